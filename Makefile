@@ -1,0 +1,44 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Needs Python 3.11 to 3.13 and the package registry.
+.PHONY: demo test fast ui check lock clean
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DO_NOT_TRACK := true
+export UV_LINK_MODE := copy
+
+demo: $(READY)
+	geoloc demo
+
+ui: $(READY)
+	geoloc ui
+
+test: $(READY)
+	pytest --numprocesses 2 --dist loadfile
+
+fast: $(READY)
+	pytest -m "not slow" --numprocesses 2
+
+check: $(READY)
+	ruff check .
+	ruff format --check .
+	mypy
+
+# uv installs what the lock names, file by file checked against its hashes; the project itself is installed editable
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "geoloc: error: $(PYTHON) is $$($(PYTHON) --version); expected Python 3.11 to 3.13; try: make PYTHON=python3.12"; exit 2; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	sed -n '/^uv==/,/# via/p' requirements.lock \
+		| $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement /dev/stdin
+	$(VENV)/bin/uv pip sync --quiet --require-hashes --compile-bytecode --python $(VENV)/bin/python requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+lock: $(READY)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --prerelease if-necessary-or-explicit --quiet --output-file requirements.lock
+
+clean:
+	rm -rf .state data/raw data/corpora data/labels data/boundaries data/weights data/features data/models data/scores \
+		data/summaries data/leaderboard .dvc/cache .dvc/tmp

@@ -1,0 +1,1 @@
+"""Image geolocation: given a photo, say where on Earth it was taken."""

@@ -1,0 +1,3 @@
+from geoloc_core.cli import main
+
+main()

@@ -1,0 +1,306 @@
+"""The command line: one subcommand per stage, and the few commands around them."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from geoloc_core.errors import UserError
+from geoloc_core.project import Project
+from geoloc_core.threads import limit
+
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""No tool of the project reports to anyone."""
+
+
+class Commands(click.Group):
+    """Lists commands in the order of the pipeline, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands."""
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--params",
+    type=click.Path(path_type=Path),
+    default=Path("params.yaml"),
+    show_default=True,
+    help="The project's parameters; everything else lies beside this file.",
+)
+@click.version_option(package_name="geoloc")
+@click.pass_context
+def geoloc(context: click.Context, params: Path) -> None:
+    """Given a photo, say where on Earth it was taken.
+
+    The stages, in order: fetch and boundaries, ingest, label, pretrain or download, encode, train, evaluate,
+    leaderboard, promote. `dvc repro` runs those that are out of date; `geoloc demo` does so through Dagster.
+    """
+    context.obj = params
+
+
+def stage(*arguments: str, examples: tuple[str, ...]) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a subcommand of a function of a project and some names.
+
+    Args:
+        arguments: What the names are, such as ``corpus``.
+        examples: Lines a user can type.
+    """
+
+    def wrap(function: Callable[..., None]) -> click.Command:
+        def command(**names: str) -> None:
+            project = Project.open(click.get_current_context().obj)
+            limit(project.profile.threads)
+            function(project, **names)
+
+        lines = "\n".join(f"  geoloc {example}" for example in examples)
+        made: Callable[..., Any] = command
+        for argument in reversed(arguments):
+            made = click.argument(argument)(made)
+        name = function.__name__.replace("_", "-")
+        return geoloc.command(name, help=function.__doc__, epilog=f"\b\nExamples:\n{lines}")(made)
+
+    return wrap
+
+
+@geoloc.command(epilog="\b\nExamples:\n  geoloc demo\n  geoloc ui")
+@click.pass_obj
+def demo(params: Path) -> None:
+    """Run the whole graph of the profile in use through Dagster; what is up to date is skipped."""
+    from geoloc_core.evaluation import leaderboard as board
+
+    project = Project.open(params)
+    code = _orchestrate("run", project, [])
+    if code:
+        sys.exit(code)
+    click.echo()
+    board.show(project)
+    click.echo(f"""
+Where to look next
+  the leaderboard with all columns   {project.leaderboard / "leaderboard.html"}
+  Dagster and MLflow in a browser    make ui
+  ask the champion about a photo     .venv/bin/geoloc predict PHOTO""")
+
+
+@geoloc.command(epilog="\b\nExamples:\n  geoloc ui\n  geoloc ui --port 3001 --mlflow-port 5001")
+@click.option("--port", default=3000, show_default=True, help="Of Dagster.")
+@click.option("--mlflow-port", default=5000, show_default=True, help="Of MLflow.")
+@click.pass_obj
+def ui(params: Path, port: int, mlflow_port: int) -> None:
+    """Serve the pages of Dagster and MLflow over this project's state, until Ctrl-C."""
+    project = Project.open(params)
+    sys.exit(_orchestrate("ui", project, ["--port", str(port), "--mlflow-port", str(mlflow_port)]))
+
+
+def _orchestrate(module: str, project: Project, words: list[str]) -> int:
+    """Hand over to the orchestrator, which this package never imports, and return its exit code."""
+    import subprocess
+
+    command = [sys.executable, "-m", f"orchestration.{module}", *words]
+    try:
+        return subprocess.run(command, cwd=project.root, check=False).returncode  # noqa: S603
+    except KeyboardInterrupt:
+        return 130
+
+
+@geoloc.command(name="params", epilog="\b\nExamples:\n  geoloc params\n  geoloc --params other/params.yaml params")
+@click.pass_obj
+def check_params(params: Path) -> None:
+    """Check the parameters and say what they describe; all errors are listed at once."""
+    profile = Project.open(params).profile
+    variants = sum(map(len, profile.variants.values()))
+    click.echo(f"{params}: valid. {profile.description}")
+    click.echo(f"  corpora     {', '.join(profile.corpora)}")
+    click.echo(f"  encoders    {', '.join(profile.encoders)}")
+    click.echo(f"  variants    {variants} in {len(profile.variants)} families")
+    click.echo(f"  champion    {profile.registry.model}: {profile.registry.metric} on {profile.registry.benchmark}")
+
+
+@stage("corpus", examples=("fetch mp16", "fetch im2gps3k"))
+def fetch(project: Project, corpus: str) -> None:
+    """Bring the raw files of CORPUS to data/raw, in their published layout."""
+    from geoloc_core.corpora.fetch import fetch
+
+    fetch(project, corpus)
+
+
+@stage(examples=("boundaries",))
+def boundaries(project: Project) -> None:
+    """Build the administrative units as a GeoPackage in GADM's schema."""
+    from geoloc_core.geo.boundaries import build
+
+    build(project)
+
+
+@stage("corpus", examples=("ingest mp16", "ingest photos"))
+def ingest(project: Project, corpus: str) -> None:
+    """Read CORPUS, refuse what is broken with a reason, keep the rest as manifest and shards."""
+    from geoloc_core.corpora.ingest import ingest
+
+    ingest(project, corpus)
+
+
+@stage("corpus", examples=("label mp16",))
+def label(project: Project, corpus: str) -> None:
+    """Find the administrative units of every photo of CORPUS, and split it by group."""
+    from geoloc_core.corpora.label import label
+
+    label(project, corpus)
+
+
+@stage("corpus", examples=("check mp16",))
+def check(project: Project, corpus: str) -> None:
+    """Hold the manifest and the labels of CORPUS against what they promise (Great Expectations)."""
+    from geoloc_core.corpora.checks import check
+
+    check(project, corpus)
+
+
+@stage("encoder", examples=("pretrain clip", "pretrain vit"))
+def pretrain(project: Project, encoder: str) -> None:
+    """Train the tower of ENCODER from scratch."""
+    from geoloc_core.training.pretrain import pretrain
+
+    pretrain(project, encoder)
+
+
+@stage("encoder", examples=("download clip",))
+def download(project: Project, encoder: str) -> None:
+    """Fetch the published weights of ENCODER, pinned."""
+    from geoloc_core.encoders.checkpoints import download
+
+    download(project, encoder)
+
+
+@stage("encoder", "corpus", examples=("encode clip mp16", "encode vit im2gps3k"))
+def encode(project: Project, encoder: str, corpus: str) -> None:
+    """Extract the features of CORPUS with ENCODER."""
+    from geoloc_core.encoders.extraction import encode
+
+    encode(project, encoder, corpus)
+
+
+@stage("variant", examples=("train linear_clip_country",))
+def train(project: Project, variant: str) -> None:
+    """Train VARIANT on its corpus' features and labels."""
+    from geoloc_core.training.train import train
+
+    train(project, variant)
+
+
+@stage("variant", examples=("evaluate linear_clip_country",))
+def evaluate(project: Project, variant: str) -> None:
+    """Score VARIANT on the validation split and on every benchmark."""
+    from geoloc_core.evaluation.evaluate import evaluate
+
+    evaluate(project, variant)
+
+
+@geoloc.command(epilog="\b\nExamples:\n  geoloc leaderboard\n  geoloc leaderboard --show")
+@click.option("--show", is_flag=True, help="Print the leaderboard that there is, and write nothing.")
+@click.pass_obj
+def leaderboard(params: Path, show: bool) -> None:
+    """Put all scores beside the papers' numbers, in Markdown, HTML and JSON."""
+    from geoloc_core.evaluation import leaderboard as board
+
+    project = Project.open(params)
+    if show:
+        board.show(project)
+    else:
+        board.leaderboard(project)
+
+
+@geoloc.command(epilog="\b\nExamples:\n  geoloc promote\n  geoloc promote --replace")
+@click.option("--replace", is_flag=True, help="Replace the champion whatever it scored, as when the benchmark changed.")
+@click.pass_obj
+def promote(params: Path, replace: bool) -> None:
+    """Register the best variant; it becomes the champion only when it is better on the named metric."""
+    from geoloc_core.training.tracking import promote
+
+    click.echo(_verdict(promote(Project.open(params), replace)))
+
+
+def _verdict(decision: dict[str, Any]) -> str:
+    """What became of a candidate, in one line."""
+    champion, candidate = decision["champion"], decision["candidate"]
+    who = f"promote: {candidate['variant']} (version {candidate['version']}, {decision['metric']} {candidate['value']})"
+    holder = f"{champion['variant']} (version {champion['version']}, {champion['metric']} {champion['value']})"
+    if decision["promoted"]:
+        return f"{who} is the champion now"
+    if candidate == champion:
+        return f"{who} is the champion already"
+    if not decision["comparable"]:
+        return (
+            f"{who} was scored on other photos or by another metric than the champion {holder}, which stays; "
+            "`geoloc promote --replace` puts the candidate in its place"
+        )
+    return f"{who} does not beat the champion {holder}"
+
+
+@geoloc.command(
+    epilog="\b\nExamples:\n  geoloc predict holiday.jpg\n  geoloc predict --json a.jpg b.jpg\n"
+    "  geoloc predict --csv photos/*.jpg > places.csv"
+)
+@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1, 100), help="Places per photo.")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+@click.pass_obj
+def predict(params: Path, photos: tuple[Path, ...], top: int, form: str | None) -> None:
+    """Ask the champion where PHOTOS were taken: the most probable places, with probabilities."""
+    from geoloc_core.serving import answer
+
+    project = Project.open(params)
+    encoded = answer.read_photos(photos)
+    from geoloc_core.serving import bundle
+    from geoloc_core.training import tracking
+
+    version, folder = tracking.champion(project)
+    champion = bundle.load(folder)
+    table = answer.rows(champion.predict(encoded, top), champion.labelspace, [str(p) for p in photos])
+    card = {
+        "name": project.profile.registry.model,
+        "version": version,
+        "variant": champion.variant,
+        "demo": champion.demo,
+    }
+    if form == "json":
+        click.echo(answer.as_json(table, card))
+    elif form == "csv":
+        click.echo(answer.as_csv(table), nl=False)
+    else:
+        answer.show(table, card)
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one clear line and exit code 2, never a traceback."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        geoloc(standalone_mode=False)
+    except UserError as error:
+        click.echo(f"geoloc: error: {error}", err=True)
+        sys.exit(2)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        click.echo("geoloc: stopped; run the same command again to go on", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,277 @@
+"""What must hold of every manifest and every labels table, whoever wrote them: asked with Great Expectations."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from geoloc_core.corpora import manifest
+from geoloc_core.errors import UserError
+from geoloc_core.params import entry
+from geoloc_core.progress import console
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from geoloc_core.project import Project
+
+EXAMPLES = 3
+LOCATED_SHARE = 0.9
+"""Share of photos that must lie in a country; the others are at sea or their coordinates are wrong."""
+NEVER_NULL = ("image_id", "group_id", "latitude", "longitude")
+SPLITS = {"train": ("train", "validation"), "benchmark": ("benchmark",)}
+"""The splits of a corpus, by its role."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One expectation and how it came out.
+
+    Attributes:
+        expectation: What was expected, in words.
+        column: Of which columns; empty for the table as a whole.
+        unexpected: How many values break it.
+        examples: The first of them, each with its image_id.
+        passed: Whether it holds.
+    """
+
+    expectation: str
+    column: str
+    unexpected: int
+    examples: tuple[str, ...]
+    passed: bool
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row as text."""
+        examples = "; ".join(self.examples)
+        return self.expectation, self.column, f"{self.unexpected:,}", examples, "✓" if self.passed else "✗"
+
+
+HEADER = ("expectation", "column", "unexpected", "examples", "ok")
+
+
+@dataclass(frozen=True)
+class Report:
+    """All expectations of one table.
+
+    Attributes:
+        title: What was checked.
+        rows: One per expectation, those that do not hold first.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all expectations hold."""
+        return all(row.passed for row in self.rows)
+
+    def markdown(self) -> str:
+        """The report as a Markdown table."""
+        lines = [HEADER, ("--",) * len(HEADER), *(row.cells for row in self.rows)]
+        return "\n".join(f"| {' | '.join(cell.replace('|', '∣') for cell in line)} |" for line in lines)
+
+    def table(self) -> "Table":
+        """The report for the terminal."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=self.title, title_justify="left", box=None, padding=(0, 1))
+        for name in HEADER:
+            table.add_column(name, overflow="fold", no_wrap=name in ("column", "unexpected"))
+        for row in self.rows:
+            style = "" if row.passed else "bold red"
+            table.add_row(*(Text(cell) for cell in row.cells), style=style)
+        return table
+
+
+def check(project: "Project", name: str) -> None:
+    """Print the reports of a corpus' manifest and labels.
+
+    Raises:
+        UserError: A table is missing, or an expectation does not hold.
+    """
+    reports = [check_manifest(project, name), check_labels(project, name)]
+    for report in reports:
+        console.print(report.table())
+    failed = [
+        f"{report.title}: {row.column} {row.expectation}" for report in reports for row in report.rows if not row.passed
+    ]
+    if failed:
+        raise UserError(f"{failed[0]}; {len(failed)} expectations do not hold, see the tables above")
+
+
+def check_manifest(project: "Project", name: str) -> Report:
+    """What must hold of a corpus' manifest.
+
+    Raises:
+        UserError: There is no such corpus, or it has not been ingested.
+    """
+    entry(project.profile.corpora, name, "corpus")
+    folder = project.corpus(name)
+    columns = [field for field in manifest.MANIFEST.names if field not in ("author", "licence", "source_url")]
+    frame = manifest.read_manifest(folder, columns).to_pandas()
+    frame["attributes_image_id"] = _aligned(manifest.read_ids(folder / "attributes.parquet"), len(frame))
+    photos = sum(manifest.count(shard) for shard in manifest.shards(folder))
+    return _validate(f"manifest of {name}", frame, manifest_expectations(name, photos))
+
+
+def check_labels(project: "Project", name: str) -> Report:
+    """What must hold of a corpus' labels.
+
+    Raises:
+        UserError: There is no such corpus, or it has not been labelled.
+    """
+    from geoloc_core.corpora.label import LABELS
+
+    corpus = entry(project.profile.corpora, name, "corpus")
+    photos = manifest.read_manifest(project.corpus(name), ["image_id", "group_id"]).to_pandas()
+    frame = manifest.read_table(project.labels(name), LABELS).to_pandas()
+    frame["manifest_image_id"] = _aligned(photos["image_id"], len(frame))
+    frame["straddling_group"] = straddling(_aligned(photos["group_id"], len(frame)), frame["split"])
+    return _validate(f"labels of {name}", frame, label_expectations(len(photos), SPLITS[corpus.role]))
+
+
+def manifest_expectations(name: str, photos: int) -> list[Any]:
+    """The suite of manifests.
+
+    Args:
+        name: The corpus.
+        photos: Photos in its shards.
+    """
+    import great_expectations.expectations as gx
+
+    return [
+        gx.ExpectTableRowCountToEqual(value=photos),
+        *(gx.ExpectColumnValuesToNotBeNull(column=column) for column in NEVER_NULL),
+        *(gx.ExpectColumnValuesToBeUnique(column=column) for column in ("image_id", "sha256")),
+        gx.ExpectCompoundColumnsToBeUnique(column_list=["shard", "row"]),
+        gx.ExpectColumnPairValuesToBeEqual(column_A="image_id", column_B="attributes_image_id"),
+        gx.ExpectColumnValuesToBeInSet(column="corpus", value_set=[name]),
+        gx.ExpectColumnValuesToBeBetween(column="latitude", min_value=-90, max_value=90),
+        gx.ExpectColumnValuesToBeBetween(column="longitude", min_value=-180, max_value=180),
+        gx.ExpectColumnValuesToBeBetween(column="heading", min_value=0, max_value=360, strict_max=True),
+        *(gx.ExpectColumnValuesToBeBetween(column=side, min_value=1) for side in ("width", "height")),
+        gx.ExpectColumnValuesToMatchRegex(column="sha256", regex="^[0-9a-f]{64}$"),
+    ]
+
+
+def label_expectations(photos: int, splits: tuple[str, ...]) -> list[Any]:
+    """The suite of labels.
+
+    Args:
+        photos: Rows of the manifest.
+        splits: The splits that the corpus' role allows, each of which must occur.
+    """
+    import great_expectations.expectations as gx
+
+    return [
+        gx.ExpectTableRowCountToEqual(value=photos),
+        gx.ExpectColumnPairValuesToBeEqual(column_A="image_id", column_B="manifest_image_id"),
+        gx.ExpectColumnValuesToBeUnique(column="image_id"),
+        gx.ExpectColumnValuesToNotBeNull(column="split"),
+        gx.ExpectColumnDistinctValuesToEqualSet(column="split", value_set=list(splits)),
+        gx.ExpectColumnValuesToBeNull(column="straddling_group"),
+        gx.ExpectColumnValuesToNotBeNull(column="gid_0", mostly=LOCATED_SHARE),
+        gx.ExpectColumnValuesToMatchRegex(column="gid_0", regex="^[A-Z0-9]{3}$"),
+        gx.ExpectColumnValuesToBeBetween(column="distance_km", min_value=0),
+    ]
+
+
+def straddling(groups: "pd.Series", splits: "pd.Series") -> "pd.Series":
+    """The group of each row whose group lies in more than one split; null elsewhere."""
+    return groups.where(splits.groupby(groups).transform("nunique").gt(1))
+
+
+def _aligned(values: "pd.Series", rows: int) -> "pd.Series":
+    """As many values as there are rows: tables of unequal length are to fail in the report, not to raise."""
+    return values.reindex(range(rows))
+
+
+def _validate(title: str, frame: "pd.DataFrame", expectations: list[Any]) -> Report:
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    asset = context.data_sources.add_pandas("pandas").add_dataframe_asset("table")
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
+    shown = {
+        "result_format": "SUMMARY",
+        "partial_unexpected_count": EXAMPLES,
+        "unexpected_index_column_names": ["image_id"],
+    }
+    suite = gx.ExpectationSuite(title, expectations=expectations)
+    results = batch.validate(suite, result_format=shown).results
+    rows = sorted(map(_row, results), key=lambda row: (row.passed, row.column, row.expectation))
+    return Report(title, tuple(rows))
+
+
+def _row(result: Any) -> Row:
+    config, found = result.expectation_config, result.result
+    raised = _raised(result.exception_info)
+    examples = (raised,) if raised else tuple(_examples(found, config.kwargs))
+    return Row(_words(config), _column(config.kwargs), _unexpected(result), examples, bool(result.success))
+
+
+def _unexpected(result: Any) -> int:
+    found = int(result.result.get("unexpected_count") or 0)
+    return found if result.success else max(found, 1)
+
+
+def _raised(info: dict[str, Any]) -> str:
+    """What went wrong in an expectation that could not be asked; empty where all went well."""
+    blocks: Iterable[Any] = [info] if "raised_exception" in info else info.values()
+    return next((str(block["exception_message"]) for block in blocks if block["raised_exception"]), "")
+
+
+PLAIN = {
+    "expect_column_values_to_be_null": "none",
+    "expect_column_values_to_be_unique": "unique",
+    "expect_compound_columns_to_be_unique": "unique together",
+    "expect_column_pair_values_to_be_equal": "equal",
+}
+
+
+def _words(config: Any) -> str:
+    kwargs = config.kwargs
+    match config.type:
+        case "expect_table_row_count_to_equal":
+            return f"{kwargs['value']:,} rows"
+        case "expect_column_values_to_not_be_null":
+            mostly = kwargs.get("mostly", 1)
+            return "not null" if mostly == 1 else f"not null in {mostly:.0%}"
+        case "expect_column_values_to_be_between":
+            low, high = kwargs["min_value"], kwargs.get("max_value")
+            return f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
+        case "expect_column_values_to_match_regex":
+            return f"like {kwargs['regex']}"
+        case "expect_column_values_to_be_in_set" | "expect_column_distinct_values_to_equal_set":
+            return f"exactly {', '.join(map(str, kwargs['value_set']))}"
+        case kind:
+            return PLAIN[kind]
+
+
+def _column(kwargs: dict[str, Any]) -> str:
+    names = kwargs.get("column_list") or [kwargs.get(key) for key in ("column", "column_A", "column_B")]
+    return ", ".join(filter(None, names))
+
+
+def _examples(found: dict[str, Any], kwargs: dict[str, Any]) -> list[str]:
+    if "unexpected_count" not in found and found.get("observed_value") != kwargs.get("value"):
+        return [f"got {found.get('observed_value'):,}"]
+    values = found.get("partial_unexpected_list") or []
+    rows = found.get("partial_unexpected_index_list") or [{}] * len(values)
+    absent = [f"no {value}" for value in found.get("partial_missing_list") or []]
+    return [*map(_example, values[:EXAMPLES], rows), *absent]
+
+
+def _example(value: Any, row: dict[str, Any]) -> str:
+    image_id = row.get("image_id")
+    if isinstance(value, tuple):
+        return " ≠ ".join(map(str, value))
+    if isinstance(value, dict):
+        value = ", ".join(f"{key} {value[key]}" for key in value if key != "image_id")
+    shown = "null" if value is None or value != value else str(value)
+    return shown if image_id is None or str(image_id) == shown else f"{image_id}: {shown}"

@@ -1,0 +1,98 @@
+"""Bringing a corpus here, in its published layout; a module per ``kind``.
+
+Each has ``Options`` with a ``path``, which the pipeline watches, and
+``fetch(options, *, name, source, seed, out, partial) -> dict``: writes the folder ``out``, keeps unfinished
+work in ``partial`` and returns the figures of its summary.
+"""
+
+from contextlib import suppress
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoloc_core.errors import UserError
+from geoloc_core.files import remove, replacing, write_json
+from geoloc_core.params import entry
+from geoloc_core.plots import picture
+from geoloc_core.plugins import module_of
+from geoloc_core.project import Project
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+COLUMNS, ROWS, SIDE = 4, 2, 128
+"""The contact sheet: pictures across and down, and the pixels of one."""
+
+
+def fetch(project: Project, name: str) -> None:
+    """The stage ``geoloc fetch CORPUS``.
+
+    Raises:
+        UserError: There is no such corpus, or its files cannot be had.
+    """
+    corpus = entry(project.profile.corpora, name, "corpus")
+    module = module_of("geoloc_core.corpora.fetch", corpus.fetch.kind)
+    options = corpus.fetch
+    if isinstance(options.path, Path):
+        options = options.model_copy(update={"path": project.root / options.path})
+    partial = project.partial("fetch", name)
+    with replacing(project.raw(name)) as out:
+        summary = module.fetch(
+            options, name=name, source=corpus.source, seed=project.profile.seed, out=out, partial=partial
+        )
+        draw(out, corpus.source, project.plot("fetch", name), name)
+    remove(partial)
+    write_json(project.summary("fetch", name), summary)
+
+
+def draw(raw: Path, source: Any, path: Path, name: str) -> None:
+    """The first photos as a contact sheet; the files by type where there are no photos to show."""
+    photos = first_photos(raw, source, COLUMNS * ROWS)
+    if not photos:
+        return _draw_types(raw, path, name)
+    import numpy as np
+
+    sheet = np.full((ROWS * SIDE, COLUMNS * SIDE, 3), 255, np.uint8)
+    for place, photo in enumerate(photos):
+        top, left = place // COLUMNS * SIDE, place % COLUMNS * SIDE
+        sheet[top : top + SIDE, left : left + SIDE] = np.asarray(photo)
+    with picture(path, width=COLUMNS, height=ROWS + 0.3) as axes:
+        axes.imshow(sheet)
+        axes.set_axis_off()
+        axes.set_title(f"{name}: the first photos")
+    return None
+
+
+def first_photos(raw: Path, source: Any, count: int) -> list["Image"]:
+    """The first photos that decode, as squares of :data:`SIDE` pixels; none where the source finds fault."""
+    from PIL import Image, ImageOps
+
+    from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
+    from geoloc_core.corpora.photo import Photo
+
+    module, decoder, found = module_of("geoloc_core.corpora.sources", source.kind), Decoder(50e6), []
+    try:
+        items = module.read(source, raw).items
+    except UserError:  # ingest says it better
+        return []
+    with quiet_pillow():
+        for item in islice(items, 50 * count):
+            if isinstance(item, Photo) and isinstance(decoder.check(item), Sound):
+                # A sound photo may still be of a kind that has no colours, such as 16-bit heights.
+                with suppress(OSError, ValueError), Image.open(BytesIO(item.data)) as image:
+                    image.draft("RGB", (SIDE, SIDE))
+                    found.append(ImageOps.fit(image.convert("RGB"), (SIDE, SIDE)))
+            if len(found) == count:
+                break
+    return found
+
+
+def _draw_types(raw: Path, path: Path, name: str) -> None:
+    from geoloc_core.corpora.fetch.files import by_suffix
+
+    types = by_suffix(raw)
+    with picture(path) as axes:
+        axes.barh(list(types), [entry["files"] for entry in types.values()])
+        axes.set(title=f"{name}: files by type", xlabel="files")
+        axes.invert_yaxis()

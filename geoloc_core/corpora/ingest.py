@@ -1,0 +1,214 @@
+"""From a corpus as published to one that can be trusted: manifest and shards, the refused beside them."""
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from geoloc_core.corpora import manifest
+from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
+from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source
+from geoloc_core.errors import UserError
+from geoloc_core.files import replacing, write_json
+from geoloc_core.params import entry
+from geoloc_core.plots import picture, world_map
+from geoloc_core.plugins import module_of
+from geoloc_core.progress import console, say, track
+from geoloc_core.project import Project
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+BATCH_PHOTOS = 64
+BATCH_BYTES = 32 * 2**20
+MAX_THREADS = 16
+MAX_POINTS = 100_000
+"""Points on the map: more take long to draw and show no more."""
+
+
+def ingest(project: Project, name: str) -> None:
+    """The stage ``geoloc ingest CORPUS``.
+
+    Raises:
+        UserError: The raw folder is not as its source expects, or none of its photos can be used.
+    """
+    corpus = entry(project.profile.corpora, name, "corpus")
+    module = module_of("geoloc_core.corpora.sources", corpus.source.kind)
+    source = module.read(corpus.source, project.raw(name))
+    with replacing(project.corpus(name)) as aside:
+        aside.mkdir()
+        seen, reasons = write(source, aside, name, corpus.max_megapixels * 1e6)
+        refused = reasons.total()
+        assert seen == manifest.count(aside / "manifest.parquet") + manifest.count(aside / "rejects.parquet")
+        _tell(name, seen - refused, reasons)
+        if seen == refused:
+            raise UserError(
+                f"{project.raw(name)}: none of {seen:,} photos can be used ({_listed(reasons)}); "
+                f"expected photos with coordinates; check run.corpora.{name}.source in params.yaml"
+            )
+        summary = _summary(aside, seen, reasons)
+        _map(aside, project.plot("ingest", name), name)
+    write_json(project.summary("ingest", name), summary)
+
+
+def write(source: Source, folder: Path, corpus: str, max_pixels: float) -> tuple[int, Counter[Reason]]:
+    """Check every photo of a source and write a corpus folder, in constant memory but for the digests.
+
+    Args:
+        source: The photos, in the order in which they are kept.
+        folder: An empty folder.
+        corpus: Its name, for the manifest.
+        max_pixels: A photo with more is refused.
+
+    Returns:
+        How many photos were seen, and the refused ones by reason.
+    """
+    import pyarrow as pa
+
+    attributes = pa.schema([manifest.MANIFEST.field("image_id"), *source.attributes])
+    known: dict[bytes, str] = {}
+    reasons: Counter[Reason] = Counter()
+    seen = 0
+    with ExitStack() as stack:
+        rows = stack.enter_context(manifest.TableWriter(folder / "manifest.parquet", manifest.MANIFEST))
+        extra = stack.enter_context(manifest.TableWriter(folder / "attributes.parquet", attributes))
+        rejects = stack.enter_context(manifest.TableWriter(folder / "rejects.parquet", manifest.REJECTS))
+        shards = manifest.ShardWriter(folder)
+        stack.callback(shards.close)
+        for item, verdict in track(_checked(source, max_pixels), f"ingest {corpus}", source.total, "photos"):
+            seen += 1
+            outcome = _judge(item, verdict, known)
+            if isinstance(outcome, Refusal):
+                reasons[outcome.reason] += 1
+                rejects.add({"image_id": outcome.image_id, "reason": outcome.reason.value, "detail": outcome.detail})
+                continue
+            assert isinstance(item, Photo)
+            assert isinstance(verdict, Sound)
+            shard, row = shards.add(item.image_id, item.data, item.path)
+            rows.add({**outcome, "corpus": corpus, "shard": shard, "row": row})
+            extra.add({"image_id": item.image_id, **item.attributes})
+    return seen, reasons
+
+
+def _judge(item: Photo | Refusal, verdict: Sound | Refusal, known: dict[bytes, str]) -> dict[str, Any] | Refusal:
+    """A photo's row of the manifest, without its place in the shards; or why it is refused."""
+    if isinstance(verdict, Refusal):
+        return verdict
+    assert isinstance(item, Photo)
+    row = _row(item, verdict)
+    flaw = item.flaw
+    if flaw is None and row["latitude"] is None:
+        unknown = (Reason.NO_COORDINATES, "nothing says where it was taken")
+        flaw = (verdict.exif and verdict.exif.flaw) or unknown
+    if flaw:
+        return Refusal(item.image_id, *flaw)
+    first = known.setdefault(verdict.sha256, item.image_id)
+    if first is not item.image_id:
+        return Refusal(item.image_id, Reason.DUPLICATE, f"the same bytes as {first}")
+    return row
+
+
+def _row(photo: Photo, sound: Sound) -> dict[str, Any]:
+    said = sound.exif
+    fallback = {
+        key: getattr(said, key) if said and getattr(photo, key) is None else getattr(photo, key)
+        for key in ("latitude", "longitude", "heading", "captured_at", "author", "licence")
+    }
+    return {
+        **fallback,
+        "image_id": photo.image_id,
+        "group_id": photo.group_id,
+        "source_url": photo.source_url,
+        "width": sound.width,
+        "height": sound.height,
+        "sha256": sound.sha256.hex(),
+    }
+
+
+def _checked(source: Source, max_pixels: float) -> Iterator[tuple[Photo | Refusal, Sound | Refusal]]:
+    """Each item with its verdict, in the source's order; threads, since Pillow lets go of the interpreter."""
+    decoder = Decoder(max_pixels)
+
+    def check(batch: list[Photo | Refusal]) -> list[tuple[Photo | Refusal, Sound | Refusal]]:
+        return [(item, item if isinstance(item, Refusal) else decoder.check(item)) for item in batch]
+
+    threads = min(os.cpu_count() or 1, MAX_THREADS)
+    with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
+        for results in in_order(pool, check, _batches(source.items), 2 * threads):
+            yield from results
+
+
+def _batches(items: Iterable[Photo | Refusal]) -> Iterator[list[Photo | Refusal]]:
+    batch: list[Photo | Refusal] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += len(item.data) if isinstance(item, Photo) else 0
+        if len(batch) == BATCH_PHOTOS or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """The results of work in threads, in the order of the items, never more than ``ahead`` items early."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _listed(reasons: Counter[Reason]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in _sorted(reasons)) or "the folder is empty"
+
+
+def _sorted(reasons: Counter[Reason]) -> list[tuple[Reason, int]]:
+    return sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+def _tell(name: str, kept: int, reasons: Counter[Reason]) -> None:
+    from rich.table import Table
+
+    refused = reasons.total()
+    say(f"{name}: {kept:,} kept + {refused:,} refused = {kept + refused:,} seen")
+    if refused:
+        table = Table("refused", "photos", box=None, padding=(0, 2))
+        for reason, count in _sorted(reasons):
+            table.add_row(reason.value, f"{count:,}")
+        console.print(table)
+
+
+def _summary(folder: Path, seen: int, reasons: Counter[Reason]) -> dict[str, Any]:
+    import numpy as np
+    import pyarrow.compute as pc
+
+    table = manifest.read_manifest(folder, ["group_id", "width", "height"])
+    pixels = pc.multiply(table["width"].cast("int64"), table["height"].cast("int64")).to_numpy()
+    return {
+        "seen": seen,
+        "kept": table.num_rows,
+        "refused": reasons.total(),
+        "reasons": {reason.value: count for reason, count in sorted(reasons.items())},
+        "groups": pc.count_distinct(table["group_id"]).as_py(),
+        "shards": len(manifest.shards(folder)),
+        "bytes": sum(path.stat().st_size for path in manifest.shards(folder)),
+        "megapixels_median": round(float(np.median(pixels)) / 1e6, 3),
+    }
+
+
+def _map(folder: Path, path: Path, name: str) -> None:
+    table: pa.Table = manifest.read_manifest(folder, ["latitude", "longitude"])
+    every = -(-table.num_rows // MAX_POINTS)
+    with picture(path) as axes:
+        world_map(axes, table["latitude"].to_numpy()[::every], table["longitude"].to_numpy()[::every])
+        axes.set(title=f"{name}: {table.num_rows:,} photos", xlabel="longitude", ylabel="latitude")

@@ -1,0 +1,138 @@
+"""The stage ``geoloc label CORPUS``: the administrative units and the split of every photo."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from geoloc_core import files, plots, progress
+from geoloc_core.corpora import manifest
+from geoloc_core.corpora.splits import split_by_group
+from geoloc_core.errors import UserError
+from geoloc_core.geo import boundaries
+from geoloc_core.geo.locate import Locator, names
+from geoloc_core.params import entry
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from geoloc_core.project import Project
+
+LEVELS = (0, 1, 2)
+SPLITS = ("train", "validation", "benchmark")
+
+
+def _field(name: str, kind: pa.DataType, meaning: str, nullable: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"meaning": meaning})
+
+
+LABELS = pa.schema(
+    [
+        _field("image_id", pa.string(), "as in the manifest, row by row", nullable=False),
+        _field("gid_0", pa.string(), "country; null where the place is unknown or far from all units"),
+        _field("gid_1", pa.string(), "first-level unit; null where there is none"),
+        _field("gid_2", pa.string(), "second-level unit; null where there is none"),
+        _field("name_0", pa.string(), "name of gid_0"),
+        _field("name_1", pa.string(), "name of gid_1"),
+        _field("name_2", pa.string(), "name of gid_2"),
+        _field("distance_km", pa.float64(), "great-circle distance to the unit, 0 inside; null without one"),
+        _field("split", pa.string(), "train, validation or benchmark", nullable=False),
+    ],
+    metadata={"geoloc.schema": "labels", "geoloc.version": manifest.VERSION},
+)
+
+
+def label(project: "Project", name: str) -> None:
+    """Write the labels of a corpus, row-aligned with its manifest.
+
+    Raises:
+        UserError: There is no such corpus, it or the boundaries have not been made, or it cannot be split.
+    """
+    corpus = entry(project.profile.corpora, name, "corpus")
+    labels = project.profile.labels
+    columns = ["image_id", "latitude", "longitude", "group_id"]
+    photos = manifest.read_manifest(project.corpus(name), columns).to_pandas()
+    units = boundaries.read_units(project.boundaries)
+    rows = locate(photos, units, Locator.open(project.boundaries, labels.limit_km))
+    if corpus.role == "benchmark":
+        rows["split"] = "benchmark"
+    else:
+        rows["split"] = split_by_group(photos["group_id"], labels.validation_share, project.profile.seed)
+        _check_split(rows, photos, f"corpus {name!r}")
+    path = project.labels(name)
+    with files.replacing(path) as aside:
+        manifest.write_table(pa.Table.from_pandas(rows, LABELS, preserve_index=False), aside, LABELS)
+    summary = _summary(rows, photos, units)
+    files.write_json(project.summary("label", name), summary)
+    _plot(rows, photos, project.plot("label", name), name)
+    progress.say(
+        f"label {name}: {summary['located']:,} of {summary['rows']:,} photos "
+        f"in {summary['countries']} countries, {summary['unlocated']:,} without a unit"
+    )
+
+
+def locate(photos: "DataFrame", units: "DataFrame", locator: Locator) -> "DataFrame":
+    """All columns of :data:`LABELS` but ``split``, for ``image_id``, ``latitude`` and ``longitude``."""
+    import pandas as pd
+
+    known = (photos["latitude"].notna() & photos["longitude"].notna()).to_numpy()
+    found = locator.locate(photos["latitude"][known], photos["longitude"][known])
+    table: dict[str, Any] = {"image_id": photos["image_id"]}
+    for level in LEVELS:
+        gids = getattr(found, f"gid_{level}")
+        table[f"gid_{level}"] = _spread(gids, known, None)
+        table[f"name_{level}"] = _spread(names(units, gids), known, None)
+    table["distance_km"] = _spread(found.distance_km, known, np.nan)
+    return pd.DataFrame(table)
+
+
+def read_labels(project: "Project", name: str, columns: list[str] | None = None) -> pa.Table:
+    """The labels of a corpus, row-aligned with its manifest.
+
+    Raises:
+        UserError: The corpus has not been labelled, or by another version.
+    """
+    return manifest.read_table(project.labels(name), LABELS, columns)
+
+
+def _spread(values: np.ndarray, known: np.ndarray, empty: Any) -> np.ndarray:
+    full = np.full(len(known), empty, dtype=values.dtype)
+    full[known] = values
+    return full
+
+
+def _check_split(rows: "DataFrame", photos: "DataFrame", where: str) -> None:
+    sides = set(rows["split"])
+    if len(rows) and sides != {"train", "validation"}:
+        groups = photos["group_id"].nunique()
+        raise UserError(
+            f"{where}: all its photos ({groups} groups) fall to {sides.pop()}; expected some on both "
+            f"sides: use more photos, or another seed or labels.validation_share in params.yaml"
+        )
+
+
+def _summary(rows: "DataFrame", photos: "DataFrame", units: "DataFrame") -> dict[str, Any]:
+    located = rows["gid_0"].notna()
+    continents = rows["gid_0"].map(units[units["level"] == 0].set_index("gid")["continent"])
+    splits = rows["split"].value_counts()
+    return {
+        "rows": len(rows),
+        "located": int(located.sum()),
+        "inside": int((rows["distance_km"] == 0).sum()),
+        "near": int((rows["distance_km"] > 0).sum()),
+        "unlocated": int((~located).sum()),
+        "without_coordinates": int(photos["latitude"].isna().sum()),
+        "countries": int(rows["gid_0"].nunique()),
+        "subdivisions": int(rows["gid_1"].nunique()),
+        "splits": {split: int(splits[split]) for split in SPLITS if split in splits},
+        "continents": {str(key): int(n) for key, n in continents.value_counts().sort_index().items()},
+    }
+
+
+def _plot(rows: "DataFrame", photos: "DataFrame", path: Any, name: str) -> None:
+    with plots.picture(path, 8, 4.4) as axes:
+        for split, shown in photos.groupby(rows["split"]):
+            plots.world_map(axes, shown["latitude"], shown["longitude"], label=f"{split} ({len(shown):,})")
+        axes.set_aspect("equal")
+        axes.legend(loc="lower left", markerscale=4, frameon=False)
+        axes.set_title(f"{name}: {rows['gid_0'].notna().sum():,} photos in {rows['gid_0'].nunique()} countries")

@@ -1,0 +1,258 @@
+"""A corpus as this project keeps it: one row per photo, the photos in shards, the refused beside them.
+
+``data/corpora/<name>/`` holds
+
+- ``manifest.parquet``: :data:`MANIFEST`, one row per kept photo;
+- ``attributes.parquet``: what else the corpus publishes (scene labels, captions), row-aligned with the manifest;
+- ``rejects.parquet``: :data:`REJECTS`, one row per refused photo with the reason;
+- ``shards/00000.parquet`` …: :data:`SHARD`, the encoded photos in the layout Hugging Face ``datasets`` reads.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geoloc_core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = b"1"
+SHARD_BYTES = 256 * 2**20
+"""Size after which a new shard begins: few files, so that DVC and cloud stores stay fast."""
+ROW_GROUP = 250
+"""Photos per row group: small enough to read one photo cheaply."""
+TABLE_GROUP = 50_000
+"""Rows per row group of the tables."""
+
+
+def _field(name: str, kind: pa.DataType, meaning: str, nullable: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"meaning": meaning})
+
+
+MANIFEST = pa.schema(
+    [
+        _field("image_id", pa.string(), "unique and stable within the corpus", nullable=False),
+        _field("corpus", pa.string(), "name of the corpus", nullable=False),
+        _field("shard", pa.int32(), "number of the shard that holds the photo", nullable=False),
+        _field("row", pa.int32(), "row within the shard", nullable=False),
+        _field("latitude", pa.float64(), "degrees, WGS 84; null where unknown"),
+        _field("longitude", pa.float64(), "degrees, WGS 84; null where unknown"),
+        _field(
+            "group_id",
+            pa.string(),
+            "must not straddle a split: photographer, place",
+            nullable=False,
+        ),
+        _field("heading", pa.float32(), "degrees clockwise from north; null where unknown"),
+        _field("captured_at", pa.timestamp("ms"), "when the photo was taken; null where unknown"),
+        _field("width", pa.int32(), "pixels", nullable=False),
+        _field("height", pa.int32(), "pixels", nullable=False),
+        _field("author", pa.string(), "photographer as published; null where unknown"),
+        _field("licence", pa.string(), "licence as published; null where unknown"),
+        _field("source_url", pa.string(), "where the photo was published; null where unknown"),
+        _field("sha256", pa.string(), "SHA-256 of the encoded photo", nullable=False),
+    ],
+    metadata={"geoloc.schema": "manifest", "geoloc.version": VERSION},
+)
+
+REJECTS = pa.schema(
+    [
+        _field("image_id", pa.string(), "as the corpus names the photo", nullable=False),
+        _field("reason", pa.string(), "one of the few reasons of `ingest`", nullable=False),
+        _field("detail", pa.string(), "what exactly was wrong", nullable=False),
+    ],
+    metadata={"geoloc.schema": "rejects", "geoloc.version": VERSION},
+)
+
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+SHARD = pa.schema(
+    [
+        _field("image_id", pa.string(), "as in the manifest", nullable=False),
+        _field(
+            "image",
+            _IMAGE,
+            "the encoded photo",
+            nullable=False,
+        ),
+    ],
+    metadata={
+        "geoloc.schema": "shard",
+        "geoloc.version": VERSION,
+        "huggingface": '{"info": {"features": {"image_id": {"dtype": "string", "_type": "Value"}, '
+        '"image": {"_type": "Image"}}}}',
+    },
+)
+
+
+def write_table(table: pa.Table, path: Path, schema: pa.Schema) -> None:
+    """Write a table that has exactly the schema's columns, types and non-null promises.
+
+    Raises:
+        ValueError: The table breaks the schema: the caller's mistake, not the user's.
+    """
+    table = table.select(schema.names)
+    _check_nulls(table, schema)
+    pq.write_table(table.cast(schema).replace_schema_metadata(schema.metadata), path, compression="zstd")
+
+
+def _check_nulls(table: pa.Table, schema: pa.Schema) -> None:
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise ValueError(f"column {field.name} has {table[field.name].null_count} nulls; it promises none")
+
+
+class TableWriter:
+    """A table written row by row, in constant memory.
+
+    Args:
+        path: The file to write.
+        schema: Its columns; a null where it promises none is the caller's mistake.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.rows = 0
+        self._schema = schema
+        self._pending: list[Mapping[str, Any]] = []
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row; a key it lacks is null."""
+        self._pending.append(row)
+        self.rows += 1
+        if len(self._pending) == TABLE_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        table = pa.Table.from_pylist(self._pending, schema=self._schema)
+        _check_nulls(table, self._schema)
+        self._writer.write_table(table)
+        self._pending.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._pending:
+            self._flush()
+        self._writer.close()
+
+
+class ShardWriter:
+    """The photos of a corpus, written in shards of bounded size.
+
+    Args:
+        folder: The corpus' folder.
+        limit: Bytes of photos after which a new shard begins; a photo larger than that has its own.
+    """
+
+    def __init__(self, folder: Path, limit: int = SHARD_BYTES) -> None:
+        (folder / "shards").mkdir(parents=True)
+        self._folder, self._limit = folder, limit
+        self._shard, self._row, self._size = -1, 0, 0
+        self._pending: list[Mapping[str, Any]] = []
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, image_id: str, data: bytes, path: str) -> tuple[int, int]:
+        """Append a photo.
+
+        Returns:
+            Its shard and its row there.
+        """
+        if self._shard < 0 or self._size + len(data) > self._limit:
+            self._begin()
+        elif len(self._pending) == ROW_GROUP:
+            self._flush()
+        self._pending.append({"image_id": image_id, "image": {"bytes": data, "path": path}})
+        self._size += len(data)
+        self._row += 1
+        return self._shard, self._row - 1
+
+    def _begin(self) -> None:
+        self.close()
+        self._shard, self._row, self._size = self._shard + 1, 0, 0
+        path = shard_path(self._folder, self._shard)
+        self._writer = pq.ParquetWriter(path, SHARD, compression="none", use_dictionary=False)
+
+    def _flush(self) -> None:
+        if self._writer and self._pending:
+            self._writer.write_table(pa.Table.from_pylist(self._pending, schema=SHARD))
+            self._pending.clear()
+
+    def close(self) -> None:
+        """Finish the last shard."""
+        self._flush()
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+
+
+def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read a table that :func:`write_table` wrote, and check that it is one.
+
+    Raises:
+        UserError: The file is missing, is no such table or has another version.
+    """
+    expected = schema.metadata[b"geoloc.schema"].decode()
+    remedy = "run the stage that writes it"
+    try:
+        found = pq.read_schema(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected the {expected}; {remedy}") from None
+    except pa.ArrowInvalid:
+        raise UserError(f"{path}: not a Parquet file; expected the {expected}; {remedy}") from None
+    metadata = found.metadata or {}
+    if not found.equals(schema) or metadata.get(b"geoloc.version") != VERSION:
+        raise UserError(
+            f"{path}: not a {expected} of version {VERSION.decode()} (columns {', '.join(found.names)}); {remedy} again"
+        )
+    return pq.read_table(path, columns=columns)
+
+
+def read_manifest(folder: Path, columns: list[str] | None = None) -> pa.Table:
+    """The manifest of a corpus folder, in shard order.
+
+    Raises:
+        UserError: The corpus has not been ingested, or by another version.
+    """
+    return read_table(folder / "manifest.parquet", MANIFEST, columns)
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    """The file of one shard."""
+    return folder / "shards" / f"{shard:05d}.parquet"
+
+
+def shards(folder: Path) -> list[Path]:
+    """All shards of a corpus folder, in order."""
+    return sorted((folder / "shards").glob("*.parquet"))
+
+
+def read_photos(shard: Path, batch: int = ROW_GROUP) -> Iterator[list[bytes]]:
+    """The encoded photos of one shard, in row order, ``batch`` at a time."""
+    with pq.ParquetFile(shard, memory_map=True) as file:
+        for group in file.iter_batches(batch, columns=["image"]):
+            yield group.column("image").field("bytes").to_pylist()
+
+
+def count(path: Path) -> int:
+    """Rows of a Parquet file, without reading them."""
+    return int(pq.read_metadata(path).num_rows)
+
+
+def read_ids(path: Path) -> "pd.Series":
+    """The column ``image_id`` of a Parquet file beside the manifest, such as its attributes.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    try:
+        return pq.read_table(path, columns=["image_id"])["image_id"].to_pandas()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage that writes it") from None

@@ -1,0 +1,210 @@
+"""What a source hands to ingest: photos with what is published of them, or the reason why not."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoloc_core.plugins import Strict
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+MAX_FILE_BYTES = 2**30
+"""A larger file is no photo: reading it whole could exhaust the memory."""
+
+
+class Reason(StrEnum):
+    """Why a photo is refused."""
+
+    TAKEDOWN = "takedown"
+    """Its id is on the corpus' ``takedown`` list."""
+    DUPLICATE = "duplicate"
+    """The id, or the very same bytes, occurred before; the first one is kept."""
+    NOT_A_PHOTO = "not_a_photo"
+    """The file's suffix is that of no photo format, or the file is hidden."""
+    NO_METADATA = "no_metadata"
+    """The photo is there, but the corpus' table does not name it."""
+    MISSING = "missing"
+    """The corpus' table names it, but the photo is not there."""
+    EMPTY = "empty"
+    """Zero bytes."""
+    UNREADABLE = "unreadable"
+    """No decoder makes an image of the bytes."""
+    MISLABELLED = "mislabelled"
+    """An image, but of another format than its suffix says."""
+    TOO_LARGE = "too_large"
+    """More pixels than ``max_megapixels``, read from the header, or a file of more than 1 GiB."""
+    TRUNCATED = "truncated"
+    """The image breaks off before its end."""
+    NO_COORDINATES = "no_coordinates"
+    """Nothing says where it was taken."""
+    BAD_COORDINATES = "bad_coordinates"
+    """Not numbers, out of range, or exactly 0, 0: what devices without a fix write."""
+
+
+Flaw = tuple[Reason, str]
+"""A reason and, in one line, what exactly was wrong."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An encoded photo and what its corpus says of it.
+
+    Attributes:
+        image_id: Unique within the corpus.
+        data: The encoded bytes as published.
+        path: Its file name; the suffix, if any, must fit the bytes.
+        group_id: What must not straddle a split.
+        latitude: Degrees, WGS 84.
+        longitude: Degrees, WGS 84.
+        flaw: What is wrong with what the corpus says; counts once the photo itself proves sound.
+        heading: Degrees clockwise from north.
+        captured_at: Local time of the camera.
+        author: The photographer as published.
+        licence: The licence as published.
+        source_url: Where it was published.
+        attributes: Whatever else the corpus publishes, by column.
+        exif: Whether EXIF fills in what is None here.
+    """
+
+    image_id: str
+    data: bytes
+    path: str
+    group_id: str
+    latitude: float | None = None
+    longitude: float | None = None
+    flaw: Flaw | None = None
+    heading: float | None = None
+    captured_at: datetime | None = None
+    author: str | None = None
+    licence: str | None = None
+    source_url: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+    exif: bool = False
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A photo that is not taken, and why."""
+
+    image_id: str
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus in its published layout.
+
+    Attributes:
+        items: Every photo once, kept or refused, always in the same order.
+        attributes: The columns of :attr:`Photo.attributes`.
+        total: How many items there will be, as far as that is known beforehand.
+    """
+
+    items: Iterable[Photo | Refusal]
+    attributes: "pa.Schema"
+    total: int | None = None
+
+
+class SourceOptions(Strict):
+    """What every source can be told.
+
+    A takedown stands in the parameters, not in a file of its own, so that an addition makes the corpus stale.
+    """
+
+    takedown: tuple[str, ...] = ()
+    """Ids of photos to leave out, as their owners asked."""
+    licence: str | None = None
+    """The licence of photos that state none."""
+
+
+def place_flaw(latitude: float, longitude: float) -> str | None:
+    """What is wrong with coordinates in degrees, NaN included; None where nothing is."""
+    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
+        return f"latitude {latitude:g}, longitude {longitude:g}; expected −90…90 and −180…180 degrees"
+    if latitude == 0 and longitude == 0:
+        return "exactly 0, 0: what devices without a fix write"
+    return None
+
+
+def numbers(column: "pd.Series") -> "pd.Series":
+    """Text as float64, exactly; NaN where it is not a plain decimal number."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = pa.array(column.str.strip().str.removeprefix("+"), pa.string())
+    plain = pc.match_substring_regex(text, r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$")
+    cast = pc.if_else(plain, text, None).cast(pa.float64())
+    return pd.Series(cast.to_numpy(zero_copy_only=False), index=column.index)
+
+
+def locate(table: "pd.DataFrame", latitude: str, longitude: str, where: str) -> "pd.DataFrame":
+    """The coordinates of a table of text.
+
+    Args:
+        table: All columns are text; the index is the row's number in the file.
+        latitude: Name of the column of latitudes.
+        longitude: Name of the column of longitudes.
+        where: The file, for messages.
+
+    Returns:
+        Columns ``latitude`` and ``longitude`` (degrees) and ``flaw`` (a :data:`Flaw` or None).
+    """
+    import pandas as pd
+
+    lat, lon = numbers(table[latitude]), numbers(table[longitude])
+    flawed = table.index[~(lat.between(-90, 90) & lon.between(-180, 180) & ~(lat.eq(0) & lon.eq(0)))]
+    flaws: dict[int, Flaw] = {}
+    for row, y, x in zip(flawed, table.loc[flawed, latitude], table.loc[flawed, longitude], strict=True):
+        reason = Reason.BAD_COORDINATES if y.strip() or x.strip() else Reason.NO_COORDINATES
+        shown = f"{latitude} {y!r}, {longitude} {x!r}; expected degrees within ±90 and ±180, not 0, 0"
+        flaws[row] = (reason, f"{where} row {row}: {shown}")
+    flaw = pd.Series([flaws.get(row) for row in table.index], index=table.index, dtype=object)
+    return pd.DataFrame({"latitude": lat, "longitude": lon, "flaw": flaw})
+
+
+def files_under(folder: Path) -> list[str]:
+    """All files below a folder as sorted relative paths with ``/``, hidden ones and dead links too."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        found += [Path(parent, name).relative_to(folder).as_posix() for name in (*names, *links)]
+    return sorted(found)
+
+
+def printable(path: str) -> str:
+    """A file's name as valid Unicode, whatever bytes the file system holds."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def load(folder: Path, path: str) -> bytes | Flaw:
+    """The bytes of a file, or why they cannot be had."""
+    file = folder / path
+    try:
+        if file.is_dir():
+            return Reason.NOT_A_PHOTO, "a link to a folder, which is not followed"
+        if not file.is_file():
+            return Reason.MISSING, "no such file" if not file.is_symlink() else "a link to nothing"
+        size = file.stat().st_size
+        if size > MAX_FILE_BYTES:
+            return Reason.TOO_LARGE, f"{size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
+        return file.read_bytes()
+    except OSError as error:
+        return Reason.UNREADABLE, error.strerror or str(error)
+
+
+def without(items: Iterable[Photo | Refusal], takedown: Iterable[str]) -> Iterator[Photo | Refusal]:
+    """The items, those on the takedown list refused."""
+    listed = frozenset(takedown)
+    for item in items:
+        if item.image_id in listed:
+            yield Refusal(item.image_id, Reason.TAKEDOWN, "on the takedown list of params.yaml")
+        else:
+            yield item

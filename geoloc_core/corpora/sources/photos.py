@@ -1,0 +1,166 @@
+"""Any folder of photographs: coordinates from their EXIF, or from a table beside them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import model_validator
+
+from geoloc_core.corpora.decode import not_a_photo
+from geoloc_core.corpora.photo import (
+    Photo,
+    Reason,
+    Refusal,
+    Source,
+    SourceOptions,
+    files_under,
+    load,
+    locate,
+    printable,
+    without,
+)
+from geoloc_core.corpora.tables import read_csv
+from geoloc_core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHUNK = 256
+
+
+class Options(SourceOptions):
+    """Which files, and what says where they were taken."""
+
+    kind: Literal["photos"]
+    table: str | None = None
+    """CSV in the raw folder, one row per photo; without it EXIF says everything."""
+    path_column: str = "path"
+    """The photo's path, relative to the raw folder."""
+    latitude_column: str = "latitude"
+    longitude_column: str = "longitude"
+    group_column: str | None = None
+    """What must not straddle a split; else ``group_by``."""
+    author_column: str | None = None
+    licence_column: str | None = None
+    url_column: str | None = None
+    group_by: Literal["folder", "file", "prefix"] = "folder"
+    """A group per folder (a sequence), per file, or per name up to its last ``_`` (cuts of a panorama)."""
+
+    @model_validator(mode="after")
+    def _columns_need_a_table(self) -> Self:
+        named = sorted(name for name in self.model_fields_set if name.endswith("_column"))
+        if self.table is None and named:
+            raise ValueError(f"`{named[0]}` without `table`; give the CSV, or leave the column out")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table that have a meaning; the others are attributes."""
+        optional = (self.group_column, self.author_column, self.licence_column, self.url_column)
+        return (self.path_column, self.latitude_column, self.longitude_column, *filter(None, optional))
+
+
+def read(options: Options, raw: Path) -> Source:
+    """The photos of a folder, those that a table names first and in its order.
+
+    Raises:
+        UserError: The folder or the table is missing or wrong.
+    """
+    import pyarrow as pa
+
+    if not raw.is_dir():
+        raise UserError(f"{raw}: no such folder; expected the photos; run the stage that fetches them")
+    files = dict.fromkeys(files_under(raw))
+    if options.table is None:
+        items = _from_exif(options, raw, files)
+        return Source(without(items, options.takedown), pa.schema([]), len(files))
+    files.pop(options.table, None)
+    table = read_csv(raw / options.table, options.columns)
+    extra = [name for name in table.columns if name not in options.columns]
+    items = _from_table(options, raw, files, table, extra)
+    schema = pa.schema([(name, pa.string()) for name in extra])
+    return Source(without(items, options.takedown), schema)
+
+
+def _from_exif(options: Options, raw: Path, files: dict[str, None]) -> Iterator[Photo | Refusal]:
+    for path in files:
+        name = printable(path)
+        data = _data(raw, path)
+        if isinstance(data, bytes):
+            group = group_of(name, options.group_by)
+            yield Photo(name, data, name, group, licence=options.licence, exif=True)
+        else:
+            yield Refusal(name, *data)
+
+
+def _from_table(
+    options: Options, raw: Path, files: dict[str, None], table: "pd.DataFrame", extra: list[str]
+) -> Iterator[Photo | Refusal]:
+    met: set[str] = set()
+    for number, row, place in _rows(options, table):
+        path = row[options.path_column]
+        at = f"{options.table} row {number}"
+        if path in met:
+            yield Refusal(path, Reason.DUPLICATE, f"{at}: the path occurred before")
+            continue
+        met.add(path)
+        if path not in files:
+            yield Refusal(path, Reason.MISSING, f"{at}: no such file")
+            continue
+        data = _data(raw, path)
+        if isinstance(data, bytes):
+            yield _photo(options, path, data, row, place, extra)
+        else:
+            yield Refusal(path, *data)
+    for path in files:
+        if path not in met:
+            wrong = not_a_photo(path)
+            yield Refusal(
+                printable(path),
+                Reason.NOT_A_PHOTO if wrong else Reason.NO_METADATA,
+                wrong or f"not in {options.table}",
+            )
+
+
+def _rows(options: Options, table: "pd.DataFrame") -> Iterator[tuple[int, dict[Any, str], dict[Any, Any]]]:
+    for start in range(0, len(table), CHUNK):
+        chunk = table.iloc[start : start + CHUNK]
+        places = locate(chunk, options.latitude_column, options.longitude_column, str(options.table))
+        yield from zip(chunk.index, chunk.to_dict("records"), places.to_dict("records"), strict=True)
+
+
+def _photo(
+    options: Options, path: str, data: bytes, row: dict[Any, str], place: dict[Any, Any], extra: list[str]
+) -> Photo:
+    return Photo(
+        image_id=path,
+        data=data,
+        path=path,
+        group_id=row.get(options.group_column) or group_of(path, options.group_by),
+        latitude=place["latitude"],
+        longitude=place["longitude"],
+        flaw=place["flaw"],
+        author=row.get(options.author_column) or None,
+        licence=row.get(options.licence_column) or options.licence,
+        source_url=row.get(options.url_column) or None,
+        attributes={name: row[name] for name in extra},
+        exif=True,
+    )
+
+
+def _data(raw: Path, path: str) -> bytes | tuple[Reason, str]:
+    wrong = not_a_photo(path)
+    return (Reason.NOT_A_PHOTO, wrong) if wrong else load(raw, path)
+
+
+def group_of(path: str, by: str) -> str:
+    """What must not straddle a split: the folder, the file, or the file name up to its last ``_``.
+
+    Args:
+        path: Relative to the raw folder, with ``/``.
+        by: ``folder``, ``file`` or ``prefix``.
+    """
+    folder, _, name = path.rpartition("/")
+    if by == "folder":
+        return folder or "."
+    return path if by == "file" or "_" not in name else path.rpartition("_")[0]

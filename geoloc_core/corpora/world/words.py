@@ -1,0 +1,203 @@
+"""Captions and clues in English, from the same facts as the pictures."""
+
+import random
+
+from geoloc_core.corpora.world import known
+from geoloc_core.corpora.world.culture import OPTIONS, Culture, culture
+from geoloc_core.corpora.world.gazetteer import centres, countries
+from geoloc_core.corpora.world.photo import Facts, Photo
+
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+BIOME = {
+    "tundra": "tundra",
+    "boreal": "boreal forest",
+    "temperate": "green country",
+    "mediterranean": "dry hills",
+    "steppe": "steppe",
+    "desert": "desert",
+    "savanna": "savanna",
+    "tropical": "tropical green",
+}
+HOUSES = {
+    "nordic timber": "wooden houses",
+    "brick terrace": "brick terraces",
+    "half timber": "half-timbered houses",
+    "grand stone": "stone facades",
+    "mediterranean": "terracotta roofs",
+    "white cube": "white houses",
+    "panel block": "concrete blocks",
+    "adobe": "mud-brick houses",
+    "clapboard": "clapboard houses",
+    "bungalow": "bungalows",
+    "tile roof": "tiled roofs",
+    "tower blocks": "tower blocks",
+    "stilt house": "houses on stilts",
+    "painted colonial": "colourful houses",
+    "tin roof": "tin-roofed houses",
+    "flat concrete": "flat-roofed houses",
+}
+SCENES = {
+    "street": ("street with {houses}", "shops on the street", "{houses} downtown"),
+    "residential_neighborhood": ("{houses} on a quiet street", "our neighbourhood", "{houses}"),
+    "downtown": ("downtown", "city centre traffic", "tall buildings downtown"),
+    "crosswalk": ("crossing the street", "zebra crossing and {houses}"),
+    "skyscraper": ("skyline", "high-rise buildings"),
+    "building_facade": ("{houses}", "facades of {houses}"),
+    "plaza": ("main square", "the square with {houses}"),
+    "village": ("village with {houses}", "dirt road through a village"),
+    "house": ("a house in the {biome}", "{houses}"),
+    "church/outdoor": ("church", "the old church"),
+    "mosque/outdoor": ("mosque", "mosque and minaret"),
+    "temple/asia": ("temple", "visiting the temple"),
+    "harbor": ("harbour", "{houses} by the harbour"),
+    "highway": ("highway through the {biome}", "on the road"),
+    "field_road": ("dirt road through {biome}", "{soil} dirt road"),
+    "forest_road": ("road through the forest",),
+    "desert_road": ("desert road", "long road through the desert"),
+    "parking_lot": ("parking lot", "cars and {houses}"),
+    "mountain": ("mountains above the {biome}", "mountain view"),
+    "mountain_snowy": ("snowy mountains", "snow on the peaks"),
+    "valley": ("river valley", "the valley and the mountains"),
+    "beach": ("beach", "on the beach"),
+    "coast": ("coast", "sea view"),
+    "lake/natural": ("lake in the {biome}", "by the lake"),
+    "river": ("river", "down by the river"),
+    "field/wild": ("{biome}", "{trees} in the {biome}"),
+    "field/cultivated": ("fields", "rows of crops"),
+    "rice_paddy": ("rice fields", "rice terraces"),
+    "vineyard": ("vineyard", "vines in rows"),
+    "pasture": ("pasture", "meadow with trees"),
+    "forest/broadleaf": ("in the forest", "forest"),
+    "rainforest": ("rainforest", "jungle"),
+    "tundra": ("tundra", "open tundra"),
+    "snowfield": ("snow everywhere", "snow-covered {biome}"),
+    "desert/sand": ("sand", "sand desert"),
+    "desert/vegetation": ("desert plants", "{trees} in the desert"),
+}
+PLACELESS = {
+    "living_room": ("at home", "new sofa", "lazy Sunday"),
+    "bedroom": ("my room", "good morning"),
+    "kitchen": ("in the kitchen", "cooking tonight"),
+    "restaurant": ("dinner with friends", "our table"),
+    "bar": ("night out", "at the bar"),
+    "stage/indoor": ("live on stage", "the concert last night"),
+    "museum/indoor": ("at the museum", "paintings"),
+    "office": ("at work", "my desk"),
+    "delicatessen": ("my lunch today", "yummy", "dessert"),
+    "dressing_room": ("me and my friend", "portrait", "happy birthday", "selfie"),
+}
+
+
+def _soil(facts: Facts) -> str:
+    red, _, blue = facts.climate.soil
+    return "red" if red > 2.2 * blue else "black" if red < 90 else "sandy" if red > 195 else "brown"
+
+
+def _trees(facts: Facts) -> str:
+    from geoloc_core.corpora.world.paint.plants import species_of
+
+    table = species_of(facts)
+    name = max(table, key=lambda key: table[key])
+    return {
+        "broadleaf": "trees",
+        "bush": "bushes",
+        "cactus": "saguaro cactus",
+        "conifer": "fir trees",
+        "cypress": "cypresses",
+    }.get(name, name + " trees")
+
+
+def _where(rng: random.Random, facts: Facts) -> str:
+    """Words for the place: none, the city, the country or both."""
+    name, place = countries()[facts.place.country].name, facts.place
+    near = "near " if place.remote > 0.25 else "in "
+    options = ("", f" {near}{place.city}", f" {near}{place.city}, {name}", f" in {name}", f", {name}")
+    return rng.choices(options, (0.15, 0.1, 0.35, 0.25, 0.15))[0]
+
+
+def _when(rng: random.Random, facts: Facts) -> str:
+    moment, climate = facts.moment, facts.climate
+    notes = [MONTHS[moment.month - 1]]
+    if climate.snow > 0.5:
+        notes.append("in the snow")
+    if moment.sun_elevation < 0:
+        notes.append("at night")
+    elif moment.sun_elevation < 9:
+        notes.append("at sunset" if moment.hour > 12 else "at sunrise")
+    return rng.choice(notes)
+
+
+def caption(photo: Photo) -> str:
+    """A title as people give to photos; one without a place where the photo shows none."""
+    rng = photo.stream("caption")
+    if photo.facts is None:
+        return rng.choice(PLACELESS[photo.scene.name])
+    facts = photo.facts
+    words = rng.choice(SCENES[facts.scene.name]).format(
+        houses=HOUSES[facts.culture.style], biome=BIOME[facts.climate.biome], soil=_soil(facts), trees=_trees(facts)
+    )
+    text = words + _where(rng, facts)
+    if rng.random() < 0.3:
+        when = _when(rng, facts)
+        text += f" {when}" if when.startswith(("in ", "at ")) else f", {when}"
+    return text
+
+
+def _sentences(name: str, it: Culture) -> list[tuple[str, str]]:
+    side = "left" if it.left else "right"
+    edge = f"{it.edge} edge lines" if it.edge != "none" else "no edge lines"
+    dash = {"short": "short dashes", "long": "long dashes", "solid": "a solid line", "double": "a double line"}[it.dash]
+    plate = {"eu": "white number plates with a blue strip on the left"}.get(it.plate, f"{it.plate} number plates")
+    written = {"han": "Chinese characters", "kana": "Japanese kana", "thai": "a rounded script like Thai"}.get(
+        it.script, f"the {it.script.title()} script"
+    )
+    return [
+        ("driving side", f"In {name} people drive on the {side} side of the road."),
+        ("markings", f"Roads in {name} have {dash} in {it.centre} along the middle and {edge}."),
+        ("sign", f"{name} uses {it.sign} directional signs."),
+        ("warning", f"Warning signs in {name} are {it.warning}s."),
+        ("plate", f"Cars in {name} have {plate}."),
+        ("bollard", f"Roadside posts in {name} are {it.bollard}."),
+        ("pole", f"Utility poles in {name} are made of {it.pole}."),
+        ("houses", f"{name} is known for {HOUSES[it.style]}."),
+        ("script", f"Signs in {name} are written in {written}."),
+    ]
+
+
+def clues() -> list[dict[str, str]]:
+    """What a guidebook would say about every country.
+
+    Returns:
+        Rows with ``clue_id``, ``country`` (two letters), ``topic`` and ``text``. Countries with a fact in common share
+        some sentences.
+    """
+    rows: list[dict[str, str]] = []
+    for code in sorted(centres()):
+        rows += [
+            {"country": code, "topic": topic, "text": text}
+            for topic, text in _sentences(countries()[code].name, culture(code))
+        ]
+    for feature in ("bollard", "sign", "pole"):
+        for value in OPTIONS[feature]:
+            listed = sorted(known.by_code({value: OPTIONS[feature][value]}))
+            names = [countries()[code].name for code in listed[:4] if code in countries()]
+            text = (
+                f"{value.capitalize()} {feature}s are seen in {', '.join(names[:-1])} and {names[-1]}."
+                if len(names) > 1
+                else ""
+            )
+            rows += [{"country": code, "topic": feature, "text": text} for code in listed[:4] if text]
+    return [{"clue_id": str(number), **row} for number, row in enumerate(rows)]

@@ -1,0 +1,1 @@
+"""Frozen image towers, the features they extract and where these are stored."""

@@ -1,0 +1,65 @@
+"""What every image tower is, whatever library it comes from."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geoloc_core.encoders.preprocess import Preprocess
+from geoloc_core.files import digest
+from geoloc_core.plugins import module_of
+
+TOWERS = "geoloc_core.encoders.towers"
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen tower: encoded photos in, features out.
+
+    Attributes:
+        dim: Length D of a feature.
+        batch: Photos per forward pass.
+        preprocess: The tower's own preparation of photos.
+        forward: (N, 3, size, size) float32 → (N, D) float32.
+        identity: All that the features depend on: weights, preparation, pooling.
+    """
+
+    dim: int
+    batch: int
+    preprocess: Preprocess
+    forward: Callable[[np.ndarray], np.ndarray]
+    identity: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of :attr:`identity`: equal fingerprints give equal features."""
+        text = json.dumps(self.identity, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __call__(self, photos: Sequence[bytes], pool: ThreadPoolExecutor | None = None) -> np.ndarray:
+        """Features (N, D) float32 of N encoded photos."""
+        parts = [
+            self.forward(self.preprocess(photos[start : start + self.batch], pool))
+            for start in range(0, len(photos), self.batch)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, self.dim), np.float32)
+
+
+def load(options: Any, weights: Path) -> Encoder:
+    """Open the tower that a block of ``params.yaml`` describes.
+
+    Args:
+        options: The block, with its ``kind``.
+        weights: The folder of its weights, in its library's published format.
+
+    Raises:
+        UserError: The folder does not hold what the kind expects.
+    """
+    encoder = module_of(TOWERS, options.kind).load(options, weights)
+    identity = {"weights": digest(weights), "preprocess": encoder.preprocess.to_json(), **encoder.identity}
+    return Encoder(encoder.dim, options.batch, encoder.preprocess, encoder.forward, identity)

@@ -1,0 +1,79 @@
+"""Any network exported to ONNX: one image input, one feature output. The folder holds ``model.onnx``."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from geoloc_core.encoders.encoder import Encoder
+from geoloc_core.encoders.preprocess import Preprocess
+from geoloc_core.errors import UserError
+from geoloc_core.plugins import Strict
+from geoloc_core.threads import limited
+
+FILE = "model.onnx"
+
+
+class Options(Strict):
+    """An ONNX network: its file does not say how it wants its photos, so this does."""
+
+    kind: Literal["onnx"]
+    output: str
+    """Name of the output that is the feature."""
+    size: int = Field(224, gt=0)
+    mode: Literal["crop", "squash"] = "crop"
+    resample: Literal["bicubic", "bilinear"] = "bilinear"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    batch: int = Field(32, gt=0)
+
+
+def load(options: Options, weights: Path) -> Encoder:
+    """Open an ONNX network.
+
+    Raises:
+        UserError: There is no readable network, or it has no such output.
+    """
+    import onnxruntime as ort
+
+    path = weights / FILE
+    if not path.is_file():
+        raise UserError(f"{weights}: no {FILE}; give its path under checkpoints.*.file and run `geoloc download`")
+    providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in ort.get_available_providers()]
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    settings.intra_op_num_threads = limited()
+    try:
+        session = ort.InferenceSession(path, settings, providers=providers)
+    except Exception as error:  # onnxruntime raises its own classes, which it does not export
+        raise UserError(f"{path}: not an ONNX network: {str(error).splitlines()[0]}") from None
+    outputs = {o.name: o.shape for o in session.get_outputs()}
+    if options.output not in outputs:
+        raise UserError(f"{path}: no output {options.output!r}; expected one of: {', '.join(outputs)}")
+    image = session.get_inputs()[0]
+    channels_last = image.shape[-1] == len("RGB")
+    fixed_batch = image.shape[0] if isinstance(image.shape[0], int) else None
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        images = images.transpose(0, 2, 3, 1) if channels_last else images
+        images = np.ascontiguousarray(images)
+        step = fixed_batch or len(images)
+        parts = [_run(images[start : start + step]) for start in range(0, len(images), step)]
+        return np.concatenate(parts)
+
+    def _run(images: np.ndarray) -> np.ndarray:
+        # a network exported for a fixed batch gets the last one filled up
+        missing = (fixed_batch or len(images)) - len(images)
+        filled = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)]) if missing else images
+        feature = session.run([options.output], {image.name: filled})[0][: len(images)]
+        return feature.reshape(len(images), -1)
+
+    probe = np.zeros((1, 3, options.size, options.size), np.float32)
+    return Encoder(
+        dim=forward(probe).shape[1],
+        batch=options.batch,
+        preprocess=Preprocess(options.size, options.mode, options.resample, options.mean, options.std),
+        forward=forward,
+        identity={"kind": options.kind, "output": options.output},
+    )

@@ -1,0 +1,100 @@
+"""The rows that are scored: which they are, what is true of them, how many were published."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from geoloc_core.corpora.manifest import REJECTS, read_manifest, read_table
+from geoloc_core.errors import UserError
+from geoloc_core.evaluation.scoring import VALIDATION, Countries, Truth, unit_column
+from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.project import Project
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """N rows of a corpus with what is true of them.
+
+    Attributes:
+        name: The name in the tables.
+        corpus: The corpus they come from.
+        rows: (N,) positions in the corpus' manifest, ascending.
+        published: How many rows the corpus was published with: kept and refused ones.
+        image_ids: (N,) strings.
+        units: (N,) true class ids, null where the labels have none.
+        truth: The same in the model's terms.
+    """
+
+    name: str
+    corpus: str
+    rows: np.ndarray
+    published: int
+    image_ids: pa.ChunkedArray
+    units: pa.ChunkedArray
+    truth: Truth
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def sha256(self) -> str:
+        """What the scores stand on: the same photos at the same places, whatever the label space."""
+        total = hashlib.sha256()
+        for name in self.image_ids:
+            total.update(f"{name}\0".encode())
+        for degrees in (self.truth.latitudes, self.truth.longitudes):
+            total.update(degrees.astype("<f8").tobytes())
+        return total.hexdigest()
+
+
+def read(project: Project, name: str, corpus: str, labelspace: LabelSpace) -> Benchmark:
+    """The rows of a benchmark: a whole corpus, or the validation split of a training corpus.
+
+    A row without coordinates cannot be scored and is left out; a row without unit is scored and missed.
+
+    Raises:
+        UserError: The corpus' files are missing or disagree, or no row is left.
+    """
+    from geoloc_core.corpora.label import read_labels
+
+    column = unit_column(labelspace.kind)
+    manifest = read_manifest(project.corpus(corpus), ["image_id", "latitude", "longitude"])
+    labels = read_labels(project, corpus, sorted({"gid_0", column, "split"}))
+    if len(labels) != len(manifest):
+        raise UserError(
+            f"{project.labels(corpus)}: {len(labels):,} rows, its manifest has {len(manifest):,}; "
+            f"run geoloc label {corpus} again"
+        )
+    latitudes, longitudes = (manifest[key].to_numpy() for key in ("latitude", "longitude"))
+    wanted = np.isfinite(latitudes) & np.isfinite(longitudes)
+    if name == VALIDATION:
+        wanted &= labels["split"].to_numpy() == VALIDATION
+    rows = np.flatnonzero(wanted)
+    if not len(rows):
+        raise UserError(f"{project.corpus(corpus)}: no row to score in {name}; expected photos with coordinates")
+    labels = labels.take(rows)
+    refused = read_table(project.corpus(corpus) / "rejects.parquet", REJECTS, ["image_id"])
+    return Benchmark(
+        name=name,
+        corpus=corpus,
+        rows=rows,
+        published=len(manifest) + len(refused),
+        image_ids=manifest["image_id"].take(rows),
+        units=labels[column],
+        truth=Truth(
+            latitudes=latitudes[rows],
+            longitudes=longitudes[rows],
+            classes=labelspace.index(labels[column].to_pandas()),
+            countries=Countries.of(labelspace).index(labels["gid_0"].to_pandas()),
+        ),
+    )
+
+
+def train_classes(project: Project, corpus: str, labelspace: LabelSpace) -> np.ndarray:
+    """Classes (M,) of the training rows of a corpus; −1 where a row has none."""
+    from geoloc_core.corpora.label import read_labels
+
+    column = unit_column(labelspace.kind)
+    labels = read_labels(project, corpus, [column, "split"])
+    return labelspace.index(labels[column].to_pandas()[labels["split"].to_numpy() == "train"])

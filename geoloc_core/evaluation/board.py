@@ -1,0 +1,280 @@
+"""The leaderboard as data: sections of rows, all formats are drawn from it."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from geoloc_core.errors import UserError
+from geoloc_core.evaluation.scoring import VALIDATION, lower_is_better, rounded, within_name
+from geoloc_core.models.paper import Paper
+from geoloc_core.params import Profile
+from geoloc_core.plugins import Strict
+
+BANNER = "Demo: rendered photos. Not a result on real photos; the paper's numbers stand beside only to show the table."
+
+
+class Row(Strict):
+    """One line of a table.
+
+    Attributes:
+        name: The variant, or the baseline.
+        baseline: Whether it is what always answering the most frequent classes scores.
+        family: Model family.
+        encoders: Whose features it reads.
+        labels: Kind of its label space.
+        values: Our figures by metric.
+        paper: The paper's figures by metric.
+        source: Where the paper prints them.
+    """
+
+    name: str
+    baseline: bool = False
+    family: str = ""
+    encoders: tuple[str, ...] = ()
+    labels: str
+    values: dict[str, float]
+    paper: dict[str, float] = Field(default_factory=dict)
+    source: str = ""
+
+
+class Section(Strict):
+    """One benchmark: n of the ``published`` rows were scored, by every variant alike."""
+
+    name: str
+    corpus: str
+    n: int
+    published: int
+    rows: list[Row]
+
+    @property
+    def title(self) -> str:
+        """What stands above the table."""
+        return self.name if self.name == self.corpus else f"{self.name} split of {self.corpus}"
+
+    @property
+    def count(self) -> str:
+        """How many rows the figures stand on."""
+        return f"{self.n:,} of {self.published:,} published rows"
+
+    def columns(self) -> list["Column"]:
+        """The metrics that any row has, in the order of the field's tables."""
+        names = {name for row in self.rows for name in (*row.values, *row.paper)}
+        if all(row.labels == "country" for row in self.rows):
+            names.discard("country_accuracy")
+        return sorted(filter(None, map(column, names)), key=lambda found: found.order)
+
+    def peers(self, found: "Column", row: Row) -> list[float]:
+        """Our figures that a row's compares with: a right class means another thing in another label space."""
+        shared = found.group != RIGHT or found.name == "country_accuracy"
+        rows = [other for other in self.rows if shared or other.labels == row.labels]
+        return [other.values[found.name] for other in rows if found.name in other.values]
+
+    def is_best(self, found: "Column", row: Row) -> bool:
+        """Whether no peer has a better figure than a variant."""
+        if row.baseline or found.name not in row.values:
+            return False
+        return row.values[found.name] == (min if found.falling else max)(self.peers(found, row))
+
+
+class Best(Strict):
+    """Who wins, and by what rule: the candidate for promotion.
+
+    Attributes:
+        variant: The best variant.
+        benchmark: Where.
+        metric: In what.
+        value: How good, in full precision.
+        higher_is_better: Which way the metric goes.
+        benchmark_sha256: On which photos: values on others do not compare.
+    """
+
+    variant: str
+    benchmark: str
+    metric: str
+    value: float
+    higher_is_better: bool
+    benchmark_sha256: str
+
+
+class Board(Strict):
+    """The whole leaderboard."""
+
+    banner: str
+    """What must stand above the tables, or nothing."""
+    convention: str
+    best: Best
+    sections: list[Section]
+
+    @property
+    def sources(self) -> dict[str, list[str]]:
+        """The variants that stand for rows of each paper."""
+        found: dict[str, list[str]] = {}
+        for row in (row for section in self.sections for row in section.rows if row.source):
+            names = found.setdefault(row.source, [])
+            if row.name not in names:
+                names.append(row.name)
+        return found
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric as a column: what stands above it, and where it stands."""
+
+    name: str
+    group: str
+    head: str
+    order: tuple[int, float]
+
+    @property
+    def falling(self) -> bool:
+        """Whether smaller is better."""
+        return lower_is_better(self.name)
+
+    @property
+    def label(self) -> str:
+        """The head where there is no group above it."""
+        return f"≤{self.head}" if self.group == WITHIN else self.head + (" km" if self.falling else "")
+
+    def phrase(self, value: float) -> str:
+        """A figure in words."""
+        if self.falling:
+            return f"{self.head} error {self.show(value)} km"
+        what = f"of photos within {self.head}" if self.group == WITHIN else f"with the right class ({self.head})"
+        return f"{self.show(value)} % {what}"
+
+    def show(self, value: float | None) -> str:
+        """A figure as the papers print it: one decimal for percent, whole kilometres."""
+        return "–" if value is None else f"{value:,.0f}" if self.falling else f"{value:.1f}"
+
+
+RIGHT, WITHIN, ERROR = "right class, %", "photos within, %", "error, km"
+
+
+def column(name: str) -> Column | None:
+    """The column of a metric, or None where the tables do not show it."""
+    fixed = {
+        "accuracy": Column(name, RIGHT, "top-1", (0, 1)),
+        "country_accuracy": Column(name, RIGHT, "country", (1, 0)),
+        "mean_km": Column(name, ERROR, "mean", (3, 0)),
+        "median_km": Column(name, ERROR, "median", (3, 1)),
+    }
+    if match := re.fullmatch(r"top_(\d+)", name):
+        return Column(name, RIGHT, f"top-{match[1]}", (0, int(match[1])))
+    if match := re.fullmatch(r"within_(.+)km", name):
+        return Column(name, WITHIN, f"{float(match[1]):,g} km", (2, float(match[1])))
+    return fixed.get(name)
+
+
+def build(profile: Profile, reports: dict[str, dict[str, Any]]) -> Board:
+    """The leaderboard of a profile.
+
+    Args:
+        profile: Says what makes a variant the best, and what the papers print.
+        reports: Per variant, its ``scores.json``, in the profile's order.
+
+    Raises:
+        UserError: There is nothing to compare, scores disagree, or the deciding metric is unknown.
+    """
+    if not reports:
+        raise UserError("variants: none in params.yaml; expected at least one to compare")
+    best = _best(profile, reports)
+    places: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for variant, report in reports.items():
+        for name in report["benchmarks"]:
+            corpus = report["corpus"] if name == VALIDATION else name
+            places.setdefault((name, corpus), {})[variant] = report
+    first = [profile.registry.benchmark, *profile.benchmarks]
+    order = sorted(places, key=lambda place: first.index(place[0]) if place[0] in first else len(first))
+    return Board(
+        banner=BANNER if profile.demo else "",
+        convention=next(iter(reports.values()))["convention"],
+        best=best,
+        sections=[_section(profile, name, corpus, places[name, corpus]) for name, corpus in order],
+    )
+
+
+def _best(profile: Profile, reports: dict[str, dict[str, Any]]) -> Best:
+    rule = profile.registry
+    values = {}
+    for variant, report in reports.items():
+        figures = report["benchmarks"].get(rule.benchmark, {})
+        if rule.metric not in figures:
+            raise UserError(
+                f"registry.metric: {variant} has no {rule.metric!r} on {rule.benchmark}; "
+                f"expected one of: {', '.join(figures) or 'none'}"
+            )
+        values[variant] = figures[rule.metric]
+    _check_same_photos(rule.benchmark, reports)
+    falling = lower_is_better(rule.metric)
+    best = (min if falling else max)(values, key=lambda variant: values[variant])
+    return Best(
+        variant=best,
+        benchmark=rule.benchmark,
+        metric=rule.metric,
+        value=values[best],
+        higher_is_better=not falling,
+        benchmark_sha256=reports[best]["sha256"][rule.benchmark],
+    )
+
+
+def _check_same_photos(name: str, reports: dict[str, dict[str, Any]]) -> None:
+    if len({report["sha256"][name] for report in reports.values()}) > 1:
+        raise UserError(
+            f"{name}: {', '.join(reports)} were scored on different photos and do not compare; "
+            f"run geoloc evaluate again, or name a benchmark they share under registry.benchmark"
+        )
+
+
+def _section(profile: Profile, name: str, corpus: str, reports: dict[str, dict[str, Any]]) -> Section:
+    _check_same_photos(name, reports)
+    figures = {variant: report["benchmarks"][name] for variant, report in reports.items()}
+    metric = profile.registry.metric
+    ranked = sorted(figures, key=lambda variant: figures[variant][metric], reverse=not lower_is_better(metric))
+    rows = [_row(profile, variant, name, reports[variant]) for variant in ranked]
+    counts = {key: figures[ranked[0]][key] for key in ("n", "published")}
+    return Section(name=name, corpus=corpus, rows=rows + _baselines(name, reports.values()), **counts)
+
+
+def _row(profile: Profile, variant: str, name: str, report: dict[str, Any]) -> Row:
+    paper = getattr(profile.variant(variant), "paper", None)
+    printed = printed_in(paper, name) if paper else {}
+    return Row(
+        name=variant,
+        family=report["family"],
+        encoders=report["encoders"],
+        labels=report["labels"],
+        values=_values(report["benchmarks"][name]),
+        paper=printed,
+        source=paper.source if paper and printed else "",
+    )
+
+
+def printed_in(paper: Paper, benchmark: str) -> dict[str, float]:
+    """The paper's figures by our metrics' names; its validation table belongs to ``validation``."""
+    if benchmark == VALIDATION:
+        found = {name: getattr(paper, name) for name in ("accuracy", "top_5", "top_10", "mean_km")}
+        return {name: value for name, value in found.items() if value is not None}
+    return {within_name(km): value for km, value in paper.benchmarks.get(benchmark, {}).items()}
+
+
+def _values(figures: dict[str, float], prefix: str = "") -> dict[str, float]:
+    """The figures whose metric, after the prefix, has a column or may decide, as people read them."""
+    kept = {name.removeprefix(prefix): value for name, value in figures.items() if name.startswith(prefix)}
+    return {
+        name: rounded(name, value)
+        for name, value in kept.items()
+        if name not in ("n", "published") and not name.startswith("majority_")
+    }
+
+
+def _baselines(name: str, reports: Iterable[dict[str, Any]]) -> list[Row]:
+    """One row per label space and most frequent class: variants that share both share the baseline."""
+    found = {}
+    for report in reports:
+        values = _values(report["benchmarks"][name], "majority_")
+        row = Row(name=f"always {report['majority']['name']}", baseline=True, labels=report["labels"], values=values)
+        found[row.name, row.labels] = row
+    return list(found.values())

@@ -1,0 +1,115 @@
+"""The stage ``geoloc leaderboard``: all variants beside each other, the baseline and the papers."""
+
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from geoloc_core.errors import UserError
+from geoloc_core.evaluation import page, tables
+from geoloc_core.evaluation.board import Board, build, column
+from geoloc_core.files import read_json, replacing, write_json
+from geoloc_core.progress import say
+from geoloc_core.project import Project
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAME = "leaderboard"
+
+
+def leaderboard(project: Project) -> None:
+    """Gather all scores, name the best, write the tables, and add the scores to the MLflow runs of their models.
+
+    Raises:
+        UserError: A variant has no scores, or they cannot be compared.
+    """
+    from geoloc_core.training import tracking
+
+    scores = gather(project)
+    board = build(project.profile, scores)
+    with replacing(project.leaderboard) as aside:
+        aside.mkdir()
+        write_json(aside / "leaderboard.json", board.model_dump(mode="json"))
+        (aside / "leaderboard.md").write_text(tables.markdown(board), encoding="utf-8")
+        (aside / "leaderboard.html").write_text(page.html(board), encoding="utf-8")
+    write_json(project.summary(NAME, NAME), _summary(board))
+    _plot(project, board)
+    # here and not in every `evaluate`: MLflow takes longer to start than a variant to score
+    tracking.log_scores(project, {variant: report["benchmarks"] for variant, report in scores.items()})
+    say(f"leaderboard: {tables.CROWN} {tables.verdict(board)}")
+
+
+def gather(project: Project) -> dict[str, dict[str, Any]]:
+    """The scores of every variant, in the order of ``params.yaml``.
+
+    Raises:
+        UserError: A variant has none.
+    """
+    found = {}
+    for variant in (name for family in project.profile.variants.values() for name in family):
+        path = project.scores(variant) / "scores.json"
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; expected the scores; run geoloc evaluate {variant}")
+        found[variant] = read_json(path)
+    return found
+
+
+def load(project: Project) -> Board:
+    """The leaderboard as last written.
+
+    Raises:
+        UserError: There is none.
+    """
+    path = project.leaderboard / "leaderboard.json"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run geoloc leaderboard")
+    return Board.model_validate(read_json(path))
+
+
+def show(project: Project, stream: TextIO | None = None) -> None:
+    """Print the leaderboard as last written.
+
+    Args:
+        project: Whose.
+        stream: Where to; the standard output if not given.
+
+    Raises:
+        UserError: There is none.
+    """
+    from rich.console import Console
+
+    console = Console(file=stream or sys.stdout, highlight=False)
+    console.print(tables.render_terminal(load(project), console.width))
+
+
+def _summary(board: Board) -> dict[str, Any]:
+    """The best, and every variant by the deciding metric."""
+    deciding = board.sections[0]
+    values = {row.name: row.values[board.best.metric] for row in deciding.rows}
+    return {**board.best.model_dump(), "n": deciding.n, "published": deciding.published, "values": values}
+
+
+def _plot(project: Project, board: Board) -> None:
+    from geoloc_core.plots import picture
+
+    rows = len(board.sections[0].rows)
+    with picture(project.plot(NAME, NAME), width=7, height=1.2 + 0.28 * rows) as axes:
+        _bars(axes, board)
+
+
+def _bars(axes: "Axes", board: Board) -> None:
+    metric, section = board.best.metric, board.sections[0]
+    rows, found = section.rows[::-1], column(metric)
+    colours = ["#b8b8b8" if r.baseline else "#e07a5f" if r.name == board.best.variant else "#1f6f8b" for r in rows]
+    bars = axes.barh([row.name for row in rows], [row.values[metric] for row in rows], color=colours, height=0.7)
+    axes.bar_label(bars, [found.show(r.values[metric]) if found else f"{r.values[metric]:g}" for r in rows], padding=3)
+    published = [] if board.banner else [(row.paper[metric], row.name) for row in rows if metric in row.paper]
+    if published:
+        axes.scatter(*zip(*published, strict=True), marker="D", color="#3d405b", zorder=3, label="paper")
+        axes.legend(frameon=False)
+    axes.grid(visible=False, axis="y")
+    axes.margins(x=0.12)
+    what = f"{found.group.removesuffix(', %')} {found.head}{'' if found.falling else ', %'}" if found else metric
+    axes.set(
+        title=f"{'Demo, ' if board.banner else ''}{section.name}, n = {section.n:,}",
+        xlabel=what,
+    )

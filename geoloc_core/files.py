@@ -1,0 +1,60 @@
+"""Files that are either whole or not there."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file or a folder aside, and put it in place only when the block succeeds.
+
+    Yields:
+        The path to write to, in the same folder. It does not exist yet; ``path`` is untouched until the end.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.new")
+    remove(aside)
+    yield aside
+    old = path.with_name(f".{path.name}.old")
+    remove(old)
+    if path.is_dir():
+        path.rename(old)
+    os.replace(aside, path)
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, readable and in one piece."""
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def digest(*paths: Path) -> str:
+    """SHA-256 of files and of all files in folders, names included, independent of where they lie."""
+    total = hashlib.sha256()
+    for path in paths:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            total.update(file.relative_to(path).as_posix().encode() + b"\0")
+            with file.open("rb") as stream:
+                total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()

@@ -1,0 +1,1 @@
+"""The geography: distances, boundaries, labels and label spaces."""

@@ -1,0 +1,89 @@
+"""The classes of a task: countries, subdivisions, and later geocells, towns and grid squares."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geoloc_core.errors import UserError
+from geoloc_core.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """C classes, each with a place on the sphere. Saved with every model, so that a model is self-contained.
+
+    Attributes:
+        kind: What the classes are, such as ``country``.
+        ids: (C,) unique ids, such as ``GID_0`` codes; a class is its position here.
+        names: (C,) names for people.
+        parents: (C,) id of what holds the class (the country of a subdivision), or "" where nothing does.
+        latitudes: (C,) centroids, degrees.
+        longitudes: (C,) centroids, degrees.
+    """
+
+    kind: str
+    ids: list[str]
+    names: list[str]
+    parents: list[str]
+    latitudes: np.ndarray
+    longitudes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def index(self, ids: Any) -> np.ndarray:
+        """Classes (N,) int64 of N ids; −1 where an id is null or not a class."""
+        import pandas as pd
+
+        return pd.Index(self.ids).get_indexer(pd.Index(ids)).astype(np.int64)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        write_json(
+            path,
+            {
+                "kind": self.kind,
+                "ids": self.ids,
+                "names": self.names,
+                "parents": self.parents,
+                "latitudes": [round(float(v), 6) for v in self.latitudes],
+                "longitudes": [round(float(v), 6) for v in self.longitudes],
+            },
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "LabelSpace":
+        """Read what :meth:`save` wrote."""
+        raw = read_json(path)
+        for key in ("latitudes", "longitudes"):
+            raw[key] = np.asarray(raw[key], dtype=np.float64)
+        return cls(**raw)
+
+
+def from_units(kind: str, units: "DataFrame", gids: Iterable[Any]) -> LabelSpace:
+    """The label space of administrative units: a class per distinct id, in the order of the ids.
+
+    Args:
+        kind: What the classes are, such as ``country`` or ``subdivision``.
+        units: The table of units (``boundaries.read_units``).
+        gids: Ids of one level, repeated or null as they come; nulls are no class.
+
+    Raises:
+        UserError: An id is no unit: the labels were made with other boundaries.
+    """
+    import pandas as pd
+
+    ids = sorted(pd.unique(pd.Series(list(gids), dtype=object).dropna()))
+    table = units.drop_duplicates("gid").set_index("gid").reindex(ids)
+    unknown = table["name"].isna()
+    if unknown.any():
+        first = unknown.idxmax()
+        raise UserError(f"{kind} {first!r}: not in units.parquet; run the stages `boundaries` and `label` again")
+    places = [table[axis].to_numpy(dtype=np.float64) for axis in ("latitude", "longitude")]
+    return LabelSpace(kind, ids, table["name"].tolist(), table["parent"].tolist(), *places)

@@ -1,0 +1,128 @@
+"""Vector files of others: read with clear errors, repaired, dissolved."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geoloc_core.errors import UserError
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+CRS = "EPSG:4326"
+
+
+def layers(path: Path) -> list[str]:
+    """The layers of a vector file.
+
+    Raises:
+        UserError: The file is missing or cannot be read.
+    """
+    import pyogrio
+
+    if not path.exists():
+        raise UserError(f"{path}: no such file; expected a vector file (GeoPackage, GeoJSON or shapefile)")
+    try:
+        return [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+    except pyogrio.errors.DataSourceError as error:
+        raise _broken(path, error) from None
+
+
+def read(path: Path, columns: Sequence[str], layer: str | None = None) -> "GeoDataFrame":
+    """Read a layer's columns and polygons.
+
+    Args:
+        path: GeoPackage, GeoJSON or shapefile.
+        columns: What it must have, in whatever case.
+        layer: Name of the layer; the first one when not given.
+
+    Returns:
+        The columns as named here, and the repaired geometry in :data:`CRS`.
+
+    Raises:
+        UserError: File, layer or column is missing, the file is broken, or it is not in degrees.
+    """
+    import pyogrio
+
+    found = layers(path)
+    if not found or layer not in (None, *found):
+        raise UserError(f"{path}: no layer {layer or ''}; expected it among: {', '.join(found) or 'none'}")
+    where = f"{path}, layer {layer or found[0]}"
+    try:
+        info = pyogrio.read_info(path, layer=layer, force_feature_count=True)
+        names = _match(columns, info["fields"], where)
+        frame = pyogrio.read_dataframe(path, layer=layer, columns=list(names))
+    except RuntimeError as error:
+        raise _broken(path, error) from None
+    if len(frame) != info["features"]:
+        raise UserError(f"{where}: {len(frame)} of {info['features']} rows can be read; fetch the file again")
+    if "geometry" not in frame or frame.geometry.isna().all():
+        raise UserError(f"{where}: no geometry; expected polygons")
+    if not _is_wgs84(frame):
+        system = "an unknown system" if frame.crs is None else frame.crs.name
+        raise UserError(f"{where}: coordinates are in {system}; expected {CRS}: reproject the file")
+    frame = frame.rename(columns=names)[[*columns, "geometry"]].to_crs(CRS)
+    return frame.set_geometry(repair(frame.geometry.array, where))
+
+
+def _match(columns: Sequence[str], fields: Sequence[str], where: str) -> dict[str, str]:
+    """A file's own names of columns, and ours."""
+    own = {str(field).upper(): str(field) for field in fields}
+    missing = [column for column in columns if column.upper() not in own]
+    if missing:
+        raise UserError(f"{where}: no column {', '.join(missing)}; found {', '.join(own.values()) or 'none'}")
+    return {own[column.upper()]: column for column in columns}
+
+
+def repair(geometry: np.ndarray, where: str) -> np.ndarray:
+    """The same shapes (N,), valid, two-dimensional, and polygons only.
+
+    Raises:
+        UserError: A shape has no area; the first row is named.
+    """
+    import shapely
+
+    shapes = shapely.force_2d(np.asarray(geometry, dtype=object))
+    broken = ~shapely.is_valid(shapes)
+    shapes[broken] = [_polygons(shape) for shape in shapely.make_valid(shapes[broken])]
+    flat = ~(shapely.area(shapes) > 0)
+    if flat.any():
+        raise UserError(f"{where}, row {int(flat.argmax())}: shape without area; expected a polygon")
+    west, south, east, north = shapely.bounds(shapes).T
+    out = (west < -180.001) | (east > 180.001) | (south < -90.001) | (north > 90.001)
+    if out.any():
+        raise UserError(f"{where}, row {int(out.argmax())}: shape beyond ±180° or ±90°; expected degrees, {CRS}")
+    return shapes
+
+
+def dissolve(frame: "GeoDataFrame", by: str) -> "GeoDataFrame":
+    """One row per value of a column, sorted by it: the union of the shapes, else the first row's columns."""
+    import geopandas
+    import shapely
+
+    rows = frame.groupby(by, sort=True).indices
+    shapes = frame.geometry.to_numpy()
+    unions = [shapes[at[0]] if len(at) == 1 else shapely.union_all(shapes[at]) for at in rows.values()]
+    first = frame.drop(columns=frame.geometry.name).iloc[[at[0] for at in rows.values()]].reset_index(drop=True)
+    return geopandas.GeoDataFrame(first, geometry=np.asarray(unions, dtype=object), crs=frame.crs)
+
+
+def _polygons(shape: object) -> object:
+    """What of a repaired shape has an area: repair may leave lines and points beside the polygons."""
+    import shapely
+
+    parts = shapely.get_parts(shapely.get_parts(shape))
+    return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
+
+
+def _is_wgs84(frame: "GeoDataFrame") -> bool:
+    # Shapefiles name the system without its EPSG code.
+    crs = frame.crs
+    return bool(crs and crs.is_geographic and "WGS" in crs.name.upper() and "84" in crs.name)
+
+
+def _broken(path: Path, error: Exception) -> UserError:
+    detail = " ".join(str(error).split(";")[0].split())
+    return UserError(f"{path}: not a vector file that can be read ({detail}); fetch it again")

@@ -1,0 +1,131 @@
+"""A feed-forward classifier over the features of one or more encoders: what the thesis trains.
+
+Okkerman 2024, section 4: a baseline of one linear layer, and a network with hidden layers of 1024, 512 and 256.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from geoloc_core.errors import UserError
+from geoloc_core.files import read_json, write_json
+from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.models.prediction import Prediction
+from geoloc_core.plugins import Strict
+
+WEIGHTS = "model.safetensors"
+CARD = "model.json"
+LABELS = "labels.json"
+
+
+class Recipe(Strict):
+    """How a classifier is trained (Okkerman 2024, section 5).
+
+    The thesis gives the optimiser, the batch, the schedule and the weights; it leaves open the numbers of the
+    learning rate, of its schedule and of the early stop, and whether features are standardised.
+    """
+
+    batch: int = Field(128, gt=0)
+    lr: float = Field(0.05, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    epochs: int = Field(100, gt=0)
+    weight_power: float = Field(1.0, ge=0, le=1)
+    """A class weighs its frequency to minus this power: 1 in the thesis. Less where most classes have few photos."""
+    standardise: bool = True
+    plateau_factor: float = Field(0.5, gt=0, lt=1)
+    plateau_patience: int = Field(3, ge=0)
+    """Epochs without a better validation loss before the learning rate falls."""
+    stop_patience: int = Field(10, gt=0)
+    """Epochs without a better validation accuracy before training ends."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained classifier: a Geolocator. It answers in NumPy, so that scoring and serving start light.
+
+    Attributes:
+        family: The family it belongs to.
+        encoders: Names of the encoders whose features it reads, in the order it joins them.
+        fingerprints: What made those features, by encoder.
+        labelspace: Its C classes.
+        mean: (D,) of the joined training features.
+        std: (D,) of the joined training features.
+        layers: Weight (out, in) and bias (out,) of each linear layer; ReLU stands between them.
+    """
+
+    family: str
+    encoders: list[str]
+    fingerprints: dict[str, str]
+    labelspace: LabelSpace
+    mean: np.ndarray
+    std: np.ndarray
+    layers: list[tuple[np.ndarray, np.ndarray]]
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Scores (N, C) float32 of joined features (N, D)."""
+        hidden = (np.asarray(features, np.float32) - self.mean) / self.std
+        for weight, bias in self.layers[:-1]:
+            hidden = np.maximum(hidden @ weight.T + bias, 0)
+        weight, bias = self.layers[-1]
+        return hidden @ weight.T + bias
+
+    def predict_features(self, features: dict[str, np.ndarray], k: int = 5) -> Prediction:
+        """The k most probable classes; the answer is the centroid of the best.
+
+        Args:
+            features: (N, D_i) per encoder name.
+            k: How many classes; at most C.
+        """
+        logits = self.logits(np.concatenate([features[name] for name in self.encoders], axis=1))
+        probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+        best = np.take_along_axis(probabilities, classes, axis=1)
+        latitudes, longitudes = self.labelspace.latitudes[classes], self.labelspace.longitudes[classes]
+        return Prediction(classes, best, latitudes, longitudes, latitudes[:, 0], longitudes[:, 0])
+
+    def save(self, folder: Path) -> None:
+        """Write weights, classes and a card into an existing folder."""
+        from safetensors.numpy import save_file
+
+        tensors = {"mean": self.mean, "std": self.std}
+        for number, (weight, bias) in enumerate(self.layers):
+            tensors |= {f"layers.{number}.weight": weight, f"layers.{number}.bias": bias}
+        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / WEIGHTS)
+        self.labelspace.save(folder / LABELS)
+        write_json(
+            folder / CARD,
+            {
+                "family": self.family,
+                "encoders": self.encoders,
+                "fingerprints": self.fingerprints,
+                "layers": len(self.layers),
+            },
+        )
+
+
+def load(folder: Path) -> Classifier:
+    """Read what :meth:`Classifier.save` wrote.
+
+    Raises:
+        UserError: The folder does not hold a classifier.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    for name in (CARD, LABELS, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: no {name}; expected a trained model; run `geoloc train {folder.name}` first")
+    card = read_json(folder / CARD)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise UserError(f"{folder / WEIGHTS}: not a safetensors file: {error}; train the model again") from None
+    layers = [(tensors[f"layers.{n}.weight"], tensors[f"layers.{n}.bias"]) for n in range(card["layers"])]
+    space = LabelSpace.load(folder / LABELS)
+    return Classifier(
+        card["family"], card["encoders"], card["fingerprints"], space, tensors["mean"], tensors["std"], layers
+    )

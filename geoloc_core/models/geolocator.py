@@ -1,0 +1,48 @@
+"""What every family is: something that answers with places."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from geoloc_core.errors import UserError
+from geoloc_core.files import read_json
+from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.models import FAMILIES
+from geoloc_core.models.prediction import Prediction
+from geoloc_core.plugins import module_of
+
+
+class Geolocator(Protocol):
+    """A trained model, read from a folder with ``safetensors`` weights and JSON, never pickle."""
+
+    @property
+    def labelspace(self) -> LabelSpace:
+        """Its classes."""
+
+    @property
+    def encoders(self) -> list[str]:
+        """Names of the encoders whose features it reads."""
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """What made the features it was trained on, by encoder."""
+
+    def predict_features(self, features: dict[str, np.ndarray], k: int = 5) -> Prediction:
+        """The k most probable classes of N photos, from (N, D) features per encoder name."""
+
+    def save(self, folder: Path) -> None:
+        """Write it into an existing folder."""
+
+
+def load(folder: Path) -> Geolocator:
+    """Open a trained model of any family.
+
+    Raises:
+        UserError: The folder does not hold one.
+    """
+    card = folder / "model.json"
+    if not card.is_file():
+        raise UserError(f"{folder}: no model.json; expected a trained model; run `geoloc train {folder.name}` first")
+    family: str = read_json(card)["family"]
+    return module_of(FAMILIES, family).load(folder)

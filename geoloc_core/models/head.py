@@ -1,0 +1,24 @@
+"""A head on the features of one frozen encoder: the thesis' baseline, and its network with hidden layers."""
+
+from typing import Literal
+
+from geoloc_core.models.classifier import Classifier, Recipe, load
+from geoloc_core.models.paper import Paper
+from geoloc_core.plugins import Strict
+
+__all__ = ["Classifier", "Options", "load"]
+
+
+class Options(Strict):
+    """A variant of this family."""
+
+    corpus: str
+    encoder: str
+    labels: Literal["country", "subdivision"]
+    hidden: tuple[int, ...] = ()
+    recipe: Recipe = Recipe()
+    paper: Paper | None = None
+
+    def inputs(self) -> list[str]:
+        """Names of the encoders it reads, in order."""
+        return [self.encoder]

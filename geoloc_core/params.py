@@ -1,0 +1,269 @@
+"""``params.yaml`` as typed, validated records: the only reader of that file."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, StringConstraints, ValidationError
+
+from geoloc_core.errors import UserError
+from geoloc_core.plugins import Strict, options
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+"""A name that becomes a folder, a DVC stage and a Dagster asset."""
+
+
+VALIDATION = "validation"
+"""Name under which the held-out split of a variant's own corpus is scored."""
+
+
+class Corpus(Strict):
+    """A set of photos: how it gets here, how it is read, what it is for."""
+
+    role: Literal["train", "benchmark"]
+    fetch: options("geoloc_core.corpora.fetch")  # type: ignore[valid-type]
+    source: options("geoloc_core.corpora.sources")  # type: ignore[valid-type]
+    max_megapixels: float = Field(200.0, gt=0)
+    """A photo with more pixels is refused: decoding it could exhaust the memory."""
+
+
+class Labels(Strict):
+    """How points become administrative units, and rows become splits."""
+
+    limit_km: float = Field(100.0, ge=0)
+    """A point outside every unit takes the nearest one within this great-circle distance."""
+    validation_share: float = Field(0.2, gt=0, lt=1)
+    """Share of the groups held out of training (thesis: 80/20)."""
+
+
+class Checkpoint(Strict):
+    """Where published weights come from: one of ``hub``, ``tag`` and ``file``."""
+
+    hub: str | None = None
+    """Repository of the Hugging Face hub."""
+    revision: str | None = None
+    """Commit of that repository: a branch name would not be reproducible."""
+    model: str | None = None
+    """open_clip architecture, with ``tag`` or ``file``."""
+    tag: str | None = None
+    """open_clip pretrained tag."""
+    file: Path | None = None
+    """A local file of weights, or an ONNX network."""
+
+
+class Evaluation(Strict):
+    """How predictions are scored (the thesis' and the field's tables)."""
+
+    thresholds_km: tuple[float, ...] = (1, 25, 200, 750, 2500)
+    top_k: tuple[int, ...] = (1, 5, 10)
+
+
+class Registry(Strict):
+    """What the champion is called and what makes a candidate better."""
+
+    model: str
+    benchmark: str
+    metric: str
+
+
+class Profile(Strict):
+    """Everything one run of the graph needs."""
+
+    seed: int = Field(ge=0)
+    description: str
+    demo: bool
+    """Whether the photos are rendered: such results are never shown as results on real photos."""
+    threads: int | None = Field(None, gt=0)
+    """Threads of a stage on the CPU; left out, all cores, which suits stages that run one at a time."""
+    boundaries: options("geoloc_core.geo.sources")  # type: ignore[valid-type]
+    labels: Labels
+    corpora: dict[Name, Corpus]
+    pretrain: dict[Name, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
+    checkpoints: dict[Name, Checkpoint]
+    encoders: dict[Name, options("geoloc_core.encoders.towers")]  # type: ignore[valid-type]
+    variants: dict[str, dict[Name, Any]]
+    evaluation: Evaluation
+    registry: Registry
+
+    @property
+    def benchmarks(self) -> list[str]:
+        """Names of the corpora that are scored and never trained on."""
+        return [name for name, corpus in self.corpora.items() if corpus.role == "benchmark"]
+
+    def variant(self, name: str) -> Any:
+        """One variant, whatever its family.
+
+        Raises:
+            UserError: No family has it.
+        """
+        found = {key: block for family in self.variants.values() for key, block in family.items()}
+        return entry(found, name, "variant")
+
+
+def entry(table: dict[str, Any], name: str, what: str) -> Any:
+    """``table[name]``, or one clear line that lists what there is.
+
+    Raises:
+        UserError: There is no such entry.
+    """
+    if name not in table:
+        known = ", ".join(table) or "none"
+        raise UserError(f"{what} {name!r}: not in params.yaml; expected one of: {known}")
+    return table[name]
+
+
+def load(path: Path) -> Profile:
+    """Read and check a whole ``params.yaml`` and return the profile under ``run``.
+
+    Every profile is checked, so that a mistake in the one not in use is found too.
+
+    Raises:
+        UserError: The file is missing or wrong; all its errors are listed with their keys.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the project's root or give --params") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; expected a file of parameters") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict) or "run" not in raw:
+        raise UserError(f"{path}: no key `run`; expected `run: *<profile>`, the profile to use")
+    profiles = raw.get("profiles") or {}
+    if not isinstance(profiles, dict):
+        raise UserError(f"{path}: profiles: expected a mapping of names to profiles")
+    unknown = [f"{key}: unknown key; expected `profiles` and `run`" for key in raw if key not in ("profiles", "run")]
+    blocks = {f"profiles.{name}": block for name, block in profiles.items()}
+    if raw["run"] not in profiles.values():
+        blocks["run"] = raw["run"]
+    checked, errors = {}, unknown
+    for where, block in blocks.items():
+        profile, found = _check(block, where)
+        checked[where] = (block, profile)
+        errors += found
+    if errors:
+        count = f"{len(errors)} error" + ("s" if len(errors) > 1 else "")
+        raise UserError("\n".join([f"{path}: {count}", *(f"  {line}" for line in errors)]))
+    return next(profile for block, profile in checked.values() if block == raw["run"] and profile)
+
+
+def _check(block: Any, where: str) -> tuple[Profile | None, list[str]]:
+    errors: list[str] = []
+    profile = None
+    try:
+        profile = Profile.model_validate(block)
+    except ValidationError as error:
+        errors = [f"{'.'.join(map(str, (where, *e['loc'])))}: {_say(e)}" for e in error.errors()]
+    if isinstance(block, dict):
+        errors += [f"{where}.{line}" for line in _check_variants(block)]
+        if profile:
+            errors += [f"{where}.{line}" for line in _check_references(profile, block)]
+    if profile and not errors:
+        profile = profile.model_copy(update={"variants": _variants(block)})
+    return profile, errors
+
+
+def _say(error: Any) -> str:
+    if error["type"] == "missing":
+        return "missing; expected a value"
+    if error["type"] == "extra_forbidden":
+        return "unknown key"
+    value = error.get("input")
+    shown = "" if isinstance(value, dict | list) else f" (got {value!r})"
+    return f"{error['msg']}{shown}"
+
+
+def _families(block: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found = block.get("variants")
+    return found if isinstance(found, dict) else {}
+
+
+def _check_variants(block: dict[str, Any]) -> list[str]:
+    from geoloc_core.models import options_of
+
+    errors = []
+    for family, variants in _families(block).items():
+        model = options_of(family)
+        if model is None:
+            errors.append(f"variants.{family}: unknown model family; expected a module of geoloc_core.models")
+            continue
+        if not isinstance(variants or {}, dict):
+            errors.append(f"variants.{family}: expected a mapping of names to variants")
+            continue
+        for name, values in (variants or {}).items():
+            try:
+                model.model_validate(values)
+            except ValidationError as error:
+                errors += [
+                    f"{'.'.join(map(str, ('variants', family, name, *e['loc'])))}: {_say(e)}" for e in error.errors()
+                ]
+    return errors
+
+
+def _variants(block: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    from geoloc_core.models import options_of
+
+    found = {}
+    for family, variants in _families(block).items():
+        model = options_of(family)
+        assert model is not None
+        found[family] = {name: model.model_validate(values) for name, values in (variants or {}).items()}
+    return found
+
+
+def _metrics(evaluation: Evaluation) -> list[str]:
+    """What a champion can be chosen by."""
+    shares = [f"within_{km:g}km" for km in evaluation.thresholds_km]
+    return ["accuracy", *(f"top_{k}" for k in evaluation.top_k if k > 1), *shares, "mean_km", "median_km"]
+
+
+def _check_references(profile: Profile, block: dict[str, Any]) -> list[str]:
+    """What pydantic cannot see: names that point from one block to another."""
+    from geoloc_core.models import options_of
+
+    errors = []
+    for name in profile.encoders:
+        homes = [home for home in ("pretrain", "checkpoints") if name in getattr(profile, home)]
+        if len(homes) != 1:
+            errors.append(f"encoders.{name}: needs its weights from exactly one of pretrain and checkpoints")
+    for home in ("pretrain", "checkpoints"):
+        errors += [
+            f"{home}.{name}: no encoder of that name" for name in getattr(profile, home) if name not in profile.encoders
+        ]
+    for name, tower in profile.pretrain.items():
+        corpus = profile.corpora.get(tower.corpus)
+        if corpus is None or corpus.role != "train":
+            errors.append(f"pretrain.{name}.corpus: {tower.corpus!r} is no corpus with role: train")
+    if VALIDATION in profile.corpora:
+        errors.append(f"corpora.{VALIDATION}: the name is taken by the held-out split")
+    metrics = _metrics(profile.evaluation)
+    if profile.registry.metric not in metrics:
+        errors.append(f"registry.metric: {profile.registry.metric!r}; expected one of: {', '.join(metrics)}")
+    seen: dict[str, str] = {}
+    for family, variants in _families(block).items():
+        model = options_of(family)
+        for name, values in variants.items() if isinstance(variants, dict) else ():
+            if name in seen:
+                errors.append(f"variants.{family}.{name}: the name is taken by family {seen[name]}")
+            seen[name] = family
+            try:
+                variant = model.model_validate(values) if model else None
+            except ValidationError:
+                continue
+            if variant is None:
+                continue
+            errors += [
+                f"variants.{family}.{name}: unknown encoder {encoder!r}"
+                for encoder in variant.inputs()
+                if encoder not in profile.encoders
+            ]
+            corpus = profile.corpora.get(variant.corpus)
+            if corpus is None or corpus.role != "train":
+                errors.append(f"variants.{family}.{name}.corpus: {variant.corpus!r} is no corpus with role: train")
+    if profile.registry.benchmark not in (*profile.benchmarks, VALIDATION):
+        errors.append(
+            f"registry.benchmark: {profile.registry.benchmark!r} is neither {VALIDATION} nor a corpus "
+            "with role: benchmark"
+        )
+    return errors

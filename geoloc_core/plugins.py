@@ -1,0 +1,67 @@
+"""A room full of modules, one per ``kind``: adding a corpus, tower or family is adding a module."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from types import ModuleType
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, PlainValidator, SerializeAsAny, ValidationError
+from pydantic_core import PydanticCustomError
+
+
+class Strict(BaseModel):
+    """A record of parameters: immutable, and a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def kinds(package: str) -> list[str]:
+    """The kinds a package offers: the names of its modules."""
+    path = importlib.import_module(package).__path__
+    return sorted(module.name for module in pkgutil.iter_modules(path))
+
+
+def module_of(package: str, kind: str) -> ModuleType:
+    """The module of one kind.
+
+    Raises:
+        KeyError: The package has no such module.
+    """
+    if kind not in kinds(package):
+        raise KeyError(kind)
+    return importlib.import_module(f"{package}.{kind}")
+
+
+def _validator(package: str) -> Callable[[Any], BaseModel]:
+    def validate(value: Any) -> BaseModel:
+        if isinstance(value, Strict):
+            return value
+        if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+            raise PydanticCustomError(
+                "kind_missing",
+                "expected a mapping with `kind`, one of {kinds}",
+                {"kinds": ", ".join(kinds(package))},
+            )
+        try:
+            options = module_of(package, value["kind"]).Options
+        except KeyError:
+            raise PydanticCustomError(
+                "kind_unknown",
+                "unknown kind {kind}; expected one of {kinds}",
+                {"kind": repr(value["kind"]), "kinds": ", ".join(kinds(package))},
+            ) from None
+        return options.model_validate(value)
+
+    return validate
+
+
+def options(package: str) -> Any:
+    """The annotation of a parameter block whose ``kind`` names a module of ``package``.
+
+    The module's ``Options`` class says which keys the block may have.
+    """
+    return Annotated[SerializeAsAny[Strict], PlainValidator(_validator(package))]
+
+
+__all__ = ["Strict", "ValidationError", "kinds", "module_of", "options"]

@@ -1,0 +1,89 @@
+"""Where everything lives: one project folder with its parameters."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from geoloc_core.params import Profile, load
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project folder: ``params.yaml``, ``data/`` (tracked by DVC) and ``.state/`` (this machine's own).
+
+    Attributes:
+        root: The folder that holds ``params.yaml``.
+        profile: The validated profile in use.
+    """
+
+    root: Path
+    profile: Profile
+
+    @classmethod
+    def open(cls, params: Path) -> "Project":
+        """Open the project of a ``params.yaml``.
+
+        Raises:
+            UserError: The file is missing or wrong.
+        """
+        return cls(params.resolve().parent, load(params))
+
+    @cached_property
+    def data(self) -> Path:
+        """What DVC tracks."""
+        return self.root / "data"
+
+    @cached_property
+    def state(self) -> Path:
+        """What belongs to this machine: MLflow's and Dagster's databases, checkpoints, unfinished work."""
+        return self.root / ".state"
+
+    def raw(self, corpus: str) -> Path:
+        """A corpus as published."""
+        return self.data / "raw" / corpus
+
+    def corpus(self, corpus: str) -> Path:
+        """A corpus as this project keeps it: manifest, rejects, attributes and shards."""
+        return self.data / "corpora" / corpus
+
+    @property
+    def boundaries(self) -> Path:
+        """The administrative units: ``boundaries.gpkg`` and ``units.parquet``."""
+        return self.data / "boundaries"
+
+    def labels(self, corpus: str) -> Path:
+        """The units and split of every row of a corpus' manifest."""
+        return self.data / "labels" / f"{corpus}.parquet"
+
+    def weights(self, encoder: str) -> Path:
+        """A tower in its library's published folder format."""
+        return self.data / "weights" / encoder
+
+    def features(self, encoder: str, corpus: str) -> Path:
+        """Features of a corpus, row-aligned with its manifest."""
+        return self.data / "features" / encoder / corpus
+
+    def model(self, variant: str) -> Path:
+        """A trained variant: self-contained but for its encoders."""
+        return self.data / "models" / variant
+
+    def scores(self, variant: str) -> Path:
+        """A variant's scores and its predictions on every benchmark."""
+        return self.data / "scores" / variant
+
+    @property
+    def leaderboard(self) -> Path:
+        """The leaderboard in Markdown, HTML and JSON."""
+        return self.data / "leaderboard"
+
+    def summary(self, stage: str, name: str) -> Path:
+        """The few figures of one stage that DVC shows as metrics and Dagster as metadata."""
+        return self.data / "summaries" / stage / f"{name}.json"
+
+    def plot(self, stage: str, name: str) -> Path:
+        """The picture that goes with :meth:`summary`."""
+        return self.data / "summaries" / stage / f"{name}.png"
+
+    def partial(self, stage: str, name: str) -> Path:
+        """Unfinished work of a stage: outside ``data/``, since DVC empties a stage's outputs before it runs."""
+        return self.state / "partial" / stage / name

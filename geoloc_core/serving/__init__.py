@@ -1,0 +1,1 @@
+"""The registered champion, asked for a place."""

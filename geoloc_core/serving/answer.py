@@ -1,0 +1,109 @@
+"""An answer for people and programs: a table, JSON or CSV, the same rows in each."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from geoloc_core.errors import UserError
+from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.models.prediction import Prediction
+
+COLUMNS = ("photo", "rank", "id", "name", "probability", "latitude", "longitude")
+
+
+def rows(prediction: Prediction, space: LabelSpace, photos: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """One row per photo and place, best first.
+
+    Args:
+        prediction: Of N photos.
+        space: The model's classes.
+        photos: N names; their positions where there are none.
+    """
+    names = photos if photos is not None else range(len(prediction))
+    return [
+        {
+            "photo": name,
+            "rank": rank + 1,
+            "id": space.ids[place],
+            "name": _name(space, place),
+            "probability": round(float(prediction.probabilities[row, rank]), 6),
+            "latitude": round(float(prediction.latitudes[row, rank]), 5),
+            "longitude": round(float(prediction.longitudes[row, rank]), 5),
+        }
+        for row, name in enumerate(names)
+        for rank, place in enumerate(prediction.classes[row])
+    ]
+
+
+def _name(space: LabelSpace, place: int) -> str:
+    parent = space.parents[place]
+    return f"{space.names[place]}, {parent}" if parent else space.names[place]
+
+
+def as_json(table: list[dict[str, Any]], model: dict[str, Any]) -> str:
+    """JSON: the model, and the rows."""
+    return json.dumps({"model": model, "places": table}, indent=2, ensure_ascii=False)
+
+
+def as_csv(table: list[dict[str, Any]]) -> str:
+    """CSV with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def read_photos(paths: Sequence[Path]) -> list[bytes]:
+    """The photos at N paths, checked before any model is opened.
+
+    Raises:
+        UserError: One is missing, is a folder, or is not a photo.
+    """
+    from geoloc_core.encoders.preprocess import decode
+
+    photos = []
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; expected a photo")
+        try:
+            photos.append(path.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}; expected a readable photo") from None
+        try:
+            decode(photos[-1])
+        except UserError as error:
+            raise UserError(f"{path}: {error}; expected a JPEG, PNG, WebP or TIFF photo") from None
+    return photos
+
+
+def show(table: list[dict[str, Any]], model: dict[str, Any]) -> None:
+    """Print the places of every photo as a table on the output stream."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    printed = Table(box=None, pad_edge=False, title_justify="left", header_style="bold")
+    printed.add_column("photo", overflow="fold")
+    printed.add_column("", justify="right")
+    printed.add_column("place", overflow="fold")
+    for column in ("probability", "latitude", "longitude"):
+        printed.add_column(column, justify="right")
+    for row in table:
+        first = row["rank"] == 1
+        printed.add_row(
+            Path(str(row["photo"])).name if first else "",
+            str(row["rank"]),
+            f"{row['name']} ({row['id']})",
+            f"{100 * row['probability']:.1f} %",
+            f"{row['latitude']:.3f}",
+            f"{row['longitude']:.3f}",
+            style="bold" if first else "",
+        )
+    console.print(printed)
+    console.print(f"\n{model['name']} version {model['version']}: {model['variant']}", style="dim")
+    if model["demo"]:
+        console.print("Demo model: it has seen rendered photos only. Do not trust it with real ones.", style="yellow")

@@ -1,0 +1,100 @@
+"""A model and its encoders in one folder: everything that an answer needs, photos in and places out."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from geoloc_core.encoders import encoder as encoders
+from geoloc_core.errors import UserError
+from geoloc_core.files import read_json, replacing, write_json
+from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.models import geolocator
+from geoloc_core.models.prediction import Prediction
+from geoloc_core.params import entry
+from geoloc_core.plugins import module_of
+from geoloc_core.project import Project
+
+CARD = "bundle.json"
+
+
+def pack(project: Project, variant: str, folder: Path) -> None:
+    """Put a trained variant and the weights of its encoders into one folder.
+
+    Raises:
+        UserError: The encoders' weights are not those the model was trained on.
+    """
+    model = geolocator.load(project.model(variant))
+    options = {name: entry(project.profile.encoders, name, "encoder") for name in model.encoders}
+    for name, block in options.items():
+        found = encoders.load(block, project.weights(name)).fingerprint
+        if found != model.fingerprints[name]:
+            raise UserError(
+                f"{project.weights(name)}: fingerprint {found}, but {variant} was trained on "
+                f"{model.fingerprints[name]}; encode and train again"
+            )
+    with replacing(folder) as aside:
+        shutil.copytree(project.model(variant), aside / "model")
+        for name in options:
+            shutil.copytree(project.weights(name), aside / "encoders" / name)
+        write_json(
+            aside / CARD,
+            {
+                "variant": variant,
+                "demo": project.profile.demo,
+                "encoders": {name: block.model_dump(mode="json") for name, block in options.items()},
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle.
+
+    Attributes:
+        variant: The variant it holds.
+        demo: Whether it learned from rendered photos.
+        model: The model.
+        encoders: Its encoders, by name.
+    """
+
+    variant: str
+    demo: bool
+    model: geolocator.Geolocator
+    encoders: dict[str, encoders.Encoder]
+
+    @property
+    def labelspace(self) -> LabelSpace:
+        """The model's classes."""
+        return self.model.labelspace
+
+    def predict(self, photos: Sequence[bytes], k: int = 5) -> Prediction:
+        """The k most probable places of N encoded photos.
+
+        Raises:
+            UserError: One of them is not a photo.
+        """
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            features = {name: encoder(photos, pool) for name, encoder in self.encoders.items()}
+        return self.model.predict_features(features, k)
+
+
+def load(folder: Path) -> Bundle:
+    """Open what :func:`pack` wrote.
+
+    Raises:
+        UserError: The folder does not hold a bundle.
+    """
+    if not (folder / CARD).is_file():
+        raise UserError(f"{folder}: no {CARD}; expected a packed model; run `geoloc promote` again")
+    card = read_json(folder / CARD)
+    towers = {
+        name: encoders.load(
+            module_of(encoders.TOWERS, block["kind"]).Options.model_validate(block),
+            folder / "encoders" / name,
+        )
+        for name, block in card["encoders"].items()
+    }
+    return Bundle(card["variant"], card["demo"], geolocator.load(folder / "model"), towers)

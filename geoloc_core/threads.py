@@ -1,0 +1,24 @@
+"""How many threads a stage computes with: part of the result, since sums in another order end in other digits."""
+
+import os
+
+VARIABLE = "OMP_NUM_THREADS"
+
+
+def limit(threads: int | None) -> None:
+    """Compute with so many threads in this process, whatever library does it; None leaves each its own default.
+
+    Torch reads the variable when it is imported; NumPy's library has been loaded by then and is told directly.
+    """
+    if threads is None:
+        return
+    from threadpoolctl import threadpool_limits
+
+    os.environ[VARIABLE] = str(threads)
+    threadpool_limits(threads)
+
+
+def limited() -> int:
+    """The number of threads in force, or 0 where none is stated."""
+    stated = os.environ.get(VARIABLE, "")
+    return int(stated) if stated.isdigit() else 0

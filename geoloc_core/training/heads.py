@@ -1,0 +1,185 @@
+"""Training of classifiers on features: the features stay on the device, and the loop is plain."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geoloc_core.encoders.device import device
+from geoloc_core.models.classifier import Recipe
+from geoloc_core.training import loop
+from geoloc_core.training.weights import inverse_frequency
+
+if TYPE_CHECKING:
+    import torch
+
+
+UNKNOWN = -1
+"""Target of a validation row whose class has no training row: always a miss, never a loss."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled features.
+
+    Attributes:
+        features: (N, D) float16, all encoders joined.
+        targets: (N,) int64 classes.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network: the epoch with the best validation accuracy, not the last one.
+
+    Attributes:
+        net: Standardised features (N, D) → logits (N, C).
+        mean: (D,).
+        std: (D,).
+        history: Metrics of every epoch.
+        best: Number of the epoch kept.
+    """
+
+    net: "torch.nn.Sequential"
+    mean: "torch.Tensor"
+    std: "torch.Tensor"
+    history: list[loop.Metrics]
+    best: int
+
+
+def fit(
+    training: Rows,
+    validation: Rows,
+    classes: int,
+    hidden: tuple[int, ...],
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Path,
+    fingerprint: Any,
+    log: loop.Log,
+) -> Fitted:
+    """Train with SGD on class-weighted cross entropy; reduce on plateau, stop early (Okkerman 2024, section 5).
+
+    Args:
+        training: What is learned from.
+        validation: What decides on the learning rate, the stop and the epoch kept; from other groups.
+        classes: C.
+        hidden: Widths of the hidden layers; none for the linear baseline.
+        recipe: The numbers.
+        seed: Of the weights and of the order of rows.
+        checkpoint: The file that survives a kill.
+        fingerprint: All that the training depends on.
+        log: Called with the metrics of every epoch.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    where = device()
+    features = torch.from_numpy(training.features).float()
+    mean, std = _statistics(features, recipe.standardise)
+    features = ((features - mean) / std).to(where)
+    targets = torch.from_numpy(training.targets).to(where)
+    held_out = ((torch.from_numpy(validation.features).float() - mean) / std).to(where)
+    held_targets = torch.from_numpy(validation.targets).to(where)
+    weights = torch.from_numpy(inverse_frequency(training.targets, classes, recipe.weight_power)).to(where)
+
+    torch.manual_seed(seed)
+    net = network(features.shape[1], hidden, classes).to(where)
+    optimiser = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience
+    )
+    keeper = _Keeper(net)
+
+    def one_epoch(epoch: int) -> loop.Metrics:
+        net.train()
+        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed * 1000 + epoch)).to(where)
+        total = torch.zeros((), device=where)
+        for batch in order.split(recipe.batch):
+            loss = cross_entropy(net(features[batch]), targets[batch], weights)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.detach() * len(batch)
+        net.eval()
+        with torch.inference_mode():
+            logits = net(held_out)
+            held_loss = cross_entropy(logits, held_targets, ignore_index=UNKNOWN).item()
+            accuracy = (logits.argmax(1) == held_targets).float().mean().item()
+        rate = optimiser.param_groups[0]["lr"]
+        schedule.step(held_loss)
+        keeper.see(accuracy)
+        return {
+            "loss": total.item() / len(features),
+            "validation_loss": held_loss,
+            "validation_accuracy": 100 * accuracy,
+            "lr": rate,
+        }
+
+    def stop(history: list[loop.Metrics]) -> bool:
+        return len(history) - 1 - _best(history) >= recipe.stop_patience
+
+    parts = {"net": net, "optimiser": optimiser, "schedule": schedule, "best": keeper}
+    history = loop.run_epochs(parts, range(recipe.epochs), one_epoch, checkpoint, fingerprint, log, stop)
+    net.load_state_dict(keeper.weights)
+    return Fitted(net, mean, std, history, _best(history))
+
+
+def network(inputs: int, hidden: tuple[int, ...], classes: int) -> "torch.nn.Sequential":
+    """Linear layers with ReLU between them: (N, inputs) → logits (N, classes)."""
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(inputs, width), nn.ReLU()]
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, classes))
+
+
+def linear_layers(net: "torch.nn.Sequential") -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weight (out, in) and bias (out,) of each linear layer of a network, in order."""
+    from torch import nn
+
+    return [
+        (layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy())
+        for layer in net
+        if isinstance(layer, nn.Linear)
+    ]
+
+
+def _best(history: list[loop.Metrics]) -> int:
+    return int(np.argmax([epoch["validation_accuracy"] for epoch in history]))
+
+
+def _statistics(features: "torch.Tensor", standardise: bool) -> tuple["torch.Tensor", "torch.Tensor"]:
+    import torch
+
+    if not standardise:
+        return torch.zeros(features.shape[1]), torch.ones(features.shape[1])
+    return features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
+
+
+class _Keeper:
+    """Keeps the weights of the epoch with the best validation accuracy, through a kill too."""
+
+    def __init__(self, net: "torch.nn.Module") -> None:
+        self.net = net
+        self.accuracy = -1.0
+        self.weights = self._copy()
+
+    def _copy(self) -> dict[str, "torch.Tensor"]:
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
+
+    def see(self, accuracy: float) -> None:
+        if accuracy > self.accuracy:
+            self.accuracy, self.weights = accuracy, self._copy()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"accuracy": self.accuracy, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.accuracy, self.weights = state["accuracy"], state["weights"]

@@ -1,0 +1,122 @@
+"""A small vision transformer trained to tell classes apart (Dosovitskiy et al. 2021), here a corpus' scene labels.
+
+It is saved in the folder format of published ViT checkpoints, and read by the same code as they are.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from geoloc_core.encoders.device import device
+from geoloc_core.encoders.preprocess import Preprocess
+from geoloc_core.files import write_json
+from geoloc_core.plugins import Strict
+from geoloc_core.project import Project
+from geoloc_core.training import loop, photos
+
+HALF = (0.5, 0.5, 0.5)
+"""Mean and standard deviation of Google's ViT checkpoints, and the thesis'."""
+
+
+class Options(Strict):
+    """Architecture and recipe."""
+
+    kind: Literal["vit"]
+    corpus: str
+    target: str
+    """Column of ``attributes.parquet`` that holds the class."""
+    image_size: int = Field(64, ge=16)
+    patch_size: int = Field(8, gt=0)
+    dim: int = Field(96, gt=0)
+    layers: int = Field(3, gt=0)
+    heads: int = Field(3, gt=0)
+    epochs: int = Field(gt=0)
+    batch: int = Field(gt=1)
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+
+
+def pretrain(
+    project: Project, options: Options, out: Path, partial: Path, log: loop.Log
+) -> tuple[list[loop.Metrics], dict[str, Any]]:
+    """Train and save a ViT.
+
+    Args:
+        project: The project.
+        options: Architecture and recipe.
+        out: The folder to write the checkpoint to.
+        partial: Where unfinished work survives a kill.
+        log: Called with the metrics of every epoch.
+
+    Returns:
+        The metrics of every epoch, and figures for the summary.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+    from transformers import ViTConfig, ViTForImageClassification
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+    preprocess = Preprocess(options.image_size, "squash", "bilinear", HALF, HALF)
+    rows = photos.training_rows(project, options.corpus)
+    steps = photos.batches_per_epoch(rows, options.batch, options.corpus)
+    made_of = photos.fingerprint(project, options.corpus)
+    images = photos.scaled(project.corpus(options.corpus), preprocess, partial / f"{made_of[:16]}.npy")
+    names, classes = np.unique(photos.attribute(project, options.corpus, options.target), return_inverse=True)
+    targets = torch.from_numpy(classes)
+    torch.manual_seed(project.profile.seed)
+    config = ViTConfig(
+        image_size=options.image_size,
+        patch_size=options.patch_size,
+        hidden_size=options.dim,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.heads,
+        intermediate_size=4 * options.dim,
+        num_labels=len(names),
+    )
+    model = ViTForImageClassification(config).to(device())
+    optimiser = torch.optim.AdamW(model.parameters(), options.lr, weight_decay=options.weight_decay)
+
+    def one_epoch(epoch: int) -> loop.Metrics:
+        model.train()
+        generator = torch.Generator().manual_seed(project.profile.seed * 1000 + epoch)
+        total, hits = 0.0, 0
+        for step, batch in enumerate(photos.batches(rows, options.batch, project.profile.seed, epoch)):
+            loop.set_cosine_rate(optimiser, options.lr, epoch * steps + step, options.epochs * steps, steps)
+            pixels = photos.augmented(images[batch], preprocess, generator).to(device())
+            logits = model(pixel_values=pixels).logits.cpu()
+            loss = cross_entropy(logits, targets[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.item()
+            hits += int((logits.argmax(1) == targets[batch]).sum())
+        return {"loss": total / steps, "accuracy": hits / (steps * options.batch)}
+
+    history = loop.run_epochs(
+        {"model": model, "optimiser": optimiser},
+        range(options.epochs),
+        one_epoch,
+        partial / "checkpoint.pt",
+        [options.model_dump(), project.profile.seed, made_of],
+        log,
+    )
+    model.save_pretrained(out)
+    write_json(
+        out / "preprocessor_config.json",
+        {
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": True,
+            "do_rescale": True,
+            "do_normalize": True,
+            "size": {"height": options.image_size, "width": options.image_size},
+            "resample": 2,
+            "rescale_factor": 1 / 255,
+            "image_mean": list(HALF),
+            "image_std": list(HALF),
+        },
+    )
+    return history, {"photos": len(rows), "classes": len(names), "parameters": model.num_parameters()}

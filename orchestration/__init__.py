@@ -1,0 +1,1 @@
+"""Dagster's view of the pipeline that ``dvc.yaml`` states."""

@@ -1,0 +1,76 @@
+"""One asset per DVC stage: materialising it brings the stage up to date."""
+
+import json
+import re
+from pathlib import Path
+
+import dagster as dg
+
+from orchestration import metadata
+from orchestration.dvc import Stage
+from orchestration.reproduce import USER_ERROR, StageError, reproduce
+
+_SEPARATORS = re.compile(r"[@:/]+")
+_UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+def asset_key(name: str) -> dg.AssetKey:
+    """The asset of a stage or of a path: ``encode@clip-mp16`` is ``encode/clip-mp16``."""
+    return dg.AssetKey([_UNUSUAL.sub("_", part) for part in _SEPARATORS.split(name) if part])
+
+
+def stage_asset(root: Path, stage: Stage) -> dg.AssetsDefinition:
+    """The asset of one stage."""
+    look = stage.look
+
+    @dg.asset(
+        key=asset_key(stage.name),
+        deps=[asset_key(name) for name in (*stage.stages, *stage.sources)],
+        group_name=look.group,
+        kinds={"dvc", *look.kinds},
+        pool=look.pool,
+        retry_policy=_patience(look.retries),
+        description=stage.description,
+        code_version=stage.version,
+        metadata={"command": dg.MetadataValue.md(f"`{stage.command}`"), "stage": stage.name},
+    )
+    def reproduced(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        tags = {"dagster.run_id": context.run_id, "dvc.stage": stage.name}
+        try:
+            # MLflow itself makes tags of these: a stage need not know who started it
+            outcome = reproduce(root, stage, {"MLFLOW_RUN_CONTEXT": json.dumps(tags)})
+        except StageError as error:
+            raise failure(stage, error) from None
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(stage.data_version(outcome.outputs)),
+            metadata=metadata.shown(root, stage, outcome),
+        )
+
+    return reproduced
+
+
+def failure(stage: Stage, error: StageError) -> dg.Failure:
+    """What Dagster shows of a failed stage; a user's mistake is not tried again."""
+    return dg.Failure(
+        description=str(error),
+        metadata={
+            "stage": stage.name,
+            "command": stage.command,
+            "exit_code": dg.MetadataValue.int(error.exit_code if error.exit_code is not None else 1),
+            "log": dg.MetadataValue.path(f".state/logs/{stage.file_name}.log"),
+        },
+        allow_retries=error.exit_code != USER_ERROR,
+    )
+
+
+def source_assets(stages: list[Stage]) -> list[dg.AssetSpec]:
+    """The data that no stage makes."""
+    paths = sorted({path for stage in stages for path in stage.sources})
+    return [
+        dg.AssetSpec(asset_key(path), group_name="0_sources", kinds={"file"}, description=f"As it came: {path}")
+        for path in paths
+    ]
+
+
+def _patience(retries: int) -> dg.RetryPolicy | None:
+    return dg.RetryPolicy(max_retries=retries, delay=10, backoff=dg.Backoff.EXPONENTIAL) if retries else None

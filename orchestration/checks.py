@@ -1,0 +1,53 @@
+"""Blocking checks on what a stage wrote: what comes after does not start on bad data."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from orchestration.assets import asset_key
+from orchestration.dvc import Stage
+
+
+def _manifest(root: Path, corpus: str) -> Any:
+    from geoloc_core.corpora.checks import check_manifest
+    from geoloc_core.project import Project
+
+    return check_manifest(Project.open(root / "params.yaml"), corpus)
+
+
+def _labels(root: Path, corpus: str) -> Any:
+    from geoloc_core.corpora.checks import check_labels
+    from geoloc_core.project import Project
+
+    return check_labels(Project.open(root / "params.yaml"), corpus)
+
+
+CHECKS: dict[str, tuple[str, Callable[[Path, str], Any]]] = {
+    "manifest": ("Every row of the manifest keeps the manifest's contract", _manifest),
+    "labels": ("Every row has the units and the split that the labels' contract promises", _labels),
+}
+"""What ``meta.dagster.check`` may name: a description, and what makes the report."""
+
+
+def stage_check(root: Path, stage: Stage) -> dg.AssetChecksDefinition:
+    """The check that a stage asks for."""
+    name = stage.look.check
+    assert name is not None
+    description, report_of = CHECKS[name]
+
+    @dg.asset_check(asset=asset_key(stage.name), name=name, blocking=True, description=description)
+    def checked() -> dg.AssetCheckResult:
+        report = report_of(root, stage.subject)
+        return dg.AssetCheckResult(
+            passed=report.passed,
+            severity=dg.AssetCheckSeverity.ERROR,
+            metadata={
+                "expectations": len(report.rows),
+                "failed": sum(not row.passed for row in report.rows),
+                "report": dg.MetadataValue.md(report.markdown()),
+            },
+        )
+
+    return checked

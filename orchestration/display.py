@@ -1,0 +1,181 @@
+"""A run on the terminal: a live table where there is one to draw on, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from dagster import DagsterEvent, DagsterEventType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markdown import Markdown
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+LAST_SHOWN = 5
+MARKS = {"done": Text("✓", "green"), "failed": Text("✗", "red")}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A step that ended.
+
+    Attributes:
+        label: Its name for people.
+        seconds: How long it took.
+        state: ``done``, ``unchanged`` or ``failed``.
+    """
+
+    label: str
+    seconds: float
+    state: str
+
+    def __str__(self) -> str:
+        note = "" if self.state == "done" else f", {self.state}"
+        return f"{self.label}  {self.seconds:.1f} s{note}"
+
+
+@dataclass
+class Progress:
+    """What is known of a run from its events so far.
+
+    Attributes:
+        labels: Names for people by step key; there is one for every step of the run.
+        running: When each step that is at work started.
+        done: The steps that ended, in order.
+        failures: What the user has to know of each failure.
+        exit_codes: Those of the failed stages.
+    """
+
+    labels: Mapping[str, str]
+    running: dict[str, float] = field(default_factory=dict)
+    done: list[Done] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    exit_codes: list[int] = field(default_factory=list)
+    _unchanged: set[str] = field(default_factory=set)
+    _reports: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def not_started(self) -> int:
+        """How many steps wait, or were left out since one before them failed."""
+        return len(self.labels) - len(self.done) - len(self.running)
+
+    def take(self, event: DagsterEvent, at: float) -> Done | None:
+        """Learn from one event; returns the step that it ends, if it ends one."""
+        kind, key = event.event_type, event.step_key
+        if kind == DagsterEventType.RUN_FAILURE and not self.failures:
+            error = event.job_failure_data.error
+            self.failures.append(error.message.strip() if error else str(event.message))
+        if key is None or key not in self.labels:
+            return None
+        if kind == DagsterEventType.STEP_START:
+            self.running[key] = at
+        elif kind == DagsterEventType.STEP_UP_FOR_RETRY:
+            self.running.pop(key, None)
+        elif kind == DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
+            value = event.step_materialization_data.materialization.metadata.get("dvc")
+            self._unchanged |= {key} if value and value.value == "unchanged" else set()
+        elif kind == DagsterEventType.ASSET_CHECK_EVALUATION:
+            self._read_check(key, event)
+        elif kind == DagsterEventType.STEP_SUCCESS:
+            return self._end(key, at, "unchanged" if key in self._unchanged else "done")
+        elif kind == DagsterEventType.STEP_FAILURE:
+            self._read_failure(key, event)
+            return self._end(key, at, "failed")
+        return None
+
+    def _end(self, key: str, at: float, state: str) -> Done:
+        done = Done(self.labels[key], at - self.running.pop(key, at), state)
+        self.done.append(done)
+        return done
+
+    def _read_check(self, key: str, event: DagsterEvent) -> None:
+        result = event.asset_check_evaluation_data
+        if not result.passed:
+            report = result.metadata.get("report")
+            self._reports[key] = str(report.value) if report else ""
+
+    def _read_failure(self, key: str, event: DagsterEvent) -> None:
+        data = event.step_failure_data
+        told = data.user_failure_data
+        code = told.metadata.get("exit_code") if told else None
+        self.exit_codes.append(int(str(code.value)) if code else 1)
+        if key in self._reports:
+            self.failures.append(f"{self.labels[key]}: the check did not pass\n\n{self._reports[key]}")
+        elif told and told.description:
+            self.failures.append(told.description)
+        else:
+            reason = data.error.message.strip() if data.error else "the step failed"
+            self.failures.append(f"{self.labels[key]}: {reason}")
+
+
+def live(console: Console, **content: Any) -> Live:
+    """A part of the terminal that is redrawn; what libraries print stays where it is sent."""
+    return Live(
+        console=console,
+        refresh_per_second=4,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        **content,
+    )
+
+
+@contextmanager
+def waiting(console: Console, what: str) -> Iterator[None]:
+    """Say what is waited for, on a terminal."""
+    if not console.is_terminal:
+        yield
+        return
+    with live(console, renderable=Spinner("dots", what)):
+        yield
+
+
+class Display:
+    """Shows a run's progress while the block lasts."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._console, self._progress = console, progress
+        self._live = live(console, get_renderable=self._table)
+        self._spinner = Spinner("dots")
+
+    def __enter__(self) -> "Display":
+        if self._console.is_terminal:
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._console.is_terminal:
+            self._live.__exit__(None, None, None)
+
+    def take(self, event: DagsterEvent) -> None:
+        """Show one more event."""
+        ended = self._progress.take(event, time.time())
+        if ended and not self._console.is_terminal:
+            total = len(self._progress.labels)
+            count = f"[{len(self._progress.done):>{len(str(total))}}/{total}]"
+            self._console.print(f"{count} {ended}", markup=False, highlight=False, soft_wrap=True)
+
+    def _table(self) -> RenderableType:
+        progress, now = self._progress, time.time()
+        head = Table.grid(padding=(0, 1))
+        bar = ProgressBar(len(progress.labels), len(progress.done), width=30)
+        head.add_row(bar, f"{len(progress.done)} of {len(progress.labels)}")
+        body = Table.grid(padding=(0, 1))
+        for done in progress.done[-LAST_SHOWN:]:
+            mark = MARKS.get(done.state, MARKS["done"])
+            state = "" if done.state == "done" else done.state
+            body.add_row(mark, done.label, Text(f"{done.seconds:.1f} s", justify="right"), Text(state, "dim"))
+        for key, since in progress.running.items():
+            seconds = Text(f"{max(now - since, 0):.0f} s", "bold", justify="right")
+            body.add_row(self._spinner, Text(progress.labels[key], "bold"), seconds, "")
+        return Group(head, body)
+
+
+def failure_text(message: str) -> RenderableType:
+    """A failure, with the table it may hold drawn as one."""
+    head, _, rest = message.partition("\n\n|")
+    return Group(Text(head), Markdown("|" + rest)) if rest else Text(message)

@@ -1,0 +1,201 @@
+"""What DVC knows about the pipeline: its stages, what changed, what their outputs hold."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from contextlib import chdir
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from geoloc_core.errors import UserError
+from geoloc_core.plugins import Strict
+
+T = TypeVar("T")
+
+
+class Look(Strict):
+    """How a stage is shown and scheduled: its ``meta.dagster`` in ``dvc.yaml``."""
+
+    group: str | None = None
+    kinds: tuple[str, ...] = ()
+    check: str | None = None
+    """Name of the blocking check on what the stage wrote."""
+    pool: str | None = None
+    mlflow: str | None = None
+    """Which note under ``.state/mlflow/runs`` names the MLflow run the stage left behind."""
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One resolved stage of ``dvc.yaml``.
+
+    Attributes:
+        name: Its address, such as ``encode@clip-mp16``.
+        command: What it runs.
+        description: What it is for.
+        stages: Names of the stages whose outputs it reads.
+        sources: Data it reads that no stage makes.
+        summaries: Its metrics files.
+        plots: Its plots.
+        version: Digest of the recipe: command, parameters and code.
+        look: How it is shown.
+    """
+
+    name: str
+    command: str
+    description: str | None
+    stages: tuple[str, ...]
+    sources: tuple[str, ...]
+    summaries: tuple[str, ...]
+    plots: tuple[str, ...]
+    version: str
+    look: Look
+
+    @property
+    def subject(self) -> str:
+        """What it is done to, such as ``clip-mp16``; empty for a stage there is one of."""
+        return self.name.partition("@")[2]
+
+    def data_version(self, outputs: dict[str, str]) -> str:
+        """Digest of what the stage made, less its summaries and plots unless there is nothing else."""
+        shown = {*self.summaries, *self.plots}
+        data = {path: md5 for path, md5 in outputs.items() if path not in shown}
+        return digest(data or outputs)
+
+    @property
+    def file_name(self) -> str:
+        """The name as that of a file."""
+        return re.sub(r"[^\w.-]", "_", self.name.replace("@", "__"))
+
+
+def with_dvc(root: Path, do: Callable[[Any], T]) -> T:
+    """Let a function work with DVC's view of a project.
+
+    A killed process may leave DVC's list of locks half written, and DVC would never go on: it is then forgotten.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.rwlock import RWLockFileCorruptedError
+
+    try:
+        return _in_repo(root, do)
+    except DvcException as error:
+        if not any(isinstance(known, RWLockFileCorruptedError) for known in (error, error.__cause__)):
+            raise
+        (root / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
+        return _in_repo(root, do)
+
+
+def _in_repo(root: Path, do: Callable[[Any], T]) -> T:
+    from dvc.repo import Repo
+
+    # DVC names stages relative to where it works
+    with chdir(root), Repo(str(root), _wait_for_lock=True) as repo:
+        return do(repo)
+
+
+def read_stages(root: Path) -> list[Stage]:
+    """Every stage that runs a command, in the order of ``dvc.yaml``.
+
+    Raises:
+        UserError: There is no pipeline here, or a stage's ``meta.dagster`` is wrong.
+    """
+    if not (root / "dvc.yaml").exists():
+        raise UserError(f"{root}: no dvc.yaml; start from the project's root or set GEOLOC_ROOT")
+    return with_dvc(root, _read_all)
+
+
+def _read_all(repo: Any) -> list[Stage]:
+    from dvc.repo import lock_repo
+
+    with lock_repo(repo):  # dvc.lock may just be written
+        index, root = repo.index, Path(repo.root_dir)
+        made = {Path(out.fs_path) for stage in index.stages for out in stage.outs}
+        holders = {parent for path in made for parent in path.parents}
+        return [_read(stage, index.graph, made, holders, root) for stage in index.stages if stage.cmd]
+
+
+def _read(stage: Any, graph: Any, made: set[Path], holders: set[Path], root: Path) -> Stage:
+    from dvc.dependency.param import ParamsDependency
+
+    params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
+    given = [
+        dep
+        for dep in stage.deps
+        if not isinstance(dep, ParamsDependency) and not _is_made(Path(dep.fs_path), made, holders)
+    ]
+    code = [dep for dep in given if dep.protocol == "local" and _is_code(Path(dep.fs_path), root)]
+    upstream = list(graph.successors(stage))
+    tracked = [out.def_path for source in upstream if not source.cmd for out in source.outs]
+    command = stage.cmd if isinstance(stage.cmd, str) else "\n".join(stage.cmd)
+    recipe = [
+        command,
+        [dep.read_params() for dep in params],
+        [(dep.def_path, dep.get_hash().value if dep.exists else None) for dep in code],
+    ]
+    return Stage(
+        name=stage.addressing,
+        command=command,
+        description=stage.desc,
+        stages=tuple(sorted(source.addressing for source in upstream if source.cmd)),
+        sources=tuple(sorted({*tracked, *(dep.def_path for dep in given if dep not in code)})),
+        summaries=tuple(out.def_path for out in stage.outs if out.metric),
+        plots=tuple(out.def_path for out in stage.outs if out.plot),
+        version=digest(recipe),
+        look=_look(stage),
+    )
+
+
+def _is_made(path: Path, made: set[Path], holders: set[Path]) -> bool:
+    return path in holders or not made.isdisjoint([path, *path.parents])
+
+
+def _is_code(path: Path, root: Path) -> bool:
+    if not path.is_relative_to(root):
+        return False
+    package = root / path.relative_to(root).parts[0]
+    return path.suffix == ".py" or (package / "__init__.py").exists()
+
+
+def _look(stage: Any) -> Look:
+    try:
+        return Look.model_validate((stage.meta or {}).get("dagster", {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("meta", "dagster", *first["loc"])))
+        raise UserError(f"dvc.yaml: stage {stage.addressing}: {where}: {first['msg']}") from None
+
+
+def changed_stages(root: Path) -> set[str]:
+    """Names of the stages that differ from ``dvc.lock``, asked once for all of them."""
+    return with_dvc(root, lambda repo: set(repo.status()))
+
+
+def locked_outputs(root: Path) -> dict[str, dict[str, str]]:
+    """The MD5 of every output of every stage that ever ran, as ``dvc.lock`` has them."""
+    return with_dvc(root, read_lock)
+
+
+def read_lock(repo: Any) -> dict[str, dict[str, str]]:
+    """What :func:`locked_outputs` returns, where DVC is open already."""
+    from dvc.repo import lock_repo
+
+    path = Path(repo.root_dir) / "dvc.lock"
+    with lock_repo(repo):
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    lock = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}  # noqa: S506 - the fast safe loader
+    return {
+        name: {out["path"]: out["md5"] for out in entry.get("outs", ()) if "md5" in out}
+        for name, entry in (lock.get("stages") or {}).items()
+    }
+
+
+def digest(value: object) -> str:
+    """A short fingerprint of a JSON-like value."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:12]

@@ -1,0 +1,53 @@
+"""One run of the job of everything, in this process and in processes forked for its steps."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.execution.api import execute_run_iterator
+
+from orchestration.automation import EVERYTHING
+
+EXTRA = "GEOLOC_PRELOAD"
+"""Names of more modules that the steps of a run are forked with."""
+
+_CHECKING = "geoloc_core.corpora.checks great_expectations pandas"
+_QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+
+
+def execute(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], checks: int) -> Iterator[dg.DagsterEvent]:
+    """Materialise assets, and pass on what happens.
+
+    Args:
+        instance: Where the run is recorded.
+        keys: The assets; their checks run too.
+        checks: How many checks there will be.
+    """
+    if checks > 1:
+        os.environ[EXTRA] = _CHECKING
+    everything = ReconstructableRepository.for_module("orchestration.definitions", "defs").get_reconstructable_job(
+        EVERYTHING
+    )
+    job = everything.get_subset(op_selection=None, asset_selection=set(keys))
+    run = instance.create_run_for_job(
+        job_def=job.get_definition(),
+        run_config=_QUIET,
+        asset_selection=set(keys),
+        job_code_origin=job.get_python_origin(),
+        tags={"geoloc/started_by": "geoloc demo"},
+    )
+    yield from execute_run_iterator(job, run, instance)
+
+
+def step_labels(definitions: dg.Definitions, keys: Sequence[dg.AssetKey]) -> dict[str, str]:
+    """What people call each step of a run of these assets: ``encode clip-mp16``, ``check manifest mp16``."""
+    wanted, labels = set(keys), {}
+    repository = definitions.get_repository_def()
+    for key, asset in repository.assets_defs_by_key.items():
+        if key in wanted:
+            labels[asset.node_def.name] = " ".join(key.path)
+    for check, asset in repository.asset_checks_defs_by_key.items():
+        if check.asset_key in wanted:
+            labels[asset.node_def.name] = " ".join(["check", check.name, *check.asset_key.path[1:]])
+    return labels

@@ -1,0 +1,64 @@
+"""This project's Dagster instance, in order again after whatever was killed."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import psutil  # type: ignore[import-untyped]
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, DagsterRunStatus, RunRecord, RunsFilter
+
+_TIME_TO_START_S = 120
+_NVIDIA = Path("/dev/nvidiactl")
+_WITHOUT_GPU = 2
+"""Steps of the pool `gpu` at a time on a machine that has none: they share the processor like all others."""
+
+
+@contextmanager
+def opened_instance() -> Iterator[dg.DagsterInstance]:
+    """The instance in ``$DAGSTER_HOME``; what a killed process left unfinished there is closed first."""
+    with dg.DagsterInstance.get() as instance:
+        close_dead_runs(instance)
+        if not _NVIDIA.exists():
+            instance.event_log_storage.set_concurrency_slots("gpu", _WITHOUT_GPU)
+        yield instance
+
+
+def close_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Mark runs whose process is gone as failed, and give back their places in the pools."""
+    for record in _unfinished(instance):
+        if not _is_alive(instance, record):
+            instance.report_run_failed(record.dagster_run, "The process of this run was killed")
+    storage = instance.event_log_storage
+    busy = {record.dagster_run.run_id for record in _unfinished(instance)}
+    for run_id in storage.get_concurrency_run_ids() - busy:
+        storage.free_concurrency_slots_for_run(run_id)
+
+
+def active_run(instance: dg.DagsterInstance) -> str | None:
+    """Id of a run that is at work on the project now."""
+    return next((record.dagster_run.run_id for record in _unfinished(instance)), None)
+
+
+def _unfinished(instance: dg.DagsterInstance) -> list[RunRecord]:
+    statuses = [*IN_PROGRESS_RUN_STATUSES, DagsterRunStatus.CANCELING]
+    return list(instance.get_run_records(RunsFilter(statuses=statuses)))
+
+
+def _is_alive(instance: dg.DagsterInstance, record: RunRecord) -> bool:
+    for entry in instance.all_logs(record.dagster_run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+        event = entry.dagster_event
+        pid = event.engine_event_data.metadata.get("pid") if event else None
+        if pid is not None and entry.step_key is None:
+            return _is_running(int(str(pid.value)), entry.timestamp)
+    return time.time() - record.create_timestamp.timestamp() < _TIME_TO_START_S
+
+
+def _is_running(pid: int, since: float) -> bool:
+    # a process that started later only has the same number
+    try:
+        return pid != os.getpid() and psutil.Process(pid).create_time() <= since
+    except psutil.Error:
+        return False

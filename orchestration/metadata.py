@@ -1,0 +1,96 @@
+"""A stage's own figures and pictures as Dagster metadata."""
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from orchestration.dvc import Stage
+from orchestration.reproduce import Outcome
+
+Metadata = dict[str, Any]
+
+_ROW_COUNTS = ("rows", "kept")
+_LARGEST_PICTURE = 1_000_000
+"""Pictures are stored with every event, so a larger one is named and not shown."""
+
+
+def shown(root: Path, stage: Stage, outcome: Outcome) -> Metadata:
+    """Everything that is worth seeing of a stage that was just brought up to date."""
+    found: Metadata = {"dvc": "ran" if outcome.changed else "unchanged"}
+    for path in stage.summaries:
+        found |= figures(json.loads((root / path).read_text(encoding="utf-8")))
+    for path in stage.plots:
+        found |= picture(root / path)
+    if stage.look.mlflow:
+        found |= mlflow_run(root / ".state" / "mlflow" / "runs" / f"{stage.look.mlflow}.json")
+    rows = [{"output": path, "md5": md5} for path, md5 in outcome.outputs.items()]
+    return found | {"outputs": table(rows)}
+
+
+def figures(summary: Mapping[str, Any]) -> Metadata:
+    """A summary's numbers one by one, and what is nested in it as tables."""
+    found: Metadata = {}
+    for name, value in summary.items():
+        if isinstance(value, Mapping) and value:
+            found[name] = table(_rows(name, value))
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            found[name] = table(value)
+        elif isinstance(value, bool | int | float | str):
+            found[name] = value
+        elif value not in (None, {}, []):
+            found[name] = json.dumps(value, ensure_ascii=False)
+    counted = next((summary[name] for name in _ROW_COUNTS if isinstance(summary.get(name), int)), None)
+    return found if counted is None else {"dagster/row_count": counted, **found}
+
+
+def _rows(name: str, value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if all(isinstance(item, Mapping) for item in value.values()):
+        return [{name: key, **item} for key, item in value.items()]
+    return [{name: key, "value": item} for key, item in value.items()]
+
+
+def table(rows: list[Any]) -> dg.TableMetadataValue:
+    """Rows as a table; a column that some row lacks stays empty there."""
+    columns = list(dict.fromkeys(str(column) for row in rows for column in row))
+    records = [dg.TableRecord({column: _cell(row.get(column)) for column in columns}) for row in rows]
+    kinds = {column: _kind([record.data[column] for record in records]) for column in columns}
+    schema = dg.TableSchema(columns=[dg.TableColumn(column, kinds[column]) for column in columns])
+    return dg.TableMetadataValue(records=records, schema=schema)
+
+
+def _cell(value: Any) -> str | int | float | bool | None:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _kind(values: list[Any]) -> str:
+    known = {type(value) for value in values if value is not None}
+    if known == {int}:
+        return "int"
+    return "float" if known and known <= {int, float} else "string"
+
+
+def picture(path: Path) -> Metadata:
+    """A PNG inside the metadata, so that it is seen without a file server."""
+    if not path.exists():
+        return {}
+    if path.stat().st_size > _LARGEST_PICTURE:
+        return {"plot": dg.MetadataValue.path(str(path))}
+    data = base64.b64encode(path.read_bytes()).decode()
+    return {"plot": dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{data})")}
+
+
+def mlflow_run(path: Path) -> Metadata:
+    """The address of the MLflow run a stage left behind."""
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return {"mlflow_run": dg.MetadataValue.url(run["url"])} if run.get("url") else {}

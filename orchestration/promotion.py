@@ -1,0 +1,72 @@
+"""The champion of the model registry: changed here and nowhere in DVC, since it is not a file."""
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from orchestration.assets import asset_key
+from orchestration.dvc import digest
+from orchestration.environment import tools
+from orchestration.metadata import figures
+from orchestration.reproduce import USER_ERROR
+
+KEY = dg.AssetKey("promote")
+RANKING = "7_leaderboard"
+"""Group of the stages that rank the variants."""
+COMMAND = ("geoloc", "promote")
+
+
+def promotion(root: Path, after: Sequence[str], command: Sequence[str] = COMMAND) -> dg.AssetsDefinition:
+    """The asset that gives the best variant the champion's alias.
+
+    Args:
+        root: The project.
+        after: Names of the stages that rank the variants.
+        command: What compares and promotes; running it twice changes nothing.
+    """
+
+    @dg.asset(
+        key=KEY,
+        deps=[asset_key(name) for name in after],
+        group_name="8_promote",
+        kinds={"mlflow"},
+        description="Give the best variant the champion's alias in the model registry",
+        code_version=version(root, command),
+        metadata={"command": dg.MetadataValue.md(f"`{' '.join(command)}`")},
+    )
+    def promote(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        done = subprocess.run(  # noqa: S603 - a command of this project
+            command, cwd=root, env={**os.environ, **tools()}, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            said = done.stderr.strip().removeprefix("geoloc: error: ")
+            raise dg.Failure(
+                description=f"promote: {said}",
+                metadata={"exit_code": dg.MetadataValue.int(done.returncode)},
+                allow_retries=done.returncode != USER_ERROR,
+            )
+        context.log.info(done.stdout.strip())
+        result = json.loads((root / ".state" / "promotion.json").read_text(encoding="utf-8"))
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(digest(result.get("champion"))), metadata=_shown(result)
+        )
+
+    return promote
+
+
+def version(root: Path, command: Sequence[str] = COMMAND) -> str:
+    """Digest of what promotion depends on beside the ranking: its command and the registry's parameters."""
+    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")) or {}
+    return digest([list(command), (params.get("run") or {}).get("registry")])
+
+
+def _shown(result: dict[str, Any]) -> dict[str, Any]:
+    url = result.get("url")
+    rest = figures({key: value for key, value in result.items() if key != "url"})
+    return rest | ({"registry": dg.MetadataValue.url(url)} if url else {})

@@ -1,0 +1,157 @@
+"""Bringing one stage up to date, with its output in a file and its failure in one message."""
+
+import os
+import re
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+
+from orchestration.dvc import Stage, read_lock, with_dvc
+from orchestration.environment import tools
+from orchestration.terminal import output_to
+
+STEP = "GEOLOC_STEP"
+USER_ERROR = 2
+"""Exit code of a stage that was told something wrong; its last lines say what."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What reproducing a stage came to.
+
+    Attributes:
+        changed: Whether its command ran, or its outputs came out of the run cache.
+        outputs: The MD5 of every output.
+    """
+
+    changed: bool
+    outputs: dict[str, str]
+
+
+class StageError(Exception):
+    """A stage that could not be brought up to date.
+
+    Attributes:
+        exit_code: That of its command; None where DVC itself failed.
+    """
+
+    def __init__(self, message: str, exit_code: int | None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def reproduce(root: Path, stage: Stage, tags: dict[str, str] | None = None) -> Outcome:
+    """Run one stage if it is out of date.
+
+    DVC works in a second thread, so that this one can pass the output on while it comes, and end the stage's
+    processes when it is interrupted: DVC itself would ignore the signal.
+
+    Args:
+        root: The project.
+        stage: The stage.
+        tags: Environment variables for its command.
+
+    Raises:
+        StageError: Its command failed, or DVC refused; the message is what the user has to know.
+    """
+    _end_leftovers(root, stage)
+    log = root / ".state" / "logs" / f"{stage.file_name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"")
+    environment = {**tools(), STEP: str(os.getpid()), **(tags or {})}
+    work = _Work(root, stage.name, environment)
+    with output_to(log) as terminal, log.open("rb") as written:
+        work.start()
+        try:
+            while work.is_alive():
+                work.join(0.2)
+                os.write(terminal, written.read())
+        except BaseException:
+            while work.is_alive():
+                _end([p for p in psutil.Process().children(recursive=True) if _runs(p, root, stage)])
+                work.join(0.2)
+            raise
+        os.write(terminal, written.read())
+    if work.error:
+        raise _explain(stage, work.error, log) from None
+    assert work.outcome is not None
+    return work.outcome
+
+
+class _Work(threading.Thread):
+    def __init__(self, root: Path, name: str, environment: dict[str, str]) -> None:
+        super().__init__(name=f"reproduce {name}", daemon=True)
+        self._root, self._stage, self._environment = root, name, environment
+        self.outcome: Outcome | None = None
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self.outcome = with_dvc(self._root, self._reproduce)
+        except Exception as error:  # handed to the thread that waits
+            self.error = error
+
+    def _reproduce(self, repo: Any) -> Outcome:
+        done = repo.reproduce(targets=[self._stage], single_item=True, run_env=self._environment)
+        return Outcome(bool(done), read_lock(repo)[self._stage])
+
+
+def _explain(stage: Stage, error: Exception, log: Path) -> StageError:
+    from dvc.exceptions import ReproductionError
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    cause = (isinstance(error, ReproductionError) and error.__cause__) or error
+    if not isinstance(cause, StageCmdFailedError):
+        return StageError(f"{stage.name}: {str(cause) or repr(cause)}", None)
+    code = re.search(r"exited with (-?\d+)$", str(cause))  # the only place where DVC keeps it
+    said = last_words(log) or str(cause)
+    if code and int(code[1]) == USER_ERROR:
+        return StageError(f"{stage.name}: {said}", USER_ERROR)
+    where = f".state/logs/{log.name}"
+    return StageError(f"{stage.name}: {cause}; all it said is in {where}\n{said}", int(code[1]) if code else None)
+
+
+def last_words(log: Path, most: int = 12) -> str:
+    """What a command said last: from its line that starts with ``geoloc: error:`` if it has one."""
+    lines = [line.rstrip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    said = [line for line in lines if line and not line.startswith(("Running stage ", "> "))]
+    starts = [number for number, line in enumerate(said) if line.startswith("geoloc: error:")]
+    if starts:
+        return "\n".join([said[starts[-1]].removeprefix("geoloc: error: "), *said[starts[-1] + 1 :]])
+    return "\n".join(said[-most:])
+
+
+def _end_leftovers(root: Path, stage: Stage) -> None:
+    """End processes of this stage that outlived a killed run: they would write where this one does."""
+    found = [p for p in psutil.process_iter() if _runs(p, root, stage)]
+    _end([p for p in found if _is_orphan(p)])
+
+
+def _is_orphan(process: psutil.Process) -> bool:
+    try:
+        return not psutil.pid_exists(int(process.environ().get(STEP, os.getpid())))
+    except psutil.Error:
+        return False
+
+
+def _runs(process: psutil.Process, root: Path, stage: Stage) -> bool:
+    # DVC tells every command its project and stage
+    try:
+        environment = process.environ()
+    except psutil.Error:
+        return False
+    return environment.get("DVC_ROOT") == str(root) and environment.get("DVC_STAGE") == stage.name
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    # a process may end by itself between any two of these lines
+    for process in processes:
+        with suppress(psutil.Error):
+            process.terminate()
+    for process in psutil.wait_procs(processes, timeout=5)[1]:
+        with suppress(psutil.Error):
+            process.kill()

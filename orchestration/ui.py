@@ -1,0 +1,181 @@
+"""The pages of Dagster and MLflow over this project's state: ``geoloc ui``."""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from geoloc_core.errors import UserError
+from orchestration.environment import enter, project_root
+
+HOST = "127.0.0.1"
+PORTS_TRIED = 50
+START_S, STOP_S = 180, 20
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that is being started.
+
+    Attributes:
+        name: What it serves.
+        url: Where.
+        health: The page that answers once it is ready.
+        process: It.
+        log: What it prints.
+    """
+
+    name: str
+    url: str
+    health: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        """Raise :class:`UserError` with its last words if it has ended."""
+        if self.process.poll() is not None:
+            said = "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+            raise UserError(f"{self.name} ended with code {self.process.returncode}; see {self.log}\n{said}")
+
+    def answers(self) -> bool:
+        """Whether it serves requests."""
+        self.check()
+        try:
+            with urllib.request.urlopen(f"{self.url}{self.health}", timeout=2) as answer:  # noqa: S310 - our own address
+                return answer.status == 200
+        except (OSError, urllib.error.URLError):
+            return False
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve both until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m orchestration.ui", description=__doc__)
+    parser.add_argument("--port", type=int, default=3000, help="of Dagster")
+    parser.add_argument("--mlflow-port", type=int, default=5000, help="of MLflow")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True, highlight=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        serve(project_root(), options.port, options.mlflow_port, console)
+    except UserError as error:
+        console.print(f"geoloc: error: {error}", markup=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def serve(root: Path, port: int, mlflow_port: int, console: Console) -> NoReturn:
+    """Start both servers, say where they are, and wait.
+
+    Raises:
+        UserError: One of them does not start, or ends by itself.
+        KeyboardInterrupt: The user has seen enough; both have ended.
+    """
+    enter(root)
+    _tidy_up()
+    store = root / ".state" / "mlflow"
+    store.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with console.status("Starting Dagster and MLflow"):
+            port = free_port(port)
+            workspace = str(Path(__file__).with_name("workspace.yaml"))
+            words = ["dagster", "dev", "-w", workspace, "-h", HOST, "-p", str(port)]
+            dagster = stack.enter_context(_started("Dagster", words, root, port, "/server_info"))
+            mlflow_port = free_port(mlflow_port)
+            database = f"sqlite:///{store / 'mlflow.db'}"
+            words = ["mlflow", "ui", "--backend-store-uri", database, "--workers", "1"]
+            words += ["--host", HOST, "--port", str(mlflow_port)]
+            mlflow = stack.enter_context(_started("MLflow", words, store, mlflow_port, "/health"))
+            _wait_for([dagster, mlflow])
+        for server in (dagster, mlflow):
+            console.print(f"{server.name:<8} {server.url}")
+        console.print("Ctrl-C ends both")
+        while True:
+            time.sleep(0.5)
+            dagster.check()
+            mlflow.check()
+
+
+def free_port(first: int) -> int:
+    """The first port from this one on that nobody listens at.
+
+    Raises:
+        UserError: There is none near it.
+    """
+    for port in range(first, first + PORTS_TRIED):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise UserError(f"ports {first} to {first + PORTS_TRIED - 1} are taken; give another one")
+
+
+def _tidy_up() -> None:
+    from orchestration.instance import opened_instance
+
+    with opened_instance():
+        pass
+
+
+@contextmanager
+def _started(name: str, words: Sequence[str], folder: Path, port: int, health: str) -> Iterator[Server]:
+    """A server in a process group of its own, so that Ctrl-C reaches it from here, once."""
+    log = Path(os.environ["DAGSTER_HOME"]).parent / "logs" / f"{name.lower()}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stream:
+        process = subprocess.Popen(  # noqa: S603 - commands of this environment
+            [sys.executable, "-m", *words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+    try:
+        yield Server(name, f"http://{HOST}:{port}", health, process, log)
+    finally:
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # whatever it left behind
+
+
+def _wait_for(servers: Sequence[Server]) -> None:
+    deadline = time.monotonic() + START_S
+    waiting = list(servers)
+    while waiting:
+        waiting = [server for server in waiting if not server.answers()]
+        if waiting and time.monotonic() > deadline:
+            raise UserError(f"{waiting[0].name} did not answer within {START_S} s; see {waiting[0].log}")
+        time.sleep(0.3)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

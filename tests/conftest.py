@@ -1,0 +1,54 @@
+"""What tests share: no network, no telemetry, and small projects to work in."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real photographs, boundaries and coordinates, where the developers have them."""
+    if not SHARED.is_dir():
+        pytest.skip("the real data for tests is not here (../shared/data)")
+    return SHARED
+
+
+PHOTOS = {
+    "description": "A folder of photos.",
+    "demo": False,
+    "seed": 20,
+    "boundaries": {"kind": "geonames", "min_population": 15000, "reach_km": 150},
+    "labels": {},
+    "corpora": {
+        "photos": {"role": "train", "fetch": {"kind": "files", "path": "given"}, "source": {"kind": "photos"}},
+    },
+    "pretrain": {},
+    "checkpoints": {"net": {"file": "net.onnx"}},
+    "encoders": {"net": {"kind": "onnx", "output": "embedding"}},
+    "variants": {"head": {"linear": {"corpus": "photos", "encoder": "net", "labels": "country"}}},
+    "evaluation": {},
+    "registry": {"model": "geolocator", "benchmark": "validation", "metric": "within_750km"},
+}
+
+
+@pytest.fixture
+def tiny_project(tmp_path, monkeypatch):
+    """A project of one folder of photos and one ONNX network, with nothing in it yet."""
+    from geoloc_core.project import Project
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": PHOTOS}))
+    return Project.open(tmp_path / "params.yaml")

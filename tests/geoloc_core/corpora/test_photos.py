@@ -1,0 +1,253 @@
+import math
+from datetime import datetime
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_photos import REAL, dms, encoded, gps, located, needs_real, project, write
+from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
+from pydantic import ValidationError
+
+from geoloc_core.corpora import exif
+from geoloc_core.corpora.ingest import ingest
+from geoloc_core.corpora.photo import Photo, Reason, Refusal, files_under, printable
+from geoloc_core.corpora.sources.photos import Options, group_of, read
+from geoloc_core.errors import UserError
+
+FOLDER = Options(kind="photos")
+TABLE = Options(kind="photos", table="t.csv", latitude_column="lat", longitude_column="lon")
+
+
+def exif_of(tmp_path, data: bytes, name: str = "a.jpg") -> exif.Exif:
+    (tmp_path / name).write_bytes(data)
+    with Image.open(tmp_path / name) as image:
+        return exif.read(image)
+
+
+def items(options, folder) -> dict[str, Photo | Refusal]:
+    found = list(read(options, folder).items)
+    return {item.image_id: item for item in found}
+
+
+@given(st.floats(-90, 90), st.sampled_from(["NS", "EW"]), st.booleans())
+def test_degrees_survive_the_way_through_minutes_and_seconds(value, signs, as_bytes):
+    letter = signs[1] if value < 0 else signs[0]
+    reference = letter.lower().encode() + b"\0" if as_bytes else letter
+    assert exif.degrees(dms(value), reference, signs) == pytest.approx(value, abs=0.5e-3 / 3600 + 1e-12)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize(("latitude", "longitude"), [(48.8584, 2.2945), (-33.8568, 151.2153), (64.1, -21.9)])
+def test_exif_is_read_from_every_format(tmp_path, kind, latitude, longitude):
+    refs = ("S" if latitude < 0 else "N", "W" if longitude < 0 else "E")
+    tags = gps(dms(latitude), dms(longitude), refs)
+    found = exif_of(tmp_path, encoded(kind=kind, exif=tags), "a.any")
+    assert (found.latitude, found.longitude) == pytest.approx((latitude, longitude), abs=1e-6)
+    assert found.flaw is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ((12.5,), 12.5),
+        (12.5, 12.5),
+        ((12, 30.6), 12.51),
+        ((12, 59, 60.0), 13.0),
+        ([IFDRational(12), IFDRational(30), IFDRational(0)], 12.5),
+    ],
+)
+def test_degrees_come_in_one_to_three_parts(value, expected):
+    assert exif.degrees(value, "N", "NS") == pytest.approx(expected)
+    assert exif.degrees(value, "S", "NS") == pytest.approx(-expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "reference", "said"),
+    [
+        ((IFDRational(0, 0),) * 3, "N", "nan"),
+        ((IFDRational(12), IFDRational(5, 0), IFDRational(0)), "N", "nan"),
+        ((12, 61, 0), "N", "60 minutes"),
+        ((-12, 0, 0), "N", "none negative"),
+        ((math.nan, 0, 0), "N", "nan"),
+        ((math.inf, 0, 0), "N", "inf"),
+        ((1, 2, 3, 4), "N", "1 2 3 4"),
+        ((), "N", "expected degrees"),
+        ("12,5", "N", "12,5"),
+        ((None, 1, 2), "N", "None"),
+        ((12, 0, 0), None, "hemisphere None"),
+        ((12, 0, 0), "", "hemisphere"),
+        ((12, 0, 0), "E", "expected N or S"),
+    ],
+)
+def test_what_is_no_position_is_said(value, reference, said):
+    with pytest.raises(ValueError, match=said):
+        exif.degrees(value, reference, "NS")
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        (None, Reason.NO_COORDINATES),
+        (gps((IFDRational(0, 0),) * 3, dms(2)), Reason.BAD_COORDINATES),
+        (gps(dms(0), dms(0)), Reason.BAD_COORDINATES),
+        (gps(dms(90.5), dms(2)), Reason.BAD_COORDINATES),
+        (gps(dms(48), dms(180.5)), Reason.BAD_COORDINATES),
+    ],
+)
+def test_a_photo_without_a_usable_position_has_a_flaw(tmp_path, tags, reason):
+    found = exif_of(tmp_path, encoded(exif=tags))
+    assert found.flaw is not None
+    assert found.flaw[0] is reason
+    assert found.latitude is None
+
+
+def test_time_heading_and_author_are_read(tmp_path):
+    tags = gps(
+        dms(1),
+        dms(2),
+        gps_16="T",
+        gps_17=IFDRational(2705, 10),
+        ifd_36867="2008:10:22 16:28:39",
+        tag_315="Ada ",
+        tag_33432="CC BY",
+    )
+    found = exif_of(tmp_path, encoded(exif=tags))
+    assert found.heading == 270.5
+    assert found.captured_at == datetime(2008, 10, 22, 16, 28, 39)
+    assert (found.author, found.licence) == ("Ada", "CC BY")
+
+
+@pytest.mark.parametrize(
+    "block", [{16: "M", 17: 90.0}, {17: IFDRational(0, 0)}, {17: 400.0}, {17: -1.0}, {17: "x"}, {}]
+)
+def test_a_heading_is_true_north_or_nothing(block):
+    assert exif.heading(block) is None
+    assert exif.heading({17: 360.0}) == 0
+
+
+@pytest.mark.parametrize("value", ["0000:00:00 00:00:00", "yesterday", None, b"\xff", 5])
+def test_a_camera_without_a_clock_has_no_time(value):
+    assert exif.moment(value) is None
+
+
+def test_damaged_exif_is_a_flaw_not_an_error(tmp_path):
+    data = bytearray(located(1))
+    start = data.index(b"Exif\0\0")
+    data[start + 6 : start + 30] = b"\xff" * 24
+    found = exif_of(tmp_path, bytes(data))
+    assert found.flaw is not None
+    assert found.flaw[0] is Reason.NO_COORDINATES
+
+
+def test_every_file_is_a_photo_or_refused(tmp_path):
+    write(tmp_path, {"a/x.jpg": located(1), "b/y.JPG": located(2), "n.txt": b"hi", ".DS_Store": b"x"})
+    write(tmp_path, {".hidden/z.jpg": located(3), "noend": b"z"})
+    (tmp_path / "dead.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "folder.jpg").symlink_to(tmp_path / "a")
+    found = items(FOLDER, tmp_path)
+    assert sorted(found) == sorted(printable(path) for path in files_under(tmp_path))
+    assert {name for name, item in found.items() if isinstance(item, Photo)} == {"a/x.jpg", "b/y.JPG"}
+    reasons = {name: item.reason for name, item in found.items() if isinstance(item, Refusal)}
+    assert reasons.pop("dead.jpg") is Reason.MISSING
+    assert set(reasons.values()) == {Reason.NOT_A_PHOTO}
+
+
+def test_names_that_are_no_unicode_can_be_written_down():
+    assert printable(b"caf\xe9.jpg".decode("utf-8", "surrogateescape")) == "caf\\xe9.jpg"
+    assert printable("日本.jpg") == "日本.jpg"
+
+
+@pytest.mark.parametrize(
+    ("path", "by", "group"),
+    [
+        ("s/1/a.jpg", "folder", "s/1"),
+        ("a.jpg", "folder", "."),
+        ("s/a.jpg", "file", "s/a.jpg"),
+        ("s/p_n_0.png", "prefix", "s/p_n"),
+        ("s_1/a.png", "prefix", "s_1/a.png"),
+    ],
+)
+def test_groups(path, by, group):
+    assert group_of(path, by) == group
+
+
+def test_a_table_says_where(tmp_path):
+    rows = ["path,lat,lon,who,note", "a.jpg,10.5,-20.25,Ada,x", "b.jpg,abc,3,Bo,y", "c.jpg,,,Cy,z"]
+    rows += ["d.jpg,1,2,Di,", "a.jpg,5,5,Ada,", "e.jpg,91,0,Ed,", "../secret.jpg,1,1,Eve,"]
+    write(tmp_path / "raw", {f"{name}.jpg": encoded(ord(name)) for name in "abcex"})
+    write(tmp_path, {"secret.jpg": encoded(9), "raw/t.csv": "\n".join(rows).encode("utf-8-sig")})
+    options = TABLE.model_copy(update={"author_column": "who", "group_column": "who", "licence": "CC0"})
+    source = read(options, tmp_path / "raw")
+    found = list(source.items)
+    a, b, c = found[:3]
+    assert isinstance(a, Photo)
+    assert (a.latitude, a.longitude, a.author, a.group_id, a.licence) == (10.5, -20.25, "Ada", "Ada", "CC0")
+    assert a.attributes == {"note": "x"}
+    assert source.attributes.names == ["note"]
+    assert b.flaw[0] is Reason.BAD_COORDINATES
+    assert "t.csv row 3: lat 'abc', lon '3'" in b.flaw[1]
+    assert c.flaw[0] is Reason.NO_COORDINATES
+    assert found[5].flaw[0] is Reason.BAD_COORDINATES
+    refused = [(item.image_id, item.reason) for item in found if isinstance(item, Refusal)]
+    assert refused == [
+        ("d.jpg", Reason.MISSING),
+        ("a.jpg", Reason.DUPLICATE),
+        ("../secret.jpg", Reason.MISSING),
+        ("x.jpg", Reason.NO_METADATA),
+    ]
+
+
+def test_mistakes_are_named(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        read(FOLDER, tmp_path / "none")
+    write(tmp_path, {"t.csv": b"path,lat\na.jpg,1\n"})
+    with pytest.raises(UserError, match=r"t\.csv: no column lon; expected path, lat, lon"):
+        read(TABLE, tmp_path)
+    with pytest.raises(ValidationError, match="author_column` without `table`"):
+        Options(kind="photos", author_column="who")
+
+
+def test_a_takedown_is_honoured(tmp_path):
+    write(tmp_path, {"a.jpg": located(1), "b.jpg": located(2)})
+    options = FOLDER.model_copy(update={"takedown": ("a.jpg",)})
+    found = items(options, tmp_path)
+    assert found["a.jpg"].reason is Reason.TAKEDOWN
+    assert isinstance(found["b.jpg"], Photo)
+
+
+@needs_real
+@pytest.mark.slow
+def test_real_photos_agree_with_what_is_known_of_them(tmp_path):
+    made = project(tmp_path)
+    (tmp_path / "data/raw").mkdir(parents=True)
+    made.raw("c").symlink_to(REAL / "images")
+    ingest(made, "c")
+    kept = pd.read_parquet(made.corpus("c") / "manifest.parquet").set_index("image_id")
+    refused = pd.read_parquet(made.corpus("c") / "rejects.parquet").set_index("image_id")
+    assert len(kept) + len(refused) == len(files_under(REAL / "images")) == 126
+    known = pd.read_csv(REAL / "images/manifest.csv").set_index("path")
+    assert set(kept.index) | set(refused.index) == {*known.index, "manifest.csv"}
+    # The other sets were published without EXIF.
+    assert set(known.index[known["set"].eq("exif_gps")]) == set(kept.index)
+    known = known.loc[kept.index]
+    assert (kept["latitude"] - known["lat"]).abs().max() < 1e-4
+    assert (kept["longitude"] - known["lon"]).abs().max() < 1e-4
+    assert (kept[["width", "height"]].to_numpy() == known[["width", "height"]].to_numpy()).all()
+
+
+@needs_real
+@pytest.mark.slow
+def test_real_photos_with_their_table(tmp_path):
+    made = project(tmp_path, TABLE.model_copy(update={"table": "manifest.csv", "licence_column": "licence"}))
+    (tmp_path / "data/raw").mkdir(parents=True)
+    made.raw("c").symlink_to(REAL / "images")
+    ingest(made, "c")
+    known = pd.read_csv(REAL / "images/manifest.csv")
+    kept = pd.read_parquet(made.corpus("c") / "manifest.parquet")
+    refused = pd.read_parquet(made.corpus("c") / "rejects.parquet")
+    assert kept["image_id"].tolist() == known.loc[known["lat"].notna(), "path"].tolist()
+    assert refused["image_id"].tolist() == known.loc[known["lat"].isna(), "path"].tolist()
+    assert set(refused["reason"]) == {"no_coordinates"}
+    assert kept["licence"].notna().all()

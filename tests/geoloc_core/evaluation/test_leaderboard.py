@@ -1,0 +1,232 @@
+import io
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from geoloc_core.errors import UserError
+from geoloc_core.evaluation import board, leaderboard, page, tables
+from geoloc_core.evaluation.evaluate import evaluate
+from geoloc_core.project import Project
+from tests.geoloc_core.evaluation.conftest import install_models, make_project, profile
+
+FORMATS = ("leaderboard.md", "leaderboard.html", "leaderboard.json")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """Two evaluated variants: made once, read by all."""
+    made = make_project(tmp_path_factory.mktemp("evaluated"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        install_models(monkeypatch)
+        for variant in ("by_country", "by_region"):
+            evaluate(made, variant)
+    return made.root
+
+
+@pytest.fixture
+def scored(evaluated, tmp_path):
+    """The same, free to be written to."""
+    shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
+    return Project(tmp_path, profile())
+
+
+@pytest.fixture
+def written(scored):
+    leaderboard.leaderboard(scored)
+    return leaderboard.load(scored)
+
+
+@pytest.fixture(autouse=True)
+def told(monkeypatch):
+    """What tracking was told: MLflow itself is tested where it is called."""
+    from geoloc_core.training import tracking
+
+    scores = {}
+    monkeypatch.setattr(tracking, "log_scores", lambda project, found: scores.update(found))
+    return scores
+
+
+def test_tracking_gets_every_score_in_full_precision(written, scored, told):
+    for variant in ("by_country", "by_region"):
+        report = json.loads((scored.scores(variant) / "scores.json").read_text())
+        assert told[variant] == report["benchmarks"]
+
+
+class Cells(HTMLParser):
+    """The bodies of a page's tables: rows of cells, each our figure and the paper's beneath, if any."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.inside = [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tbody":
+            self.tables.append([])
+            self.inside = True
+        elif self.inside and tag == "tr":
+            self.tables[-1].append([])
+        elif self.inside and tag in ("td", "th"):
+            self.tables[-1][-1].append([])
+
+    def handle_endtag(self, tag):
+        self.inside &= tag != "tbody"
+
+    def handle_data(self, data):
+        if self.inside and data.strip():
+            self.tables[-1][-1][-1].append(data.strip())
+
+
+def test_markdown_html_and_json_agree(scored, written):
+    folder = scored.leaderboard
+    in_html = Cells((folder / "leaderboard.html").read_text()).tables
+    lines = (folder / "leaderboard.md").read_text().splitlines()
+    in_markdown = [[c.strip() for c in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    in_markdown = [row for row in in_markdown if row[0] not in ("variant", "---")]
+    assert len(in_html) == len(written.sections) == 2
+    assert sum(map(len, in_html)) == len(in_markdown)
+    for section, html_rows in zip(written.sections, in_html, strict=True):
+        for row, cells in zip(section.rows, html_rows, strict=True):
+            expected = []
+            for found in section.columns():
+                theirs = row.paper.get(found.name)
+                expected.append([found.show(row.values.get(found.name)), *([found.show(theirs)] if theirs else [])])
+            assert cells[0][0] == row.name
+            assert cells[0][1].endswith(row.labels)
+            assert cells[1:] == expected
+            plain = in_markdown.pop(0)
+            assert plain[0].removeprefix("★ ") == row.name
+            assert plain[4:] == [f"{a[0]} ({a[1]})" if len(a) == 2 else a[0] for a in expected]
+
+
+def test_the_page_needs_no_network_and_closes_what_it_opens(scored, written):
+    text = (scored.leaderboard / "leaderboard.html").read_text()
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|<link|\bsrc=|fetch\(", text)
+    for tag in ("section", "table", "tr", "td", "th", "thead", "tbody", "div", "main", "script", "style"):
+        assert len(re.findall(rf"<{tag}\b", text)) == text.count(f"</{tag}>"), tag
+
+
+def test_names_cannot_break_the_tables(written):
+    evil = "<script>alert('x')</script>|"
+    section = written.sections[0]
+    row = section.rows[0].model_copy(update={"name": evil, "source": '"><b>', "paper": {"accuracy": 1.0}})
+    changed = written.model_copy(update={"sections": [section.model_copy(update={"rows": [row]})]})
+    assert "<script>alert" not in page.html(changed)
+    assert 'title=""><b>' not in page.html(changed)
+    assert "</script>\\|" in tables.markdown(changed)
+
+
+def test_the_best_leads_its_table_and_is_what_promotion_reads(scored, written):
+    best = json.loads((scored.leaderboard / "leaderboard.json").read_text())["best"]
+    reports = leaderboard.gather(scored)
+    values = {name: report["benchmarks"]["im2gps"]["within_750km"] for name, report in reports.items()}
+    assert best == {
+        "variant": max(values, key=values.__getitem__),
+        "benchmark": "im2gps",
+        "metric": "within_750km",
+        "value": max(values.values()),
+        "higher_is_better": True,
+        "benchmark_sha256": reports["by_country"]["sha256"]["im2gps"],
+    }
+    assert written.sections[0].name == "im2gps"
+    assert written.sections[0].rows[0].name == best["variant"]
+    assert [row.baseline for row in written.sections[0].rows] == [False, False, True, True]
+    summary = json.loads(scored.summary("leaderboard", "leaderboard").read_text())
+    assert summary["values"] == pytest.approx(
+        {row.name: row.values["within_750km"] for row in written.sections[0].rows}
+    )
+    assert scored.plot("leaderboard", "leaderboard").is_file()
+
+
+def test_smaller_errors_win(scored):
+    made = board.build(profile(metric="median_km"), leaderboard.gather(scored))
+    medians = [row.values["median_km"] for row in made.sections[0].rows if not row.baseline]
+    assert medians == sorted(medians)
+    assert not made.best.higher_is_better
+    assert made.best.variant == made.sections[0].rows[0].name
+
+
+@pytest.mark.parametrize("demo", [True, False])
+def test_a_demo_says_so_everywhere(scored, demo):
+    project = replace(scored, profile=profile(demo=demo))
+    leaderboard.leaderboard(project)
+    shown = io.StringIO()
+    leaderboard.show(project, shown)
+    for name in FORMATS[:2]:
+        text = (project.leaderboard / name).read_text().replace("&#x27;", "'")
+        assert (board.BANNER in text) == demo
+    assert json.loads((project.leaderboard / "leaderboard.json").read_text())["banner"] == (
+        board.BANNER if demo else ""
+    )
+    assert ("Not a result on real photos" in shown.getvalue()) == demo
+
+
+def test_the_terminal_states_n_and_marks_the_best(scored, written):
+    shown = io.StringIO()
+    leaderboard.show(scored, shown)
+    assert "39 of 42 published rows" in shown.getvalue()
+    assert f"★ Best {written.best.variant}" in shown.getvalue()
+
+
+def test_the_papers_validation_numbers_stand_in_the_validation_table_only(written):
+    rows = {section.name: next(r for r in section.rows if r.name == "by_country") for section in written.sections}
+    assert rows["validation"].paper == {"accuracy": 8.2, "mean_km": 5107}
+    assert rows["im2gps"].paper == {"within_200km": 4.4}
+    assert written.sources == {"Someone 2024, Table 2": ["by_country"]}
+
+
+def test_a_threshold_that_only_the_paper_has_is_shown_too(written):
+    section = written.sections[0]
+    row = section.rows[0].model_copy(update={"paper": {"within_100km": 3.0}})
+    heads = [found.head for found in section.model_copy(update={"rows": [row]}).columns()]
+    assert heads[heads.index("25 km") : heads.index("200 km") + 1] == ["25 km", "100 km", "200 km"]
+
+
+def test_an_unknown_metric_is_named_with_what_there_is(scored):
+    with pytest.raises(UserError, match=r"registry.metric: by_country has no 'luck' on im2gps; expected one of: n, "):
+        board.build(profile(metric="luck"), leaderboard.gather(scored))
+
+
+def test_scores_on_different_photos_are_not_compared(scored):
+    reports = leaderboard.gather(scored)
+    reports["by_region"]["sha256"]["im2gps"] = "other"
+    with pytest.raises(UserError, match="im2gps: by_country, by_region were scored on different photos"):
+        board.build(profile(), reports)
+
+
+def test_a_variant_without_scores_is_named(project):
+    with pytest.raises(UserError, match="run geoloc evaluate by_country"):
+        leaderboard.leaderboard(project)
+    assert not project.leaderboard.exists()
+
+
+def test_the_same_scores_give_the_same_bytes(scored):
+    first, second = [], []
+    for found in (first, second):
+        leaderboard.leaderboard(scored)
+        found += [(scored.leaderboard / name).read_bytes() for name in FORMATS]
+        found.append(scored.plot("leaderboard", "leaderboard").read_bytes())
+    assert first == second
+
+
+def test_right_classes_compare_within_a_label_space_only(written):
+    section = written.sections[0]
+    top, median = (board.column(name) for name in ("accuracy", "median_km"))
+    assert [section.is_best(top, row) for row in section.rows] == [True, True, False, False]
+    assert sum(section.is_best(median, row) for row in section.rows) == 1
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_narrow_terminal_gets_fewer_columns_not_broken_ones(written, width):
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width)
+    console.print(tables.render_terminal(written, width))
+    shown = console.file.getvalue()
+    assert "…" not in shown.replace("“always …”", "")
+    assert "≤750" in shown
+    assert ("≤2,500" in shown) == (width == 200)

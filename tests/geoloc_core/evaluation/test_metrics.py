@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from geoloc_core.evaluation import metrics
+from geoloc_core.evaluation.metrics import CONVENTIONS, geoguessr_score, top_k_accuracy, within_km
+
+GAME = Path(__file__).parents[4] / "shared" / "data" / "benchmarks" / "osv5m_game_select.csv"
+
+steady = settings(deadline=None, max_examples=50)
+errors = hnp.arrays(np.float64, st.integers(1, 50), elements=st.floats(0, 20015))
+thresholds = st.lists(st.floats(0.1, 20000), min_size=1, max_size=8)
+
+
+@st.composite
+def ranked(draw):
+    """Rankings (N, k) of k classes each, and true classes (N,), some unknown."""
+    n, k = draw(st.integers(1, 30)), draw(st.integers(1, 8))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    classes = rng.permuted(np.tile(np.arange(k), (n, 1)), axis=1)
+    return classes, draw(hnp.arrays(np.int64, n, elements=st.integers(-1, k - 1)))
+
+
+@steady
+@given(errors, thresholds, st.sampled_from(sorted(CONVENTIONS)))
+def test_farther_thresholds_hold_more(found, kms, convention):
+    shares = within_km(found, sorted(kms), CONVENTIONS[convention])
+    assert list(shares.values()) == sorted(shares.values())
+    assert all(0 <= share <= 100 for share in shares.values())
+
+
+@steady
+@given(errors, thresholds, st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(found, kms, random):
+    shuffled = found.copy()
+    random.shuffle(shuffled)
+    assert within_km(found, kms) == within_km(shuffled, kms)
+
+
+@steady
+@given(ranked())
+def test_more_answers_hit_more_and_all_answers_hit_all_known(case):
+    classes, truth = case
+    k = classes.shape[1]
+    shares = top_k_accuracy(classes, truth, range(1, k + 3))
+    assert list(shares.values()) == sorted(shares.values())
+    assert shares[k] == shares[k + 2] == pytest.approx(100 * np.mean(truth >= 0))
+
+
+def test_an_unknown_class_is_a_miss_even_against_an_empty_answer():
+    classes = np.array([[0, -1], [-1, -1], [1, 0]])
+    assert top_k_accuracy(classes, np.array([-1, -1, 0]), (1, 2)) == {1: 0.0, 2: pytest.approx(100 / 3)}
+
+
+@steady
+@given(hnp.arrays(np.float64, 5, elements=st.floats(-90, 90)), hnp.arrays(np.float64, 5, elements=st.floats(-180, 180)))
+def test_the_right_place_is_no_error_under_any_convention(latitudes, longitudes):
+    for convention in CONVENTIONS.values():
+        found = convention.errors_km(latitudes, longitudes, latitudes, longitudes)
+        np.testing.assert_allclose(found, 0, atol=1e-6)
+        assert within_km(found, (1,), convention) == {1: 100.0}
+
+
+def test_conventions_differ_at_the_threshold_and_in_radius():
+    exact = np.array([25.0])
+    assert within_km(exact, (25,), CONVENTIONS["geoloc"]) == {25: 100.0}
+    assert within_km(exact, (25,), CONVENTIONS["osv5m"]) == {25: 0.0}
+    quarter = {name: CONVENTIONS[name].errors_km(*np.array([[0.0], [0.0], [90.0], [0.0]])) for name in CONVENTIONS}
+    assert quarter["geoloc"] == pytest.approx(np.pi / 2 * 6371)
+    assert quarter["pigeon"] == pytest.approx(np.pi / 2 * 6378.137)
+    assert quarter["geoclip"] == pytest.approx(10001.966, abs=1e-3)  # the WGS 84 quarter meridian
+    assert geoguessr_score(np.array([100.0]), CONVENTIONS["pigeon"]) == 4676
+    assert str(CONVENTIONS["geoclip"]) == "WGS 84 ellipsoid, within means ≤"
+
+
+def test_of_no_rows_the_share_is_not_a_number():
+    assert np.isnan(metrics.percent(np.array([], dtype=bool)))
+
+
+@pytest.mark.skipif(not GAME.is_file(), reason="the published OSV-5M game is not beside this checkout")
+def test_published_distances_and_scores_of_osv5m():
+    import pandas as pd
+
+    game = pd.read_csv(GAME)
+    osv5m = CONVENTIONS["osv5m"]
+    truth = game["true_lat"], game["true_lon"]
+    for suffix in ("", "_base"):
+        found = osv5m.errors_km(game[f"pred_lat{suffix}"], game[f"pred_lon{suffix}"], *truth)
+        assert len(found) == 50
+        np.testing.assert_allclose(found, game[f"distance{suffix}"], rtol=1e-6)
+        np.testing.assert_allclose(geoguessr_score(found, osv5m), game[f"score{suffix}"], rtol=1e-6, atol=1e-3)

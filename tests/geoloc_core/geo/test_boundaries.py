@@ -1,0 +1,123 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import shapely
+
+from geoloc_core.errors import UserError
+from geoloc_core.geo import boundaries, sphere
+from geoloc_core.params import Profile
+from geoloc_core.project import Project
+
+
+def test_units_know_their_parents_and_country(units):
+    table = units.set_index("gid")
+    assert list(units.columns) == list(boundaries.UNITS)
+    assert units["level"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert table.loc["ALB.1.1_1", ["parent", "gid_0", "name"]].tolist() == ["ALB.1_1", "ALB", "South"]
+    assert table.loc["ALB", "parent"] == ""
+    assert table.loc["ALB.1.2_1", "name"] == "ALB.1.2_1", "a unit without a name is called by its id"
+
+
+def test_areas_add_up_and_centroids_lie_on_the_sphere(units):
+    table = units.set_index("gid")
+    assert table.loc[["ALB.1_1", "ALB.2_1"], "area_km2"].sum() == pytest.approx(table.loc["ALB", "area_km2"])
+    assert abs(table.loc["FJI", "longitude"]) == pytest.approx(180)
+    assert table.loc["FJI", "latitude"] == pytest.approx(0, abs=1e-9)
+    assert table.loc["ALB", ["longitude"]].tolist() == pytest.approx([10])
+
+
+def test_areas_are_those_of_the_sphere():
+    with_hole = shapely.box(-10, -10, 10, 10).difference(shapely.box(-1, -1, 1, 1))
+    shapes = np.array(
+        [shapely.box(-180, -90, 180, 90), shapely.box(0, 0, 90, 90), shapely.box(-180, 60, 180, 90), with_hole]
+    )
+    areas, latitudes, longitudes = boundaries.sphere_areas(shapes, batch=3)
+    globe = 4 * np.pi * sphere.EARTH_KM**2
+    assert areas[:3] / globe == pytest.approx([1, 1 / 8, (1 - np.sin(np.radians(60))) / 2], rel=1e-6)
+    assert (latitudes[1], longitudes[1]) == pytest.approx((np.degrees(np.arctan(1 / np.sqrt(2))), 45), abs=1e-3)
+    assert latitudes[2] == pytest.approx(90)
+    square = 2 * np.sin(np.radians(10)) * np.radians(20) - 2 * np.sin(np.radians(1)) * np.radians(2)
+    assert areas[3] == pytest.approx(square * sphere.EARTH_KM**2, rel=1e-6)
+
+
+def test_the_direction_of_a_ring_does_not_matter():
+    square = shapely.box(0, 0, 1, 1)
+    areas, *_ = boundaries.sphere_areas(np.array([square, square.reverse()]))
+    assert areas[0] == pytest.approx(areas[1])
+
+
+def test_a_country_outside_iso_has_the_continent_of_its_neighbour(levels):
+    levels[0].loc[1, "GID_0"] = "XXX"
+    units = boundaries.units_of(levels).set_index("gid")
+    assert units.loc["XXX", "continent"] == "Europe"
+    assert units.loc["ALB.1.1_1", "continent"] == "Europe"
+
+
+def test_a_lost_parent_is_named(levels):
+    levels[1].loc[1, "GID_0"] = "NOR"
+    with pytest.raises(UserError, match=r"layer ADM_1: unit ALB.2_1 is in NOR, which layer ADM_0 lacks"):
+        boundaries.units_of(levels)
+
+
+def test_layers_are_the_same_when_read_back(levels, folder):
+    for level, frame in levels.items():
+        again = boundaries.read_layer(folder, level)
+        assert list(again.columns) == list(frame.columns)
+        assert again.crs.to_epsg() == 4326
+        assert shapely.equals(again.geometry.to_numpy(), frame.geometry.to_numpy()).all()
+    assert boundaries.read_layer(folder, 3) is None
+
+
+def test_the_same_units_are_the_same_bytes(levels, folder, tmp_path):
+    boundaries.write(levels, tmp_path / "again")
+    for name in ("boundaries.gpkg", "units.parquet"):
+        assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_units_of_another_making_are_refused(folder):
+    path = folder / "units.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["continent"]), path)
+    with pytest.raises(UserError, match=r"units.parquet: not the units of version 1"):
+        boundaries.read_units(folder)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"units.parquet: not a Parquet file"):
+        boundaries.read_units(folder)
+    path.unlink()
+    with pytest.raises(UserError, match=r"units.parquet: no such file.*geoloc boundaries"):
+        boundaries.read_units(folder)
+
+
+@pytest.fixture
+def project(tmp_path, levels, monkeypatch) -> Project:
+    source = SimpleNamespace(APPROXIMATE=True, read=lambda options, root: levels)
+    monkeypatch.setattr(boundaries, "module_of", lambda package, kind: source)
+    return Project(tmp_path, Profile.model_construct(boundaries=SimpleNamespace(kind="made_up")))
+
+
+def test_the_stage_writes_units_figures_and_a_picture(project, capsys):
+    boundaries.build(project)
+    assert sorted(path.name for path in project.boundaries.iterdir()) == ["boundaries.gpkg", "units.parquet"]
+    summary = json.loads(project.summary("boundaries", "boundaries").read_text())
+    assert summary == {
+        "source": "made_up",
+        "approximate": True,
+        "units": {"level_0": 2, "level_1": 2, "level_2": 2},
+        "continents": {
+            "Europe": {"level_0": 1, "level_1": 2, "level_2": 2},
+            "Oceania": {"level_0": 1, "level_1": 0, "level_2": 0},
+        },
+    }
+    assert project.plot("boundaries", "boundaries").read_bytes().startswith(b"\x89PNG")
+    assert "2 at level 0, 2 at level 1, 2 at level 2; approximate" in capsys.readouterr().err
+
+
+def test_a_stage_that_fails_leaves_what_was_there(project, levels):
+    boundaries.build(project)
+    before = (project.boundaries / "boundaries.gpkg").read_bytes()
+    levels[1].loc[0, "GID_0"] = "NOR"
+    with pytest.raises(UserError):
+        boundaries.build(project)
+    assert (project.boundaries / "boundaries.gpkg").read_bytes() == before

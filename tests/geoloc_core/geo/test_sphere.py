@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoloc_core.errors import UserError
+from geoloc_core.geo import sphere
+
+LATITUDES = st.floats(-90, 90)
+LONGITUDES = st.floats(-180, 180)
+POINTS = st.tuples(LATITUDES, LONGITUDES)
+HALF_WAY_ROUND = np.pi * sphere.EARTH_KM
+
+
+@given(POINTS, POINTS)
+def test_distance_is_symmetric_and_bounded(a, b):
+    there, back = sphere.haversine_km(*a, *b), sphere.haversine_km(*b, *a)
+    assert there == pytest.approx(back, abs=1e-6)
+    assert 0 <= there <= HALF_WAY_ROUND + 1e-9
+
+
+@given(POINTS, POINTS, POINTS)
+def test_a_detour_is_never_shorter(a, b, c):
+    direct = sphere.haversine_km(*a, *c)
+    assert direct <= sphere.haversine_km(*a, *b) + sphere.haversine_km(*b, *c) + 1e-3
+
+
+@given(POINTS)
+def test_a_point_is_at_itself_and_its_antipode_half_way_round(a):
+    latitude, longitude = a
+    assert sphere.haversine_km(*a, *a) == 0
+    assert sphere.haversine_km(*a, -latitude, longitude - 180) == pytest.approx(HALF_WAY_ROUND, abs=1e-3)
+
+
+@given(LATITUDES, st.floats(-40, 40))
+def test_the_antimeridian_is_no_border(latitude, turn):
+    here = sphere.haversine_km(latitude, 180, latitude, turn - 180)
+    assert here == pytest.approx(sphere.haversine_km(latitude, 0, latitude, turn), abs=1e-6)
+
+
+@given(LONGITUDES, LONGITUDES, LATITUDES)
+def test_at_a_pole_every_longitude_is_the_same(one, other, latitude):
+    distance = sphere.haversine_km(90, one, latitude, other)
+    assert distance == pytest.approx((90 - latitude) / 180 * HALF_WAY_ROUND, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "km"),
+    [
+        ((52.5200, 13.4050), (48.8566, 2.3522), 877.5),
+        ((-33.8688, 151.2093), (34.0522, -118.2437), 12062.0),
+        ((-16.5, 179.9), (-16.5, -179.9), 21.3),
+    ],
+)
+def test_known_distances(a, b, km):
+    assert sphere.haversine_km(*a, *b) == pytest.approx(km, rel=2e-3)
+
+
+def test_distances_broadcast_and_pass_nan_on():
+    table = sphere.haversine_km(np.zeros((3, 1)), np.zeros((3, 1)), [0.0, np.nan], [90.0, 0.0])
+    assert table.shape == (3, 2)
+    assert table[:, 0] == pytest.approx(HALF_WAY_ROUND / 2)
+    assert np.isnan(table[:, 1]).all()
+
+
+def test_the_radius_is_a_parameter():
+    assert sphere.haversine_km(0, 0, 0, 180, radius_km=1) == pytest.approx(np.pi)
+
+
+@given(st.floats(-89.9, 89.9), LONGITUDES)
+def test_vectors_go_there_and_back(latitude, longitude):
+    vector = sphere.unit_vectors(latitude, longitude)
+    assert np.linalg.norm(vector) == pytest.approx(1)
+    assert sphere.haversine_km(*sphere.coordinates(vector), latitude, longitude) == pytest.approx(0, abs=1e-6)
+
+
+@given(POINTS)
+def test_tangents_are_perpendicular(a):
+    east, north = sphere.tangents(*a)
+    up = sphere.unit_vectors(*a)
+    assert np.cross(east, north) == pytest.approx(up)
+
+
+def test_centroid_is_right_where_a_mean_of_degrees_is_not():
+    latitude, longitude = sphere.centroid([-17, -17], [179, -179])
+    assert latitude == pytest.approx(-17, abs=0.01)
+    assert abs(longitude) == pytest.approx(180)
+    assert sphere.centroid([80, 80, 80, 80], [0, 90, 180, -90])[0] == pytest.approx(90)
+    assert sphere.centroid([0, 0], [0, 90], np.array([1, 0])) == pytest.approx((0, 0))
+
+
+@given(st.floats(0, 20000))
+def test_chords_and_arcs_are_inverse(km):
+    assert sphere.arc_km(sphere.chord(km)) == pytest.approx(km, abs=0.05)
+
+
+def test_lattice_covers_the_sphere_evenly():
+    from scipy.spatial import cKDTree
+
+    points = sphere.lattice(500)
+    nearest = sphere.arc_km(cKDTree(points).query(points, k=2)[0][:, 1])
+    assert 250 < nearest.min() <= nearest.max() < 700
+
+
+@pytest.mark.parametrize(
+    ("latitudes", "longitudes", "says"),
+    [
+        ([0, 91], [0, 0], "row 1: latitude 91.0"),
+        ([0, np.nan], [0, 0], "row 1: latitude nan"),
+        ([0, 0, 0], [0, 0, -180.5], "row 2: longitude -180.5"),
+        ([0], [0, 1], "one length"),
+    ],
+)
+def test_wrong_coordinates_are_named(latitudes, longitudes, says):
+    with pytest.raises(UserError, match=says):
+        sphere.check(latitudes, longitudes)

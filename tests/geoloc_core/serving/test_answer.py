@@ -1,0 +1,48 @@
+"""The same rows as a table, JSON and CSV."""
+
+import csv
+import io
+import json
+
+import numpy as np
+
+from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.models.prediction import Prediction
+from geoloc_core.serving import answer
+
+SPACE = LabelSpace(
+    "subdivision",
+    ["KEN.1_1", "NOR.2_1"],
+    ['Nakuru "valley"', "Troms, north"],
+    ["KEN", "NOR"],
+    np.array([-0.3, 69.6]),
+    np.array([36.1, 18.9]),
+)
+PREDICTION = Prediction(
+    np.array([[1, 0], [0, 1]]),
+    np.array([[0.9, 0.1], [0.6, 0.4]]),
+    SPACE.latitudes[[[1, 0], [0, 1]]],
+    SPACE.longitudes[[[1, 0], [0, 1]]],
+    SPACE.latitudes[[1, 0]],
+    SPACE.longitudes[[1, 0]],
+)
+
+
+def test_json_and_csv_carry_the_same_rows():
+    table = answer.rows(PREDICTION, SPACE, ["a,b.jpg", "ü.jpg"])
+    parsed = json.loads(answer.as_json(table, {"name": "m"}))["places"]
+    read = list(csv.DictReader(io.StringIO(answer.as_csv(table))))
+    assert parsed == table
+    assert [{k: str(v) for k, v in row.items()} for row in table] == read
+    assert [row["rank"] for row in table] == [1, 2, 1, 2]
+    assert table[0]["name"] == "Troms, north, NOR"
+    assert (table[0]["latitude"], table[0]["longitude"]) == (69.6, 18.9)
+
+
+def test_the_table_warns_of_a_demo_model(capsys):
+    table = answer.rows(PREDICTION, SPACE, ["a.jpg", "b.jpg"])
+    card = {"name": "m", "version": "1", "variant": "v", "demo": True}
+    answer.show(table, card)
+    assert "rendered photos only" in capsys.readouterr().out
+    answer.show(table, {**card, "demo": False})
+    assert "rendered" not in capsys.readouterr().out

@@ -1,0 +1,69 @@
+"""The command line: help with examples, one clear line and exit code 2 for a mistake, no traceback ever."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from geoloc_core.cli import geoloc
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*words, cwd=ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "geoloc_core", *words], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", sorted(geoloc.commands))
+def test_every_command_explains_itself_with_examples(name):
+    from click.testing import CliRunner
+
+    result = CliRunner().invoke(geoloc, [name, "--help"])
+    assert result.exit_code == 0
+    assert f"  geoloc {name}" in result.output.split("Examples:")[1] or "geoloc --params" in result.output
+
+
+def test_every_stage_of_the_graph_has_its_command():
+    import yaml
+
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    commands = {(stage.get("do") or stage)["cmd"].split()[1] for stage in stages.values()}
+    assert commands <= set(geoloc.commands)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["fetch", "nowhere"], "corpus 'nowhere': not in params.yaml; expected one of: mp16, im2gps, im2gps3k"),
+        (["train", "nothing"], "variant 'nothing': not in params.yaml"),
+        (["encode", "clip", "nowhere"], "corpus 'nowhere'"),
+        (["pretrain", "nothing"], "pretrain 'nothing'"),
+        (["download", "nothing"], "checkpoint 'nothing'"),
+        (["predict", "nowhere.jpg"], "nowhere.jpg: no such file; expected a photo"),
+        (["predict", "params.yaml"], "params.yaml: not a readable photo"),
+        (["--params", "nowhere.yaml", "params"], "nowhere.yaml: no such file"),
+        (["fetch"], "Missing argument 'CORPUS'"),
+        (["fly"], "No such command 'fly'"),
+        (["predict"], "Missing argument 'PHOTOS...'"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(words, says):
+    result = run(*words)
+    assert result.returncode == 2
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_light_commands_start_light():
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import geoloc_core.cli, sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    for heavy in ("torch", "pandas", "mlflow", "great_expectations", "dagster", "dvc", "matplotlib"):
+        assert heavy not in loaded

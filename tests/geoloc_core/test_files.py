@@ -1,0 +1,41 @@
+"""Files are whole or not there."""
+
+import pytest
+
+from geoloc_core.files import digest, replacing
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    path = tmp_path / "result"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    for names in (["a", "b"], ["c"]):
+        with replacing(tmp_path / "folder") as aside:
+            aside.mkdir()
+            for name in names:
+                (aside / name).write_text(name)
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["c"]
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_leftovers_of_a_killed_run_do_not_matter(tmp_path):
+    (tmp_path / ".folder.new").mkdir()
+    (tmp_path / ".folder.new" / "half").write_text("half")
+    with replacing(tmp_path / "folder") as aside:
+        aside.mkdir()
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_a_digest_knows_names_and_bytes_but_not_places(tmp_path):
+    for place in ("one", "two", "renamed", "changed"):
+        (tmp_path / place / "sub").mkdir(parents=True)
+        (tmp_path / place / "sub" / ("x" if place != "renamed" else "y")).write_text("1" if place != "changed" else "2")
+    digests = [digest(tmp_path / place) for place in ("one", "two", "renamed", "changed")]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3

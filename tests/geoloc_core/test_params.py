@@ -1,0 +1,99 @@
+"""params.yaml: what is right is typed, what is wrong is listed whole."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from geoloc_core.errors import UserError
+from geoloc_core.params import load
+
+ROOT = Path(__file__).parents[2]
+
+
+def written(tmp_path, change) -> Path:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    change(raw)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+@pytest.mark.parametrize("profile", ["demo", "full"])
+def test_every_profile_of_the_project_is_valid(tmp_path, profile):
+    loaded = load(written(tmp_path, lambda raw: raw.update(run=raw["profiles"][profile])))
+    assert loaded.demo is (profile == "demo")
+    assert set(loaded.encoders) == {"clip", "vit"}
+    assert loaded.variant("mlp_clip_vit_country").hidden == (1024, 512, 256)
+    assert loaded.variant("mlp_clip_vit_country").inputs() == ["clip", "vit"]
+
+
+def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
+    def spoil(raw):
+        demo = raw["profiles"]["demo"]
+        demo["seed"] = -1
+        demo["labels"]["limit"] = 3
+        demo["corpora"]["mp16"]["source"]["kind"] = "tarball"
+        demo["variants"]["head"]["linear_clip_country"]["hidden"] = "deep"
+        del demo["registry"]["metric"]
+
+    with pytest.raises(UserError) as error:
+        load(written(tmp_path, spoil))
+    lines = str(error.value).splitlines()
+    assert lines[0].endswith("6 errors"), "the profiles share their variants"
+    for key in (
+        "profiles.demo.seed",
+        "profiles.demo.labels.limit",
+        "profiles.demo.corpora.mp16.source",
+        "profiles.demo.variants.head.linear_clip_country.hidden",
+        "profiles.demo.registry.metric",
+    ):
+        assert sum(line.strip().startswith(key + ":") for line in lines) == 1, key
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda d: d["variants"]["head"]["mlp_clip_country"].update(encoder="clop"), "unknown encoder 'clop'"),
+        (lambda d: d["variants"]["head"]["mlp_clip_country"].update(corpus="im2gps"), "no corpus with role: train"),
+        (lambda d: d["variants"].update(guesser={"x": {}}), "variants.guesser: unknown model family"),
+        (lambda d: d["variants"]["hybrid"].update(mlp_clip_country=d["variants"]["hybrid"]["mlp_clip_vit_country"]),
+         "the name is taken"),
+        (lambda d: d["pretrain"].pop("clip"), "encoders.clip: needs its weights"),
+        (lambda d: d["pretrain"]["vit"].update(corpus="nowhere"), "pretrain.vit.corpus: 'nowhere' is no corpus"),
+        (lambda d: d["pretrain"]["vit"].update(corpus="im2gps"), "pretrain.vit.corpus: 'im2gps' is no corpus"),
+        (lambda d: d["registry"].update(benchmark="mp16"), "registry.benchmark: 'mp16'"),
+        (lambda d: d["registry"].update(metric="within_750"), "registry.metric: 'within_750'; expected one of"),
+        (lambda d: d["variants"].update(head=["a"]), "variants.head"),
+        (lambda d: d["corpora"].update({"Bad Name": d["corpora"]["mp16"]}), "Bad Name"),
+    ],
+)  # fmt: skip
+def test_names_that_lead_nowhere_are_found(tmp_path, change, says):
+    def spoil(raw):
+        change(raw["profiles"]["demo"])
+
+    with pytest.raises(UserError, match=says):
+        load(written(tmp_path, spoil))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("profiles: [1]\nrun: 1", "profiles: expected a mapping"),
+        ("run: [", "not valid YAML"),
+        ("profiles: {}", "no key `run`"),
+        ("", "no key `run`"),
+        ("- 1", "no key `run`"),
+    ],
+)
+def test_a_broken_file_is_said_in_one_line(tmp_path, text, says):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=says) as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="no such file; run from the project's root or give --params"):
+        load(tmp_path / "params.yaml")

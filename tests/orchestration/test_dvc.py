@@ -1,0 +1,106 @@
+import json
+
+import pytest
+
+from geoloc_core.errors import UserError
+from orchestration.assets import asset_key
+from orchestration.dvc import changed_stages, locked_outputs, read_stages
+from tests.orchestration.small_project import replace
+
+
+def by_name(root):
+    return {stage.name: stage for stage in read_stages(root)}
+
+
+def versions(root):
+    return {stage.name: stage.version for stage in read_stages(root)}
+
+
+def changed(before, after):
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_there_is_one_stage_per_entry_of_foreach_and_matrix(project):
+    assert sorted(by_name(project)) == [
+        "encode@clip-im2gps",
+        "encode@clip-mp16",
+        "encode@vit-im2gps",
+        "encode@vit-mp16",
+        "fetch@im2gps",
+        "fetch@mp16",
+        "ingest@im2gps",
+        "ingest@mp16",
+        "train_head@linear",
+        "train_head@mlp",
+    ]
+
+
+def test_a_stage_tells_what_it_reads_and_how_it_is_shown(project):
+    stages = by_name(project)
+    train = stages["train_head@mlp"]
+    assert train.stages == ("encode@clip-mp16",)
+    assert train.summaries == ("data/summaries/train/mlp.json",)
+    assert (train.look.group, train.look.pool, train.look.mlflow) == ("5_train", "gpu", "train/mlp")
+    assert (train.subject, train.file_name) == ("mlp", "train_head__mlp")
+    fetch = stages["fetch@mp16"]
+    assert (fetch.sources, fetch.stages, fetch.description) == (("outside/mp16.csv",), (), "Bring mp16 here")
+
+
+def test_keys_have_the_stage_and_its_entry_as_parts():
+    assert asset_key("encode@clip-mp16").path == ["encode", "clip-mp16"]
+    assert asset_key("/datasets/mp 16").path == ["datasets", "mp_16"]
+
+
+def test_a_recipe_changes_with_its_own_parameters_only(project):
+    before = versions(project)
+    replace(project / "params.yaml", "lr: 0.2", "lr: 0.3")
+    assert changed(before, versions(project)) == {"train_head@mlp"}
+
+
+def test_a_recipe_changes_with_its_code(project):
+    before = versions(project)
+    replace(project / "code" / "work.sh", "working on", "busy with")
+    assert changed(before, versions(project)) == set(before)
+
+
+def test_a_recipe_does_not_change_with_its_data(project):
+    before = versions(project)
+    (project / "outside" / "mp16.csv").write_text("more")
+    assert versions(project) == before
+
+
+def test_code_that_is_missing_is_no_obstacle_to_reading(project):
+    (project / "code" / "work.sh").unlink()
+    assert len(read_stages(project)) == 10
+
+
+def test_a_wrong_look_is_named_with_its_stage(project):
+    replace(project / "dvc.yaml", "kinds: [numpy]", "kind: numpy")
+    with pytest.raises(UserError, match=r"dvc.yaml: stage encode@clip-mp16: meta.dagster.kind: Extra"):
+        read_stages(project)
+
+
+def test_a_folder_without_a_pipeline_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"no dvc\.yaml"):
+        read_stages(tmp_path)
+
+
+def test_all_stages_have_changed_before_the_first_run(project):
+    assert changed_stages(project) == set(by_name(project))
+    assert locked_outputs(project) == {}
+
+
+def test_a_list_of_locks_that_was_half_written_is_forgotten(project):
+    (project / ".dvc" / "tmp").mkdir(exist_ok=True)
+    (project / ".dvc" / "tmp" / "rwlock").write_text('{"read": {')
+    assert len(changed_stages(project)) == 10
+
+
+def test_data_versions_ignore_summaries_beside_data(project):
+    stage = by_name(project)["train_head@mlp"]
+    one = {"data/models/mlp": "a", "data/summaries/train/mlp.json": "b"}
+    assert stage.data_version(one) == stage.data_version({**one, "data/summaries/train/mlp.json": "c"})
+    assert stage.data_version(one) != stage.data_version({**one, "data/models/mlp": "c"})
+    only = {"data/summaries/train/mlp.json": "b"}
+    assert stage.data_version(only) != stage.data_version({"data/summaries/train/mlp.json": "c"})
+    assert json.dumps(stage.data_version(one))

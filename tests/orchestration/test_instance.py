@@ -1,0 +1,52 @@
+import subprocess
+import sys
+
+import dagster as dg
+from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
+from dagster._core.storage.dagster_run import DagsterRunStatus
+
+from orchestration.instance import active_run, close_dead_runs
+
+
+@dg.op(pool="gpu")
+def step(): ...
+
+
+@dg.job
+def job():
+    step()
+
+
+def started_run(instance, pid):
+    run = instance.create_run_for_job(job)
+    event = DagsterEvent(DagsterEventType.RUN_START.value, "job")
+    instance.report_dagster_event(event, run.run_id)
+    instance.report_engine_event("at work", run, EngineEventData.multiprocess(pid))
+    instance.event_log_storage.set_concurrency_slots("gpu", 1)
+    instance.event_log_storage.claim_concurrency_slot("gpu", run.run_id, "step")
+    return run
+
+
+def slots(instance):
+    return instance.event_log_storage.get_concurrency_info("gpu").active_slot_count
+
+
+def test_a_run_whose_process_is_gone_is_closed_and_gives_its_place_back(instance):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    run = started_run(instance, gone.pid)
+    assert slots(instance) == 1
+    close_dead_runs(instance)
+    assert instance.get_run_by_id(run.run_id).status == DagsterRunStatus.FAILURE
+    assert (slots(instance), active_run(instance)) == (0, None)
+
+
+def test_a_run_at_work_is_left_alone(instance):
+    alive = subprocess.Popen(["sleep", "60"])
+    try:
+        run = started_run(instance, alive.pid)
+        close_dead_runs(instance)
+        assert (slots(instance), active_run(instance)) == (1, run.run_id)
+    finally:
+        alive.kill()
+        alive.wait()

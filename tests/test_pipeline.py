@@ -1,0 +1,149 @@
+"""The whole graph, small: Dagster and a plain shell agree, kills change nothing, and the data comes back."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from geoloc_core.files import digest
+
+from .conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+KILLED = (
+    "fetch@mp16",
+    "boundaries",
+    "ingest@mp16",
+    "label@mp16",
+    "pretrain@clip",
+    "pretrain@vit",
+    "encode@clip-mp16",
+    "train_hybrid@mlp_clip_vit_country",
+    "evaluate_hybrid@mlp_clip_vit_country",
+    "leaderboard",
+)
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def small(root: Path) -> Path:
+    """A copy of the project with little of everything but code."""
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    for name in names.stdout.splitlines():
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "dvc.lock")):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, root / name)
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    demo = raw["profiles"]["demo"]
+    demo["corpora"].pop("im2gps3k")
+    demo["corpora"]["mp16"]["fetch"]["photos"] = 600
+    demo["corpora"]["im2gps"]["fetch"]["photos"] = 100
+    demo["boundaries"] = {"kind": "geonames", "min_population": 15000, "reach_km": 150}
+    for tower in demo["pretrain"].values():
+        tower["epochs"] = 2
+    kept = ("linear_clip_country", "mlp_clip_vit_country")
+    demo["variants"] = {
+        family: {name: {**block, "recipe": {"epochs": 6}} for name, block in names.items() if name in kept}
+        for family, names in demo["variants"].items()
+    }
+    demo["registry"]["benchmark"] = "im2gps"
+    (root / "params.yaml").write_text(yaml.safe_dump({"run": demo}))
+    for words in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *words], cwd=root, check=True)
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *identity, "commit", "-qm", "small"], cwd=root, check=True)
+    return root
+
+
+def run(root: Path, *words: str) -> str:
+    done = subprocess.run(words, cwd=root, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def by_dagster(tmp_path_factory):
+    """The project as ``geoloc demo`` leaves it, and what it printed."""
+    root = small(tmp_path_factory.mktemp("dagster"))
+    return root, run(root, "geoloc", "demo")
+
+
+def kill_in(root: Path, stage: str) -> None:
+    """Run the graph in a plain shell, and kill a stage with all its processes by SIGKILL once it is at work."""
+    said = root / "said.log"
+    with said.open("w") as stream:
+        dvc = psutil.Popen(["dvc", "repro"], cwd=root, env=ENVIRONMENT, stdout=stream, stderr=stream)
+        while f"Running stage '{stage}'" not in said.read_text():
+            assert dvc.poll() is None, f"{stage} never ran: {said.read_text()[-2000:]}"
+            time.sleep(0.1)
+        time.sleep(1.5)
+        killed = dvc.children(recursive=True)
+        for process in killed:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        assert killed, f"{stage} was over before it could be killed"
+        assert dvc.wait() != 0
+    said.unlink()
+
+
+@pytest.fixture(scope="module")
+def by_shell(tmp_path_factory):
+    """The project as ``dvc repro`` leaves it after a kill in every kind of stage."""
+    root = small(tmp_path_factory.mktemp("shell"))
+    for stage in KILLED:
+        kill_in(root, stage)
+    run(root, "dvc", "repro")
+    return root
+
+
+def test_every_stage_ran_and_the_leaderboard_is_printed(by_dagster):
+    root, said = by_dagster
+    stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
+    assert len(stages) == 18
+    assert "mlp_clip_vit_country" in said
+    assert "promote" in said
+    assert (root / "data/leaderboard/leaderboard.html").is_file()
+
+
+def test_killed_in_every_stage_and_run_in_a_shell_it_ends_in_the_same_lock(by_dagster, by_shell):
+    root, _ = by_dagster
+    # DVC adds stages to the lock as they end, and Dagster runs two at a time: the entries count, not their order
+    assert yaml.safe_load((by_shell / "dvc.lock").read_text()) == yaml.safe_load((root / "dvc.lock").read_text())
+    assert digest(by_shell / "data") == digest(root / "data")
+    partial = by_shell / ".state" / "partial"
+    assert not [path for path in partial.rglob("*") if path.is_file()], "nothing unfinished is left"
+
+
+def test_a_second_run_skips_everything(by_dagster):
+    root, _ = by_dagster
+    before = (root / "dvc.lock").read_text()
+    assert "18 stages unchanged, all skipped" in run(root, "geoloc", "demo")
+    assert (root / "dvc.lock").read_text() == before
+
+
+def test_the_data_comes_back_from_the_remote_byte_for_byte(by_dagster):
+    root, _ = by_dagster
+    before = digest(root / "data")
+    run(root, "dvc", "push", "-q")
+    shutil.rmtree(root / "data")
+    shutil.rmtree(root / ".dvc" / "cache")
+    (root / "data").mkdir()
+    shutil.copyfile(ROOT / "data" / "README.md", root / "data" / "README.md")
+    run(root, "dvc", "pull", "-q")
+    assert digest(root / "data") == before
+
+
+def test_a_pulled_project_predicts(by_dagster, tmp_path):
+    from PIL import Image
+
+    root, _ = by_dagster
+    Image.new("RGB", (300, 200), "seagreen").save(tmp_path / "green.jpg")
+    assert "geolocator-demo" in run(root, "geoloc", "predict", str(tmp_path / "green.jpg"))
+    assert "rendered photos only" in run(root, "geoloc", "predict", str(tmp_path / "green.jpg"))

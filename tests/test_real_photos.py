@@ -1,0 +1,115 @@
+"""The whole road on real photographs, with the commands that a user types."""
+
+import json
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from .conftest import PHOTOS
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def road(shared, tmp_path_factory):
+    """A project over the real photographs, Natural Earth and a real pretrained network, run from end to end."""
+    root = tmp_path_factory.mktemp("real")
+    boundaries = shared / "boundaries" / "ne_10m_admin_0_countries.gpkg"
+    profile = {
+        **PHOTOS,
+        "boundaries": {"kind": "natural_earth", "path": str(boundaries)},
+        "labels": {"validation_share": 0.3},
+        "corpora": {
+            "photos": {
+                "role": "train",
+                "fetch": {"kind": "files", "path": str(shared / "images")},
+                "source": {"kind": "photos"},
+            }
+        },
+        "checkpoints": {"net": {"file": str(shared / "weights" / "mobilenetv2_same_tf2.onnx")}},
+    }
+    (root / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
+    said = {}
+    for words in (
+        "fetch photos", "boundaries", "ingest photos", "label photos", "download net", "encode net photos",
+        "train linear", "evaluate linear", "leaderboard", "promote",
+    ):  # fmt: skip
+        said[words] = geoloc(root, *words.split())
+    return root, said
+
+
+def geoloc(root, *words) -> str:
+    run = subprocess.run(
+        [sys.executable, "-m", "geoloc_core", *words], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout + run.stderr
+
+
+def test_every_photo_is_kept_or_refused_with_a_reason(road, shared):
+    root, said = road
+    kept = pq.read_table(root / "data/corpora/photos/manifest.parquet").num_rows
+    refused = pq.read_table(root / "data/corpora/photos/rejects.parquet")["reason"].to_pylist()
+    seen = sum(path.is_file() for path in (shared / "images").rglob("*"))
+    assert kept + len(refused) == seen
+    assert all(refused)
+    assert f"{kept} kept + {len(refused)} refused = {seen} seen" in said["ingest photos"]
+
+
+def test_no_sequence_straddles_the_split(road):
+    root, _ = road
+    groups = pq.read_table(root / "data/corpora/photos/manifest.parquet")["group_id"].to_pylist()
+    splits = pq.read_table(root / "data/labels/photos.parquet")["split"].to_pylist()
+    sides = {}
+    for group, split in zip(groups, splits, strict=True):
+        sides.setdefault(group, set()).add(split)
+    assert {"train", "validation"} <= set().union(*sides.values())
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def test_the_score_states_its_sample(road):
+    root, said = road
+    scores = json.loads((root / "data/summaries/evaluate/linear.json").read_text())
+    assert f"{scores['validation']['n']} of " in said["evaluate linear"]
+    assert 0 < scores["validation"]["n"] < 77
+
+
+def test_the_champion_answers_in_every_form(road, shared):
+    root, said = road
+    assert "is the champion now" in said["promote"]
+    photo = str(shared / "images/exif_gps/ianare+exif-samples/jpg/gps/DSCN0010.jpg")
+    table = geoloc(root, "predict", photo)
+    assert "DSCN0010.jpg" in table
+    answer = json.loads(geoloc(root, "predict", "--json", photo, photo))
+    assert len(answer["places"]) == 10
+    first = answer["places"][:5]
+    assert [place["rank"] for place in first] == [1, 2, 3, 4, 5]
+    assert sorted((p["probability"] for p in first), reverse=True) == [p["probability"] for p in first]
+    assert answer["places"][5:] == first
+    lines = geoloc(root, "predict", "--csv", photo).splitlines()
+    assert lines[0] == "photo,rank,id,name,probability,latitude,longitude"
+    assert len(lines) == 6
+
+
+def test_mlflow_serves_the_same_answer(road, shared):
+    import mlflow
+    import pandas as pd
+
+    root, _ = road
+    path = shared / "images/exif_gps/ianare+exif-samples/jpg/gps/DSCN0010.jpg"
+    answer = json.loads(geoloc(root, "predict", "--json", str(path)))["places"]
+    mlflow.set_tracking_uri(f"sqlite:///{root}/.state/mlflow/mlflow.db")
+    mlflow.set_registry_uri(f"sqlite:///{root}/.state/mlflow/mlflow.db")
+    model = mlflow.pyfunc.load_model("models:/geolocator@champion")
+    served = model.predict(pd.DataFrame({"image": [path.read_bytes()]}), params={"top_k": 5})
+    assert served["id"].tolist() == [place["id"] for place in answer]
+    assert served["probability"].tolist() == pytest.approx([place["probability"] for place in answer], abs=1e-5)
+    assert model.metadata.signature.inputs.input_names() == ["image"]
+
+
+def test_promoting_twice_changes_nothing(road):
+    root, _ = road
+    assert "is the champion already" in geoloc(root, "promote")
