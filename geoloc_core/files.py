@@ -58,3 +58,12 @@ def digest(*paths: Path) -> str:
             with file.open("rb") as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()
+
+
+def files_under(folder: Path) -> list[str]:
+    """All files below a folder as sorted relative paths with ``/``, hidden ones and dead links too."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        found += [Path(parent, name).relative_to(folder).as_posix() for name in (*names, *links)]
+    return sorted(found)

@@ -1,10 +1,10 @@
 """``params.yaml`` as typed, validated records: the only reader of that file."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, ValidationError, model_validator
 
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import Strict, options
@@ -50,12 +50,23 @@ class Checkpoint(Strict):
     file: Path | None = None
     """A local file of weights, or an ONNX network."""
 
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        given = [name for name in ("hub", "tag", "file") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected one of hub, tag and file, got {' and '.join(given) or 'none'}")
+        if self.hub and not self.revision:
+            raise ValueError(f"no revision; expected the commit of {self.hub}, which never moves")
+        if self.tag and not self.model:
+            raise ValueError(f"no model; expected the open_clip architecture that {self.tag} belongs to")
+        return self
+
 
 class Evaluation(Strict):
     """How predictions are scored (the thesis' and the field's tables)."""
 
-    thresholds_km: tuple[float, ...] = (1, 25, 200, 750, 2500)
-    top_k: tuple[int, ...] = (1, 5, 10)
+    thresholds_km: tuple[PositiveFloat, ...] = (1, 25, 200, 750, 2500)
+    top_k: tuple[PositiveInt, ...] = (1, 5, 10)
 
 
 class Registry(Strict):
@@ -170,8 +181,8 @@ def _say(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return "unknown key"
     value = error.get("input")
-    shown = "" if isinstance(value, dict | list) else f" (got {value!r})"
-    return f"{error['msg']}{shown}"
+    shown = "" if isinstance(value, dict | list | Strict) else f" (got {value!r})"
+    return f"{error['msg'].removeprefix('Value error, ')}{shown}"
 
 
 def _families(block: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,8 @@ os.environ |= {
     "DVC_NO_ANALYTICS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+    os.environ.pop(name, None)  # a developer's own server is not for tests
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -45,10 +47,9 @@ PHOTOS = {
 
 
 @pytest.fixture
-def tiny_project(tmp_path, monkeypatch):
+def tiny_project(tmp_path):
     """A project of one folder of photos and one ONNX network, with nothing in it yet."""
     from geoloc_core.project import Project
 
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": PHOTOS}))
     return Project.open(tmp_path / "params.yaml")

@@ -1,6 +1,7 @@
 """The whole road on real photographs, with the commands that a user types."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -80,6 +81,7 @@ def test_the_score_states_its_sample(road):
 def test_the_champion_answers_in_every_form(road, shared):
     root, said = road
     assert "is the champion now" in said["promote"]
+    assert "Warning" not in said["promote"]
     photo = str(shared / "images/exif_gps/ianare+exif-samples/jpg/gps/DSCN0010.jpg")
     table = geoloc(root, "predict", photo)
     assert "DSCN0010.jpg" in table
@@ -94,20 +96,29 @@ def test_the_champion_answers_in_every_form(road, shared):
     assert len(lines) == 6
 
 
-def test_mlflow_serves_the_same_answer(road, shared):
-    import mlflow
-    import pandas as pd
+SERVE = """
+import json, sys, mlflow, pandas as pd
+model = mlflow.pyfunc.load_model("models:/geolocator@champion")
+photo = open(sys.argv[1], "rb").read()
+places = model.predict(pd.DataFrame({"image": [photo]}), params={"top_k": 5})
+inputs = model.metadata.signature.inputs.input_names()
+print(json.dumps([places["id"].tolist(), places["probability"].tolist(), inputs]))
+"""
 
+
+def test_mlflow_serves_the_same_answer(road, shared):
     root, _ = road
     path = shared / "images/exif_gps/ianare+exif-samples/jpg/gps/DSCN0010.jpg"
     answer = json.loads(geoloc(root, "predict", "--json", str(path)))["places"]
-    mlflow.set_tracking_uri(f"sqlite:///{root}/.state/mlflow/mlflow.db")
-    mlflow.set_registry_uri(f"sqlite:///{root}/.state/mlflow/mlflow.db")
-    model = mlflow.pyfunc.load_model("models:/geolocator@champion")
-    served = model.predict(pd.DataFrame({"image": [path.read_bytes()]}), params={"top_k": 5})
-    assert served["id"].tolist() == [place["id"] for place in answer]
-    assert served["probability"].tolist() == pytest.approx([place["probability"] for place in answer], abs=1e-5)
-    assert model.metadata.signature.inputs.input_names() == ["image"]
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{root}/.state/mlflow/mlflow.db"}
+    served = subprocess.run(
+        [sys.executable, "-c", SERVE, path], env={**os.environ, **store}, capture_output=True, text=True, check=False
+    )
+    assert served.returncode == 0, served.stderr
+    ids, probabilities, inputs = json.loads(served.stdout.splitlines()[-1])
+    assert ids == [place["id"] for place in answer]
+    assert probabilities == pytest.approx([place["probability"] for place in answer], abs=1e-5)
+    assert inputs == ["image"]
 
 
 def test_promoting_twice_changes_nothing(road):

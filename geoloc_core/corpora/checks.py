@@ -124,7 +124,7 @@ def check_labels(project: "Project", name: str) -> Report:
     Raises:
         UserError: There is no such corpus, or it has not been labelled.
     """
-    from geoloc_core.corpora.label import LABELS
+    from geoloc_core.corpora.manifest import LABELS
 
     corpus = entry(project.profile.corpora, name, "corpus")
     photos = manifest.read_manifest(project.corpus(name), ["image_id", "group_id"]).to_pandas()

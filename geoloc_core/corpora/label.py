@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from geoloc_core import files, plots, progress
 from geoloc_core.corpora import manifest
+from geoloc_core.corpora.manifest import LABELS
 from geoloc_core.corpora.splits import split_by_group
 from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries
@@ -20,26 +21,6 @@ if TYPE_CHECKING:
 
 LEVELS = (0, 1, 2)
 SPLITS = ("train", "validation", "benchmark")
-
-
-def _field(name: str, kind: pa.DataType, meaning: str, nullable: bool = True) -> pa.Field:
-    return pa.field(name, kind, nullable=nullable, metadata={"meaning": meaning})
-
-
-LABELS = pa.schema(
-    [
-        _field("image_id", pa.string(), "as in the manifest, row by row", nullable=False),
-        _field("gid_0", pa.string(), "country; null where the place is unknown or far from all units"),
-        _field("gid_1", pa.string(), "first-level unit; null where there is none"),
-        _field("gid_2", pa.string(), "second-level unit; null where there is none"),
-        _field("name_0", pa.string(), "name of gid_0"),
-        _field("name_1", pa.string(), "name of gid_1"),
-        _field("name_2", pa.string(), "name of gid_2"),
-        _field("distance_km", pa.float64(), "great-circle distance to the unit, 0 inside; null without one"),
-        _field("split", pa.string(), "train, validation or benchmark", nullable=False),
-    ],
-    metadata={"geoloc.schema": "labels", "geoloc.version": manifest.VERSION},
-)
 
 
 def label(project: "Project", name: str) -> None:
@@ -84,15 +65,6 @@ def locate(photos: "DataFrame", units: "DataFrame", locator: Locator) -> "DataFr
         table[f"name_{level}"] = _spread(names(units, gids), known, None)
     table["distance_km"] = _spread(found.distance_km, known, np.nan)
     return pd.DataFrame(table)
-
-
-def read_labels(project: "Project", name: str, columns: list[str] | None = None) -> pa.Table:
-    """The labels of a corpus, row-aligned with its manifest.
-
-    Raises:
-        UserError: The corpus has not been labelled, or by another version.
-    """
-    return manifest.read_table(project.labels(name), LABELS, columns)
 
 
 def _spread(values: np.ndarray, known: np.ndarray, empty: Any) -> np.ndarray:

@@ -170,15 +170,6 @@ def locate(table: "pd.DataFrame", latitude: str, longitude: str, where: str) -> 
     return pd.DataFrame({"latitude": lat, "longitude": lon, "flaw": flaw})
 
 
-def files_under(folder: Path) -> list[str]:
-    """All files below a folder as sorted relative paths with ``/``, hidden ones and dead links too."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        found += [Path(parent, name).relative_to(folder).as_posix() for name in (*names, *links)]
-    return sorted(found)
-
-
 def printable(path: str) -> str:
     """A file's name as valid Unicode, whatever bytes the file system holds."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -43,13 +43,11 @@ def _bring(checkpoint: Checkpoint, encoder: str, kind: str, root: Path, out: Pat
     match checkpoint:
         case Checkpoint(hub=str(), revision=str(revision)) if not COMMIT.fullmatch(revision):
             raise UserError(f"{where}.revision: {revision!r} may move; expected a commit, 40 hexadecimal digits")
-        case Checkpoint(hub=str(hub), revision=str(revision), file=None, tag=None):
+        case Checkpoint(hub=str(hub), revision=str(revision)):
             _from_hub(hub, revision, WANTED[kind], out, where)
-        case Checkpoint(hub=str(), revision=None):
-            raise UserError(f"{where}: no revision; expected the commit of {checkpoint.hub}, which never moves")
-        case Checkpoint(hub=None, file=None, model=str(model), tag=str(tag)) if kind == "open_clip":
+        case Checkpoint(model=str(model), tag=str(tag)) if kind == "open_clip":
             _save_clip(model, tag, _wants_quick_gelu(model, tag), out, where)
-        case Checkpoint(hub=None, tag=None, file=Path() as file):
+        case Checkpoint(file=Path() as file):
             path = root / file
             if path.is_dir():
                 _copy_folder(path, WANTED[kind], out, where)

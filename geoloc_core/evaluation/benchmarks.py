@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from geoloc_core.corpora.manifest import REJECTS, read_manifest, read_table
+from geoloc_core.corpora.manifest import LABELS, REJECTS, read_manifest, read_table
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation.scoring import VALIDATION, Countries, Truth, unit_column
 from geoloc_core.geo.labelspace import LabelSpace
@@ -56,11 +56,9 @@ def read(project: Project, name: str, corpus: str, labelspace: LabelSpace) -> Be
     Raises:
         UserError: The corpus' files are missing or disagree, or no row is left.
     """
-    from geoloc_core.corpora.label import read_labels
-
     column = unit_column(labelspace.kind)
     manifest = read_manifest(project.corpus(corpus), ["image_id", "latitude", "longitude"])
-    labels = read_labels(project, corpus, sorted({"gid_0", column, "split"}))
+    labels = read_table(project.labels(corpus), LABELS, sorted({"gid_0", column, "split"}))
     if len(labels) != len(manifest):
         raise UserError(
             f"{project.labels(corpus)}: {len(labels):,} rows, its manifest has {len(manifest):,}; "
@@ -93,8 +91,6 @@ def read(project: Project, name: str, corpus: str, labelspace: LabelSpace) -> Be
 
 def train_classes(project: Project, corpus: str, labelspace: LabelSpace) -> np.ndarray:
     """Classes (M,) of the training rows of a corpus; −1 where a row has none."""
-    from geoloc_core.corpora.label import read_labels
-
     column = unit_column(labelspace.kind)
-    labels = read_labels(project, corpus, [column, "split"])
+    labels = read_table(project.labels(corpus), LABELS, [column, "split"])
     return labelspace.index(labels[column].to_pandas()[labels["split"].to_numpy() == "train"])

@@ -183,7 +183,9 @@ def build(profile: Profile, reports: dict[str, dict[str, Any]]) -> Board:
     best = _best(profile, reports)
     places: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for variant, report in reports.items():
-        for name in report["benchmarks"]:
+        for name in (VALIDATION, *profile.benchmarks):  # a report may still have one that params.yaml dropped
+            if name not in report["benchmarks"]:
+                continue
             corpus = report["corpus"] if name == VALIDATION else name
             places.setdefault((name, corpus), {})[variant] = report
     first = [profile.registry.benchmark, *profile.benchmarks]

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import PositiveInt
+
 from geoloc_core.models.classifier import Classifier, Recipe, load
 from geoloc_core.models.paper import Paper
 from geoloc_core.plugins import Strict
@@ -15,7 +17,7 @@ class Options(Strict):
     corpus: str
     encoder: str
     labels: Literal["country", "subdivision"]
-    hidden: tuple[int, ...] = ()
+    hidden: tuple[PositiveInt, ...] = ()
     recipe: Recipe = Recipe()
     paper: Paper | None = None
 

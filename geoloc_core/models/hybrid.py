@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import PositiveInt
+
 from geoloc_core.models.classifier import Classifier, Recipe, load
 from geoloc_core.models.paper import Paper
 from geoloc_core.plugins import Strict
@@ -18,7 +20,7 @@ class Options(Strict):
     visual: str
     """The encoder trained on classes, such as ViT."""
     labels: Literal["country", "subdivision"]
-    hidden: tuple[int, ...] = ()
+    hidden: tuple[PositiveInt, ...] = ()
     recipe: Recipe = Recipe()
     paper: Paper | None = None
 

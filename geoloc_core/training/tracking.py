@@ -58,20 +58,55 @@ def client(project: Project) -> "MlflowClient":
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # its own 7 take minutes to say that nobody answers
     import mlflow
 
+    from geoloc_core.errors import UserError
+
+    place = uri(project)
+    with _one_at_a_time(store(project) / "lock"):
+        try:
+            found = mlflow.MlflowClient(place, place)
+            found.search_experiments(max_results=1)
+        except Exception as error:  # MLflow's, SQLAlchemy's and requests' own, by the scheme of the address
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{place}: MLflow's store cannot be used ({reason[:200]}); start its server, or correct or unset "
+                "MLFLOW_TRACKING_URI"
+            ) from None
+    return found
+
+
+@contextmanager
+def _fluent(project: Project) -> Iterator[None]:
+    """Point MLflow's module-level functions at the project, and back: they change the whole process' environment."""
+    import mlflow
+
+    kept = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     mlflow.set_tracking_uri(uri(project))
     mlflow.set_registry_uri(uri(project))
-    with _one_at_a_time(store(project) / "lock"):
-        found = mlflow.MlflowClient()
-        found.search_experiments(max_results=1)
-    return found
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri("")
+        for name, value in kept.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _experiment(project: Project, mlflow_client: "MlflowClient") -> str:
     name = project.profile.registry.model
     with _one_at_a_time(store(project) / "lock"):
         found = mlflow_client.get_experiment_by_name(name)
+        if found and found.lifecycle_stage == "deleted":
+            from geoloc_core.errors import UserError
+
+            raise UserError(
+                f"experiment {name!r}: deleted in MLflow, its runs have nowhere to go; "
+                f"run `MLFLOW_TRACKING_URI={uri(project)} mlflow experiments restore -x {found.experiment_id}`"
+            )
         if found:
             return found.experiment_id
         place = (store(project) / "artifacts").as_uri() if uri(project) == _own(project) else None
@@ -226,10 +261,13 @@ def champion(project: Project) -> tuple[str, Path]:
     name = project.profile.registry.model
     try:
         version = mlflow_client.get_model_version_by_alias(name, "champion")
-    except mlflow.exceptions.MlflowException:
+    except mlflow.exceptions.MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
         raise UserError(f"model {name!r}: no champion registered; run `make demo` or `geoloc promote` first") from None
     try:
-        files = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version.version}")
+        with _fluent(project):
+            files = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version.version}")
     except (mlflow.exceptions.MlflowException, OSError) as error:
         raise UserError(
             f"model {name!r} version {version.version}: its files are gone ({error}); "
@@ -249,18 +287,19 @@ def promote(project: Project, replace: bool = False) -> dict[str, Any]:
         What was decided, also written to ``.state/promotion.json``.
 
     Raises:
-        UserError: There is no leaderboard yet.
+        UserError: There is no leaderboard yet, or it is of other parameters.
     """
     from geoloc_core.errors import UserError
 
     path = project.leaderboard / "leaderboard.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `geoloc leaderboard` first")
-    best = read_json(path)["best"]
-    registry = project.profile.registry
-    if (best["benchmark"], best["metric"]) != (registry.benchmark, registry.metric):
+    board = read_json(path)
+    best, registry = board["best"], project.profile.registry
+    asked = (registry.benchmark, registry.metric, project.profile.demo)
+    if (best["benchmark"], best["metric"], bool(board["banner"])) != asked:
         raise UserError(f"{path}: not of the present parameters; run `geoloc leaderboard` first")
-    with _one_at_a_time(store(project) / "promotion.lock"):
+    with _one_at_a_time(store(project) / "promotion.lock"), _fluent(project):
         decision = _decide(project, best, replace)
     write_json(project.state / "promotion.json", decision)
     return decision
@@ -362,7 +401,7 @@ def _log_bundle(project: Project, variant: str, run_id: str) -> str:
         params=ParamSchema([ParamSpec("top_k", "integer", 5)]),
     )
     with mlflow.start_run(run_id), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "An input example was not provided")  # the signature is written by hand
+        warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature is written by hand
         logged = mlflow.pyfunc.log_model(
             name="geolocator",
             python_model=pyfunc.__file__,

@@ -6,9 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-from geoloc_core.corpora.photo import files_under
 from geoloc_core.errors import UserError
-from geoloc_core.files import remove
+from geoloc_core.files import files_under, remove
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import track
 

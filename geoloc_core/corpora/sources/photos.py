@@ -13,7 +13,6 @@ from geoloc_core.corpora.photo import (
     Refusal,
     Source,
     SourceOptions,
-    files_under,
     load,
     locate,
     printable,
@@ -21,6 +20,7 @@ from geoloc_core.corpora.photo import (
 )
 from geoloc_core.corpora.tables import read_csv
 from geoloc_core.errors import UserError
+from geoloc_core.files import files_under
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,6 @@ from geoloc_core.corpora.photo import (
     Refusal,
     Source,
     SourceOptions,
-    files_under,
     load,
     locate,
     numbers,
@@ -27,6 +26,7 @@ from geoloc_core.corpora.photo import (
 )
 from geoloc_core.corpora.tables import read_csv
 from geoloc_core.errors import UserError
+from geoloc_core.files import files_under
 from geoloc_core.progress import say
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ class Options(Strict):
     image_tower: str = "test_byobnet"
     """A convolutional architecture of timm: convolutions learn from few photos."""
     embed_dim: int = Field(64, gt=0)
-    text_width: int = Field(64, gt=0)
+    text_width: int = Field(64, gt=0, multiple_of=2)
     context: int = Field(24, gt=4)
     """Tokens of a caption."""
     epochs: int = Field(gt=0)

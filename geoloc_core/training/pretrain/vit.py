@@ -4,10 +4,10 @@ It is saved in the folder format of published ViT checkpoints, and read by the s
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from geoloc_core.encoders.device import device
 from geoloc_core.encoders.preprocess import Preprocess
@@ -36,6 +36,14 @@ class Options(Strict):
     batch: int = Field(gt=1)
     lr: float = Field(gt=0)
     weight_decay: float = Field(0.05, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.image_size % self.patch_size:
+            raise ValueError(f"patch_size {self.patch_size} does not divide image_size {self.image_size}")
+        if self.dim % self.heads:
+            raise ValueError(f"heads {self.heads} does not divide dim {self.dim}")
+        return self
 
 
 def pretrain(

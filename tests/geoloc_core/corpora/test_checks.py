@@ -6,7 +6,7 @@ from made_photos import located, project, write
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.checks import Report, Row, check, check_labels, check_manifest, straddling
 from geoloc_core.corpora.ingest import ingest
-from geoloc_core.corpora.label import LABELS
+from geoloc_core.corpora.manifest import LABELS
 from geoloc_core.errors import UserError
 
 pytestmark = pytest.mark.slow  # the library takes seconds to import

@@ -19,10 +19,10 @@ from geoloc_core.corpora import manifest
 from geoloc_core.corpora.decode import FORMATS, Decoder, quiet_pillow
 from geoloc_core.corpora.ingest import ingest
 from geoloc_core.corpora.ingest import write as write_corpus
-from geoloc_core.corpora.photo import Photo, Refusal, files_under
+from geoloc_core.corpora.photo import Photo, Refusal
 from geoloc_core.corpora.sources import photos, places365
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, read_json
+from geoloc_core.files import digest, files_under, read_json
 
 
 def refusal(name: str, data: bytes, megapixels: float = 200) -> str | None:

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from geoloc_core.corpora import exif
 from geoloc_core.corpora.ingest import ingest
-from geoloc_core.corpora.photo import Photo, Reason, Refusal, files_under, printable
+from geoloc_core.corpora.photo import Photo, Reason, Refusal, printable
 from geoloc_core.corpora.sources.photos import Options, group_of, read
 from geoloc_core.errors import UserError
+from geoloc_core.files import files_under
 
 FOLDER = Options(kind="photos")
 TABLE = Options(kind="photos", table="t.csv", latitude_column="lat", longitude_column="lon")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from geoloc_core.corpora import manifest
-from geoloc_core.corpora.label import LABELS
+from geoloc_core.corpora.manifest import LABELS
 from geoloc_core.encoders import store
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.models.paper import Paper

@@ -1,14 +1,22 @@
 """MLflow on a real SQLite database: runs, the registry, and when a champion falls."""
 
+import os
+import socket
 import subprocess
 import sys
 
+import mlflow
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geoloc_core.errors import UserError
 from geoloc_core.files import write_json
+from geoloc_core.project import Project
 from geoloc_core.training import tracking
+
+from ...conftest import PHOTOS
 
 
 def card(value: float, higher: bool = True, data: str = "d", metric: str = "within_750km") -> dict:
@@ -65,6 +73,49 @@ def test_a_failing_stage_leaves_a_failed_run(tiny_project):
     with pytest.raises(RuntimeError), tracking.run(tiny_project, "train", "linear", {}, []) as log:
         raise RuntimeError
     assert tracking.client(tiny_project).get_run(log.run_id).info.status == "FAILED"
+
+
+@pytest.mark.slow
+def test_two_projects_in_one_process_keep_apart(tmp_path):
+    """MLflow's own state is the process' environment, which stages started from it would inherit."""
+    before = dict(os.environ)
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "params.yaml").write_text(yaml.safe_dump({"run": PHOTOS}))
+        project = Project.open(tmp_path / name / "params.yaml")
+        with tracking.run(project, "train", name, {}, []) as log, tracking._fluent(project):
+            log({"loss": 1.0}, 0)
+            assert mlflow.get_tracking_uri() == tracking.uri(project)
+    for name in ("here", "there"):
+        client = tracking.client(Project.open(tmp_path / name / "params.yaml"))
+        runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+        assert [run.data.tags["geoloc.name"] for run in runs] == [name]
+    leaked = {key for key, value in os.environ.items() if "TRACKING_URI" in key and before.get(key) != value}
+    assert not leaked
+
+
+@pytest.mark.slow
+def test_a_store_that_does_not_answer_is_one_clear_line(tiny_project, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: refused at once
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        with pytest.raises(UserError, match="MLflow's store cannot be used") as said:
+            tracking.champion(tiny_project)
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.slow
+def test_a_deleted_experiment_is_named(tiny_project):
+    with tracking.run(tiny_project, "train", "linear", {}, []):
+        pass
+    client = tracking.client(tiny_project)
+    client.delete_experiment(client.get_experiment_by_name("geolocator").experiment_id)
+    with (
+        pytest.raises(UserError, match="mlflow experiments restore"),
+        tracking.run(tiny_project, "train", "linear", {}, []),
+    ):
+        pass
 
 
 @pytest.mark.slow
