@@ -9,6 +9,7 @@ import shapely
 
 from geoloc_core.corpora import label as stage
 from geoloc_core.corpora import manifest
+from geoloc_core.corpora.manifest import LABELS, read_table
 from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries
 from geoloc_core.params import Corpus, Labels, Profile
@@ -54,7 +55,7 @@ def project(tmp_path) -> Project:
 
 def test_labels_follow_the_manifest_row_by_row(project):
     stage.label(project, "mine")
-    rows = stage.read_labels(project, "mine").to_pylist()
+    rows = read_table(project.labels("mine"), LABELS).to_pylist()
     assert [row["image_id"] for row in rows] == PHOTOS["image_id"].tolist()
     west, east, unknown, beach, sea, again = rows[:6]
     assert (west["gid_0"], west["gid_1"], west["gid_2"]) == ("ALB", "ALB.1_1", None)
@@ -71,7 +72,7 @@ def test_labels_follow_the_manifest_row_by_row(project):
 
 def test_a_benchmark_is_never_split(project):
     stage.label(project, "test")
-    assert set(stage.read_labels(project, "test", ["split"])["split"].to_pylist()) == {"benchmark"}
+    assert set(read_table(project.labels("test"), LABELS, ["split"])["split"].to_pylist()) == {"benchmark"}
 
 
 def test_figures_add_up(project, capsys):
@@ -106,7 +107,7 @@ def test_a_corpus_without_coordinates_is_labelled_all_the_same(project):
     photos = PHOTOS.assign(latitude=None, longitude=None).astype({"latitude": float, "longitude": float})
     manifest.write_table(fill(photos), project.corpus("test") / "manifest.parquet", manifest.MANIFEST)
     stage.label(project, "test")
-    assert stage.read_labels(project, "test")["gid_0"].null_count == len(photos)
+    assert read_table(project.labels("test"), LABELS)["gid_0"].null_count == len(photos)
 
 
 def test_one_group_cannot_be_split(project):

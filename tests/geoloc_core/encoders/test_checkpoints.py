@@ -22,11 +22,9 @@ CLIP, VIT = {"kind": "open_clip"}, {"kind": "vit"}
 @pytest.mark.parametrize(
     ("kind", "checkpoint", "says"),
     [
-        (VIT, {"hub": "google/vit"}, "no revision; expected the commit"),
         (VIT, {"hub": "google/vit", "revision": "main"}, "'main' may move; expected a commit"),
         (VIT, {"model": "ViT-B-32", "tag": "openai"}, "expected hub and revision"),
         (VIT, {"file": "nowhere"}, "no such file or folder"),
-        (CLIP, {}, "expected hub and revision, or model and tag"),
         (CLIP, {"model": "ViT-B-32", "tag": "no_such_tag"}, "ViT-B-32 with no_such_tag"),
     ],
 )
