@@ -75,20 +75,47 @@ class Stage:
 
 
 def with_dvc(root: Path, do: Callable[[Any], T]) -> T:
-    """Let a function work with DVC's view of a project.
+    """Let a function work with DVC's view of a project, after mending what a killed process left half written.
 
-    A killed process may leave DVC's list of locks half written, and DVC would never go on: it is then forgotten.
+    DVC writes its list of locks and ``dvc.lock`` in place, and would never go on with half of either. The list is
+    forgotten; the lock file is put aside, and DVC's run cache brings the stages back that it named.
     """
-    from dvc.exceptions import DvcException
-    from dvc.rwlock import RWLockFileCorruptedError
-
     try:
         return _in_repo(root, do)
-    except DvcException as error:
-        if not any(isinstance(known, RWLockFileCorruptedError) for known in (error, error.__cause__)):
+    except Exception as error:  # DVC's own, and whatever its readers raise on half a file
+        if not _mended(root, error):
             raise
-        (root / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
         return _in_repo(root, do)
+
+
+def _mended(root: Path, error: Exception) -> bool:
+    from dvc.repo import Repo, lock_repo
+    from dvc.rwlock import RWLockFileCorruptedError
+
+    if any(isinstance(known, RWLockFileCorruptedError) for known in (error, error.__cause__)):
+        (root / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
+        return True
+    lock = root / "dvc.lock"
+    with chdir(root), Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):  # else it may just be written
+        if not _is_torn(lock):
+            return False
+        aside = root / ".state" / "dvc.lock.torn"
+        aside.parent.mkdir(exist_ok=True)
+        lock.replace(aside)
+    return True
+
+
+def _is_torn(lock: Path) -> bool:
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    if not lock.exists():
+        return False
+    try:
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(lock.read_bytes()))
+    except (yaml.YAMLError, Invalid):
+        return True
+    return False
 
 
 def _in_repo(root: Path, do: Callable[[Any], T]) -> T:

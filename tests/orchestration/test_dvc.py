@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import yaml
 
 from geoloc_core.errors import UserError
 from orchestration.assets import asset_key
@@ -94,6 +95,29 @@ def test_a_list_of_locks_that_was_half_written_is_forgotten(project):
     (project / ".dvc" / "tmp").mkdir(exist_ok=True)
     (project / ".dvc" / "tmp" / "rwlock").write_text('{"read": {')
     assert len(changed_stages(project)) == 10
+
+
+def test_a_lock_file_that_was_half_written_is_put_aside(project):
+    lock, aside = project / "dvc.lock", project / ".state" / "dvc.lock.torn"
+    outs = [{"path": "out", "hash": "md5", "md5": "a" * 32, "size": 1}]
+    stages = {f"stage{n}": {"cmd": "x", "outs": outs} for n in range(3)}
+    whole = yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False)
+    torn = 0
+    for cut in range(3, len(whole), len(whole) // 12):
+        lock.write_text(whole[:cut])
+        assert len(changed_stages(project)) == 10
+        assert lock.exists() != aside.exists()
+        torn += aside.exists()
+        aside.unlink(missing_ok=True)
+    assert torn > 3
+
+
+def test_a_lock_file_that_is_whole_stays(project):
+    (project / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    (project / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(Exception, match=r"dvc\.yaml"):
+        changed_stages(project)
+    assert (project / "dvc.lock").exists()
 
 
 def test_data_versions_ignore_summaries_beside_data(project):
