@@ -11,7 +11,7 @@ from geoloc_core.corpora.manifest import LABELS
 from geoloc_core.corpora.splits import split_by_group
 from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries
-from geoloc_core.geo.locate import Locator, names
+from geoloc_core.geo.locate import Locator
 from geoloc_core.params import entry
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def label(project: "Project", name: str) -> None:
     columns = ["image_id", "latitude", "longitude", "group_id"]
     photos = manifest.read_manifest(project.corpus(name), columns).to_pandas()
     units = boundaries.read_units(project.boundaries)
-    rows = locate(photos, units, Locator.open(project.boundaries, labels.limit_km))
+    rows = locate(photos, Locator.open(project.boundaries, labels.limit_km))
     if corpus.role == "benchmark":
         rows["split"] = "benchmark"
     else:
@@ -52,7 +52,7 @@ def label(project: "Project", name: str) -> None:
     )
 
 
-def locate(photos: "DataFrame", units: "DataFrame", locator: Locator) -> "DataFrame":
+def locate(photos: "DataFrame", locator: Locator) -> "DataFrame":
     """All columns of :data:`LABELS` but ``split``, for ``image_id``, ``latitude`` and ``longitude``."""
     import pandas as pd
 
@@ -60,9 +60,8 @@ def locate(photos: "DataFrame", units: "DataFrame", locator: Locator) -> "DataFr
     found = locator.locate(photos["latitude"][known], photos["longitude"][known])
     table: dict[str, Any] = {"image_id": photos["image_id"]}
     for level in LEVELS:
-        gids = getattr(found, f"gid_{level}")
-        table[f"gid_{level}"] = _spread(gids, known, None)
-        table[f"name_{level}"] = _spread(names(units, gids), known, None)
+        table[f"gid_{level}"] = _spread(found.gid(level), known, None)
+        table[f"name_{level}"] = _spread(found.name(level), known, None)
     table["distance_km"] = _spread(found.distance_km, known, np.nan)
     return pd.DataFrame(table)
 

@@ -1,52 +1,56 @@
-"""The borders of units as short segments on the sphere: how far is the nearest, and whose is it?"""
+"""The borders of units as segments on the sphere: how far is the nearest, and whose is it?"""
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from geoloc_core.geo import sphere
+from geoloc_core.geo import kernels, sphere
+from geoloc_core.geo.rings import Rings, fixed
 
-LENGTH_KM = 5.0
-"""Longest segment: so short that chord, arc and a straight line in degrees are the same."""
+LENGTH_KM = 2.0
+"""Longest segment: so short that chord, arc and a straight line in degrees are the same to a metre."""
 TIE_KM = 1e-6
 """Units nearer to each other than this are equally near."""
+EDGES = 8
+"""Edges in a segment at most."""
+FAN = 8
+"""Boxes in a box."""
+# A degree is nowhere longer than at the equator, so this spacing is never too wide.
+SPACING = float(np.degrees(LENGTH_KM / sphere.EARTH_KM))
 
 
 @dataclass(frozen=True)
 class Borders:
-    """S segments.
+    """S segments in a tree of boxes. Neighbours on the sphere lie together; ``kernels.nearest`` says how it is read.
 
     Attributes:
-        starts: (S, 3) unit vectors.
-        ends: (S, 3) unit vectors.
-        unit: (S,) the unit whose border it is.
+        xy: (V, 2) vertices, degrees.
+        segments: (S, 3) unit, vertex, and edges or which piece of a long edge.
+        boxes: (B, 6) float32, on the unit sphere: those of the segments, then of each FAN boxes, up to one.
+        levels: (L + 1,) where in ``boxes`` each level begins.
     """
 
-    starts: np.ndarray
-    ends: np.ndarray
-    unit: np.ndarray
+    xy: np.ndarray
+    segments: np.ndarray
+    boxes: np.ndarray
+    levels: np.ndarray
 
     @classmethod
-    def of(cls, shapes: np.ndarray) -> "Borders":
-        """The borders of polygons (U,) in degrees."""
-        import shapely
-
-        parts, part_of = shapely.get_parts(shapes, return_index=True)
-        rings, ring_of = shapely.get_rings(parts, return_index=True)
-        # A degree is nowhere longer than at the equator, so this spacing is never too wide.
-        spacing = np.degrees(LENGTH_KM / sphere.EARTH_KM)
-        xy, at = shapely.get_coordinates(shapely.segmentize(rings, spacing), return_index=True)
-        vectors = sphere.unit_vectors(xy[:, 1], xy[:, 0])
-        edge = np.flatnonzero(at[1:] == at[:-1])
-        return cls(vectors[edge], vectors[edge + 1], part_of[ring_of[at[edge]]])
-
-    @cached_property
-    def _tree(self) -> Any:
-        from scipy.spatial import cKDTree
-
-        return cKDTree((self.starts + self.ends) / 2)
+    def of(cls, rings: Rings) -> "Borders":
+        """The borders of the units whose rings these are."""
+        segments = np.empty((0, 3), dtype=np.int32)
+        while (count := kernels.cut(rings.xy, rings.starts, rings.unit, SPACING, EDGES, segments)) > len(segments):
+            segments = np.empty((count, 3), dtype=np.int32)
+        boxes = np.empty((count, 6), dtype=np.float32)
+        kernels.enclose(rings.xy, segments, SPACING, boxes)
+        order = np.argsort(_along_curve(boxes), kind="stable")
+        levels = [boxes[order]]
+        while len(levels[-1]) > 1:
+            groups = np.arange(0, len(levels[-1]), FAN)
+            low, high = np.minimum.reduceat(levels[-1], groups), np.maximum.reduceat(levels[-1], groups)
+            levels.append(np.concatenate([low[:, :3], high[:, 3:]], axis=1))
+        starts = np.concatenate([[0], np.cumsum([len(level) for level in levels])])
+        return cls(rings.xy, fixed(segments[order]), fixed(np.concatenate(levels)), fixed(starts))
 
     def nearest(self, latitudes: np.ndarray, longitudes: np.ndarray, limit_km: float) -> tuple[np.ndarray, np.ndarray]:
         """The nearest unit of N points and the great-circle distance to it.
@@ -60,33 +64,21 @@ class Borders:
             (N,) units, −1 where none is within the limit; of units equally near, the first.
             (N,) kilometres, NaN where there is no unit.
         """
-        points = sphere.unit_vectors(latitudes, longitudes)
-        unit = np.full(len(points), -1, dtype=np.int64)
-        distance = np.full(len(points), np.inf)
-        rows, count = np.arange(len(points)), min(8, len(self.unit))
-        slack = float(sphere.chord(LENGTH_KM))
-        reach = float(sphere.chord(limit_km)) + slack
-        while len(rows):
-            far, segment = self._tree.query(points[rows], k=np.arange(1, count + 1), distance_upper_bound=reach)
-            unit[rows], distance[rows] = self._best(points[rows], segment)
-            # A segment that was not returned is at most half its length nearer than its middle.
-            beaten = sphere.chord(distance[rows]) <= far[:, -1] - slack
-            rows = rows[~beaten & np.isfinite(far[:, -1]) & (count < len(self.unit))]
-            count = min(2 * count, len(self.unit))
-        found = distance <= limit_km
+        unit, chord = np.empty(len(latitudes), dtype=np.int32), np.empty(len(latitudes))
+        reach, tie = float(sphere.chord(limit_km + TIE_KM)), TIE_KM / sphere.EARTH_KM
+        where = (self.xy, self.segments, self.boxes, self.levels, FAN, SPACING, reach, tie)
+        kernels.nearest(*where, latitudes, longitudes, unit, chord)
+        distance = sphere.arc_km(chord)
+        found = (unit >= 0) & (distance <= limit_km)
         return np.where(found, unit, -1), np.where(found, distance, np.nan)
 
-    def _best(self, points: np.ndarray, segment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Nearest unit and kilometres of points (N, 3) among candidate segments (N, K); S is none."""
-        there = segment < len(self.unit)
-        at = np.where(there, segment, 0)
-        start, step = self.starts[at], self.ends[at] - self.starts[at]
-        length = np.maximum(np.einsum("nkd,nkd->nk", step, step), 1e-30)
-        along = np.einsum("nkd,nkd->nk", points[:, None] - start, step) / length
-        foot = start + np.clip(along, 0, 1)[..., None] * step
-        foot /= np.linalg.norm(foot, axis=-1, keepdims=True)
-        km = np.where(there, sphere.arc_km(np.linalg.norm(points[:, None] - foot, axis=-1)), np.inf)
-        distance = km.min(axis=1)
-        tied = km <= (distance + TIE_KM)[:, None]
-        unit = np.where(tied & there, self.unit[at], np.iinfo(np.int64).max).min(axis=1)
-        return np.where(np.isfinite(distance), unit, -1), distance
+
+def _along_curve(boxes: np.ndarray, bits: int = 16) -> np.ndarray:
+    """Where on Morton's curve (N,) the middles of boxes (N, 6) lie: neighbours mostly lie together."""
+    steps = ((boxes[:, :3] + boxes[:, 3:]) / 2 + 1) * (2 ** (bits - 1) - 1)
+    cells = np.clip(steps, 0, 2**bits - 1).astype(np.uint64)
+    key = np.zeros(len(boxes), dtype=np.uint64)
+    for bit in range(bits):
+        for axis in range(3):
+            key |= (cells[:, axis] >> np.uint64(bit) & np.uint64(1)) << np.uint64(3 * bit + axis)
+    return key

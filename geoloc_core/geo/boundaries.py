@@ -3,7 +3,8 @@
 ``data/boundaries/`` holds
 
 - ``boundaries.gpkg``: layers ``ADM_0``, ``ADM_1`` and ``ADM_2`` (as far as the source has them), EPSG:4326;
-- ``units.parquet``: :data:`UNITS`, one row per unit of every level.
+- ``units.parquet``: :data:`UNITS`, one row per unit of every level;
+- ``index``: what ``locate`` reads instead of the shapes.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from geoloc_core import files, plots, progress
 from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere, vectors
+from geoloc_core.geo.locate import FOLDER, NAMES, Locator
 from geoloc_core.plugins import module_of
 
 if TYPE_CHECKING:
@@ -35,8 +37,6 @@ UNITS = {
     "area_km2": "on the sphere",
 }
 """Columns of ``units.parquet`` and what they mean."""
-NAMES = {0: "COUNTRY", 1: "NAME_1", 2: "NAME_2"}
-"""The column that names a unit, per level."""
 VERSION = b"1"
 FIXED_DATE = "2000-01-01T00:00:00.000Z"
 
@@ -70,6 +70,7 @@ def write(levels: "dict[int, GeoDataFrame]", folder: Path) -> "DataFrame":
         aside.mkdir()
         write_layers(levels, aside / "boundaries.gpkg")
         _write_units(units, aside / "units.parquet")
+        Locator.of_levels(levels).save(aside / FOLDER)
     return units
 
 

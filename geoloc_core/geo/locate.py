@@ -1,23 +1,50 @@
 """From points to administrative units: the unit that holds a point, or the nearest one within a limit."""
 
-from dataclasses import dataclass
-from functools import cached_property
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geoloc_core import files
 from geoloc_core.errors import UserError
-from geoloc_core.geo import boundaries, sphere
-from geoloc_core.geo.borders import Borders
+from geoloc_core.geo import sphere
+from geoloc_core.threads import limited
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from geopandas import GeoDataFrame
+
+    from geoloc_core.geo.borders import Borders
+    from geoloc_core.geo.index import Index
+
+Arrays = TypeVar("Arrays", bound=Any)
 
 LEVELS = (0, 1, 2)
-BATCH = 1_000_000
-"""Points worked on at once."""
+NAMES = {0: "COUNTRY", 1: "NAME_1", 2: "NAME_2"}
+"""The column that names a unit, per level."""
+FOLDER = "index"
+"""Where in a boundaries folder the index lies."""
+TABLE = "units.json"
+VERSION = 1
+BLOCK = 1 << 16
+"""Points that a thread works on at once."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """The U finest units.
+
+    Attributes:
+        gids: (U, 3) their ids at each level; None below their own.
+        names: (U, 3) names for people, likewise.
+    """
+
+    gids: np.ndarray
+    names: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -25,19 +52,44 @@ class Located:
     """The units of N points.
 
     Attributes:
-        gid_0: (N,) country ids; None where there is no unit within the limit.
-        gid_1: (N,) ids of first-level units; None where the country has none.
-        gid_2: (N,) ids of second-level units; None where the country or the source has none.
+        unit: (N,) int32 rows of ``units``, −1 where there is no unit within the limit.
         distance_km: (N,) great-circle distance to the unit: 0 inside, NaN without a unit.
+        units: What the rows mean.
     """
 
-    gid_0: np.ndarray
-    gid_1: np.ndarray
-    gid_2: np.ndarray
+    unit: np.ndarray
     distance_km: np.ndarray
+    units: Units
 
     def __len__(self) -> int:
-        return len(self.distance_km)
+        return len(self.unit)
+
+    def gid(self, level: int) -> np.ndarray:
+        """Ids (N,) at a level: None where there is no unit, or its country has no such level."""
+        return self._of(self.units.gids[:, level])
+
+    def name(self, level: int) -> np.ndarray:
+        """Names (N,) at a level, None likewise."""
+        return self._of(self.units.names[:, level])
+
+    @property
+    def gid_0(self) -> np.ndarray:
+        """Ids (N,) of countries."""
+        return self.gid(0)
+
+    @property
+    def gid_1(self) -> np.ndarray:
+        """Ids (N,) of first-level units."""
+        return self.gid(1)
+
+    @property
+    def gid_2(self) -> np.ndarray:
+        """Ids (N,) of second-level units."""
+        return self.gid(2)
+
+    def _of(self, values: np.ndarray) -> np.ndarray:
+        # The last one, which −1 takes, is no unit.
+        return np.array([*values, None], dtype=object)[self.unit]
 
 
 @dataclass(frozen=True)
@@ -45,41 +97,72 @@ class Locator:
     """Finds the units of points. The finest unit decides and brings its parents, so the levels always agree.
 
     Attributes:
-        shapes: (U,) polygons of the finest units, in degrees: no unit here holds another.
-        gids: (U, 3) their ids at each level; None below their own.
+        index: Which unit holds a point.
+        borders: Which unit is nearest.
+        units: The finest units: no unit here is divided further.
         limit_km: How far a point may lie outside its unit.
     """
 
-    shapes: np.ndarray
-    gids: np.ndarray
+    index: "Index"
+    borders: "Borders"
+    units: Units
     limit_km: float
 
     @classmethod
+    def build(cls, shapes: np.ndarray, units: Units, limit_km: float = 100.0) -> "Locator":
+        """Index polygons (U,) in degrees."""
+        from geoloc_core.geo.borders import Borders
+        from geoloc_core.geo.index import Index
+        from geoloc_core.geo.rings import Rings
+
+        rings = Rings.of(shapes)
+        return cls(Index.build(rings), Borders.of(rings), units, limit_km)
+
+    @classmethod
+    def of_levels(cls, levels: "Mapping[int, GeoDataFrame]", limit_km: float = 100.0) -> "Locator":
+        """Index the finest units of the levels of a boundaries folder."""
+        return cls.build(*finest(levels), limit_km)
+
+    @classmethod
     def open(cls, folder: Path, limit_km: float = 100.0) -> "Locator":
-        """Read the units of a boundaries folder.
+        """The locator of a boundaries folder.
 
         Raises:
-            UserError: The boundaries are missing or broken.
+            UserError: The folder has no index, or one of another version.
         """
-        frames = {level: boundaries.read_layer(folder, level) for level in LEVELS}
-        shapes, gids = [], []
-        for level, frame in frames.items():
-            if frame is None:
-                continue
-            finer = frames.get(level + 1)
-            divided = [] if finer is None else finer[f"GID_{level}"]
-            finest = frame[~frame[f"GID_{level}"].isin(divided)]
-            columns = [finest[f"GID_{n}"] if n <= level else np.full(len(finest), None) for n in LEVELS]
-            shapes.append(finest.geometry.to_numpy())
-            gids.append(np.stack([np.asarray(column, dtype=object) for column in columns], axis=1))
-        if not shapes:
-            raise UserError(f"{folder / 'boundaries.gpkg'}: no layer ADM_0; run `geoloc boundaries`")
-        return cls(np.concatenate(shapes), np.concatenate(gids), limit_km)
+        return cls.load(folder / FOLDER, limit_km)
 
-    @cached_property
-    def borders(self) -> Borders:
-        """The units' borders, made when the first point lies outside all units."""
-        return Borders.of(self.shapes)
+    def save(self, folder: Path, source: str = "") -> None:
+        """Write the index to a new folder: the same bytes for the same units.
+
+        Args:
+            folder: Where to.
+            source: What it was made of, for :func:`source_of`.
+        """
+        folder.mkdir()
+        for part in (self.index, self.borders):
+            for field in fields(part):
+                np.save(folder / f"{field.name}.npy", getattr(part, field.name))
+        table = {"version": VERSION, "source": source}
+        files.write_json(
+            folder / TABLE, {**table, "gids": self.units.gids.tolist(), "names": self.units.names.tolist()}
+        )
+
+    @classmethod
+    def load(cls, folder: Path, limit_km: float = 100.0) -> "Locator":
+        """Map what :meth:`save` wrote into memory.
+
+        Raises:
+            UserError: It is missing, broken or of another version.
+        """
+        from geoloc_core.geo.borders import Borders
+        from geoloc_core.geo.index import Index
+
+        table = _table(folder)
+        if table.get("version") != VERSION:
+            raise UserError(f"{folder}: not an index of version {VERSION}; run `geoloc boundaries` again")
+        units = Units(*(np.array(table[key], dtype=object).reshape(-1, len(LEVELS)) for key in ("gids", "names")))
+        return cls(_mapped(Index, folder), _mapped(Borders, folder), units, limit_km)
 
     def locate(self, latitudes: ArrayLike, longitudes: ArrayLike) -> Located:
         """The units of N points.
@@ -94,35 +177,78 @@ class Locator:
         Raises:
             UserError: A coordinate is not a number or out of range; its row is named.
         """
-        lat, lon = sphere.check(latitudes, longitudes)
-        unit = np.full(len(lat), -1, dtype=np.int64)
-        for start in range(0, len(lat), BATCH):
-            rows = slice(start, start + BATCH)
-            unit[rows] = self._inside(lat[rows], lon[rows])
+        lat, lon = (np.ascontiguousarray(values) for values in sphere.check(latitudes, longitudes))
+        unit, distance = np.empty(len(lat), dtype=np.int32), np.empty(len(lat))
+
+        def work(start: int) -> None:
+            rows = slice(start, start + BLOCK)
+            unit[rows], distance[rows] = self._locate(lat[rows], lon[rows])
+
+        starts = range(0, len(lat), BLOCK)
+        workers = min(limited() or os.cpu_count() or 1, len(starts))
+        if workers > 1:
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(work, starts))
+        else:
+            for start in starts:
+                work(start)
+        return Located(unit, distance, self.units)
+
+    def _locate(self, latitudes: np.ndarray, longitudes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Units (N,) and kilometres (N,) of points that are sure to be coordinates."""
+        unit = self.index.find(latitudes, longitudes)
         distance = np.where(unit >= 0, 0.0, np.nan)
         outside = np.flatnonzero(unit < 0)
         if len(outside) and self.limit_km > 0:
-            unit[outside], distance[outside] = self.borders.nearest(lat[outside], lon[outside], self.limit_km)
-        gids = self.gids[unit]
-        gids[unit < 0] = None
-        return Located(gids[:, 0], gids[:, 1], gids[:, 2], distance)
-
-    def _inside(self, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
-        """The first unit (N,) that holds each point; −1 where none does."""
-        import shapely
-
-        # Points go in the tree and polygons ask: each polygon is prepared once, and a test is then
-        # logarithmic in its vertices.
-        tree = shapely.STRtree(shapely.points(longitudes, latitudes))
-        unit, point = tree.query(self.shapes, predicate="intersects")
-        first: np.ndarray = np.full(len(latitudes), -1, dtype=np.int64)
-        # Pairs come by unit; written from the last, the first unit of a point is what remains.
-        first[point[::-1]] = unit[::-1]
-        return first
+            unit[outside], distance[outside] = self.borders.nearest(
+                latitudes[outside], longitudes[outside], self.limit_km
+            )
+        return unit, distance
 
 
-def names(units: "DataFrame", gids: np.ndarray) -> np.ndarray:
-    """Names (N,) of unit ids (N,) by the table of units; None where the id is."""
-    found: np.ndarray = units.drop_duplicates("gid").set_index("gid")["name"].reindex(gids).to_numpy(dtype=object)
-    found[[not isinstance(name, str) for name in found]] = None
-    return found
+def finest(levels: "Mapping[int, GeoDataFrame]") -> tuple[np.ndarray, Units]:
+    """The polygons of the units that are not divided further, and what they are."""
+    names: dict[str, str] = {}
+    shapes, gids = [], []
+    for level, frame in sorted(levels.items()):
+        own = frame[f"GID_{level}"]
+        names |= dict(zip(own, frame[NAMES[level]].fillna(own), strict=True))
+        divided = levels[level + 1][f"GID_{level}"] if level + 1 in levels else []
+        units = frame[~own.isin(divided)]
+        columns = [units[f"GID_{n}"] if n <= level else np.full(len(units), None) for n in LEVELS]
+        shapes.append(units.geometry.to_numpy())
+        gids.append(np.stack([np.asarray(column, dtype=object) for column in columns], axis=1))
+    table = np.concatenate(gids)
+    table[table != table] = None  # pandas' missing values
+    flat = [names.get(gid) for gid in table.ravel()]
+    return np.concatenate(shapes), Units(table, np.array(flat, dtype=object).reshape(table.shape))
+
+
+def source_of(folder: Path) -> str:
+    """What the index in a folder says it was made of; empty where there is none."""
+    try:
+        return str(_table(folder).get("source", ""))
+    except UserError:
+        return ""
+
+
+def _table(folder: Path) -> dict[str, Any]:
+    try:
+        table = files.read_json(folder / TABLE)
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no index of the units' shapes; run `geoloc boundaries`") from None
+    except ValueError:
+        raise UserError(f"{folder / TABLE}: not JSON; run `geoloc boundaries` again") from None
+    return table if isinstance(table, dict) else {}
+
+
+def _mapped(kind: type[Arrays], folder: Path) -> Arrays:
+    """A record of arrays whose files are read as far as they are used."""
+    arrays = {}
+    for field in fields(kind):
+        path = folder / f"{field.name}.npy"
+        try:
+            arrays[field.name] = np.asarray(np.load(path, mmap_mode="r"))
+        except (OSError, ValueError):
+            raise UserError(f"{path}: missing or broken; run `geoloc boundaries` again") from None
+    return kind(**arrays)

@@ -7,9 +7,15 @@ from hypothesis import strategies as st
 from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere
 from geoloc_core.geo.borders import Borders
-from geoloc_core.geo.locate import Locator, names
+from geoloc_core.geo.locate import Locator, Units
+from geoloc_core.geo.rings import Rings
 
 HERE = {"Alba's south-west": (2, 3), "east": (2, 13), "Fidzi": (0, 179.5), "sea": (-40, 60)}
+
+
+def countries(shapes, gids, limit_km) -> Locator:
+    table = np.array([[gid, None, None] for gid in gids], dtype=object)
+    return Locator.build(np.array(shapes), Units(table, table), limit_km)
 
 
 @pytest.fixture
@@ -33,8 +39,7 @@ def test_both_sides_of_the_antimeridian_are_the_same_place(locator):
 
 
 def test_near_is_measured_across_the_antimeridian():
-    locator = Locator(np.array([shapely.box(179, -2, 179.9, 2)]), np.array([["X", None, None]]), 50)
-    found = locator.locate([0], [-179.9])
+    found = countries([shapely.box(179, -2, 179.9, 2)], "X", 50).locate([0], [-179.9])
     assert found.gid_0[0] == "X"
     assert found.distance_km[0] == pytest.approx(sphere.haversine_km(0, 179.9, 0, -179.9), rel=1e-4)
 
@@ -46,17 +51,15 @@ def test_a_border_point_is_in_the_first_unit(locator):
 
 
 def test_overlapping_units_go_by_order():
-    shapes = np.array([shapely.box(0, 0, 2, 2), shapely.box(1, 1, 3, 3), shapely.box(0, 0, 3, 3)])
-    gids = np.array([[name, None, None] for name in "ABC"], dtype=object)
-    found = Locator(shapes, gids, 10).locate([1.5, 2.5, 0.5], [1.5, 2.5, 2.5])
+    shapes = [shapely.box(0, 0, 2, 2), shapely.box(1, 1, 3, 3), shapely.box(0, 0, 3, 3)]
+    found = countries(shapes, "ABC", 10).locate([1.5, 2.5, 0.5], [1.5, 2.5, 2.5])
     assert found.gid_0.tolist() == ["A", "B", "C"]
 
 
 def test_far_north_the_nearest_unit_is_nearest_on_the_sphere():
     # From 79.5° north, 10° of longitude are 203 km and 3° of latitude 334 km: degrees alone would mislead.
-    shapes = np.array([shapely.box(0, 75, 5, 76.5), shapely.box(15, 79, 20, 80)])
-    gids = np.array([["south", None, None], ["east", None, None]], dtype=object)
-    found = Locator(shapes, gids, 500).locate([79.5], [5])
+    shapes = [shapely.box(0, 75, 5, 76.5), shapely.box(15, 79, 20, 80)]
+    found = countries(shapes, ["south", "east"], 500).locate([79.5], [5])
     assert found.gid_0[0] == "east"
     assert found.distance_km[0] == pytest.approx(sphere.haversine_km(79.5, 5, 79.5, 15), rel=0.01)
 
@@ -85,7 +88,7 @@ def test_wrong_coordinates_are_named(locator, latitudes):
 
 
 def test_missing_boundaries_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"boundaries.gpkg: no such file"):
+    with pytest.raises(UserError, match=r"no index of the units' shapes; run `geoloc boundaries`"):
         Locator.open(tmp_path)
 
 
@@ -96,7 +99,7 @@ def test_nearest_border_agrees_with_trying_every_point_of_it(points, seed):
     west, south = random.uniform(-179, 170, 12), random.uniform(-80, 70, 12)
     shapes = shapely.box(west, south, west + random.uniform(0.01, 9, 12), south + random.uniform(0.01, 9, 12))
     lat, lon = np.array(points).T
-    unit, km = Borders.of(shapes).nearest(lat, lon, 25000)
+    unit, km = Borders.of(Rings.of(shapes)).nearest(lat, lon, 25000)
     dense, owner = shapely.get_coordinates(shapely.segmentize(shapes, 0.02), return_index=True)
     brute = sphere.haversine_km(lat[:, None], lon[:, None], dense[:, 1], dense[:, 0])
     assert km == pytest.approx(brute.min(axis=1), abs=0.2)
@@ -106,12 +109,15 @@ def test_nearest_border_agrees_with_trying_every_point_of_it(points, seed):
 
 def test_units_equally_near_go_by_order():
     shapes = np.array([shapely.box(0, 1, 1, 2), shapely.box(0, -2, 1, -1), shapely.box(1, 1, 2, 2)])
-    unit, _ = Borders.of(shapes).nearest(np.array([0.0, 0.5]), np.array([0.5, 1.0]), 200)
+    unit, _ = Borders.of(Rings.of(shapes)).nearest(np.array([0.0, 0.5]), np.array([0.5, 1.0]), 200)
     assert unit.tolist() == [0, 0]
 
 
-def test_names_follow_ids(units):
-    assert names(units, np.array(["FJI", None, "ALB.2_1"], dtype=object)).tolist() == ["Fidzi", None, "East"]
+def test_names_follow_ids(locator):
+    found = locator.locate([0, -40, 2, 7], [180, 60, 13, 3])
+    assert found.name(0).tolist() == ["Fidzi", None, "Alba", "Alba"]
+    assert found.name(1).tolist() == [None, None, "East", "West"]
+    assert found.name(2).tolist() == [None, None, None, "ALB.1.2_1"], "a unit without a name is called by its id"
 
 
 CITIES = {
@@ -141,13 +147,10 @@ def test_cities_are_in_their_countries(natural_earth):
 def test_real_photos_are_in_their_countries(natural_earth, shared):
     import pandas as pd
 
-    from geoloc_core.geo import boundaries
-
     photos = pd.read_csv(shared / "images/manifest.csv").dropna(subset=["lat", "lon", "country"])
     assert len(photos) > 100
     found = Locator.open(natural_earth, 25).locate(photos["lat"], photos["lon"])
     # The manifest and Natural Earth's ADMIN use the same English names.
-    countries = names(boundaries.read_units(natural_earth), found.gid_0)
-    located = found.gid_0 != None  # noqa: E711
+    located = found.unit >= 0
     assert located.mean() > 0.95
-    assert (countries == photos["country"])[located].mean() >= 0.98
+    assert (found.name(0) == photos["country"])[located].mean() >= 0.98
