@@ -1,8 +1,8 @@
 """Loops over points, edges and tiles, compiled: the only module of this room that needs numba.
 
 Borders are runs of vertices ``(start, count)``: ``count`` edges from vertex ``start`` of the flat array ``xy`` (V, 2)
-of longitudes and latitudes. The answer of a tile is coded in one integer: a unit (0 and above), no unit (−1), the slot of
-its first child s (−2 − 2 s), or where its list of candidates begins, o (−3 − 2 o).
+of longitudes and latitudes. The answer of a tile is coded in one integer: a unit (0 and above), no unit (−1), the slot
+of its first child s (−2 − 2 s), or where its list of candidates begins, o (−3 − 2 o).
 """
 
 import numpy as np
@@ -94,7 +94,7 @@ def crossings(xy: np.ndarray, start: int, count: int, px: float, py: float, rx: 
 
 @njit(cache=True, nogil=True)
 def _candidate(xy: np.ndarray, leaves: np.ndarray, at: int, px: float, py: float, rx: float, ry: float) -> int:
-    """The first unit that holds p, of a list: how many, then of each the unit, 2 × runs + (1 if it holds r), the runs."""
+    """The first unit that holds p, of a list: how many, then each unit, 2 × runs + (1 if it holds r), the runs."""
     entries = leaves[at]
     at += 1
     for _ in range(entries):

@@ -1,0 +1,175 @@
+"""``geoloc locate``: anyone's table in, the same rows with their units out."""
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from click.testing import CliRunner
+
+from geoloc_core.cli import geoloc
+from geoloc_core.errors import UserError
+from geoloc_core.geo import points as stage
+from geoloc_core.geo.points import ADDED, locate_file
+
+CSV = '''id,latitude,name,longitude
+007,2,"a, b",3
+8, 2.50 ,,13
+9,0,"sea ""near""",-0.1
+10,-40,far,60
+'''
+UNITS = ["ALB", "ALB.1_1", "ALB.1.1_1", "Alba", "West", "South"]
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text(CSV)
+    return path
+
+
+def rows(path) -> list[dict]:
+    return pq.read_table(path).to_pylist()
+
+
+def read(path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def test_the_rows_come_out_as_they_were_with_their_units(table, folder, tmp_path):
+    out = tmp_path / "out.csv"
+    words = ["locate", str(table), "--boundaries", str(folder), "--out", str(out), "--limit-km", "20"]
+    result = CliRunner().invoke(geoloc, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    found = read(out)
+    assert list(found.columns) == ["id", "latitude", "name", "longitude", *ADDED]
+    assert found[["id", "latitude", "name", "longitude"]].equals(read(table))
+    assert found.loc[0, ADDED].tolist() == [*UNITS, "0"]
+    assert found.loc[1, ADDED].tolist() == ["ALB", "ALB.2_1", "", "Alba", "East", "", "0"]
+    assert found.loc[2, "gid_2"] == "ALB.1.1_1"
+    assert float(found.loc[2, "distance_km"]) == pytest.approx(11.12, abs=0.01)
+    assert found.loc[3, ADDED].tolist() == [""] * 7
+    assert "4 points, 2 inside a unit, 1 within 20 km of one, 1 without" in result.stderr
+
+
+def test_parts_and_formats_change_nothing(folder, tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    columns = {"longitude": random.uniform(-2, 22, 1000).astype(np.float32), "n": np.arange(1000)}
+    table = pa.table({**columns, "latitude": random.uniform(-2, 12, 1000).astype(np.float32)})
+    pq.write_table(table, tmp_path / "points.parquet")
+    locate_file(tmp_path / "points.parquet", folder, tmp_path / "whole.parquet", 100, None)
+    monkeypatch.setattr(stage, "ROWS", 77)
+    locate_file(tmp_path / "points.parquet", folder, tmp_path / "parts.parquet", 100, None)
+    locate_file(tmp_path / "points.parquet", folder, tmp_path / "parts.csv", 100, None)
+    whole, parts = (pq.read_table(tmp_path / name) for name in ("whole.parquet", "parts.parquet"))
+    assert parts.equals(whole)
+    assert whole.select(table.column_names).equals(table)
+    assert len(set(whole["gid_1"].to_pylist())) == 3
+    assert read(tmp_path / "parts.csv")["gid_2"].tolist() == whole["gid_2"].fill_null("").to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("1,nan,x,2", r"points.csv: column latitude, row 6: nan; expected −90 … 90 degrees$"),
+        ("1,,x,2", r"points.csv: column latitude, row 6: empty; expected"),
+        ("1,2,x,east", r"points.csv: column longitude, row 6: east; expected −180 … 180 degrees"),
+        ("1,2,x,180.5", r"points.csv: column longitude, row 6: 180.5; expected"),
+        ("1,139.7,x,35.7", r"column latitude, row 6: 139.7; expected .*; are latitude and longitude swapped\?"),
+        ("1,2", r"points.csv: not a CSV that can be read: .*Expected 4 columns, got 2"),
+    ],
+)
+def test_a_wrong_coordinate_is_named_and_nothing_is_written(table, folder, tmp_path, row, says):
+    table.write_text(CSV + row + "\n")
+    out = tmp_path / "out.csv"
+    out.write_text("before")
+    with pytest.raises(UserError, match=says) as error:
+        locate_file(table, folder, out, 100, None)
+    assert "\n" not in str(error.value)
+    assert out.read_text() == "before"
+    with pytest.raises(UserError):
+        locate_file(table, folder, tmp_path / "new.parquet", 100, None)
+    assert not (tmp_path / "new.parquet").exists()
+
+
+def test_a_wrong_row_of_parquet_is_counted_over_all_parts(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "ROWS", 10)
+    table = pa.table({"latitude": [1.0] * 25 + [None, 1.0], "longitude": [1] * 27})
+    pq.write_table(table, tmp_path / "points.parquet")
+    with pytest.raises(UserError, match=r"points.parquet: column latitude, row 25: empty; expected"):
+        locate_file(tmp_path / "points.parquet", folder, tmp_path / "out.csv", 100, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("points.csv", "lat,lon\n1,2\n", r"points.csv: no column latitude, longitude; found lat, lon"),
+        ("points.csv", "latitude,gid_0\n1,2\n", r"points.csv: no column longitude; found"),
+        (
+            "points.csv",
+            "latitude,longitude,gid_0\n1,2,3\n",
+            r"has a column gid_0 already, which is to be added; rename",
+        ),
+        ("points.csv", "latitude,longitude,latitude\n1,2,3\n", r"2 columns latitude; expected one"),
+        ("points.csv", "", r"points.csv: not a CSV that can be read: Empty CSV file"),
+        ("points.parquet", "PAR1", r"points.parquet: not a Parquet file that can be read"),
+        ("points.xlsx", "", r"points.xlsx: not a name of a table; expected .csv or .parquet"),
+        ("points.csv", None, r"points.csv: no such file; expected a table of points"),
+    ],
+)
+def test_a_wrong_table_is_named(folder, tmp_path, name, content, says):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=says) as error:
+        locate_file(tmp_path / name, folder, tmp_path / "out.csv", 100, None)
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_without_rows_is_no_trouble(folder, tmp_path):
+    (tmp_path / "points.csv").write_text("latitude,longitude\n")
+    locate_file(tmp_path / "points.csv", folder, tmp_path / "out.parquet", 100, None)
+    assert pq.read_table(tmp_path / "out.parquet").column_names == ["latitude", "longitude", *ADDED]
+
+
+def test_a_file_in_the_schema_of_gadm_does_as_well(levels, table, tmp_path):
+    for level, frame in levels.items():
+        frame.to_file(tmp_path / "units.gpkg", layer=f"ADM_{level}")
+    locate_file(table, tmp_path / "units.gpkg", tmp_path / "out.parquet", 20, None)
+    assert [rows(tmp_path / "out.parquet")[0][name] for name in ADDED[:5]] == UNITS[:5]
+    assert rows(tmp_path / "out.parquet")[1]["name_1"] == "East"
+
+
+def test_the_index_of_a_file_is_kept_until_the_file_changes(table, tmp_path, capsys):
+    units, kept, out = tmp_path / "gadm41_ALB_1.json", tmp_path / "kept", tmp_path / "out.parquet"
+    columns = {"GID_1": ["ALB.1_1", "ALB.2_1"], "GID_0": "ALB", "COUNTRY": "Alba", "NAME_1": ["West", "NA"]}
+    shapes = [shapely.box(0, 0, 10, 10), shapely.box(10, 0, 20, 10)]
+    geopandas.GeoDataFrame(columns, geometry=shapes, crs="EPSG:4326").to_file(units)
+    for _ in range(2):
+        locate_file(table, units, out, 100, kept)
+        assert [row["name_1"] for row in rows(out)] == ["West", "ALB.2_1", "West", None]
+    assert capsys.readouterr().err.count("indexing") == 1
+    units.write_text(units.read_text().replace("West", "Occident"))
+    locate_file(table, units, out, 100, kept)
+    assert rows(out)[0]["name_1"] == "Occident"
+
+
+def test_a_folder_that_is_no_index_is_left_alone(levels, table, tmp_path):
+    levels[0].to_file(tmp_path / "units.gpkg", layer="ADM_0")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"--index .*mine: exists and is no index of a file"):
+        locate_file(table, tmp_path / "units.gpkg", tmp_path / "out.csv", 100, tmp_path / "mine")
+    assert (tmp_path / "mine/thesis.txt").exists()
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_a_file_without_units_is_named(table, tmp_path, index):
+    kept = tmp_path / "kept" if index else None
+    with pytest.raises(UserError, match=r"units.gpkg: no such file"):
+        locate_file(table, tmp_path / "units.gpkg", tmp_path / "out.csv", 100, kept)
+    frame = geopandas.GeoDataFrame({"name": ["x"]}, geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:4326")
+    frame.to_file(tmp_path / "units.gpkg")
+    with pytest.raises(UserError, match=r"units.gpkg: no layer ADM_0 and no column GID_0"):
+        locate_file(table, tmp_path / "units.gpkg", tmp_path / "out.csv", 100, kept)
