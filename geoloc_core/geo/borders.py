@@ -11,10 +11,6 @@ LENGTH_KM = 2.0
 """Longest segment: so short that chord, arc and a straight line in degrees are the same to a metre."""
 TIE_KM = 1e-6
 """Units nearer to each other than this are equally near."""
-EDGES = 8
-"""Edges in a segment at most."""
-FAN = 8
-"""Boxes in a box."""
 # A degree is nowhere longer than at the equator, so this spacing is never too wide.
 SPACING = float(np.degrees(LENGTH_KM / sphere.EARTH_KM))
 
@@ -25,8 +21,8 @@ class Borders:
 
     Attributes:
         xy: (V, 2) vertices, degrees.
-        segments: (S, 3) unit, vertex, and edges or which piece of a long edge.
-        boxes: (B, 6) float32, on the unit sphere: those of the segments, then of each FAN boxes, up to one.
+        segments: (S, 3) unit, vertex, and number of edges or −1 − the first piece of a long one.
+        boxes: (B, 6) float32, on the unit sphere: those of the segments, then of each ``kernels.FAN`` boxes, up to one.
         levels: (L + 1,) where in ``boxes`` each level begins.
     """
 
@@ -39,14 +35,14 @@ class Borders:
     def of(cls, rings: Rings) -> "Borders":
         """The borders of the units whose rings these are."""
         segments = np.empty((0, 3), dtype=np.int32)
-        while (count := kernels.cut(rings.xy, rings.starts, rings.unit, SPACING, EDGES, segments)) > len(segments):
+        while (count := kernels.cut(rings.xy, rings.starts, rings.unit, SPACING, segments)) > len(segments):
             segments = np.empty((count, 3), dtype=np.int32)
         boxes = np.empty((count, 6), dtype=np.float32)
         kernels.enclose(rings.xy, segments, SPACING, boxes)
         order = np.argsort(_along_curve(boxes), kind="stable")
         levels = [boxes[order]]
         while len(levels[-1]) > 1:
-            groups = np.arange(0, len(levels[-1]), FAN)
+            groups = np.arange(0, len(levels[-1]), kernels.FAN)
             low, high = np.minimum.reduceat(levels[-1], groups), np.maximum.reduceat(levels[-1], groups)
             levels.append(np.concatenate([low[:, :3], high[:, 3:]], axis=1))
         starts = np.concatenate([[0], np.cumsum([len(level) for level in levels])])
@@ -66,7 +62,7 @@ class Borders:
         """
         unit, chord = np.empty(len(latitudes), dtype=np.int32), np.empty(len(latitudes))
         reach, tie = float(sphere.chord(limit_km + TIE_KM)), TIE_KM / sphere.EARTH_KM
-        where = (self.xy, self.segments, self.boxes, self.levels, FAN, SPACING, reach, tie)
+        where = (self.xy, self.segments, self.boxes, self.levels, SPACING, reach, tie)
         kernels.nearest(*where, latitudes, longitudes, unit, chord)
         distance = sphere.arc_km(chord)
         found = (unit >= 0) & (distance <= limit_km)

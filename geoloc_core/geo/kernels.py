@@ -11,6 +11,10 @@ from numba import njit
 NOTHING = -1
 SIDE = 4
 """A tile has SIDE × SIDE children."""
+EDGES = 8
+"""Edges, or pieces of a long edge, in a segment at most."""
+FAN = 8
+"""Boxes in a box."""
 PAD = 1e-9
 """Degrees by which a tile is taken to be larger than it is, so that no rounding can put a point outside its tile."""
 FILTER = (3 + 16 * 2.0**-53) * 2.0**-53
@@ -320,18 +324,15 @@ def _pieces(xy: np.ndarray, i: int, spacing: float) -> int:
 
 
 @njit(cache=True, nogil=True)
-def cut(
-    xy: np.ndarray, rings: np.ndarray, ring_units: np.ndarray, spacing: float, most: int, segments: np.ndarray
-) -> int:
-    """Cut rings in segments: up to ``most`` short edges, or a piece of a long one.
+def cut(xy: np.ndarray, rings: np.ndarray, ring_units: np.ndarray, spacing: float, segments: np.ndarray) -> int:
+    """Cut rings in segments of up to EDGES short edges, or pieces of a long one.
 
     Args:
         xy: (V, 2) vertices.
         rings: (R + 1,) where each ring begins.
         ring_units: (R,) whose ring it is.
         spacing: Degrees above which an edge is long, and of which its pieces are at most.
-        most: Edges in a segment.
-        segments: (S, 3) room for the answer: unit, vertex, and edges or −1 − number of the piece.
+        segments: (S, 3) room for the answer: unit, vertex, and the number of edges or −1 − the first piece.
 
     Returns:
         How many segments there are, also when there is no room for them.
@@ -341,18 +342,26 @@ def cut(
         joined = 0
         for i in range(rings[ring], rings[ring + 1] - 1):
             pieces = _pieces(xy, i, spacing)
-            if pieces == 1 and 0 < joined < most:
+            if pieces == 1 and 0 < joined < EDGES:
                 if n <= len(segments):
                     segments[n - 1, 2] += 1
                 joined += 1
                 continue
-            for piece in range(pieces):
+            for piece in range(0, pieces, EDGES):
                 if n < len(segments):
                     segments[n, 0], segments[n, 1] = ring_units[ring], i
                     segments[n, 2] = 1 if pieces == 1 else -1 - piece
                 n += 1
             joined = 1 if pieces == 1 else 0
     return n
+
+
+@njit(cache=True, nogil=True)
+def _length(xy: np.ndarray, segment: np.ndarray, spacing: float) -> int:
+    """How many edges or pieces a segment has."""
+    if segment[2] > 0:
+        return segment[2]
+    return min(_pieces(xy, segment[1], spacing) + 1 + segment[2], EDGES)
 
 
 @njit(cache=True, nogil=True)
@@ -383,7 +392,7 @@ def enclose(xy: np.ndarray, segments: np.ndarray, spacing: float, boxes: np.ndar
     """Write the box (S, 6) that holds each segment: lowest and highest x, y, z on the unit sphere."""
     for s in range(len(segments)):
         low, high = np.full(3, 2.0), np.full(3, -2.0)
-        for step in range(max(segments[s, 2], 1) + 1):
+        for step in range(_length(xy, segments[s], spacing) + 1):
             vertex = _vertex(xy, segments[s], step, spacing)
             for axis in range(3):
                 low[axis], high[axis] = min(low[axis], vertex[axis]), max(high[axis], vertex[axis])
@@ -405,7 +414,7 @@ def _to_segment(xy: np.ndarray, segment: np.ndarray, spacing: float, x: float, y
     """Squared chord from a point of the unit sphere to a segment brought onto it."""
     best = np.inf
     ax, ay, az = _vertex(xy, segment, 0, spacing)
-    for step in range(1, max(segment[2], 1) + 1):
+    for step in range(1, _length(xy, segment, spacing) + 1):
         bx, by, bz = _vertex(xy, segment, step, spacing)
         sx, sy, sz = bx - ax, by - ay, bz - az
         along = (x - ax) * sx + (y - ay) * sy + (z - az) * sz
@@ -427,7 +436,6 @@ def nearest(
     segments: np.ndarray,
     boxes: np.ndarray,
     levels: np.ndarray,
-    fan: int,
     spacing: float,
     limit: float,
     tie: float,
@@ -441,9 +449,8 @@ def nearest(
     Args:
         xy: (V, 2) vertices.
         segments: (S, 3) of :func:`cut`, neighbours together.
-        boxes: (B, 6) of the segments, then of each ``fan`` boxes before, up to one.
+        boxes: (B, 6) of the segments, then of each FAN boxes before, up to one.
         levels: (L + 1,) where in ``boxes`` each level begins.
-        fan: Boxes in a box.
         spacing: As in :func:`cut`.
         limit: The longest chord.
         tie: Chords that differ by no more are equal; the first unit counts then.
@@ -452,9 +459,9 @@ def nearest(
         units: (N,) what is found, −1 where nothing is within the limit.
         chords: (N,) how far it is; infinite where nothing is.
     """
-    waiting = np.empty(len(levels) * fan, dtype=np.int64)
-    depth = np.empty(len(levels) * fan, dtype=np.int64)
-    bounds = np.empty(len(levels) * fan)
+    waiting = np.empty(len(levels) * FAN, dtype=np.int64)
+    depth = np.empty(len(levels) * FAN, dtype=np.int64)
+    bounds = np.empty(len(levels) * FAN)
     top = len(levels) - 2
     for i in range(len(latitudes)):
         x, y, z = _vector(longitudes[i], latitudes[i])
@@ -485,7 +492,7 @@ def nearest(
                     continue
                 below = levels[level - 1]
                 first = n
-                for child in range(at * fan, min(at * fan + fan, levels[level] - below)):
+                for child in range(at * FAN, min(at * FAN + FAN, levels[level] - below)):
                     far = _to_box(boxes[below + child], x, y, z)
                     if far > bound:
                         continue

@@ -41,7 +41,7 @@ def bent(shape: object) -> object:
     whole = []
     for part in shapely.get_parts(shape):
         rings = [shapely.linearrings(bent_ring(shapely.get_coordinates(ring))) for ring in shapely.get_rings(part)]
-        whole.append(shapely.polygons(rings[0], rings[1:]))
+        whole.append(shapely.polygons(rings[0], rings[1:] or None))
     return shapely.multipolygons(whole)
 
 

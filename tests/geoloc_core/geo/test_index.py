@@ -1,5 +1,7 @@
 """The index of units: the same answers as trying every polygon, whatever the polygons, the threads and the reload."""
 
+from itertools import pairwise
+
 import geopandas
 import numpy as np
 import pyogrio
@@ -130,7 +132,7 @@ def test_many_borders_in_one_place_end_the_cutting():
     angles = np.linspace(0, 2 * np.pi, 201)
     rim = 10 + 5 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     rim[-1] = rim[0]
-    shapes = np.array([shapely.Polygon([(10, 10), *pair]) for pair in zip(rim[:-1], rim[1:], strict=True)])
+    shapes = np.array([shapely.Polygon([(10, 10), *pair]) for pair in pairwise(rim)])
     random = np.random.default_rng(1)
     spread = 10 ** random.uniform(-12, 0.5, (2, 2000)) * random.choice([-1, 1], (2, 2000))
     lat, lon = 10 + spread
