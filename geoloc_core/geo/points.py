@@ -102,7 +102,8 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        # Pyarrow would keep all that it has read until the end.
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     except (pa.ArrowInvalid, OSError) as error:
         raise _broken(path, "Parquet file", error) from None
     parts = _caught(file.iter_batches(ROWS), path, "Parquet file")
