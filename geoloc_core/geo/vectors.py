@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geoloc_core.errors import UserError
+from geoloc_core.geo.catchments import fold
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
+    from pandas import DataFrame, Series
 
 CRS = "EPSG:4326"
+POLYGONAL = (3, 6)
+"""Shapely's types of a polygon and of several."""
 
 
 def layers(path: Path) -> list[str]:
@@ -30,13 +34,14 @@ def layers(path: Path) -> list[str]:
         raise _broken(path, error) from None
 
 
-def read(path: Path, columns: Sequence[str], layer: str | None = None) -> "GeoDataFrame":
+def read(path: Path, columns: Sequence[str], layer: str | None = None, optional: Sequence[str] = ()) -> "GeoDataFrame":
     """Read a layer's columns and polygons.
 
     Args:
         path: GeoPackage, GeoJSON or shapefile.
         columns: What it must have, in whatever case.
         layer: Name of the layer; the first one when not given.
+        optional: Columns that come empty where the layer lacks them.
 
     Returns:
         The columns as named here, and the repaired geometry in :data:`CRS`.
@@ -52,10 +57,12 @@ def read(path: Path, columns: Sequence[str], layer: str | None = None) -> "GeoDa
     where = f"{path}, layer {layer or found[0]}"
     try:
         info = pyogrio.read_info(path, layer=layer, force_feature_count=True)
-        names = _match(columns, info["fields"], where)
+        names = _match(columns, info["fields"], where, optional)
         frame = pyogrio.read_dataframe(path, layer=layer, columns=list(names))
     except RuntimeError as error:
         raise _broken(path, error) from None
+    if not info["features"]:
+        raise UserError(f"{where}: no rows; expected polygons")
     if len(frame) != info["features"]:
         raise UserError(f"{where}: {len(frame)} of {info['features']} rows can be read; fetch the file again")
     if "geometry" not in frame or frame.geometry.isna().all():
@@ -63,38 +70,62 @@ def read(path: Path, columns: Sequence[str], layer: str | None = None) -> "GeoDa
     if not _is_wgs84(frame):
         system = "an unknown system" if frame.crs is None else frame.crs.name
         raise UserError(f"{where}: coordinates are in {system}; expected {CRS}: reproject the file")
-    frame = frame.rename(columns=names)[[*columns, "geometry"]].to_crs(CRS)
+    wanted = [*columns, *optional]
+    frame = frame.rename(columns=names).reindex(columns=[*wanted, "geometry"]).to_crs(CRS)
+    # A column without a single value has no type of its own.
+    frame[wanted] = frame[wanted].astype(object).where(frame[wanted].notna(), None)
     return frame.set_geometry(repair(frame.geometry.array, where))
 
 
-def _match(columns: Sequence[str], fields: Sequence[str], where: str) -> dict[str, str]:
+def _match(columns: Sequence[str], fields: Sequence[str], where: str, optional: Sequence[str]) -> dict[str, str]:
     """A file's own names of columns, and ours."""
     own = {str(field).upper(): str(field) for field in fields}
     missing = [column for column in columns if column.upper() not in own]
     if missing:
         raise UserError(f"{where}: no column {', '.join(missing)}; found {', '.join(own.values()) or 'none'}")
-    return {own[column.upper()]: column for column in columns}
+    return {own[column.upper()]: column for column in [*columns, *optional] if column.upper() in own}
 
 
 def repair(geometry: np.ndarray, where: str) -> np.ndarray:
-    """The same shapes (N,), valid, two-dimensional, and polygons only.
+    """The same shapes (N,): valid, two-dimensional, polygons only, and cut at the antimeridian.
 
     Raises:
-        UserError: A shape has no area; the first row is named.
+        UserError: A shape has no area, or is not in degrees; the first row is named.
     """
     import shapely
 
     shapes = shapely.force_2d(np.asarray(geometry, dtype=object))
-    broken = ~shapely.is_valid(shapes)
+    mixed = ~np.isin(shapely.get_type_id(shapes), POLYGONAL)
+    broken = ~shapely.is_valid(shapes) | mixed & ~shapely.is_missing(shapes)
     shapes[broken] = [_polygons(shape) for shape in shapely.make_valid(shapes[broken])]
     flat = ~(shapely.area(shapes) > 0)
     if flat.any():
         raise UserError(f"{where}, row {int(flat.argmax())}: shape without area; expected a polygon")
     west, south, east, north = shapely.bounds(shapes).T
-    out = (west < -180.001) | (east > 180.001) | (south < -90.001) | (north > 90.001)
+    out = (west < -360) | (east > 360) | (south < -90.001) | (north > 90.001)
     if out.any():
         raise UserError(f"{where}, row {int(out.argmax())}: shape beyond ±180° or ±90°; expected degrees, {CRS}")
+    # Rounding to hundreds of metres beyond the edge is left alone: a cut would split off slivers.
+    across = (west < -180.001) | (east > 180.001)
+    shapes[across] = fold(shapes[across])
     return shapes
+
+
+def largest_first(frame: "GeoDataFrame") -> "GeoDataFrame":
+    """The same rows, the larger shape first (in square degrees; ties as they came)."""
+    import shapely
+
+    return frame.iloc[np.argsort(-shapely.area(frame.geometry.to_numpy()), kind="stable")]
+
+
+def numbered(frame: "DataFrame", parent: str, name: str) -> "Series":
+    """Ids (N,) as GADM makes them, such as ``KEN.1_1``: a unit's number among its parent's, in order of the names.
+
+    They stay the same as long as the names do; rows of one parent and name are one unit, so are those without.
+    """
+    label = frame[name].fillna("").astype(str)
+    number = label.groupby(frame[parent]).rank("dense").astype(int).astype(str)
+    return frame[parent].str.removesuffix("_1") + "." + number + "_1"
 
 
 def dissolve(frame: "GeoDataFrame", by: str) -> "GeoDataFrame":
@@ -113,7 +144,7 @@ def _polygons(shape: object) -> object:
     """What of a repaired shape has an area: repair may leave lines and points beside the polygons."""
     import shapely
 
-    parts = shapely.get_parts(shapely.get_parts(shape))
+    parts = shapely.get_parts(shapely.get_parts(shapely.get_parts(shape)))
     return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
 
 

@@ -8,7 +8,7 @@ import shapely
 
 from geoloc_core import files
 from geoloc_core.errors import UserError
-from geoloc_core.geo import boundaries, sphere
+from geoloc_core.geo import boundaries
 from geoloc_core.params import Profile
 from geoloc_core.project import Project
 
@@ -30,18 +30,31 @@ def test_areas_add_up_and_centroids_lie_on_the_sphere(units):
     assert table.loc["ALB", ["longitude"]].tolist() == pytest.approx([10])
 
 
-def test_areas_are_those_of_the_sphere():
+def test_areas_are_those_of_the_earth():
+    from pyproj import Geod
+
     with_hole = shapely.box(-10, -10, 10, 10).difference(shapely.box(-1, -1, 1, 1))
     shapes = np.array(
-        [shapely.box(-180, -90, 180, 90), shapely.box(0, 0, 90, 90), shapely.box(-180, 60, 180, 90), with_hole]
+        [shapely.box(-180, -90, 180, 90), shapely.box(0, 0, 90, 90), shapely.box(0, 60, 90, 90), with_hole]
     )
     areas, latitudes, longitudes = boundaries.sphere_areas(shapes, batch=3)
-    globe = 4 * np.pi * sphere.EARTH_KM**2
-    assert areas[:3] / globe == pytest.approx([1, 1 / 8, (1 - np.sin(np.radians(60))) / 2], rel=1e-6)
+    assert areas[:2] == pytest.approx([510_065_621.7, 510_065_621.7 / 8], rel=1e-5)
+    geodesic = [
+        abs(Geod(ellps="WGS84").geometry_area_perimeter(shapely.segmentize(s, 0.01))[0]) / 1e6 for s in shapes[2:]
+    ]
+    assert areas[2:] == pytest.approx(geodesic, rel=1e-5)
     assert (latitudes[1], longitudes[1]) == pytest.approx((np.degrees(np.arctan(1 / np.sqrt(2))), 45), abs=1e-3)
-    assert latitudes[2] == pytest.approx(90)
-    square = 2 * np.sin(np.radians(10)) * np.radians(20) - 2 * np.sin(np.radians(1)) * np.radians(2)
-    assert areas[3] == pytest.approx(square * sphere.EARTH_KM**2, rel=1e-6)
+
+
+def test_a_cap_has_its_centroid_at_the_pole():
+    _, latitudes, _ = boundaries.sphere_areas(np.array([shapely.box(-180, 60, 180, 90)]))
+    assert latitudes[0] == pytest.approx(90)
+
+
+def test_a_concave_unit_may_not_hold_its_centroid():
+    horseshoe = shapely.Point(0, 0).buffer(10).difference(shapely.box(-8, -11, 8, 8))
+    _, latitudes, longitudes = boundaries.sphere_areas(np.array([horseshoe]))
+    assert not horseshoe.contains(shapely.Point(longitudes[0], latitudes[0]))
 
 
 def test_the_direction_of_a_ring_does_not_matter():
@@ -55,6 +68,20 @@ def test_a_country_outside_iso_has_the_continent_of_its_neighbour(levels):
     units = boundaries.units_of(levels).set_index("gid")
     assert units.loc["XXX", "continent"] == "Europe"
     assert units.loc["ALB.1.1_1", "continent"] == "Europe"
+
+
+def test_codes_of_iso_3166_are_stated_where_they_exist(levels):
+    levels[0].loc[1, "GID_0"] = "XKO"
+    levels[1]["ISO_1"] = ["AL-01", "NA"]
+    codes = boundaries.units_of(levels).set_index("gid")["iso_3166"]
+    assert codes.to_dict() == {
+        "ALB": "AL",
+        "XKO": "XK",
+        "ALB.1_1": "AL-01",
+        "ALB.2_1": "",
+        "ALB.1.1_1": "",
+        "ALB.1.2_1": "",
+    }
 
 
 def test_a_lost_parent_is_named(levels):
@@ -80,7 +107,7 @@ def test_the_same_units_are_the_same_bytes(levels, folder, tmp_path):
 def test_units_of_another_making_are_refused(folder):
     path = folder / "units.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["continent"]), path)
-    with pytest.raises(UserError, match=r"units.parquet: not the units of version 1"):
+    with pytest.raises(UserError, match=r"units.parquet: not the units of version 2"):
         boundaries.read_units(folder)
     path.write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"units.parquet: not a Parquet file"):

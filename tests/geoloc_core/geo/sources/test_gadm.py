@@ -37,7 +37,7 @@ def options(path, accept=True):
 
 def test_levels_come_in_the_schema_and_na_is_empty(path, tmp_path):
     levels = gadm.read(options(path.name), tmp_path)
-    assert {level: list(frame.columns[:-1]) for level, frame in levels.items()} == gadm.COLUMNS
+    assert {level: list(frame.columns[:-1]) for level, frame in levels.items()} == gadm.OUT
     assert levels[1]["GID_1"].tolist() == ["KEN.1_1", "KEN.2_1"]
     assert levels[2]["TYPE_2"].isna().all()
 

@@ -1,0 +1,178 @@
+"""Large files from the network: resumed, checked, and either whole or not there."""
+
+import hashlib
+import http.client
+import os
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geoloc_core import progress
+from geoloc_core.errors import UserError
+
+CHUNK = 1 << 20
+TIMEOUT = 60
+"""Seconds without a byte after which a connection counts as lost."""
+TRIES = 5
+"""Failures in a row, without a byte gained, after which to give up."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The unfinished file beside its target, and what the server said identifies the whole (for ``If-Range``)."""
+
+    path: Path
+    tag: Path
+
+    @classmethod
+    def of(cls, target: Path) -> "_Part":
+        return cls(target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.tag"))
+
+    @property
+    def size(self) -> int:
+        """Bytes that may be kept: none where nothing tells whether the server still has the same file."""
+        return self.path.stat().st_size if self.path.exists() and self.tag.exists() else 0
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.tag.unlink(missing_ok=True)
+
+
+def download(url: str, target: Path, size: int | None = None, sha256: str | None = None, wait_s: float = 1.0) -> str:
+    """Bring a file from the network, once.
+
+    A file that is there and has the right checksum is not asked for again. A download that stops goes on where it
+    stopped, in this call or in the next, as long as the server's file is the same.
+
+    Args:
+        url: An ``http`` or ``https`` address.
+        target: Where the file goes; it appears there only when it is whole and right.
+        size: Its bytes, where known.
+        sha256: Its checksum, where known.
+        wait_s: Seconds before the second try; twice that before the next, and so on.
+
+    Returns:
+        The checksum of the file.
+
+    Raises:
+        UserError: The server refuses, keeps failing, or has another file than the one expected.
+    """
+    if not url.startswith(("https://", "http://")):
+        raise UserError(f"{url}: cannot be downloaded; expected an address with http:// or https://")
+    if target.exists():
+        digest = _digest(target)
+        if sha256 in (None, digest) and size in (None, target.stat().st_size):
+            return digest
+    part = _Part.of(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _persist(url, part, size, wait_s)
+    except OSError as error:
+        raise UserError(f"{part.path}: {error.strerror or error}; expected a place to write {url} to") from None
+    digest = _digest(part.path)
+    got = part.path.stat().st_size
+    if size not in (None, got) or sha256 not in (None, digest):
+        part.remove()
+        expected = [f"{size:,} bytes" if size else "", f"sha256 {sha256}" if sha256 else ""]
+        raise UserError(
+            f"{url}: {got:,} bytes with sha256 {digest}; expected {' with '.join(filter(None, expected))}: "
+            "the file is another one or was changed on the way"
+        )
+    os.replace(part.path, target)
+    part.remove()
+    return digest
+
+
+def _persist(url: str, part: _Part, size: int | None, wait_s: float) -> None:
+    """Try until the part is the whole file, or until :data:`TRIES` tries in a row gained nothing."""
+    failures = 0
+    while True:
+        before = part.size
+        try:
+            _continue(url, part, size)
+            return
+        except (http.client.HTTPException, urllib.error.URLError, ssl.SSLError, ConnectionError, TimeoutError) as error:
+            failures = 0 if part.size > before else failures + 1
+            if failures == TRIES:
+                raise UserError(
+                    f"{url}: {_reason(error)}, {TRIES} times; {part.size:,} bytes are kept: run the command again later"
+                ) from None
+            progress.say(f"download: {url}: {_reason(error)}; going on at byte {part.size:,}")
+            time.sleep(wait_s * 2**failures)
+
+
+def _continue(url: str, part: _Part, size: int | None) -> None:
+    """One request for what is missing, and all its bytes onto the part."""
+    start = part.size
+    headers = {"User-Agent": "geoloc", "Accept-Encoding": "identity"}
+    if start:
+        headers |= {"Range": f"bytes={start}-", "If-Range": part.tag.read_text()}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        if error.code == 416:
+            # Nothing is left to send, or the part is longer than the file: the checks tell which.
+            if error.headers.get("Content-Range") == f"bytes */{start}":
+                return
+            part.remove()
+            raise ConnectionError("the server has a shorter file than before") from None
+        if error.code < 500 and error.code not in (408, 429):
+            raise UserError(f"{url}: the server says {error.code} {error.reason}; expected a file") from None
+        raise
+    with response:
+        if response.status != 206 or not str(response.headers.get("Content-Range")).startswith(f"bytes {start}-"):
+            start = 0
+        _check(url, response, start, size)
+        _note(part, response, start)
+        left = response.headers.get("Content-Length")
+        total = start + int(left) if left else None
+        with part.path.open("r+b" if start else "wb") as out:
+            out.seek(start)
+            what, whole = f"download {part.path.name[1:-5]}", total and (total - start) // CHUNK
+            for chunk in progress.track(_chunks(response), what, whole, "MiB"):
+                out.write(chunk)
+    if total is not None and part.path.stat().st_size != total:
+        raise ConnectionError(f"the connection ended after {part.path.stat().st_size:,} of {total:,} bytes")
+
+
+def _check(url: str, response: Any, start: int, size: int | None) -> None:
+    """Refuse at once what cannot be the file."""
+    kind = response.headers.get_content_type()
+    if kind == "text/html" and not url.endswith((".html", ".htm")):
+        raise UserError(f"{url}: the server sends a web page; expected a file: look at the address in a browser")
+    left = response.headers.get("Content-Length")
+    if size and left and start + int(left) != size:
+        raise UserError(
+            f"{url}: the server has {start + int(left):,} bytes; expected {size:,}: the file is another one"
+        )
+
+
+def _note(part: _Part, response: Any, start: int) -> None:
+    """Keep what identifies the server's file; a weak tag does not promise the same bytes."""
+    tag = response.headers.get("ETag") or ""
+    tag = response.headers.get("Last-Modified") if not tag or tag.startswith("W/") else tag
+    if start == 0:
+        part.remove()
+    if tag:
+        part.tag.write_text(tag)
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    while chunk := response.read(CHUNK):
+        yield chunk
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server says {error.code} {error.reason}"
+    return " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
