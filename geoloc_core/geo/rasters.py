@@ -22,8 +22,8 @@ from geoloc_core.geo import sphere
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
-STRIP = 1 << 26
-"""Pixels in memory at once: a larger raster is read in strips, as points need them."""
+STRIP = 1 << 27
+"""Pixels in memory at once. A larger raster is read in strips in each call, so it likes calls with many points."""
 EDGE = 1e-3
 """Part of a pixel by which a point may lie beyond the file's edge: files round their extent."""
 WITHOUT_SYSTEM = ("AAIGrid", "netCDF")
@@ -91,22 +91,24 @@ class Strip:
     """Some rows of a raster in memory.
 
     Attributes:
-        values: (rows, columns), NaN nowhere: emptiness is in ``valid``.
-        valid: (rows, columns) bool.
+        values: (rows, columns).
+        none: What a pixel without a value holds: NaN, or a number that no other has; None where all have one.
         first: The row of the raster that is row 0 here.
         grid: Of the whole raster.
     """
 
     values: np.ndarray
-    valid: np.ndarray
+    none: float | None
     first: int
     grid: Grid
 
     def sample(self, latitudes: np.ndarray, longitudes: np.ndarray, limit_km: float) -> np.ndarray:
         """Values (N,) float64 at points (N,), NaN where no pixel within the limit has one."""
         rows, columns = self.grid.pixels(latitudes, longitudes)
-        rows = np.where(rows < 0, -1, rows - self.first)
-        found = np.where((rows >= 0) & self.valid[rows, columns], self.values[rows, columns], np.nan).astype(np.float64)
+        flat = np.where(rows < 0, 0, (rows - self.first) * self.grid.width + columns)
+        # One look per point into the large array, in its own type: that is what takes the time.
+        values = self.values.ravel().take(flat)
+        found = np.where((rows >= 0) & self._there(values), values, np.nan).astype(np.float64)
         empty = np.flatnonzero(np.isnan(found))
         if len(empty) and limit_km > 0 and len(self._rim[0]):
             points = sphere.unit_vectors(latitudes[empty], longitudes[empty])
@@ -116,17 +118,25 @@ class Strip:
             found[empty[there]] = self.values[self._rim[0][at], self._rim[1][at]]
         return found
 
+    def _there(self, values: np.ndarray) -> np.ndarray:
+        """Which values are values."""
+        if self.none is None:
+            return np.ones(values.shape, dtype=bool)
+        there: np.ndarray = ~np.isnan(values) if np.isnan(self.none) else values != self.none
+        return there
+
     @cached_property
     def _rim(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the pixels with a value beside one without: the nearest to any empty pixel are here."""
-        padded = np.pad(self.valid, ((0, 0), (1, 1)), mode="wrap" if self.grid.whole else "constant")
+        valid = self._there(self.values)
+        padded = np.pad(valid, ((0, 0), (1, 1)), mode="wrap" if self.grid.whole else "constant")
         padded = np.pad(padded, ((1, 1), (0, 0)))
-        inner = self.valid.copy()
-        height, width = self.valid.shape
+        inner = valid.copy()
+        height, width = valid.shape
         for down in range(3):
             for across in range(3):
                 inner &= padded[down : down + height, across : across + width]
-        rows, columns = np.nonzero(self.valid & ~inner)
+        rows, columns = np.nonzero(valid & ~inner)
         return rows, columns
 
     @cached_property
@@ -270,7 +280,6 @@ def _read(raster: Raster, start: int, stop: int) -> Strip:
     least: Any = None
     most: Any = None
     total: Any = None
-    valid: Any = None
     number = 0
     for name in raster.names:
         try:
@@ -279,29 +288,33 @@ def _read(raster: Raster, start: int, stop: int) -> Strip:
                     number += 1
                     if isinstance(raster.band, int) and number != raster.band:
                         continue
-                    values, here = _band(file, index, Window(0, start, raster.grid.width, stop - start), raster.empty)
+                    values, none = _band(file, index, Window(0, start, raster.grid.width, stop - start), raster.empty)
                     if isinstance(raster.band, int):
-                        return Strip(values, here, start, raster.grid)
-                    values = values.astype(np.float64)
-                    valid = here if valid is None else valid & here
+                        return Strip(values, none, start, raster.grid)
+                    values = np.where(values == none, np.nan, values).astype(np.float64, copy=False)
                     total = values if total is None else total + values
                     least = values if least is None else np.minimum(least, values)
                     most = values if most is None else np.maximum(most, values)
         except rasterio.errors.RasterioError as error:
             raise _broken(Path(name), error) from None
-    return Strip(total / number if raster.band == "mean" else most - least, valid, start, raster.grid)
+    return Strip(total / number if raster.band == "mean" else most - least, np.nan, start, raster.grid)
 
 
-def _band(file: Any, index: int, window: Any, empty: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Values in their unit and which of them there are, both (rows, columns)."""
+def _band(file: Any, index: int, window: Any, empty: tuple[float, ...]) -> tuple[np.ndarray, float | None]:
+    """Values (rows, columns) in their unit, and what those that are none hold."""
     values = file.read(index, window=window)
-    valid = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, dtype=bool)
-    for none in (file.nodatavals[index - 1], *empty):
-        if none is not None:
-            # Text keeps fewer digits of −3.4e38 than the pixels do.
-            valid &= np.abs(values - none) > abs(none) * 1e-6 if values.dtype.kind == "f" else values != none
     scale, offset = file.scales[index - 1], file.offsets[index - 1]
-    return (values if (scale, offset) == (1, 0) else values * scale + offset), valid
+    none = [value for value in (file.nodatavals[index - 1], *empty) if value is not None and not np.isnan(value)]
+    if values.dtype.kind != "f" and (scale, offset) == (1, 0):
+        for value in none[1:]:
+            values[values == value] = none[0]
+        return values, none[0] if none else None
+    found = values.astype(np.float64) if values.dtype.kind != "f" else values
+    for value in none:
+        # Text keeps fewer digits of −3.4e38 than the pixels do.
+        found[np.abs(found - value) <= abs(value) * 1e-6] = np.nan
+    found[np.isinf(found)] = np.nan
+    return (found if (scale, offset) == (1, 0) else found * scale + offset), np.nan
 
 
 @contextmanager
