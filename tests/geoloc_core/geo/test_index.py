@@ -1,5 +1,6 @@
 """The index of units: the same answers as trying every polygon, whatever the polygons, the threads and the reload."""
 
+from fractions import Fraction
 from itertools import pairwise
 
 import geopandas
@@ -78,7 +79,8 @@ def test_a_point_on_either_side_of_a_border_lands_on_its_own_side(seed, count):
 @given(st.integers(0, 10**6))
 def test_corners_of_borders_are_in_the_first_unit_that_has_them(seed):
     shapes = partition(seed, 12)
-    lon, lat = shapely.get_coordinates(shapes).T
+    xy = shapely.get_coordinates(shapes)
+    lon, lat = xy[np.abs(xy[:, 1]) <= 90].T
     assert found(shapes, lat, lon).tolist() == brute(shapes, lat, lon).tolist()
 
 
@@ -94,17 +96,21 @@ def test_units_that_overlap_go_by_order(seed):
     assert found(shapes, lat, lon).tolist() == brute(shapes, lat, lon).tolist()
 
 
-@settings(max_examples=100, deadline=None)
-@given(*[st.floats(-180, 180).map(lambda x: float(np.float32(x)))] * 4, st.floats(0, 1), st.integers(-2, 2))
-def test_the_side_of_a_line_is_exact(ax, ay, bx, by, share, step):
-    from fractions import Fraction
-
-    cx = ax + share * (bx - ax)
-    cy = ay + share * (by - ay)
-    cy += step * float(np.spacing(cy))
-    exact = [Fraction(value) for value in (ax, ay, bx, by, cx, cy)]
-    area = (exact[0] - exact[4]) * (exact[3] - exact[5]) - (exact[1] - exact[5]) * (exact[2] - exact[4])
-    assert kernels.turn(ax, ay, bx, by, cx, cy) == (area > 0) - (area < 0)
+def test_the_side_of_a_line_is_exact():
+    random = np.random.default_rng(0)
+    signs = []
+    for _ in range(2000):
+        ax, ay, bx, by = random.uniform(-180, 180, 4)
+        share, step = random.uniform(), random.integers(-2, 3)
+        cx, cy = ax + share * (bx - ax), ay + share * (by - ay)
+        cy += step * float(np.spacing(cy))
+        x, y, u, v, w, z = map(Fraction, (ax, ay, bx, by, cx, cy))
+        area = (x - w) * (v - z) - (y - z) * (u - w)
+        signs.append((kernels.turn(ax, ay, bx, by, cx, cy), (area > 0) - (area < 0)))
+    signs += [(kernels.turn(x, 2 * x, 3 * x, 6 * x, -x, -2 * x), 0) for x in random.uniform(-9, 9, 50)]
+    ours, exact = np.array(signs).T
+    assert ours.tolist() == exact.tolist()
+    assert set(exact.tolist()) == {-1, 0, 1}
 
 
 def test_the_edges_of_the_world_belong_to_it():

@@ -93,7 +93,7 @@ def test_missing_boundaries_are_named(tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.floats(-85, 85), st.floats(-180, 180)), min_size=1, max_size=20), st.integers(0, 9))
+@given(st.lists(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1, max_size=20), st.integers(0, 9))
 def test_nearest_border_agrees_with_trying_every_point_of_it(points, seed):
     random = np.random.default_rng(seed)
     west, south = random.uniform(-179, 170, 12), random.uniform(-80, 70, 12)
