@@ -26,6 +26,10 @@ STRIP = 1 << 27
 """Pixels in memory at once. A larger raster is read in strips in each call, so it likes calls with many points."""
 EDGE = 1e-3
 """Part of a pixel by which a point may lie beyond the file's edge: files round their extent."""
+MANY = 200_000
+"""Points without a value from which on it pays to look at the whole world first."""
+HALF_DIAGONAL_KM = 79.0
+"""Of a square degree at the equator."""
 WITHOUT_SYSTEM = ("AAIGrid", "netCDF")
 """Formats with no place for a coordinate system: degrees if their extent is that of the world."""
 Summary = Literal["mean", "range"]
@@ -111,6 +115,8 @@ class Strip:
         found = np.where((rows >= 0) & self._there(values), values, np.nan).astype(np.float64)
         empty = np.flatnonzero(np.isnan(found))
         if len(empty) and limit_km > 0 and len(self._rim[0]):
+            if len(empty) > MANY:
+                empty = empty[self._near(latitudes[empty], longitudes[empty], limit_km)]
             points = sphere.unit_vectors(latitudes[empty], longitudes[empty])
             _, near = self._tree.query(points, distance_upper_bound=float(sphere.chord(limit_km)))
             there = near < len(self._rim[0])
@@ -124,6 +130,18 @@ class Strip:
             return np.ones(values.shape, dtype=bool)
         there: np.ndarray = ~np.isnan(values) if np.isnan(self.none) else values != self.none
         return there
+
+    def _near(self, latitudes: np.ndarray, longitudes: np.ndarray, limit_km: float) -> np.ndarray:
+        """Which points (N,) share a square degree with a point within the limit: the high seas are soon dealt with."""
+        south, west = np.divmod(np.arange(180 * 360), 360)
+        centres = sphere.unit_vectors(south - 89.5, west - 179.5)
+        reach = float(sphere.chord(limit_km + HALF_DIAGONAL_KM))
+        far, _ = self._tree.query(centres, distance_upper_bound=reach)
+        row, column = (
+            np.minimum(latitudes + 90, 179).astype(np.int64),
+            np.minimum(longitudes + 180, 359).astype(np.int64),
+        )
+        return np.isfinite(far)[row * 360 + column]
 
     @cached_property
     def _rim(self) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -95,6 +95,9 @@ def repair(geometry: np.ndarray, where: str) -> np.ndarray:
     import shapely
 
     shapes = shapely.force_2d(np.asarray(geometry, dtype=object))
+    west, _, east, _ = shapely.bounds(shapes).T
+    wide = east - west > 180
+    shapes[wide] = [_uncrossed(shape) for shape in shapes[wide]]
     mixed = ~np.isin(shapely.get_type_id(shapes), POLYGONAL)
     broken = ~shapely.is_valid(shapes) | mixed & ~shapely.is_missing(shapes)
     shapes[broken] = [_polygons(shape) for shape in shapely.make_valid(shapes[broken])]
@@ -146,6 +149,47 @@ def _polygons(shape: object) -> object:
 
     parts = shapely.get_parts(shapely.get_parts(shapely.get_parts(shape)))
     return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
+
+
+def _uncrossed(shape: object) -> object:
+    """The same shape, rings that jump from one end of the world to the other laid out beyond ±180° instead."""
+    import shapely
+
+    parts = shapely.get_parts(shapely.get_parts(shape))
+    polygons = [part for part in parts if part.geom_type == "Polygon"]
+    laid_out = [_laid_out(polygon) for polygon in polygons]
+    crossing = any(one is not other for one, other in zip(laid_out, polygons, strict=True))
+    return shapely.multipolygons(laid_out) if crossing else shape
+
+
+def _laid_out(polygon: Any) -> Any:
+    import shapely
+
+    shell = _unrolled(shapely.get_coordinates(polygon.exterior))
+    if shell is None:
+        return polygon
+    holes = []
+    for ring in polygon.interiors:
+        hole = shapely.get_coordinates(ring)
+        hole = hole if (unrolled := _unrolled(hole)) is None else unrolled
+        hole[:, 0] += 360 * np.round((shell[:, 0].mean() - hole[:, 0].mean()) / 360)
+        holes.append(hole)
+    return shapely.Polygon(shell, holes)
+
+
+def _unrolled(ring: np.ndarray) -> np.ndarray | None:
+    """A ring (V, 2) without its jumps over the antimeridian; None where it has none, or goes around a pole.
+
+    An edge of exactly 360° is no jump: shapes that reach a pole are closed along it.
+    """
+    step = np.diff(ring[:, 0])
+    jump = (np.abs(step) > 180) & (np.abs(step) < 360 - 1e-6)
+    turns = np.cumsum(np.where(jump, -np.sign(step), 0))
+    if not jump.any() or turns[-1]:
+        return None
+    unrolled = ring.copy()
+    unrolled[1:, 0] += 360 * turns
+    return unrolled
 
 
 def _is_wgs84(frame: "GeoDataFrame") -> bool:

