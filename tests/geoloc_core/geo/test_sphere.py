@@ -12,6 +12,40 @@ POINTS = st.tuples(LATITUDES, LONGITUDES)
 HALF_WAY_ROUND = np.pi * sphere.EARTH_KM
 
 
+def reference_km(a, b):
+    """Vincenty's formula on a sphere: well-conditioned at every distance, antipodes among them; in 30 digits."""
+    from mpmath import atan2, cos, mp, mpf, radians, sin, sqrt
+
+    mp.dps = 30
+    lat, lon, other_lat, other_lon = (radians(mpf(float(v))) for v in (*a, *b))
+    turn = other_lon - lon
+    across = cos(other_lat) * sin(turn)
+    along = cos(lat) * sin(other_lat) - sin(lat) * cos(other_lat) * cos(turn)
+    dot = sin(lat) * sin(other_lat) + cos(lat) * cos(other_lat) * cos(turn)
+    return float(atan2(sqrt(across**2 + along**2), dot) * mpf(sphere.EARTH_KM))
+
+
+CORNERS = st.sampled_from([(90, 0), (-90, 17), (0, 180), (0, -180), (0, 0), (45, -180), (-45, 180), (1e-9, 1e-9)])
+
+
+@given(POINTS | CORNERS, POINTS | CORNERS)
+def test_distance_is_that_of_the_reference(a, b):
+    # Near the antipode the haversine's rounding grows to its root: 1e-8 of the radius, decimetres.
+    assert sphere.haversine_km(*a, *b) == pytest.approx(reference_km(a, b), rel=1e-9, abs=1e-3)
+
+
+@given(POINTS, st.floats(-1e-3, 1e-3), st.floats(-1e-3, 1e-3))
+def test_short_distances_are_exact(a, north, east):
+    b = (np.clip(a[0] + north, -90, 90), np.clip(a[1] + east, -180, 180))
+    assert sphere.haversine_km(*a, *b) == pytest.approx(reference_km(a, b), rel=1e-6, abs=1e-9)
+
+
+@given(POINTS, st.floats(-1e-4, 1e-4), st.floats(-1e-4, 1e-4))
+def test_near_the_antipode_it_is_half_way_round_less_a_little(a, north, east):
+    b = (np.clip(-a[0] + north, -90, 90), sphere.wrap(a[1] + 180 + east))
+    assert sphere.haversine_km(*a, *b) == pytest.approx(reference_km(a, b), abs=1e-3)
+
+
 @given(POINTS, POINTS)
 def test_distance_is_symmetric_and_bounded(a, b):
     there, back = sphere.haversine_km(*a, *b), sphere.haversine_km(*b, *a)
