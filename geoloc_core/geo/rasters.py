@@ -255,16 +255,18 @@ def _look(path: Path, variable: str | None) -> tuple[str, Grid, int]:
     try:
         with _quiet(), rasterio.open(path) as file:
             driver, inside = file.driver, {name.rsplit(":", 1)[-1]: name for name in file.subdatasets}
-        if variable is not None or inside:
-            if variable not in inside:
-                raise UserError(f"{path}: no variable {variable or ''}; expected one of: {', '.join(inside) or 'none'}")
-            path_or_name = inside[str(variable)]
+            if file.count and "NETCDF_VARNAME" in file.tags(1):
+                inside = {file.tags(1)["NETCDF_VARNAME"]: str(path)}
+        if variable is None and len(inside) < 2:
+            name = next(iter(inside.values()), str(path))
+        elif variable in inside:
+            name = inside[variable]
         else:
-            path_or_name = str(path)
-        with _quiet(), rasterio.open(path_or_name) as file:
+            raise UserError(f"{path}: no variable {variable or ''}; expected one of: {', '.join(inside) or 'none'}")
+        with _quiet(), rasterio.open(name) as file:
             _check(path, file, driver)
             step = file.transform
-            return path_or_name, Grid(file.height, file.width, step.f, step.c, step.e, step.a), file.count
+            return name, Grid(file.height, file.width, step.f, step.c, step.e, step.a), file.count
     except rasterio.errors.RasterioError as error:
         raise _broken(path, error) from None
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-import rasterio
-from rasterio.transform import from_origin
+import rasterio.shutil
+from rasterio import Affine
 
 from geoloc_core.errors import UserError
 from geoloc_core.geo import rasters, sphere
@@ -14,7 +14,7 @@ def write(path, values, west=-180.0, north=90.0, crs="EPSG:4326", nodata=None, *
     values = values[None] if values.ndim == 2 else values
     step = 360 / values.shape[2]
     size = {"count": values.shape[0], "height": values.shape[1], "width": values.shape[2]}
-    transform = from_origin(west, north, step, step)
+    transform = Affine(step, 0, west, 0, -step, north)
     with rasterio.open(
         path, "w", "GTiff", dtype=values.dtype, crs=crs, transform=transform, nodata=nodata, **size
     ) as out:
@@ -65,7 +65,7 @@ def test_pixels_may_be_registered_by_their_centres(tmp_path):
 def test_a_file_may_begin_in_the_south(tmp_path):
     path = tmp_path / "south.tif"
     values = np.arange(18 * 36, dtype=np.int32).reshape(18, 36)
-    transform = rasterio.Affine(10, 0, -180, 0, 10, -90)
+    transform = Affine(10, 0, -180, 0, 10, -90)
     with rasterio.open(path, "w", "GTiff", 36, 18, 1, "EPSG:4326", transform, "int32") as out:
         out.write(values, 1)
     assert Raster.open(path).sample([-90, -85, 90], [-180, -175, -180]).tolist() == [0, 0, 17 * 36]
@@ -73,7 +73,7 @@ def test_a_file_may_begin_in_the_south(tmp_path):
 
 def test_part_of_the_world_is_nan_elsewhere(tmp_path):
     path = tmp_path / "part.tif"
-    with rasterio.open(path, "w", "GTiff", 4, 3, 1, "EPSG:4326", from_origin(170, 10, 5, 5), "uint8") as out:
+    with rasterio.open(path, "w", "GTiff", 4, 3, 1, "EPSG:4326", Affine(5, 0, 170, 0, -5, 10), "uint8") as out:
         out.write(np.arange(1, 13, dtype=np.uint8).reshape(3, 4), 1)
     found = Raster.open(path).sample([9, 9, 9, -4, 10.1, 9, 9], [171, -179, -171, 170, 171, 169.9, 0], limit_km=0)
     assert found[:4].tolist() == [1, 3, 4, 9]
@@ -137,6 +137,15 @@ def test_months_become_a_mean_or_a_range(tmp_path):
         assert Raster.open(path, "range").sample([0.0], [0.0]).tolist() == [110]
         assert np.isnan(Raster.open(path, "mean").sample([89.0], [0.0]))
         assert Raster.open(path, 3).sample([0.0], [0.0]).tolist() == [20]
+
+
+def test_a_netcdf_of_one_variable_need_not_name_it(tmp_path):
+    path, values = tmp_path / "one.nc", np.arange(18 * 36, dtype=np.float32).reshape(18, 36)
+    rasterio.shutil.copy(write(tmp_path / "one.tif", values), path, driver="netCDF")
+    assert Raster.open(path).sample([90, -85], [-180, 175]).tolist() == [0, 17 * 36 + 35]
+    assert Raster.open(path, variable="Band1").grid == Raster.open(path).grid
+    with pytest.raises(UserError, match=r"one.nc: no variable rain; expected one of: Band1"):
+        Raster.open(path, variable="rain")
 
 
 def test_packed_values_come_in_their_unit(tmp_path):
