@@ -11,6 +11,7 @@ so their code is added to the name; the JSON files of single countries have lost
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -75,6 +76,11 @@ def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":
     frames: dict[int, list[GeoDataFrame]] = {}
     for path, level, layer in _layers(_files(options, root)):
         frames.setdefault(level, []).append(_read(path, level, layer))
+    lost = [level for level in range(max(frames)) if level not in frames]
+    if lost:
+        raise UserError(
+            f"boundaries.path: no file of level {lost[0]}; expected gadm41_XXX_{lost[0]}.json with the others"
+        )
     return _marked({level: _joined(frames[level], level) for level in sorted(frames)})
 
 
@@ -114,7 +120,7 @@ def _fetch(options: Options, folder: Path) -> Path:
             if not target.exists():
                 with files.replacing(target) as aside, opened.open(members[0]) as packed, aside.open("wb") as out:
                     shutil.copyfileobj(packed, out, 1 << 20)
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, zlib.error):
         raise UserError(f"{archive}: not a zip archive; expected that of {options.url}: delete it") from None
     return target
 

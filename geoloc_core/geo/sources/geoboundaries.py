@@ -77,7 +77,8 @@ def _subdivisions(path: Path, level: int, countries: "GeoDataFrame") -> "GeoData
     if lost.any():
         progress.say(f"boundaries: {path}: {lost.sum():,} rows left out, their country is not in the file of ADM0")
     frame = frame[~lost]
-    gid = frame["shapeID"].fillna(vectors.numbered(frame, "GID_0", "shapeName"))
+    frame = frame.assign(group=frame["GID_0"] + "-" + frame["shapeType"])
+    gid = frame["shapeID"].fillna(vectors.numbered(frame, "group", "shapeName"))
     columns = {f"GID_{level}": gid, "COUNTRY": frame["GID_0"].map(names), f"NAME_{level}": frame["shapeName"]}
     return vectors.dissolve(
         frame.assign(**columns, **dict.fromkeys([f"TYPE_{level}", f"ENGTYPE_{level}"])), f"GID_{level}"

@@ -145,6 +145,13 @@ def test_disputed_areas_are_told_from_the_country_they_are_named_after(tmp_path)
     assert units.loc[["IND", "Z01"], "iso_3166"].tolist() == ["IN", ""]
 
 
+def test_a_missing_level_is_named(countries, tmp_path):
+    for path in countries.glob("*_0.json"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"no file of level 0; expected gadm41_XXX_0.json"):
+        gadm.read(options("countries"), tmp_path)
+
+
 def test_an_empty_folder_is_named(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match=r"none: no file of GADM; expected gadm_410-levels.gpkg or"):

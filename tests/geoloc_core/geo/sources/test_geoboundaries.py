@@ -90,7 +90,7 @@ def test_rows_of_no_country_are_left_out_and_said(folder, capsys):
 
 def test_a_unit_without_an_id_is_numbered(folder):
     write(folder, 1, [("KEN", "West", None, "ADM1"), ("KEN", "East", None, "ADM1")], [WEST, EAST])
-    assert read(folder)[1]["GID_1"].tolist() == ["KEN.1_1", "KEN.2_1"]
+    assert read(folder)[1]["GID_1"].tolist() == ["KEN-ADM1.1_1", "KEN-ADM1.2_1"]
 
 
 def test_mistakes_are_named(tmp_path):
