@@ -80,12 +80,11 @@ def test_points_are_worked_through_in_parts(monkeypatch):
 
 
 def test_no_second_matrix_is_held():
-
-    cells, points = places(4000, 9), places(1024, 10)
+    cells, points = places(12_893, 9), places(1024, 10)
     made = smoothing(*cells)
     with torch.profiler.profile(profile_memory=True) as profile:
         made.targets(*points)
-    matrix = 4000 * 1024 * 4
+    matrix = 12_893 * 1024 * 4
     allocated = [event.self_cpu_memory_usage for event in profile.events()]
     assert sum(size > matrix // 2 for size in allocated) == 1
 
