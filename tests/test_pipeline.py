@@ -82,8 +82,8 @@ def kill_in(root: Path, stage: str) -> None:
         dvc = psutil.Popen(["dvc", "repro"], cwd=root, env=ENVIRONMENT, stdout=stream, stderr=stream)
         while f"Running stage '{stage}'" not in said.read_text():
             assert dvc.poll() is None, f"{stage} never ran: {said.read_text()[-2000:]}"
-            time.sleep(0.1)
-        time.sleep(1.5)
+            time.sleep(0.02)
+        time.sleep(0.4 if stage.startswith("label@") else 1.5)  # labelling is over in a second
         killed = dvc.children(recursive=True)
         for process in killed:
             with suppress(psutil.NoSuchProcess):
