@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from geoloc_core.errors import UserError
+from geoloc_core.geo.commands import cells
 from geoloc_core.project import Project
 from geoloc_core.threads import limit
 
@@ -313,6 +314,9 @@ def locate(points: Path, boundaries: Path, out: Path, limit_km: float, index: Pa
     from geoloc_core.geo.points import locate_file
 
     locate_file(points, boundaries, out, limit_km, index)
+
+
+geoloc.add_command(cells)
 
 
 def main() -> None:

