@@ -76,7 +76,10 @@ def assign(points: Path, folder: Path, boundaries: Path | None, out: Path) -> No
     progress.say(f"cells: {int((found >= 0).sum()):,} of {len(table):,} points are in a cell; {out}")
 
 
-@cells.command(name="map", epilog="\b\nExamples:\n  geoloc cells map cells --out cells.html\n  geoloc cells map cells --out cells.png")
+@cells.command(
+    name="map",
+    epilog="\b\nExamples:\n  geoloc cells map cells --out cells.html\n  geoloc cells map cells --out cells.png",
+)
 @click.argument("folder", metavar="CELLS", type=PATH)
 @click.option("--boundaries", type=PATH, help="Folder of units, if it has moved.")
 @click.option("--out", required=True, type=PATH, help="File to write, .png or .html; the page works offline.")

@@ -89,5 +89,5 @@ def from_units(kind: str, units: "DataFrame", gids: Iterable[Any]) -> LabelSpace
     if unknown.any():
         first = unknown.idxmax()
         raise UserError(f"{kind} {first!r}: not in units.parquet; run the stages `boundaries` and `label` again")
-    places = [table[axis].to_numpy(dtype=np.float64) for axis in ("latitude", "longitude")]
-    return LabelSpace(kind, ids, table["name"].tolist(), table["parent"].tolist(), *places)
+    latitudes, longitudes = (table[axis].to_numpy(dtype=np.float64) for axis in ("latitude", "longitude"))
+    return LabelSpace(kind, ids, table["name"].tolist(), table["parent"].tolist(), latitudes, longitudes)

@@ -21,10 +21,20 @@ NOTHING = -1
 
 
 class Tree(NamedTuple):
-    """A balanced k-d tree: node n has the children 2n + 1 and 2n + 2; a node's points are an interval of slots."""
+    """A balanced k-d tree: node n has the children 2n + 1 and 2n + 2; a node's points are an interval of slots.
+
+    Attributes:
+        points: (N, D) by slot.
+        given: (N,) the index of each slot's point.
+        start: (nodes,) first slot.
+        stop: (nodes,) the slot behind the last.
+        low: (nodes, D) least coordinates.
+        high: (nodes, D) greatest coordinates.
+        inner: Nodes from this one on have no children.
+    """
 
     points: np.ndarray
-    index: np.ndarray
+    given: np.ndarray
     start: np.ndarray
     stop: np.ndarray
     low: np.ndarray
@@ -33,14 +43,14 @@ class Tree(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _swap(points, index, a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _swap(points: np.ndarray, index: np.ndarray, a: int, b: int) -> None:
     for k in range(points.shape[1]):
         points[a, k], points[b, k] = points[b, k], points[a, k]
     index[a], index[b] = index[b], index[a]
 
 
 @njit(cache=True, nogil=True)
-def _halve(points, index, first, last, middle, axis):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _halve(points: np.ndarray, index: np.ndarray, first: int, last: int, middle: int, axis: int) -> None:
     """Order slots first … last so that none before the middle is greater on the axis than one behind it."""
     while first < last:
         pivot = points[(first + last) // 2, axis]
@@ -62,7 +72,7 @@ def _halve(points, index, first, last, middle, axis):  # type: ignore[no-untyped
 
 
 @njit(cache=True, nogil=True)
-def plant(given):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def plant(given: np.ndarray) -> Tree:
     """The k-d tree of points (N, D)."""
     count, dims = given.shape
     inner = 0
@@ -82,14 +92,14 @@ def plant(given):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
                 high[node, k] = max(high[node, k], points[slot, k])
         if node < inner:
             middle = (a + b) // 2
-            _halve(points, index, a, b - 1, middle, np.argmax(high[node] - low[node]))
+            _halve(points, index, a, b - 1, middle, int(np.argmax(high[node] - low[node])))
             start[2 * node + 1], stop[2 * node + 1] = a, middle
             start[2 * node + 2], stop[2 * node + 2] = middle, b
     return Tree(points, index, start, stop, low, high, inner)
 
 
 @njit(cache=True, nogil=True)
-def _distance(points, a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _distance(points: np.ndarray, a: int, b: int) -> float:
     total = 0.0
     for k in range(points.shape[1]):
         total += (points[a, k] - points[b, k]) ** 2
@@ -97,7 +107,7 @@ def _distance(points, a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, AN
 
 
 @njit(cache=True, nogil=True)
-def _gap(tree, node, slot):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _gap(tree: Tree, node: int, slot: int) -> float:
     """Least possible distance of a slot's point to a node's points, a hair less against rounding."""
     total = 0.0
     for k in range(tree.points.shape[1]):
@@ -108,7 +118,7 @@ def _gap(tree, node, slot):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
 
 
 @njit(cache=True, nogil=True)
-def _core(tree, slot, count, nearest, stack):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _core(tree: Tree, slot: int, count: int, nearest: np.ndarray, stack: np.ndarray) -> float:
     """Distance to the ``count``-th nearest point, the point itself being the first."""
     nearest[:count] = np.inf  # a heap with the greatest on top
     stack[0], depth = 0, 1
@@ -141,7 +151,7 @@ def _core(tree, slot, count, nearest, stack):  # type: ignore[no-untyped-def]  #
 
 
 @njit(cache=True, nogil=True)
-def _sift(heap, place, key, tie, hole, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _sift(heap: np.ndarray, place: np.ndarray, key: np.ndarray, tie: np.ndarray, hole: int, size: int) -> None:
     """Bring the entry at a hole to its place in a heap with the least (key, tie) on top."""
     item = heap[hole]
     while hole:
@@ -165,7 +175,9 @@ def _sift(heap, place, key, tie, hole, size):  # type: ignore[no-untyped-def]  #
 
 
 @njit(cache=True, nogil=True)
-def _nearest_left(tree, left, done, slot, beyond, stack):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _nearest_left(
+    tree: Tree, left: np.ndarray, done: np.ndarray, slot: int, beyond: float, stack: np.ndarray
+) -> tuple[int, float]:
     """The unprocessed slot nearest to a slot, of equals that of the lowest index, and its distance."""
     best, found = np.inf, NOTHING
     stack[0], depth = 0, 1
@@ -184,13 +196,13 @@ def _nearest_left(tree, left, done, slot, beyond, stack):  # type: ignore[no-unt
         for other in range(tree.start[node], tree.stop[node]):
             if not done[other]:
                 distance = max(_distance(tree.points, slot, other), beyond)
-                if distance < best or (distance == best and tree.index[other] < tree.index[found]):
+                if distance < best or (distance == best and tree.given[other] < tree.given[found]):
                     best, found = distance, other
     return found, best
 
 
 @njit(cache=True, nogil=True)
-def optics(points, min_samples):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def optics(points: np.ndarray, min_samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Order and reachability of points by Euclidean distance, the radius unlimited.
 
     Args:
@@ -215,9 +227,9 @@ def optics(points, min_samples):  # type: ignore[no-untyped-def]  # noqa: ANN001
     offering, rank, offers = np.empty(count, np.int64), np.full(count, NOTHING), 0
     offer, target, tie = np.empty(count), np.full(count, NOTHING), np.full(count, count)
     order = np.empty(count, np.int64)
-    slot = np.argmin(tree.index)
+    slot = int(np.argmin(tree.given))
     for step in range(count):
-        order[step] = tree.index[slot]
+        order[step] = tree.given[slot]
         done[slot] = True
         node, a, b = 0, 0, count
         left[0] -= 1
@@ -246,7 +258,7 @@ def optics(points, min_samples):  # type: ignore[no-untyped-def]  # noqa: ANN001
                 reach[other], before[other] = core[slot], slot
                 if place[other] == NOTHING:
                     reached[size], place[other], size = other, size, size + 1
-                _sift(reached, place, reach, tree.index, place[other], size)
+                _sift(reached, place, reach, tree.given, place[other], size)
         offer[slot] = core[slot]
         offering[offers], rank[slot], offers = slot, offers, offers + 1
         _sift(offering, rank, offer, tie, rank[slot], offers)
@@ -255,33 +267,33 @@ def optics(points, min_samples):  # type: ignore[no-untyped-def]  # noqa: ANN001
             giver = offering[0]
             if size:
                 first = reached[0]
-                if offer[giver] > reach[first] or (offer[giver] == reach[first] and tie[giver] >= tree.index[first]):
+                if offer[giver] > reach[first] or (offer[giver] == reach[first] and tie[giver] >= tree.given[first]):
                     break
             other = target[giver]
             if other == NOTHING or done[other]:
                 other, offer[giver] = _nearest_left(tree, left, done, giver, core[giver], stack)
-                target[giver], tie[giver] = other, tree.index[other]
+                target[giver], tie[giver] = other, tree.given[other]
                 _sift(offering, rank, offer, tie, 0, offers)
                 continue
             reach[other], before[other] = offer[giver], giver
             if place[other] == NOTHING:
                 reached[size], place[other], size = other, size, size + 1
-            _sift(reached, place, reach, tree.index, place[other], size)
+            _sift(reached, place, reach, tree.given, place[other], size)
         if size:
             slot, size = reached[0], size - 1
             if size:
                 reached[0] = reached[size]
-                _sift(reached, place, reach, tree.index, 0, size)
+                _sift(reached, place, reach, tree.given, 0, size)
     reachability, predecessor, cores = np.empty(count), np.full(count, NOTHING), np.empty(count)
     for slot in range(count):
-        reachability[tree.index[slot]], cores[tree.index[slot]] = reach[slot], core[slot]
+        reachability[tree.given[slot]], cores[tree.given[slot]] = reach[slot], core[slot]
         if before[slot] != NOTHING:
-            predecessor[tree.index[slot]] = tree.index[before[slot]]
+            predecessor[tree.given[slot]] = tree.given[before[slot]]
     return order, reachability, predecessor, cores
 
 
 @njit(cache=True, nogil=True)
-def _steep_end(plot, start, rising, keep, tolerance):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _steep_end(plot: np.ndarray, start: int, rising: bool, keep: float, tolerance: int) -> int:
     """Last steep step of the area that starts at a step: definition 11, in the given direction.
 
     An area never turns, and at most ``tolerance`` steps in a row are flat or not steep.
@@ -301,7 +313,9 @@ def _steep_end(plot, start, rising, keep, tolerance):  # type: ignore[no-untyped
 
 
 @njit(cache=True, nogil=True)
-def xi_clusters(order, reachability, predecessor, min_samples, min_size, xi):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def xi_clusters(
+    order: np.ndarray, reachability: np.ndarray, predecessor: np.ndarray, min_samples: int, min_size: int, xi: float
+) -> np.ndarray:
     """The smallest clusters of the reachability plot: what lies between a steep fall and a steep rise.
 
     Args:
@@ -364,7 +378,9 @@ def xi_clusters(order, reachability, predecessor, min_samples, min_size, xi):  #
 
 
 @njit(cache=True, nogil=True)
-def _bounds(plot, fall, fall_end, rise, rise_end, highest, keep):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _bounds(
+    plot: np.ndarray, fall: int, fall_end: int, rise: int, rise_end: int, highest: float, keep: float
+) -> tuple[int, int]:
     """First and last step of the cluster between a fall and a rise (definition 11, 4), or an empty interval."""
     after = plot[rise_end + 1]
     a, z = fall, rise_end

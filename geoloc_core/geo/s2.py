@@ -1,4 +1,4 @@
-"""S2 cells (s2geometry.io) of many points at once: ids, tokens, levels, centres and corners.
+"""S2 cells (s2geometry.io) of many points at once: ids, tokens, levels, centres and outlines.
 
 A cell id is 64 bits: three for the face of the cube around the sphere, two for each level's place on the face's
 Hilbert curve, then a one and zeros. Sorted ids follow the curve, and the descendants of a cell are an interval.

@@ -42,7 +42,8 @@ def ground(folder: Path, count: int = TOWNS) -> Path:
 
 def _first(frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
     code = frame["adm0_a3"]
-    frame = frame.assign(GID_0=code, geometry=vectors.repair(frame.geometry.to_numpy(), "admin1"))
+    shapes = [solid(shape) for shape in vectors.repair(frame.geometry.to_numpy(), "admin1")]
+    frame = frame.assign(GID_0=code, geometry=shapes)
     number = frame.groupby("GID_0").cumcount() + 1
     gid = frame["GID_0"] + "." + number.astype(str) + "_1"
     made = {"GID_1": gid, "GID_0": frame["GID_0"], "COUNTRY": frame["GID_0"], "NAME_1": frame["name"].fillna(gid)}
@@ -60,15 +61,20 @@ def _second(first: geopandas.GeoDataFrame, towns: pd.DataFrame) -> geopandas.Geo
         if len(places) > 1:
             multipoint, frame = shapely.multipoints(places), shapely.box(*shapely.bounds(shapes[at]))
             cells = shapely.get_parts(shapely.voronoi_polygons(multipoint, extend_to=frame))
-            pieces = [piece for piece in shapely.intersection(cells, shapes[at]) if shapely.area(piece) > 0]
+            pieces = [solid(piece) for piece in shapely.intersection(cells, shapes[at]) if shapely.area(piece) > 0]
         rows += [(at, number, piece) for number, piece in enumerate(pieces, 1)]
     at = np.array([row[0] for row in rows])
     gid_1 = first["GID_1"].to_numpy()[at]
     gid = [f"{g.removesuffix('_1')}.{n}_1" for g, (_, n, _) in zip(gid_1, rows, strict=True)]
     columns = first.iloc[at].reset_index(drop=True)[["GID_0", "COUNTRY", "GID_1", "NAME_1"]]
     made = columns.assign(GID_2=gid, NAME_2=gid, TYPE_2="", ENGTYPE_2="")
-    pieces = vectors.repair(np.array([row[2] for row in rows], dtype=object), "admin2")
+    pieces = np.array([row[2] for row in rows], dtype=object)
     return geopandas.GeoDataFrame(made, geometry=pieces, crs=vectors.CRS)
+
+
+def solid(shape: object) -> object:
+    parts = shapely.get_parts(shape)
+    return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
 
 
 def photos(count: int, seed: int = 20) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
 """Geocells: the world divided into classes of places, by one of several schemes.
 
-A folder of cells holds ``cells.json`` (scheme, options, which boundaries), ``labels.json`` (the ``LabelSpace``, which is
-all that a model needs) and ``arrays.npz`` (what assignment needs). The boundaries themselves stay where they are.
+A folder of cells holds ``cells.json`` (scheme, options, which boundaries), ``labels.json`` (the ``LabelSpace``,
+which is all that a model needs) and ``arrays.npz`` (what assignment needs). The boundaries themselves stay where they
+are.
 """
 
 import os
@@ -62,7 +63,8 @@ class Geocells:
         """Write a folder of cells: the same bytes for the same cells."""
         with files.replacing(folder) as aside:
             aside.mkdir()
-            np.savez_compressed(aside / "arrays.npz", counts=self.counts, **self.partition.arrays())
+            arrays: dict[str, Any] = {"counts": self.counts, **self.partition.arrays()}
+            np.savez_compressed(aside / "arrays.npz", **arrays)
             self.space.save(aside / "labels.json")
             files.write_json(aside / "cells.json", self._card(folder))
 
@@ -126,8 +128,7 @@ def _space(made: Made, cells: np.ndarray, points: Points) -> LabelSpace:
     sums = [np.bincount(cells[inside], vectors[inside, k], len(made.ids)) for k in range(3)]
     latitudes, longitudes = sphere.coordinates(np.stack(sums, axis=1))
     latitudes, longitudes = (
-        np.where(counts > 0, mean, own)
-        for mean, own in ((latitudes, made.latitudes), (longitudes, made.longitudes))
+        np.where(counts > 0, mean, own) for mean, own in ((latitudes, made.latitudes), (longitudes, made.longitudes))
     )
     country, province = (pd.Series(made.gids[:, level]).fillna("") for level in (0, 1))
     continents = country.map(points.ground.table["continent"]).fillna("")
@@ -154,7 +155,9 @@ def load(folder: Path, boundaries: Path | None = None) -> Geocells:
     where = boundaries or Path(os.path.normpath(folder / card["boundaries"]["folder"]))
     ground = Ground(where, card["boundaries"]["limit_km"])
     if ground.digest() != card["boundaries"]["units"]:
-        raise UserError(f"{where}: not the units that {folder} was built on; give their folder or build the cells again")
+        raise UserError(
+            f"{where}: not the units that {folder} was built on; give their folder or build the cells again"
+        )
     with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     counts = arrays.pop("counts")

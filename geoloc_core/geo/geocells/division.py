@@ -27,7 +27,7 @@ LOPSIDED = 0.9
 
 
 @njit(cache=True, nogil=True)
-def pieces(labels, starts, neighbours):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def pieces(labels: np.ndarray, starts: np.ndarray, neighbours: np.ndarray) -> tuple[np.ndarray, int]:
     """Connected pieces (V,) of equal labels on a graph in CSR form, and how many there are."""
     count = len(labels)
     piece, queue, found = np.full(count, -1), np.empty(count, np.int64), 0
@@ -46,7 +46,7 @@ def pieces(labels, starts, neighbours):  # type: ignore[no-untyped-def]  # noqa:
 
 
 @njit(cache=True, nogil=True)
-def _weigh(groups, count, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _weigh(groups: np.ndarray, count: int, weights: np.ndarray) -> np.ndarray:
     total = np.zeros(count, np.int64)
     for vertex in range(len(groups)):
         if groups[vertex] >= 0:
@@ -55,7 +55,15 @@ def _weigh(groups, count, weights):  # type: ignore[no-untyped-def]  # noqa: ANN
 
 
 @njit(cache=True, nogil=True)
-def _settle(labels, points, weights, starts, neighbours, smallest, largest):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _settle(
+    labels: np.ndarray,
+    points: np.ndarray,
+    weights: np.ndarray,
+    starts: np.ndarray,
+    neighbours: np.ndarray,
+    smallest: int,
+    largest: int,
+) -> tuple[np.ndarray, int]:
     """Parts (V,) from clusters (V,), or how many parts is 0: rule 1 of the module."""
     count = len(labels)
     piece, found = pieces(labels, starts, neighbours)
@@ -89,7 +97,7 @@ def _settle(labels, points, weights, starts, neighbours, smallest, largest):  # 
 
 
 @njit(cache=True, nogil=True)
-def _renumber(parts):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _renumber(parts: np.ndarray) -> tuple[np.ndarray, int]:
     """The same parts numbered as they first appear, and their number."""
     number, made = np.full(parts.max() + 1, -1), 0
     for vertex in range(len(parts)):
@@ -101,14 +109,14 @@ def _renumber(parts):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True)
-def _grow(parts, points, starts, neighbours):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _grow(parts: np.ndarray, points: np.ndarray, starts: np.ndarray, neighbours: np.ndarray) -> None:
     """Give each vertex without a part that of its neighbour, shortest edges first."""
     heap = [(0.0, 0, 0) for _ in range(0)]
     for vertex in range(len(parts)):
         if parts[vertex] >= 0:
             for other in neighbours[starts[vertex] : starts[vertex + 1]]:
                 if parts[other] < 0:
-                    heap.append((((points[vertex] - points[other]) ** 2).sum(), other, parts[vertex]))
+                    heap.append((((points[vertex] - points[other]) ** 2).sum(), other, parts[vertex]))  # noqa: PERF401
     heapq.heapify(heap)
     while heap:
         _, vertex, part = heapq.heappop(heap)
@@ -121,7 +129,7 @@ def _grow(parts, points, starts, neighbours):  # type: ignore[no-untyped-def]  #
 
 
 @njit(cache=True, nogil=True)
-def _axes(points, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _axes(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Directions (AXES, 3) to cut along, the one in which the points spread most first."""
     centre = np.zeros(3)
     for k in range(3):
@@ -148,7 +156,7 @@ def _axes(points, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
 
 
 @njit(cache=True, nogil=True)
-def _sweep(values, starts, neighbours):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _sweep(values: np.ndarray, starts: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
     """The order in which a connected set grows from the vertex of least value, always to the least value."""
     heap = [(values.min(), np.argmin(values))]
     order, size = np.empty(len(values), np.int64), 0
@@ -165,7 +173,9 @@ def _sweep(values, starts, neighbours):  # type: ignore[no-untyped-def]  # noqa:
 
 
 @njit(cache=True, nogil=True)
-def _cut(points, weights, starts, neighbours, smallest):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _cut(
+    points: np.ndarray, weights: np.ndarray, starts: np.ndarray, neighbours: np.ndarray, smallest: int
+) -> tuple[np.ndarray, int]:
     """Two connected parts (V,), as equal as the axis tried first allows, or how many parts is 1."""
     total = weights.sum()
     axes = _axes(points, weights)
@@ -198,7 +208,7 @@ def _cut(points, weights, starts, neighbours, smallest):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def _clusters(points, weights, min_samples, xi, smallest):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _clusters(points: np.ndarray, weights: np.ndarray, min_samples: int, xi: float, smallest: int) -> np.ndarray:
     """Clusters (V,) of one round; −1 is noise."""
     # So many photos of one place are as dense as can be, and more would only cost time.
     repeats = np.minimum(weights, max(min_samples, smallest))
@@ -214,7 +224,16 @@ def _clusters(points, weights, min_samples, xi, smallest):  # type: ignore[no-un
 
 
 @njit(cache=True, nogil=True)
-def _parts(points, weights, starts, neighbours, smallest, largest, min_samples, xi):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _parts(
+    points: np.ndarray,
+    weights: np.ndarray,
+    starts: np.ndarray,
+    neighbours: np.ndarray,
+    smallest: int,
+    largest: int,
+    min_samples: np.ndarray,
+    xi: np.ndarray,
+) -> tuple[np.ndarray, int]:
     """One division of a part: its parts (V,) and how many there are."""
     limit = max(LOPSIDED * weights.sum(), largest)
     for n in range(len(min_samples)):
@@ -226,7 +245,16 @@ def _parts(points, weights, starts, neighbours, smallest, largest, min_samples, 
 
 
 @njit(cache=True, nogil=True)
-def divide(points, weights, starts, neighbours, smallest, largest, min_samples, xi):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def divide(
+    points: np.ndarray,
+    weights: np.ndarray,
+    starts: np.ndarray,
+    neighbours: np.ndarray,
+    smallest: int,
+    largest: int,
+    min_samples: np.ndarray,
+    xi: np.ndarray,
+) -> np.ndarray:
     """Parts of at most ``largest`` and at least ``smallest`` points.
 
     Args:
@@ -271,5 +299,5 @@ def divide(points, weights, starts, neighbours, smallest, largest, min_samples, 
             made += 1
             continue
         for part in range(found - 1, -1, -1):
-            stack.append(members[parts == part])
+            stack.append(members[parts == part])  # noqa: PERF401  (numba has no generators here)
     return label

@@ -111,8 +111,10 @@ class UnitCells:
 
         outlines = self._unit_shapes()
         cells = np.empty(self.count, dtype=object)
-        seeds = pd.Series(np.arange(len(self.seed_groups))).groupby(self.seed_groups).indices
-        for group, members in pd.Series(np.arange(len(self.units))).groupby(self.groups).indices.items():
+        seeds = pd.Series(self.seed_groups).groupby(self.seed_groups).indices
+        units = pd.Series(self.groups).groupby(self.groups).indices
+        for group in range(len(self.whole)):
+            members = units[group]
             outline = shapely.union_all(outlines[members]) if len(members) > 1 else outlines[members[0]]
             if self.whole[group] >= 0:
                 cells[self.whole[group]] = outline

@@ -91,7 +91,7 @@ def cut_up(outline: object, latitudes: np.ndarray, longitudes: np.ndarray, label
 
     vectors = sphere.unit_vectors(latitudes, longitudes)
     lines = np.concatenate([np.atleast_1d(shapely.boundary(outline)), _borders(vectors, labels)])
-    faces = shapely.get_parts(shapely.polygonize([shapely.union_all(lines)]))
+    faces = shapely.get_parts(shapely.polygonize([shapely.union_all(lines, grid_size=GRID)]))
     inside = shapely.point_on_surface(faces)
     kept = shapely.intersects(outline, inside)
     faces, inside = faces[kept], inside[kept]
@@ -100,6 +100,8 @@ def cut_up(outline: object, latitudes: np.ndarray, longitudes: np.ndarray, label
     return np.array([shapely.union_all(faces[owner == label]) for label in range(labels.max() + 1)], dtype=object)
 
 
+GRID = 1e-7
+"""Degrees (1 cm) that lines snap to, so that those that should meet do."""
 STEP_KM = 10.0
 """Great circles become straight lines in degrees that are no longer than this."""
 FAR_KM = 4000.0
@@ -154,7 +156,7 @@ def _bisectors(vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.
     along = np.cross(middle, vectors[pairs[:, 1]] - vectors[pairs[:, 0]])
     along /= np.linalg.norm(along, axis=1, keepdims=True)
     angle = FAR_KM / sphere.EARTH_KM
-    return tuple(np.cos(angle) * middle + sign * np.sin(angle) * along for sign in (-1, 1))  # type: ignore[return-value]
+    return tuple(np.cos(angle) * middle + sign * np.sin(angle) * along for sign in (-1, 1))
 
 
 def _arcs(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -179,5 +181,5 @@ def _arcs(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     lines = shapely.linestrings(np.column_stack([longitudes, latitudes]), indices=line)
     west, _, east, _ = shapely.bounds(lines).T
     copies = [(lines[west < -180], 360.0), (lines[east > 180], -360.0)]
-    turned = [shapely.transform(some, lambda xy, by=by: xy + np.array([by, 0])) for some, by in copies]  # type: ignore[misc]
+    turned = [shapely.transform(some, lambda xy, by=by: xy + np.array([by, 0])) for some, by in copies]
     return np.concatenate([lines, *turned])

@@ -33,6 +33,6 @@ def build(options: Options, points: Points) -> Made:
     groups, ids = pd.factorize(finest(gids), sort=True)
     first = np.unique(groups, return_index=True)[1]
     rows = ground.table.loc[list(ids)]
-    places = [rows[axis].to_numpy(dtype=np.float64) for axis in ("latitude", "longitude")]
+    latitudes, longitudes = (rows[axis].to_numpy(dtype=np.float64) for axis in ("latitude", "longitude"))
     partition = UnitCells.of_groups(ground, ground.units, groups.astype(np.int64))
-    return Made(partition, list(ids), rows["name"].tolist(), *places, gids[first])
+    return Made(partition, list(ids), rows["name"].tolist(), latitudes, longitudes, gids[first])

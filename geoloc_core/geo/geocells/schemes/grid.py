@@ -19,6 +19,7 @@ from geoloc_core.geo.geocells.partition import Made, units_of
 from geoloc_core.plugins import Strict
 
 CONTIGUOUS = (24.0, -125.0, 50.0, -66.0)
+WORLD = (-90.0, -180.0, 90.0, 180.0)
 
 
 class Options(Strict):
@@ -147,18 +148,15 @@ def build(options: Options, points: Points) -> Made:
     from geoloc_core.geo.boundaries import sphere_areas
 
     ground = points.ground
-    whole = np.array([-90.0, -180.0, 90.0, 180.0])
     frame = options.bounds or (CONTIGUOUS if options.country == "USA" else None)
-    land = _land(ground, options.country, whole if frame is None else np.array(frame))
+    land = _land(ground, options.country, np.array(frame or WORLD))
     west, south, east, north = land.bounds
-    bounds = np.array([south, west, north, east])
+    bounds = np.array(frame or (south, west, north, east))
     rows, columns, pieces = _pieces(land, bounds, options.degrees)
     cells = _merged(pieces, options.merge_share)
     shapes = np.array([shapely.union_all(pieces[cells == n]) for n in range(cells.max() + 1)], dtype=object)
     _, latitudes, longitudes = sphere_areas(shapes)
-    partition = Squares(
-        ground, np.array([options.country]), bounds, np.array([options.degrees]), rows, columns, cells
-    )
+    partition = Squares(ground, np.array([options.country]), bounds, np.array([options.degrees]), rows, columns, cells)
     units = units_of(partition, points, Points(latitudes, longitudes, ground))
     ids = [f"{options.country}-{n:04d}" for n in range(1, len(shapes) + 1)]
     names = [f"{y:.1f}°, {x:.1f}°" for y, x in zip(latitudes, longitudes, strict=True)]

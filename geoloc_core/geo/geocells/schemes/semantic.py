@@ -127,7 +127,9 @@ def _divided(ground: Ground, groups: np.ndarray, places: Places, options: Option
     offset = np.cumsum(made) - made
     cells = offset[places.groups] + parts
     whole = np.where(made == 1, offset, -1)
-    return _seeded(UnitCells(ground, ground.units, groups, whole, *([np.empty(0, dtype=np.int64)] * 4)), places, cells, border)
+    return _seeded(
+        UnitCells(ground, ground.units, groups, whole, *([np.empty(0, dtype=np.int64)] * 4)), places, cells, border
+    )
 
 
 def _parts(vectors: np.ndarray, weights: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
