@@ -83,8 +83,12 @@ class S2Cells:
 
         from geoloc_core.geo.catchments import fold
 
-        latitudes, longitudes = s2.outlines(self.cells)
-        # Beyond ±180° and back is what crosses the antimeridian; a cell around a pole goes along the frame's edge.
+        latitudes, longitudes = (np.repeat(axis, 2, axis=1)[:, 1:-1] for axis in s2.outlines(self.cells))
+        # A corner at a pole has no longitude: the outline goes along the frame's edge from one side to the other.
+        pole = np.abs(latitudes) > 90 - 1e-6
+        before, after = np.roll(longitudes, 1, axis=1), np.roll(longitudes, -1, axis=1)
+        longitudes = np.where(pole, np.where(np.roll(pole, 1, axis=1), after, before), longitudes)
+        # Beyond ±180° and back is what crosses the antimeridian.
         longitudes = np.unwrap(longitudes, period=360, axis=1)
         turn = longitudes[:, -1] - longitudes[:, 0]
         polygons = shapely.polygons(np.stack([longitudes, latitudes], axis=2))
