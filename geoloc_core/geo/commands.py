@@ -93,3 +93,21 @@ def draw(folder: Path, boundaries: Path | None, out: Path) -> None:
     made = geocells.load(folder, boundaries)
     maps.draw(made.space, out, shapes=made.shapes(), counts=made.counts)
     progress.say(f"cells: map of {len(made):,} cells; {out}")
+
+
+@cells.command(epilog="\b\nExample:\n  geoloc cells export s2 --out cells_50_5000.csv")
+@click.argument("folder", metavar="CELLS", type=PATH)
+@click.option("--boundaries", type=PATH, help="Folder of units, if it has moved.")
+@click.option("--out", required=True, type=PATH, help="CSV file to write.")
+def export(folder: Path, boundaries: Path | None, out: Path) -> None:
+    """Write S2 CELLS as the CSV in which such partitions are published."""
+    from geoloc_core import progress
+    from geoloc_core.geo import geocells
+    from geoloc_core.geo.geocells.schemes import s2
+
+    made = geocells.load(folder, boundaries)
+    if not isinstance(made.partition, s2.S2Cells):
+        raise UserError(f"{folder}: not S2 cells; expected a folder built with --scheme s2")
+    table = s2.published(made.partition.cells, made.counts, made.space.latitudes, made.space.longitudes)
+    s2.write_published(table, out)
+    progress.say(f"cells: {len(made):,} cells; {out}")

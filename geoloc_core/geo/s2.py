@@ -104,13 +104,6 @@ def _number(text: str) -> int:
     return value
 
 
-def corners(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Latitudes and longitudes (N, 4) in degrees of the corners of cells (N,), counter-clockwise."""
-    face, i, j, size = _decode(ids)
-    step_i, step_j = np.array([0, 1, 1, 0]), np.array([0, 0, 1, 1])
-    return _place(face[:, None], i[:, None] + step_i * size[:, None], j[:, None] + step_j * size[:, None])
-
-
 def centres(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Latitudes and longitudes (N,) in degrees of the middles of cells (N,)."""
     face, i, j, size = _decode(ids)
@@ -144,7 +137,10 @@ def _place(face: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, 
 
 
 def outlines(ids: np.ndarray, steps: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Latitudes and longitudes (N, 4·steps + 1) in degrees along the sides of cells (N,), closed."""
+    """Latitudes and longitudes (N, 4·steps + 1) in degrees along the sides of cells (N,), counter-clockwise and closed.
+
+    One step a side gives the corners.
+    """
     face, i, j, size = _decode(ids)
     along = np.arange(steps) / steps
     zero, one = np.zeros(steps), np.ones(steps)

@@ -146,6 +146,7 @@ def main(sizes: list[int]) -> None:
     print("\n\\* though the country has enough; `lost`: on land, and in no cell\n")
     print("| points of one cell | ours, ms | scikit-learn, ms | ratio | reachability differs by |")
     print("|" + "---|" * 5)
+    against_scikit_learn(20)
     for size in (500, 2000, 8000):
         print(against_scikit_learn(size), flush=True)
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")

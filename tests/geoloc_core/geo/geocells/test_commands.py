@@ -46,6 +46,20 @@ def test_cells_are_drawn(land, photos, tmp_path):
         call("map", tmp_path / "cells", "--out", tmp_path / "map.svg")
 
 
+def test_s2_cells_are_exported_as_published_and_read_back(land, photos, tmp_path):
+    latitudes, longitudes = photos(3, 900)
+    options = {"kind": "s2", "tau_min": 10, "tau_max": 90}
+    made = geocells.build(geocells.check(options), latitudes, longitudes, land)
+    made.save(tmp_path / "cells")
+    call("export", tmp_path / "cells", "--out", tmp_path / "s2.csv")
+    again = geocells.build(geocells.check({"kind": "s2", "file": tmp_path / "s2.csv"}), latitudes, longitudes, land)
+    assert again.space.ids == made.space.ids
+    assert again.counts.tolist() == made.counts.tolist()
+    geocells.build(geocells.check({"kind": "admin"}), latitudes, longitudes, land).save(tmp_path / "admin")
+    with pytest.raises(UserError, match="not S2 cells"):
+        call("export", tmp_path / "admin", "--out", tmp_path / "no.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
