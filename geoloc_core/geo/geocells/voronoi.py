@@ -51,7 +51,7 @@ def triangles(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from scipy.spatial import Delaunay, QhullError
 
     plane = flatten(vectors)
-    if len(vectors) > 3:
+    if len(vectors) > 2:
         try:
             made = Delaunay(plane)
         except QhullError:
@@ -140,10 +140,13 @@ def _outwards(vectors: np.ndarray, edges: np.ndarray, third: np.ndarray, centres
     """Where the borders between outermost neighbours (E, 2) end, away from their triangles' third corners."""
     across = vectors[edges[:, 1]] - vectors[edges[:, 0]]
     middle = vectors[edges].mean(axis=1)
+    middle /= np.linalg.norm(middle, axis=1, keepdims=True)
+    sense = np.sign(np.einsum("ek,ek->e", np.cross(middle, across), middle - vectors[third]))
     along = np.cross(centres, across)
-    away = np.einsum("ek,ek->e", along, middle - vectors[third])
-    along *= (np.where(away < 0, -1, 1) / np.maximum(np.linalg.norm(along, axis=1), 1e-300))[:, None]
-    angle = FAR_KM / sphere.EARTH_KM
+    along *= (sense / np.maximum(np.linalg.norm(along, axis=1), 1e-300))[:, None]
+    # The centre of a flat triangle may lie far off, on either side. A border drawn too far does no harm.
+    there = np.arccos(np.clip(np.einsum("ek,ek->e", centres, middle), -1, 1))
+    angle = np.minimum(there + FAR_KM / sphere.EARTH_KM, 3.0)[:, None]
     return np.cos(angle) * centres + np.sin(angle) * along
 
 
