@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from geoloc_core.errors import UserError
-from geoloc_core.geo.commands import cells
+from geoloc_core.geo.commands import cells, locate
 from geoloc_core.project import Project
 from geoloc_core.threads import limit
 
@@ -285,37 +285,7 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, form: str | None) 
         answer.show(table, card)
 
 
-@geoloc.command(
-    epilog="\b\nExamples:\n  geoloc locate photos.csv --boundaries data/boundaries --out units.csv\n"
-    "  geoloc locate points.parquet --boundaries gadm_410-levels.gpkg --index gadm.index --out units.parquet"
-)
-@click.argument("points", type=click.Path(path_type=Path))
-@click.option(
-    "--boundaries",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="A folder of the stage `boundaries`, or a GeoPackage or GeoJSON in GADM's schema.",
-)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The table to write, .csv or .parquet.")
-@click.option(
-    "--limit-km",
-    default=100.0,
-    show_default=True,
-    type=click.FloatRange(0),
-    help="How far from the nearest unit a point may lie; 0 for inside only.",
-)
-@click.option("--index", type=click.Path(path_type=Path), help="Folder where the index of a file is kept.")
-def locate(points: Path, boundaries: Path, out: Path, limit_km: float, index: Path | None) -> None:
-    """Find the administrative units of POINTS, a CSV or Parquet table with columns latitude and longitude.
-
-    The rows come out in order, with gid_0, gid_1, gid_2, name_0, name_1, name_2 and distance_km: 0 inside the unit,
-    else how far the nearest one is, empty where none is within the limit.
-    """
-    from geoloc_core.geo.points import locate_file
-
-    locate_file(points, boundaries, out, limit_km, index)
-
-
+geoloc.add_command(locate)
 geoloc.add_command(cells)
 
 

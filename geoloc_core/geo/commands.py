@@ -1,13 +1,47 @@
-"""The command group ``geoloc cells``."""
+"""The commands of this room: ``geoloc locate`` and the group ``geoloc cells``."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from geoloc_core.errors import UserError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 PATH = click.Path(path_type=Path)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  geoloc locate photos.csv --boundaries data/boundaries --out units.csv\n"
+    "  geoloc locate points.parquet --boundaries gadm_410-levels.gpkg --index gadm.index --out units.parquet"
+)
+@click.argument("points", type=PATH)
+@click.option(
+    "--boundaries",
+    type=PATH,
+    required=True,
+    help="A folder of the stage `boundaries`, or a GeoPackage or GeoJSON in GADM's schema.",
+)
+@click.option("--out", type=PATH, required=True, help="The table to write, .csv or .parquet.")
+@click.option(
+    "--limit-km",
+    default=100.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="How far from the nearest unit a point may lie; 0 for inside only.",
+)
+@click.option("--index", type=PATH, help="Folder where the index of a file is kept.")
+def locate(points: Path, boundaries: Path, out: Path, limit_km: float, index: Path | None) -> None:
+    """Find the administrative units of POINTS, a CSV or Parquet table with columns latitude and longitude.
+
+    The rows come out in order, with gid_0, gid_1, gid_2, name_0, name_1, name_2 and distance_km: 0 inside the unit,
+    else how far the nearest one is, empty where none is within the limit.
+    """
+    from geoloc_core.geo.locating import locate_file
+
+    locate_file(points, boundaries, out, limit_km, index)
 
 
 @click.group(
@@ -32,14 +66,14 @@ def build(points: Path, scheme: str, settings: tuple[str, ...], boundaries: Path
     """Build cells from POINTS, a CSV or Parquet file with `latitude` and `longitude`."""
     from geoloc_core import progress
     from geoloc_core.geo import geocells
-    from geoloc_core.geo.geocells import points as tables
+    from geoloc_core.geo import points as tables
 
     options = geocells.check({"kind": scheme, **dict(map(_setting, settings))})
-    table = tables.read(points)
-    made = geocells.build(options, table["latitude"], table["longitude"], boundaries)
+    latitudes, longitudes = tables.read(points, "read")
+    made = geocells.build(options, latitudes, longitudes, boundaries)
     made.save(out)
     inside = int(made.counts.sum())
-    outside = f"; {len(table) - inside:,} points in no cell" if inside < len(table) else ""
+    outside = f"; {len(latitudes) - inside:,} points in no cell" if inside < len(latitudes) else ""
     progress.say(f"cells: {len(made):,} from {inside:,} points, the largest {made.counts.max():,}{outside}; {out}")
 
 
@@ -62,18 +96,26 @@ def _setting(text: str) -> tuple[str, Any]:
 @click.option("--out", required=True, type=PATH, help="CSV or Parquet file to write.")
 def assign(points: Path, folder: Path, boundaries: Path | None, out: Path) -> None:
     """Find the cells of POINTS: adds `cell` (a number, −1 outside), `cell_id` and `cell_name`; rows stay in order."""
-    import numpy as np
+    import pyarrow as pa
 
     from geoloc_core import progress
     from geoloc_core.geo import geocells
-    from geoloc_core.geo.geocells import points as tables
+    from geoloc_core.geo import points as tables
 
     made = geocells.load(folder, boundaries)
-    table = tables.read(points)
-    found = made.assign(table["latitude"], table["longitude"])
-    ids, names = (np.array([*texts, ""], dtype=object) for texts in (made.space.ids, made.space.names))
-    tables.write(table.assign(cell=found, cell_id=ids[found], cell_name=names[found]), out)
-    progress.say(f"cells: {int((found >= 0).sum()):,} of {len(table):,} points are in a cell; {out}")
+    ids, names = (pa.array([*texts, ""]) for texts in (made.space.ids, made.space.names))
+    rows = inside = 0
+
+    def find(latitudes: "np.ndarray", longitudes: "np.ndarray") -> list[pa.Array]:
+        nonlocal rows, inside
+        cells = made.assign(latitudes, longitudes)
+        rows, inside = rows + len(cells), inside + int((cells >= 0).sum())
+        at = pa.array(cells % len(ids))  # −1 takes the last one, which is empty
+        return [pa.array(cells), ids.take(at), names.take(at)]
+
+    added = pa.schema([("cell", pa.int64()), ("cell_id", pa.string()), ("cell_name", pa.string())])
+    tables.annotate(points, out, added, find, "assign")
+    progress.say(f"cells: {inside:,} of {rows:,} points are in a cell; {out}")
 
 
 @cells.command(

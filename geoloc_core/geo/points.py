@@ -1,6 +1,6 @@
-"""The command ``geoloc locate``: the units of the points of a table, which streams through."""
+"""Tables of points, CSV or Parquet, that stream through: columns in, the same rows with more columns out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +10,12 @@ import numpy as np
 
 from geoloc_core import files, progress
 from geoloc_core.errors import UserError
-from geoloc_core.geo.locate import LEVELS, NAMES, Locator, source_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from geopandas import GeoDataFrame
 
 LIMITS = {"latitude": 90, "longitude": 180}
 """The columns a table must have, and how far from zero their values may be."""
-ADDED = [*(f"gid_{level}" for level in LEVELS), *(f"name_{level}" for level in LEVELS), "distance_km"]
-"""The columns that are put behind the table's own."""
 ROWS = 1 << 18
 """Rows of Parquet read at once."""
 MEGABYTES = 16
@@ -49,37 +45,63 @@ class Table:
     weight: int
 
 
-def locate_file(points: Path, boundaries: Path, out: Path, limit_km: float, index: Path | None) -> None:
-    """Write the rows of a table, in order, with the units of their points.
+def annotate(
+    points: Path,
+    out: Path,
+    added: "pa.Schema",
+    find: "Callable[[np.ndarray, np.ndarray], list[pa.Array]]",
+    what: str,
+) -> None:
+    """Write the rows of a table, in order, with columns about their points behind their own.
 
     Args:
         points: CSV or Parquet with the columns ``latitude`` and ``longitude``, degrees.
-        boundaries: A boundaries folder, or a file with polygons in GADM's schema.
-        out: CSV or Parquet to write: the table's columns and :data:`ADDED`.
-        limit_km: How far a point may lie outside its unit.
-        index: Where to keep the index of a file.
+        out: CSV or Parquet to write.
+        added: The new columns.
+        find: The new columns' values for latitudes (N,) and longitudes (N,).
+        what: Names the work in the progress.
 
     Raises:
         UserError: A file is missing or broken, or a coordinate is none; nothing is written then.
     """
+    import pyarrow as pa
+
+    table = _read(points, added.names)
+    schema = pa.schema([*table.schema, *added])
+    with files.replacing(out) as aside, _writer(aside, _kind(out), schema) as writer:
+        for part, latitudes, longitudes in _coordinates(table, what):
+            columns = [*part.columns, *find(latitudes, longitudes)]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+
+
+def check(points: Path, out: Path, added: Sequence[str]) -> None:
+    """Find out what can be known before long work starts: that the table can be read and the new columns are new.
+
+    Raises:
+        UserError: It cannot, or they are not.
+    """
     _kind(out)
-    table = _read(points)
-    _check_columns(table)
-    locator = _locator(boundaries, limit_km, index)
-    rows = inside = located = 0
-    with files.replacing(out) as aside, _writer(aside, _kind(out), _schema(table.schema)) as writer:
-        parts = progress.track(table.parts, f"locate {points.name}", table.total, table.unit, table.weight)
-        for part in parts:
-            coordinates = [_degrees(part, name, table.path, table.first + rows) for name in LIMITS]
-            found = locator.locate(*coordinates)
-            writer.write_batch(_with_units(part, found, _schema(table.schema)))
-            rows += len(found)
-            inside += int((found.distance_km == 0).sum())
-            located += int((found.unit >= 0).sum())
-    progress.say(
-        f"locate: {rows:,} points, {inside:,} inside a unit, {located - inside:,} within {limit_km:g} km of one, "
-        f"{rows - located:,} without; wrote {out}"
-    )
+    _read(points, added)
+
+
+def read(points: Path, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """All latitudes (N,) and longitudes (N,) of a table, degrees.
+
+    Raises:
+        UserError: The file is missing or broken, or a coordinate is none.
+    """
+    found = [pair for _, *pair in _coordinates(_read(points), what)]
+    latitudes, longitudes = zip(*found, strict=True) if found else ([np.empty(0)], [np.empty(0)])
+    return np.concatenate(latitudes), np.concatenate(longitudes)
+
+
+def _coordinates(table: Table, what: str) -> "Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]":
+    """The parts of a table, with their points."""
+    rows = table.first
+    for part in progress.track(table.parts, f"{what} {table.path.name}", table.total, table.unit, table.weight):
+        latitudes, longitudes = (_degrees(part, name, table.path, rows) for name in LIMITS)
+        yield part, latitudes, longitudes
+        rows += part.num_rows
 
 
 def _kind(path: Path) -> str:
@@ -89,12 +111,13 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _read(path: Path) -> Table:
-    if _kind(path) == ".csv" and path.is_file():
-        return _read_csv(path)
+def _read(path: Path, taken: Sequence[str] = ()) -> Table:
+    kind = _kind(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a table of points, CSV or Parquet")
-    return _read_parquet(path)
+    table = _read_csv(path) if kind == ".csv" else _read_parquet(path)
+    _check_columns(table, taken)
+    return table
 
 
 def _read_parquet(path: Path) -> Table:
@@ -140,7 +163,7 @@ def _broken(path: Path, kind: str, error: Exception) -> UserError:
     return UserError(f"{path}: not a {kind} that can be read: {' '.join(str(error).split())}")
 
 
-def _check_columns(table: Table) -> None:
+def _check_columns(table: Table, taken: Sequence[str]) -> None:
     names = table.schema.names
     missing = [name for name in LIMITS if name not in names]
     if missing:
@@ -148,7 +171,7 @@ def _check_columns(table: Table) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"{table.path}: {names.count(name)} columns {name}; expected one")
-        if name in ADDED:
+        if name in taken:
             raise UserError(f"{table.path}: has a column {name} already, which is to be added; rename it")
 
 
@@ -182,24 +205,6 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
-def _schema(schema: "pa.Schema") -> "pa.Schema":
-    import pyarrow as pa
-
-    for name in ADDED:
-        schema = schema.append(pa.field(name, pa.float64() if name == "distance_km" else pa.string()))
-    return schema
-
-
-def _with_units(part: "pa.RecordBatch", found: Any, schema: "pa.Schema") -> "pa.RecordBatch":
-    import pyarrow as pa
-
-    codes = pa.array(found.unit, mask=found.unit < 0)
-    tables = [found.units.gids[:, level] for level in LEVELS] + [found.units.names[:, level] for level in LEVELS]
-    columns = [pa.array(table, pa.string()).take(codes) for table in tables]
-    distance = pa.array(found.distance_km, from_pandas=True)
-    return pa.RecordBatch.from_arrays([*part.columns, *columns, distance], schema=schema)
-
-
 @contextmanager
 def _writer(path: Path, kind: str, schema: "pa.Schema") -> "Iterator[Any]":
     import pyarrow.parquet as pq
@@ -207,54 +212,3 @@ def _writer(path: Path, kind: str, schema: "pa.Schema") -> "Iterator[Any]":
 
     with csv.CSVWriter(path, schema) if kind == ".csv" else pq.ParquetWriter(path, schema) as writer:
         yield writer
-
-
-def _locator(boundaries: Path, limit_km: float, index: Path | None) -> Locator:
-    """The locator of a folder or a file, from the index that is kept where that is of the same file."""
-    if boundaries.is_dir():
-        return Locator.open(boundaries, limit_km)
-    if index is None:
-        progress.say(f"locate: indexing {boundaries}; --index FOLDER would keep the index for the next time")
-        return Locator.of_levels(_levels(boundaries), limit_km)
-    if index.exists() and not source_of(index):
-        raise UserError(f"--index {index}: exists and is no index of a file; expected a new folder or such an index")
-    source = files.digest(boundaries) if boundaries.is_file() else ""
-    if source != source_of(index) or not source:
-        progress.say(f"locate: indexing {boundaries} in {index}")
-        made = Locator.of_levels(_levels(boundaries), limit_km)
-        with files.replacing(index) as aside:
-            made.save(aside, source)
-    return Locator.load(index, limit_km)
-
-
-def _levels(path: Path) -> "dict[int, GeoDataFrame]":
-    """The units of a file in GADM's schema: a layer per level, or one layer of units with all their ids."""
-    from geoloc_core.geo import vectors
-
-    layers = vectors.layers(path)
-    levels = {level: f"ADM_{level}" for level in LEVELS if f"ADM_{level}" in layers}
-    if levels:
-        return {level: _level(path, level, layer) for level, layer in levels.items()}
-    level = _finest_column(path)
-    return {level: _level(path, level, None)}
-
-
-def _finest_column(path: Path) -> int:
-    import pyogrio
-
-    columns = {str(name).upper() for name in pyogrio.read_info(path)["fields"]}
-    found = [level for level in LEVELS if f"GID_{level}" in columns]
-    if not found:
-        raise UserError(f"{path}: no layer ADM_0 and no column GID_0; expected units in GADM's schema")
-    return found[-1]
-
-
-def _level(path: Path, level: int, layer: str | None) -> "GeoDataFrame":
-    from geoloc_core.geo import vectors
-
-    upper = range(level + 1)
-    columns = [*(f"GID_{n}" for n in upper), *(NAMES[n] for n in upper)]
-    frame = vectors.read(path, columns, layer)
-    text = frame[columns].replace({"NA": None, "": None})
-    frame[columns] = text
-    return frame[text[f"GID_{level}"].notna()].reset_index(drop=True)

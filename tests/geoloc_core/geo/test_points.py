@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from geoloc_core.cli import geoloc
 from geoloc_core.errors import UserError
 from geoloc_core.geo import points as stage
-from geoloc_core.geo.points import ADDED, locate_file
+from geoloc_core.geo.locating import ADDED, locate_file
 
 CSV = '''id,latitude,name,longitude
 007,2,"a, b",3

@@ -64,8 +64,8 @@ def test_s2_cells_are_exported_as_published_and_read_back(land, photos, tmp_path
     ("text", "message"),
     [
         ("lat,longitude\n1,2\n", "no column latitude"),
-        ("latitude,longitude\n1,2\n95,3\n", r"column latitude, row 3: '95'; expected −90 … 90 degrees"),
-        ("latitude,longitude\n1,2\n5,\n", r"column longitude, row 3: ''; expected −180 … 180 degrees"),
+        ("latitude,longitude\n1,2\n95,3\n", r"column latitude, row 3: 95; expected −90 … 90 degrees"),
+        ("latitude,longitude\n1,2\n5,\n", r"column longitude, row 3: empty; expected −180 … 180 degrees"),
         ("latitude,longitude\n", "points: none"),
     ],
 )
