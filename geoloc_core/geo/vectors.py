@@ -110,7 +110,8 @@ def repair(geometry: np.ndarray, where: str) -> np.ndarray:
         raise UserError(f"{where}, row {int(out.argmax())}: shape beyond ±180° or ±90°; expected degrees, {CRS}")
     # Rounding to hundreds of metres beyond the edge is left alone: a cut would split off slivers.
     across = (west < -180.001) | (east > 180.001)
-    shapes[across] = fold(shapes[across])
+    # A shape that only touches the edge leaves a line there.
+    shapes[across] = [_polygons(shape) for shape in fold(shapes[across])]
     return shapes
 
 

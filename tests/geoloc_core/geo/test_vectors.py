@@ -113,3 +113,12 @@ def test_dissolve_joins_rows_and_keeps_the_first(file):
     assert joined["gid"].tolist() == ["A", "B"]
     assert joined["name"].tolist() == ["z", "x"]
     assert joined.geometry[1].equals(shapely.box(0, 0, 2, 1))
+
+
+def test_a_shape_that_is_cut_at_the_antimeridian_has_no_lines():
+    # one part beyond the edge, one that begins on it, as Natural Earth's Fiji has
+    crossing = shapely.MultiPolygon([shapely.box(179, -1, 181, 0), shapely.box(180, 2, 181, 3)])
+    (found,) = vectors.repair(np.array([crossing], dtype=object), "here")
+    assert found.geom_type == "MultiPolygon"
+    assert shapely.area(found) == pytest.approx(3)
+    assert shapely.bounds(found).tolist() == [-180, -1, 180, 3]
