@@ -48,7 +48,7 @@ class Project:
 
     @property
     def boundaries(self) -> Path:
-        """The administrative units: ``boundaries.gpkg`` and ``units.parquet``."""
+        """The administrative units: ``boundaries.gpkg``, ``units.parquet`` and the index of their shapes."""
         return self.data / "boundaries"
 
     def labels(self, corpus: str) -> Path:
