@@ -143,7 +143,8 @@ def main(sizes: list[int]) -> None:
             print(row(size, 30, 60, PIGEON, folder), flush=True)
             if size >= 100_000:
                 print(row(size, 1000, 2000, PIGEOTTO, folder), flush=True)
-    print("\n\\* though the country has enough; `lost`: on land, and in no cell; `peer`: the released code, on another such machine\n")
+    print("\n\\* though the country has enough; `lost`: on land, and in no cell")
+    print("`peer`: the released code with one worker, timed on another such machine\n")
     print("| points of one cell | ours, ms | scikit-learn, ms | ratio | reachability differs by |")
     print("|" + "---|" * 5)
     against_scikit_learn(20)
