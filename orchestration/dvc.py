@@ -3,12 +3,14 @@
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil  # type: ignore[import-untyped]
 import yaml
 from pydantic import ValidationError
 
@@ -75,10 +77,11 @@ class Stage:
 
 
 def with_dvc(root: Path, do: Callable[[Any], T]) -> T:
-    """Let a function work with DVC's view of a project, after mending what a killed process left half written.
+    """Let a function work with DVC's view of a project, after mending what a killed process left behind.
 
     DVC writes its list of locks and ``dvc.lock`` in place, and would never go on with half of either. The list is
-    forgotten; the lock file is put aside, and DVC's run cache brings the stages back that it named.
+    forgotten; the lock file is put aside, and DVC's run cache brings the stages back that it named. Locks of processes
+    that are dead but not yet buried by the system are let go: DVC takes them for living.
     """
     try:
         return _in_repo(root, do)
@@ -89,12 +92,15 @@ def with_dvc(root: Path, do: Callable[[Any], T]) -> T:
 
 
 def _mended(root: Path, error: Exception) -> bool:
+    from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo
     from dvc.rwlock import RWLockFileCorruptedError
 
     if any(isinstance(known, RWLockFileCorruptedError) for known in (error, error.__cause__)):
         (root / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
         return True
+    if any(isinstance(known, LockError) for known in (error, error.__cause__)):
+        return _released(root)
     lock = root / "dvc.lock"
     with chdir(root), Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):  # else it may just be written
         if not _is_torn(lock):
@@ -103,6 +109,36 @@ def _mended(root: Path, error: Exception) -> bool:
         aside.parent.mkdir(exist_ok=True)
         lock.replace(aside)
     return True
+
+
+def _released(root: Path, patience_s: float = 5.0) -> bool:
+    """Let go of the locks of dead processes, once those about to die are; whether there were any."""
+    from dvc.fs import localfs
+    from dvc.rwlock import _edit_rwlock
+
+    folder = root / ".dvc" / "tmp"
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        with _edit_rwlock(str(folder), localfs, False) as lock:
+            readers = {path: [info for info in infos if _lives(info)] for path, infos in lock["read"].items()}
+            writers = {path: info for path, info in lock["write"].items() if _lives(info)}
+            released = readers != lock["read"] or writers != lock["write"]
+            lock["read"].clear()
+            lock["read"].update({path: infos for path, infos in readers.items() if infos})
+            lock["write"].clear()
+            lock["write"].update(writers)
+        if released:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _lives(info: dict[str, Any]) -> bool:
+    """Whether the process that holds a lock does any work."""
+    try:
+        return bool(psutil.Process(int(info["pid"])).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _is_torn(lock: Path) -> bool:

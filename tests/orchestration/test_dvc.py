@@ -1,11 +1,15 @@
 import json
+import subprocess
+import time
 
+import psutil
 import pytest
 import yaml
 
 from geoloc_core.errors import UserError
 from orchestration.assets import asset_key
 from orchestration.dvc import changed_stages, locked_outputs, read_stages
+from orchestration.reproduce import StageError, reproduce
 from tests.orchestration.small_project import replace
 
 
@@ -95,6 +99,31 @@ def test_a_list_of_locks_that_was_half_written_is_forgotten(project):
     (project / ".dvc" / "tmp").mkdir(exist_ok=True)
     (project / ".dvc" / "tmp" / "rwlock").write_text('{"read": {')
     assert len(changed_stages(project)) == 10
+
+
+def test_locks_of_the_dead_are_let_go_and_those_of_the_living_stay(project):
+    dead = subprocess.Popen(["sleep", "300"])
+    living = subprocess.Popen(["sleep", "300"])
+    dead.kill()
+    while psutil.Process(dead.pid).status() != psutil.STATUS_ZOMBIE:  # nobody has waited for it yet
+        time.sleep(0.01)
+    stage = by_name(project)["fetch@mp16"]
+    path = str(project / "data" / "raw" / "mp16")
+    rwlock = project / ".dvc" / "tmp" / "rwlock"
+    try:
+        for process in (dead, living):
+            held = {"pid": process.pid, "cmd": "dvc repro"}
+            rwlock.write_text(json.dumps({"write": {path: held}, "read": {}}))
+            if process is dead:
+                assert reproduce(project, stage).changed
+            else:
+                with pytest.raises(StageError, match=r"busy"):
+                    reproduce(project, stage)
+                assert json.loads(rwlock.read_text())["write"][path] == held
+    finally:
+        living.kill()
+        living.wait()
+        dead.wait()
 
 
 def test_a_lock_file_that_was_half_written_is_put_aside(project):
