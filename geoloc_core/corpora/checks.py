@@ -19,6 +19,8 @@ EXAMPLES = 3
 LOCATED_SHARE = 0.9
 """Share of photos that must lie in a country; the others are at sea or their coordinates are wrong."""
 NEVER_NULL = ("image_id", "group_id", "latitude", "longitude")
+UNCHECKED = ("author", "licence", "source_url", "phash")
+"""Columns that may hold anything, and are not read."""
 SPLITS = {"train": ("train", "validation"), "benchmark": ("benchmark",)}
 """The splits of a corpus, by its role."""
 
@@ -111,7 +113,7 @@ def check_manifest(project: "Project", name: str) -> Report:
     """
     entry(project.profile.corpora, name, "corpus")
     folder = project.corpus(name)
-    columns = [field for field in manifest.MANIFEST.names if field not in ("author", "licence", "source_url")]
+    columns = [field for field in manifest.MANIFEST.names if field not in UNCHECKED]
     frame = manifest.read_manifest(folder, columns).to_pandas()
     frame["attributes_image_id"] = _aligned(manifest.read_ids(folder / "attributes.parquet"), len(frame))
     photos = sum(manifest.count(shard) for shard in manifest.shards(folder))

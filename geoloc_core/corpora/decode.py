@@ -11,7 +11,7 @@ from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from geoloc_core.corpora import exif
+from geoloc_core.corpora import exif, perceptual
 from geoloc_core.corpora.photo import Flaw, Photo, Reason, Refusal
 
 if TYPE_CHECKING:
@@ -42,12 +42,14 @@ class Sound:
         width: Pixels as stored, before any EXIF orientation.
         height: Pixels as stored.
         sha256: Digest of the encoded bytes.
+        phash: Hash of what it shows, turned upright (:mod:`~geoloc_core.corpora.perceptual`); None if it is flat.
         exif: What its EXIF says, if the source asked for it.
     """
 
     width: int
     height: int
     sha256: bytes
+    phash: int | None
     exif: exif.Exif | None
 
 
@@ -75,12 +77,13 @@ class Decoder:
                 if flaw:
                     return Refusal(photo.image_id, *flaw)
                 with self._giants if width * height > GIANT else nullcontext():
-                    image.draft(None, (max(width // 8, 1), max(height // 8, 1)))
+                    image.draft(None, (max(width // 8, perceptual.SIDE), max(height // 8, perceptual.SIDE)))
                     found = exif.read(image) if photo.exif else None
                     image.load()
+                    seen = perceptual.upright(perceptual.small(image), exif.orientation(image))
         except Exception as error:  # decoders raise whatever a broken file leads to
             return Refusal(photo.image_id, *_flaw(error, photo))
-        return Sound(width, height, hashlib.sha256(photo.data).digest(), found)
+        return Sound(width, height, hashlib.sha256(photo.data).digest(), perceptual.phash(seen), found)
 
     def _header_flaw(self, image: "Image", path: str) -> Flaw | None:
         found = _family(image.format)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
-ARTIST, COPYRIGHT, DATE_TIME_ORIGINAL = 0x013B, 0x8298, 0x9003
+ORIENTATION, ARTIST, COPYRIGHT, DATE_TIME_ORIGINAL = 0x0112, 0x013B, 0x8298, 0x9003
 LATITUDE_REF, LATITUDE, LONGITUDE_REF, LONGITUDE, DIRECTION_REF, DIRECTION = 1, 2, 3, 4, 16, 17
 
 
@@ -48,6 +48,15 @@ def read(image: "Image") -> Exif:
         return Exif(flaw=(Reason.NO_COORDINATES, f"EXIF cannot be read: {error}"))
     latitude, longitude, flaw = place(gps)
     return Exif(latitude, longitude, flaw, heading(gps), moment(camera.get(DATE_TIME_ORIGINAL)), author, licence)
+
+
+def orientation(image: "Image") -> int:
+    """How the pixels are to be turned to be seen upright, 1 … 8; 1 (not at all) where EXIF does not say."""
+    try:
+        value = image.getexif().get(ORIENTATION)
+    except Exception:  # as in `read`
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def place(gps: dict[int, Any]) -> tuple[float | None, float | None, Flaw | None]:

@@ -128,6 +128,7 @@ def _row(photo: Photo, sound: Sound) -> dict[str, Any]:
         "width": sound.width,
         "height": sound.height,
         "sha256": sound.sha256.hex(),
+        "phash": sound.phash,
     }
 
 

@@ -21,7 +21,7 @@ from geoloc_core.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = b"1"
+VERSION = b"2"
 SHARD_BYTES = 256 * 2**20
 """Size after which a new shard begins: few files, so that DVC and cloud stores stay fast."""
 ROW_GROUP = 250
@@ -56,6 +56,7 @@ MANIFEST = pa.schema(
         _field("licence", pa.string(), "licence as published; null where unknown"),
         _field("source_url", pa.string(), "where the photo was published; null where unknown"),
         _field("sha256", pa.string(), "SHA-256 of the encoded photo", nullable=False),
+        _field("phash", pa.uint64(), "perceptual hash, near for near-duplicates; null where the picture is flat"),
     ],
     metadata={"geoloc.schema": "manifest", "geoloc.version": VERSION},
 )

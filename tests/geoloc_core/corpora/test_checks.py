@@ -38,8 +38,10 @@ def write_labels(made, frame: pd.DataFrame) -> None:
 
 def respell(made, **columns: object) -> None:
     path = made.corpus("c") / "manifest.parquet"
-    frame = manifest.read_manifest(made.corpus("c")).to_pandas().assign(**columns)
-    table = pa.Table.from_pandas(frame, manifest.MANIFEST, preserve_index=False)
+    table = manifest.read_manifest(made.corpus("c"))
+    for name, value in columns.items():
+        values = value if isinstance(value, list) else [value] * len(table)
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
     manifest.write_table(table, path, manifest.MANIFEST)
 
 
