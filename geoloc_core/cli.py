@@ -46,7 +46,7 @@ class Commands(click.Group):
 def geoloc(context: click.Context, params: Path) -> None:
     """Given a photo, say where on Earth it was taken.
 
-    The stages, in order: fetch and boundaries, ingest, label, pretrain or download, encode, train, evaluate,
+    The stages, in order: fetch and boundaries, ingest, label, leaks, pretrain or download, encode, train, evaluate,
     leaderboard, promote. `dvc repro` runs those that are out of date; `geoloc demo` does so through Dagster.
     """
     context.obj = params
@@ -159,6 +159,14 @@ def label(project: Project, corpus: str) -> None:
     from geoloc_core.corpora.label import label
 
     label(project, corpus)
+
+
+@stage(examples=("leaks",))
+def leaks(project: Project) -> None:
+    """Report photographers, near-duplicates and neighbours that training, validation and benchmarks share."""
+    from geoloc_core.corpora.leaks import leaks
+
+    leaks(project)
 
 
 @stage("corpus", examples=("check mp16",))

@@ -1,7 +1,7 @@
 """``params.yaml`` as typed, validated records: the only reader of that file."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, ValidationError, model_validator
@@ -34,6 +34,42 @@ class Labels(Strict):
     """A point outside every unit takes the nearest one within this great-circle distance."""
     validation_share: float = Field(0.2, gt=0, lt=1)
     """Share of the groups held out of training (thesis: 80/20)."""
+
+
+Kind = Literal["photographers", "near_duplicates", "neighbours"]
+
+
+class Leaks(Strict):
+    """What training photos may share with those that a model is scored on."""
+
+    near_bits: int = Field(4, ge=0, le=8)
+    """Bits of 64 in which the perceptual hashes of near-duplicates differ at most."""
+    neighbour_km: float = Field(1.0, gt=0)
+    """Great-circle distance within which photos are neighbours."""
+    block: tuple[Kind, ...] = ("photographers", "near_duplicates")
+    """The kinds of leaks that training refuses; all kinds are reported."""
+    tolerance: float = Field(0.0, ge=0, lt=1)
+    """Share of the photos scored on that may leak all the same: among millions, some hashes are near by chance."""
+    allow: tuple[str, ...] = ()
+    """Leaks that are known and accepted, such as ``near_duplicates: mp16/train + im2gps``."""
+
+    @model_validator(mode="after")
+    def _named_leaks(self) -> Self:
+        for allowed in self.allow:
+            kind, *sets = parsed(allowed)
+            if kind not in get_args(Kind) or not all(sets):
+                raise ValueError(
+                    f"allow: {allowed!r}; expected a kind ({', '.join(get_args(Kind))}) and two sets, "
+                    "such as 'near_duplicates: mp16/train + im2gps'"
+                )
+        return self
+
+
+def parsed(allowed: str) -> tuple[str, str, str]:
+    """The kind and the two sets that an entry of ``leaks.allow`` names; empty where it names none."""
+    kind, _, sets = allowed.partition(":")
+    one, _, other = sets.partition("+")
+    return kind.strip(), one.strip(), other.strip()
 
 
 class Checkpoint(Strict):
@@ -88,6 +124,7 @@ class Profile(Strict):
     """Threads of a stage on the CPU; left out, all cores, which suits stages that run one at a time."""
     boundaries: options("geoloc_core.geo.sources")  # type: ignore[valid-type]
     labels: Labels
+    leaks: Leaks = Leaks()
     corpora: dict[Name, Corpus]
     pretrain: dict[Name, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
     checkpoints: dict[Name, Checkpoint]
@@ -95,6 +132,12 @@ class Profile(Strict):
     variants: dict[str, dict[Name, Any]]
     evaluation: Evaluation
     registry: Registry
+
+    @property
+    def sets(self) -> list[str]:
+        """Names of the sets of photos that must not leak into each other: benchmarks, and both splits of the others."""
+        splits = {"train": ("/train", "/validation"), "benchmark": ("",)}
+        return [f"{name}{split}" for name, corpus in self.corpora.items() for split in splits[corpus.role]]
 
     @property
     def benchmarks(self) -> list[str]:
@@ -248,6 +291,12 @@ def _check_references(profile: Profile, block: dict[str, Any]) -> list[str]:
             errors.append(f"pretrain.{name}.corpus: {tower.corpus!r} is no corpus with role: train")
     if VALIDATION in profile.corpora:
         errors.append(f"corpora.{VALIDATION}: the name is taken by the held-out split")
+    errors += [
+        f"leaks.allow: {allowed!r}: {name!r} is no set; expected one of: {', '.join(profile.sets)}"
+        for allowed in profile.leaks.allow
+        for name in parsed(allowed)[1:]
+        if name not in profile.sets
+    ]
     metrics = _metrics(profile.evaluation)
     if profile.registry.metric not in metrics:
         errors.append(f"registry.metric: {profile.registry.metric!r}; expected one of: {', '.join(metrics)}")

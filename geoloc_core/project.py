@@ -55,6 +55,11 @@ class Project:
         """The units and split of every row of a corpus' manifest."""
         return self.data / "labels" / f"{corpus}.parquet"
 
+    @property
+    def leaks(self) -> Path:
+        """What the sets of photos share, and which of that blocks training."""
+        return self.data / "leaks"
+
     def weights(self, encoder: str) -> Path:
         """A tower in its library's published folder format."""
         return self.data / "weights" / encoder

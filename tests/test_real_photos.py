@@ -35,7 +35,7 @@ def road(shared, tmp_path_factory):
     (root / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
     said = {}
     for words in (
-        "fetch photos", "boundaries", "ingest photos", "label photos", "download net", "encode net photos",
+        "fetch photos", "boundaries", "ingest photos", "label photos", "leaks", "download net", "encode net photos",
         "train linear", "evaluate linear", "leaderboard", "promote",
     ):  # fmt: skip
         said[words] = geoloc(root, *words.split())

@@ -14,6 +14,7 @@ from geoloc_core.plots import picture
 from geoloc_core.progress import say
 from geoloc_core.project import Project
 from geoloc_core.training import heads, tracking
+from geoloc_core.training.guard import guard
 
 COLUMN = {"country": "gid_0", "subdivision": "gid_1"}
 """The column of the labels that holds a row's class."""
@@ -23,9 +24,11 @@ def train(project: Project, variant: str) -> None:
     """Train one variant: the stage ``geoloc train VARIANT``.
 
     Raises:
-        UserError: There is no such variant, or its features or labels are not ready or do not fit together.
+        UserError: There is no such variant, its features or labels are not ready or do not fit together, or its
+            training photos leak into what it is scored on.
     """
     options = project.profile.variant(variant)
+    guard(project, options.corpus)
     family = next(family for family, names in project.profile.variants.items() if variant in names)
     labels = _labels(project, options.corpus)
     features = _features(project, options)

@@ -1,0 +1,320 @@
+"""What sets of photos share that a model could answer from memory: the stage ``geoloc leaks``.
+
+The sets are the training and the validation split of each corpus, and each benchmark. Shared are
+
+- ``photographers``: photos by one author, who returns to the same places with the same camera;
+- ``near_duplicates``: photos whose perceptual hashes differ in few bits, so copies of one picture;
+- ``neighbours``: photos less than a kilometre apart on the sphere.
+
+Training on a set that shares photographers or near-duplicates with what the model is scored on makes its scores too
+good, and is refused unless ``leaks.allow`` of ``params.yaml`` names the kind and the two sets. Neighbours are reported
+and block only if ``leaks.block`` names them: the famous places are in every set of photos from the web (IM2GPS and
+MP-16 both come from Flickr), and to know a place is what is asked of a model, to know the picture is not.
+Validation and benchmarks may share what they like, since nothing is learnt from either.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from geoloc_core import files, plots, progress
+from geoloc_core.corpora import manifest, near
+from geoloc_core.errors import UserError
+from geoloc_core.geo import sphere
+from geoloc_core.params import parsed
+
+if TYPE_CHECKING:
+    from geoloc_core.params import Leaks
+    from geoloc_core.project import Project
+
+EXAMPLES = 3
+Finder = Callable[[int, int], np.ndarray]
+"""The rows of one set that share something with another, each with a row of that one: (P, 2); −1 where not looked up."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos of all sets, N rows.
+
+    Attributes:
+        sets: Names of the sets, such as ``mp16/train`` and ``im2gps``.
+        member: (N,) the number of each row's set.
+        ids: (N,) ``image_id``.
+        authors: (N,) numbers of photographers, −1 where unknown.
+        latitudes: (N,) degrees, NaN where unknown.
+        longitudes: (N,) degrees, NaN where unknown.
+        hashes: (N,) uint64.
+        hashed: (N,) bool, whether there is a hash.
+    """
+
+    sets: tuple[str, ...]
+    member: np.ndarray
+    ids: pa.ChunkedArray
+    authors: np.ndarray
+    latitudes: np.ndarray
+    longitudes: np.ndarray
+    hashes: np.ndarray
+    hashed: np.ndarray
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What two sets share.
+
+    Attributes:
+        kind: ``photographers``, ``near_duplicates`` or ``neighbours``.
+        sets: The two sets.
+        photos: How many photos of either set share something with the other.
+        share: The same as a share of the set.
+        examples: Pairs of ids, one of either set.
+    """
+
+    kind: str
+    sets: tuple[str, str]
+    photos: tuple[int, int]
+    share: tuple[float, float]
+    examples: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """What ``leaks.allow`` calls it."""
+        return name_of(self.kind, *self.sets)
+
+    def row(self, blocking: bool) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "kind": self.kind,
+            "sets": list(self.sets),
+            "photos": list(self.photos),
+            "share": [round(share, 6) for share in self.share],
+            "blocking": blocking,
+            "examples": [list(pair) for pair in self.examples],
+        }
+
+
+def name_of(kind: str, one: str, other: str) -> str:
+    """A leak's name, whichever set is named first: ``near_duplicates: mp16/train + im2gps``."""
+    return f"{kind}: {' + '.join(sorted((one, other), key=_training_first))}"
+
+
+def _training_first(name: str) -> tuple[int, str]:
+    order = ("train", "validation", "")
+    return order.index(name.partition("/")[2]), name
+
+
+def leaks(project: "Project") -> None:
+    """Compare all sets of the profile with one another, and write what they share.
+
+    Raises:
+        UserError: A corpus has not been ingested or labelled.
+    """
+    options = project.profile.leaks
+    photos = read(project)
+    found, crowded = find(photos, options)
+    blocking = [leak for leak in found if blocks(leak, options)]
+    with files.replacing(project.leaks) as aside:
+        aside.mkdir()
+        rows = [leak.row(leak in blocking) for leak in found]
+        files.write_json(aside / "leaks.json", {"sets": sizes(photos), "leaks": rows})
+        # Apart, and without counts, so that only another verdict makes trained models stale.
+        files.write_json(aside / "blocking.json", sorted(leak.name for leak in blocking))
+    files.write_json(project.summary("leaks", "leaks"), _summary(photos, found, blocking) | {"crowded": crowded})
+    _plot(project, found)
+    _tell(found, blocking)
+
+
+def read(project: "Project") -> Photos:
+    """All photos of the profile with what is compared, and the set of each.
+
+    Raises:
+        UserError: A corpus has not been ingested or labelled, or its labels are those of another manifest.
+    """
+    tables, sets = [], []
+    for name in project.profile.corpora:
+        table = manifest.read_manifest(project.corpus(name), ["image_id", "author", "latitude", "longitude", "phash"])
+        labels = manifest.read_table(project.labels(name), manifest.LABELS, ["image_id", "split"])
+        if not labels["image_id"].equals(table["image_id"]):
+            raise UserError(f"{project.labels(name)}: not the rows of the manifest; run `geoloc label {name}` again")
+        tables.append(table)
+        named = pc.binary_join_element_wise(name, labels["split"], "/")
+        sets.append(pc.if_else(pc.equal(labels["split"], "benchmark"), name, named))
+    photos = pa.concat_tables(tables)
+    member = pa.chunked_array([chunk for part in sets for chunk in part.chunks], pa.string())
+    member = pc.dictionary_encode(member.combine_chunks())
+    authors = pc.dictionary_encode(photos["author"].combine_chunks()).indices
+    return Photos(
+        sets=tuple(member.dictionary.to_pylist()),
+        member=member.indices.to_numpy(),
+        ids=photos["image_id"],
+        authors=pc.fill_null(authors, -1).to_numpy(),
+        latitudes=pc.fill_null(photos["latitude"], np.nan).to_numpy(),
+        longitudes=pc.fill_null(photos["longitude"], np.nan).to_numpy(),
+        hashes=pc.fill_null(photos["phash"], 0).to_numpy(),
+        hashed=pc.is_valid(photos["phash"]).to_numpy(),
+    )
+
+
+def sizes(photos: Photos) -> dict[str, int]:
+    """Photos per set."""
+    counts = np.bincount(photos.member, minlength=len(photos.sets))
+    return dict(zip(photos.sets, counts.tolist(), strict=True))
+
+
+def find(photos: Photos, options: "Leaks") -> tuple[list[Leak], int]:
+    """Everything that two sets share, of every kind; nothing where they share none.
+
+    Returns:
+        The leaks, and how many photos were not compared with all others, since too many look alike.
+    """
+    near_finder, crowded = near_duplicates(photos, options.near_bits)
+    finders = {
+        "photographers": photographers(photos),
+        "near_duplicates": near_finder,
+        "neighbours": neighbours(photos, options.neighbour_km),
+    }
+    pairs = combinations(sorted(range(len(photos.sets)), key=lambda number: _training_first(photos.sets[number])), 2)
+    found = [_leak(photos, kind, finder, *pair) for pair in pairs for kind, finder in finders.items()]
+    return [leak for leak in found if any(leak.photos)], crowded
+
+
+def _leak(photos: Photos, kind: str, finder: Finder, one: int, other: int) -> Leak:
+    counts = np.bincount(photos.member, minlength=len(photos.sets))
+    here, there = finder(one, other), finder(other, one)
+    examples = tuple((str(photos.ids[int(b)]), str(photos.ids[int(a)])) for a, b in there[:EXAMPLES])
+    shares = (len(here) / counts[one], len(there) / counts[other])
+    return Leak(kind, (photos.sets[one], photos.sets[other]), (len(here), len(there)), shares, examples)
+
+
+def blocks(leak: Leak, options: "Leaks") -> bool:
+    """Whether training on such sets is refused."""
+    first, second = leak.sets
+    corpus, _, split = first.partition("/")
+    other, _, other_split = second.partition("/")
+    scored = not other_split or (other == corpus and other_split == "validation")
+    return (
+        split == "train"
+        and scored
+        and leak.kind in options.block
+        and leak.share[1] > options.tolerance
+        and leak.name not in {name_of(*parsed(allowed)) for allowed in options.allow}
+    )
+
+
+def photographers(photos: Photos) -> Finder:
+    """What finds the rows of one set by authors of another, each with that one's first photo."""
+
+    def rows(number: int) -> np.ndarray:
+        return np.flatnonzero((photos.member == number) & (photos.authors >= 0))
+
+    def finder(one: int, other: int) -> np.ndarray:
+        mine, theirs = rows(one), rows(other)
+        known, first = np.unique(photos.authors[theirs], return_index=True)
+        if not len(known):
+            return np.empty((0, 2), np.int64)
+        place = np.minimum(np.searchsorted(known, photos.authors[mine]), len(known) - 1)
+        hit = known[place] == photos.authors[mine]
+        return np.stack([mine[hit], theirs[first[place[hit]]]], axis=1)
+
+    return finder
+
+
+def near_duplicates(photos: Photos, bits: int) -> tuple[Finder, int]:
+    """What finds the rows of one set that have a near-duplicate in another, with partners for the first few alone.
+
+    Returns:
+        The finder, and how many photos were not all compared, since too many look alike.
+    """
+    rows = np.flatnonzero(photos.hashed)
+    member, hashes = photos.member[rows], photos.hashes[rows]
+    search = near.open_search(hashes, bits)
+    place = np.searchsorted(search.hashes, hashes)
+
+    def reached(word: int) -> np.ndarray:
+        """Per row, the sets in which it has a near-duplicate: a flag each of the sets 64 · word and up."""
+        marks = np.zeros(len(search.hashes), np.uint64)
+        here = member // 64 == word
+        np.bitwise_or.at(marks, place[here], np.uint64(1) << (member[here] % 64).astype(np.uint64))
+        return near.reach(search, marks)[place]
+
+    reaches = [reached(word) for word in range(-(-len(photos.sets) // 64))]
+
+    def finder(one: int, other: int) -> np.ndarray:
+        hit = (member == one) & (reaches[other // 64] & np.uint64(1 << other % 64) != 0)
+        mine, theirs = rows[hit], rows[member == other]
+        partner = np.full(len(mine), -1)
+        for example, row in enumerate(mine[:EXAMPLES]):
+            partner[example] = theirs[np.bitwise_count(photos.hashes[theirs] ^ photos.hashes[row]).argmin()]
+        return np.stack([mine, partner], axis=1)
+
+    return finder, int(search.crowded[place].sum())
+
+
+def neighbours(photos: Photos, km: float) -> Finder:
+    """What finds the rows of one set less than so many kilometres from one of another, each with the nearest there."""
+    from scipy.spatial import KDTree
+
+    placed = np.isfinite(photos.latitudes) & np.isfinite(photos.longitudes)
+    rows = [np.flatnonzero(placed & (photos.member == number)) for number in range(len(photos.sets))]
+    vectors = [sphere.unit_vectors(photos.latitudes[mine], photos.longitudes[mine]) for mine in rows]
+    trees = [KDTree(points, compact_nodes=False, balanced_tree=False) if len(points) else None for points in vectors]
+    limit = float(sphere.chord(km))
+
+    def finder(one: int, other: int) -> np.ndarray:
+        tree = trees[other]
+        if tree is None or not len(rows[one]):
+            return np.empty((0, 2), np.int64)
+        away, nearest = tree.query(vectors[one], distance_upper_bound=limit, workers=-1)
+        hit = np.isfinite(away)
+        return np.stack([rows[one][hit], rows[other][nearest[hit]]], axis=1)
+
+    return finder
+
+
+def _summary(photos: Photos, found: list[Leak], blocking: list[Leak]) -> dict[str, Any]:
+    return {
+        "photos": len(photos.member),
+        "sets": sizes(photos),
+        "leaks": len(found),
+        "blocking": len(blocking),
+        "without_hash": int((~photos.hashed).sum()),
+        "shared": [
+            {
+                "kind": leak.kind,
+                "sets": " + ".join(leak.sets),
+                "photos": " + ".join(map(str, leak.photos)),
+                "blocking": leak in blocking,
+            }
+            for leak in found
+        ],
+    }
+
+
+def _plot(project: "Project", found: list[Leak]) -> None:
+    kinds = ("photographers", "near_duplicates", "neighbours")
+    pairs = sorted({leak.sets for leak in found if leak.sets[0].endswith("/train")})
+    shares = {(leak.kind, leak.sets): 100 * leak.share[1] for leak in found}
+    with plots.picture(project.plot("leaks", "leaks"), 8, 1.2 + 0.5 * max(len(pairs), 1)) as axes:
+        for offset, kind in zip((0.27, 0, -0.27), kinds, strict=True):
+            values = [shares.get((kind, pair), 0.0) for pair in pairs]
+            bars = axes.barh(np.arange(len(pairs)) + offset, values, 0.25, label=kind.replace("_", " "))
+            axes.bar_label(bars, fmt="%.2g", padding=2, fontsize=7)
+        axes.set_yticks(range(len(pairs)), [f"{other}\nof {train}" for train, other in pairs])
+        axes.set(xlabel="photos that share it with the training set, %", title="Leaks", xlim=(0, None))
+        axes.legend(frameon=False, loc="lower right")
+
+
+def _tell(found: list[Leak], blocking: list[Leak]) -> None:
+    from rich.table import Table
+
+    progress.say(f"leaks: {len(found)} pairs of sets share something, {len(blocking)} of them block training")
+    if found:
+        table = Table("shared", "sets", "photos", "blocks", box=None, padding=(0, 2))
+        for leak in found:
+            counts = " + ".join(f"{count:,}" for count in leak.photos)
+            table.add_row(leak.kind, " + ".join(leak.sets), counts, "✗" if leak in blocking else "")
+        progress.console.print(table)
