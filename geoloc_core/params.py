@@ -25,6 +25,8 @@ class Corpus(Strict):
     source: options("geoloc_core.corpora.sources")  # type: ignore[valid-type]
     max_megapixels: float = Field(200.0, gt=0)
     """A photo with more pixels is refused: decoding it could exhaust the memory."""
+    licences: tuple[str, ...] | None = None
+    """The licences, as published, of photos that are taken; left out, any and none."""
 
 
 class Labels(Strict):
@@ -34,6 +36,8 @@ class Labels(Strict):
     """A point outside every unit takes the nearest one within this great-circle distance."""
     validation_share: float = Field(0.2, gt=0, lt=1)
     """Share of the groups held out of training (thesis: 80/20)."""
+    blocks_km: float | None = Field(None, gt=0)
+    """Edge of the spatial blocks that must not straddle a split either; left out, groups alone count."""
 
 
 Kind = Literal["photographers", "near_duplicates", "neighbours"]

@@ -43,7 +43,7 @@ def ingest(project: Project, name: str) -> None:
     source = module.read(corpus.source, project.raw(name))
     with replacing(project.corpus(name)) as aside:
         aside.mkdir()
-        seen, reasons = write(source, aside, name, corpus.max_megapixels * 1e6)
+        seen, reasons = write(source, aside, name, corpus.max_megapixels * 1e6, corpus.licences)
         refused = reasons.total()
         assert seen == manifest.count(aside / "manifest.parquet") + manifest.count(aside / "rejects.parquet")
         _tell(name, seen - refused, reasons)
@@ -57,7 +57,9 @@ def ingest(project: Project, name: str) -> None:
     write_json(project.summary("ingest", name), summary)
 
 
-def write(source: Source, folder: Path, corpus: str, max_pixels: float) -> tuple[int, Counter[Reason]]:
+def write(
+    source: Source, folder: Path, corpus: str, max_pixels: float, licences: tuple[str, ...] | None = None
+) -> tuple[int, Counter[Reason]]:
     """Check every photo of a source and write a corpus folder, in constant memory but for the digests.
 
     Args:
@@ -65,6 +67,7 @@ def write(source: Source, folder: Path, corpus: str, max_pixels: float) -> tuple
         folder: An empty folder.
         corpus: Its name, for the manifest.
         max_pixels: A photo with more is refused.
+        licences: A photo of another licence is refused; None takes any.
 
     Returns:
         How many photos were seen, and the refused ones by reason.
@@ -83,7 +86,7 @@ def write(source: Source, folder: Path, corpus: str, max_pixels: float) -> tuple
         stack.callback(shards.close)
         for item, verdict in track(_checked(source, max_pixels), f"ingest {corpus}", source.total, "photos"):
             seen += 1
-            outcome = _judge(item, verdict, known)
+            outcome = _judge(item, verdict, known, licences)
             if isinstance(outcome, Refusal):
                 reasons[outcome.reason] += 1
                 rejects.add({"image_id": outcome.image_id, "reason": outcome.reason.value, "detail": outcome.detail})
@@ -96,12 +99,17 @@ def write(source: Source, folder: Path, corpus: str, max_pixels: float) -> tuple
     return seen, reasons
 
 
-def _judge(item: Photo | Refusal, verdict: Sound | Refusal, known: dict[bytes, str]) -> dict[str, Any] | Refusal:
+def _judge(
+    item: Photo | Refusal, verdict: Sound | Refusal, known: dict[bytes, str], licences: tuple[str, ...] | None
+) -> dict[str, Any] | Refusal:
     """A photo's row of the manifest, without its place in the shards; or why it is refused."""
     if isinstance(verdict, Refusal):
         return verdict
     assert isinstance(item, Photo)
     row = _row(item, verdict)
+    if licences is not None and row["licence"] not in licences:
+        stated = f"licence {row['licence']!r}" if row["licence"] else "no licence stated"
+        return Refusal(item.image_id, Reason.LICENCE, f"{stated}; taken are {', '.join(licences) or 'none'}")
     flaw = item.flaw
     if flaw is None and row["latitude"] is None:
         unknown = (Reason.NO_COORDINATES, "nothing says where it was taken")

@@ -8,7 +8,7 @@ import pyarrow as pa
 from geoloc_core import files, plots, progress
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.manifest import LABELS
-from geoloc_core.corpora.splits import split_by_group
+from geoloc_core.corpora.splits import joined_by_place, split_by_group
 from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries
 from geoloc_core.geo.locate import Locator
@@ -38,7 +38,10 @@ def label(project: "Project", name: str) -> None:
     if corpus.role == "benchmark":
         rows["split"] = "benchmark"
     else:
-        rows["split"] = split_by_group(photos["group_id"], labels.validation_share, project.profile.seed)
+        groups = photos["group_id"]
+        if labels.blocks_km is not None:
+            groups = joined_by_place(groups, photos["latitude"], photos["longitude"], labels.blocks_km)
+        rows["split"] = split_by_group(groups, labels.validation_share, project.profile.seed)
         _check_split(rows, photos, f"corpus {name!r}")
     path = project.labels(name)
     with files.replacing(path) as aside:
@@ -78,7 +81,8 @@ def _check_split(rows: "DataFrame", photos: "DataFrame", where: str) -> None:
         groups = photos["group_id"].nunique()
         raise UserError(
             f"{where}: all its photos ({groups} groups) fall to {sides.pop()}; expected some on both "
-            f"sides: use more photos, or another seed or labels.validation_share in params.yaml"
+            f"sides: use more photos, another seed or labels.validation_share, or "
+            f"a smaller labels.blocks_km, in params.yaml"
         )
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3
 Finder = Callable[[int, int], np.ndarray]
-"""The rows of one set that share something with another, each with a row of that one: (P, 2); −1 where not looked up."""
+"""The rows of one set that share something with another, each with a row of that one: (P, 2); −1 where unknown."""
 
 
 @dataclass(frozen=True)

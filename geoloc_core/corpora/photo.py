@@ -23,6 +23,8 @@ class Reason(StrEnum):
 
     TAKEDOWN = "takedown"
     """Its id is on the corpus' ``takedown`` list."""
+    LICENCE = "licence"
+    """Its licence is not among the corpus' ``licences``."""
     DUPLICATE = "duplicate"
     """The id, or the very same bytes, occurred before; the first one is kept."""
     NOT_A_PHOTO = "not_a_photo"

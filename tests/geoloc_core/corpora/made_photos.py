@@ -74,12 +74,13 @@ def write(folder: Path, contents: dict[str, bytes]) -> Path:
     return folder
 
 
-def project(root: Path, source: Any = None, role: str = "train", megapixels: float = 200.0) -> Project:
+def project(root: Path, source: Any = None, role: str = "train", megapixels: float = 200.0, **more: Any) -> Project:
     """A project with one corpus ``c`` whose raw folder is ``data/raw/c``."""
     corpus = SimpleNamespace(
         role=role,
         fetch=files.Options(kind="files", path=root / "given"),
         source=source or photos.Options(kind="photos"),
         max_megapixels=megapixels,
+        licences=more.get("licences"),
     )
     return Project(root, SimpleNamespace(seed=7, corpora={"c": corpus}))  # type: ignore[arg-type]

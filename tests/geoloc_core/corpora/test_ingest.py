@@ -110,6 +110,37 @@ def places(root: Path, names: list[str], broken: bytes = b"") -> places365.Optio
     return places365.Options(kind="places365", metadata="m.csv", shards="shard_*.msg")
 
 
+def test_only_photos_of_the_licences_asked_for_are_taken(tmp_path):
+    licensed = {
+        name: encoded(seed, exif=gps(dms(48 + seed), dms(2), **tag))
+        for seed, (name, tag) in enumerate(
+            [("by.jpg", {"tag_33432": "CC BY"}), ("nc.jpg", {"tag_33432": "CC BY-NC"}), ("none.jpg", {})]
+        )
+    }
+    made = project(tmp_path, licences=("CC BY", "CC0"))
+    write(made.raw("c"), licensed)
+    ingest(made, "c")
+    kept, refused = tables(made)
+    assert kept["image_id"].tolist() == ["by.jpg"]
+    assert refused["reason"].tolist() == ["licence"] * 2
+    assert refused["detail"].tolist() == [
+        "licence 'CC BY-NC'; taken are CC BY, CC0",
+        "no licence stated; taken are CC BY, CC0",
+    ]
+
+
+def test_the_first_of_the_same_bytes_stays_whatever_the_threads_do(tmp_path, monkeypatch):
+    twins = {f"{n:03}.jpg": located(n % 7) for n in range(300)}
+    for threads in (1, 5):
+        monkeypatch.setattr("os.cpu_count", lambda threads=threads: threads)
+        made = project(tmp_path / str(threads))
+        write(made.raw("c"), twins)
+        ingest(made, "c")
+        kept, refused = tables(made)
+        assert kept["image_id"].tolist() == [f"{n:03}.jpg" for n in range(7)]
+        assert refused["detail"].tolist() == [f"the same bytes as {n % 7:03}.jpg" for n in range(7, 300)]
+
+
 def test_attributes_are_aligned_with_the_manifest(tmp_path):
     made = project(tmp_path, places(tmp_path / "data/raw/c", ["p.jpg", "q.jpg", "r.jpg", "s.jpg"]))
     ingest(made, "c")

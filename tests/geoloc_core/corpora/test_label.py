@@ -110,6 +110,21 @@ def test_a_corpus_without_coordinates_is_labelled_all_the_same(project):
     assert read_table(project.labels("test"), LABELS)["gid_0"].null_count == len(photos)
 
 
+def test_with_blocks_no_place_straddles_the_split(project):
+    spread = PHOTOS[6:].reset_index(drop=True)
+    spread = spread.assign(latitude=np.repeat(np.arange(20) * 0.5, 2), longitude=np.tile([4.0, 4.0001], 20))
+    manifest.write_table(fill(spread), project.corpus("mine") / "manifest.parquet", manifest.MANIFEST)
+    sides = {}
+    for km in (None, 1):
+        labels = Labels(limit_km=100, blocks_km=km)
+        made = Project(project.root, project.profile.model_copy(update={"labels": labels}))
+        stage.label(made, "mine")
+        split = read_table(project.labels("mine"), LABELS)["split"].to_numpy().reshape(20, 2)
+        sides[km] = (split[:, 0] != split[:, 1]).sum()
+    assert sides[None] > 0
+    assert sides[1] == 0
+
+
 def test_one_group_cannot_be_split(project):
     manifest.write_table(
         fill(PHOTOS.assign(group_id="all")), project.corpus("mine") / "manifest.parquet", manifest.MANIFEST
