@@ -169,6 +169,14 @@ def leaks(project: Project) -> None:
     leaks(project)
 
 
+@stage("corpus", examples=("describe mp16",))
+def describe(project: Project, corpus: str) -> None:
+    """Write the datasheet of CORPUS: counts, countries, licences, years, what is missing, what was refused."""
+    from geoloc_core.corpora.describe import describe
+
+    describe(project, corpus)
+
+
 @stage("corpus", examples=("check mp16",))
 def check(project: Project, corpus: str) -> None:
     """Hold the manifest and the labels of CORPUS against what they promise (Great Expectations)."""
