@@ -222,14 +222,17 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
         found = pq.read_schema(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected the {expected}; {remedy}") from None
-    except pa.ArrowInvalid:
+    except (OSError, ValueError):
         raise UserError(f"{path}: not a Parquet file; expected the {expected}; {remedy}") from None
     metadata = found.metadata or {}
     if not found.equals(schema) or metadata.get(b"geoloc.version") != VERSION:
         raise UserError(
             f"{path}: not a {expected} of version {VERSION.decode()} (columns {', '.join(found.names)}); {remedy} again"
         )
-    return pq.read_table(path, columns=columns)
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged: {' '.join(str(error).split())}; {remedy} again") from None
 
 
 def read_manifest(folder: Path, columns: list[str] | None = None) -> pa.Table:

@@ -42,7 +42,7 @@ def read_csv(path: Path, columns: tuple[str, ...], header: bool = True) -> "pd.D
         raise UserError(f"{path}: not a readable CSV: {' '.join(str(error).split())}") from None
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        found = ", ".join(table.columns)
+        found = " ".join(", ".join(table.columns).split())
         raise UserError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}, got {found}")
     table.index = pd.RangeIndex(2 if header else 1, len(table) + (2 if header else 1))
     return table.fillna("")

@@ -1,5 +1,6 @@
 """No training on photos that leak into what the model is scored on."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoloc_core.errors import UserError
@@ -15,13 +16,22 @@ def guard(project: "Project", corpus: str) -> None:
     Raises:
         UserError: Its training photos leak and the parameters do not allow it, or nobody has looked yet.
     """
-    path = project.leaks / "blocking.json"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run `geoloc leaks` first")
-    found = [name for name in read_json(path) if f" {corpus}/train " in name]
+    found = [name for name in _blocking(project.leaks / "blocking.json") if f" {corpus}/train " in name]
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         raise UserError(
             f"{project.leaks / 'leaks.json'}: {found[0]!r} leaks{more}; expected nothing shared with the training "
             f"photos; list what is shared in takedown, or accept it in leaks.allow in params.yaml"
         )
+
+
+def _blocking(path: Path) -> list[str]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run `geoloc leaks` first")
+    try:
+        names = read_json(path)
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON: {error}; run `geoloc leaks` again") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: not a list of names; run `geoloc leaks` again")
+    return names
