@@ -33,6 +33,8 @@ class Reason(StrEnum):
     """The photo is there, but the corpus' table does not name it."""
     MISSING = "missing"
     """The corpus' table names it, but the photo is not there."""
+    GONE = "gone"
+    """Its published address had no photo any more when the corpus was brought."""
     EMPTY = "empty"
     """Zero bytes."""
     UNREADABLE = "unreadable"

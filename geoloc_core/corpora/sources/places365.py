@@ -1,7 +1,8 @@
 """The layout of MP-16, IM2GPS, IM2GPS3k and YFCC26k: a table with scene labels, photos in shards or files.
 
 ``metadata`` is a CSV with :data:`COLUMNS`; ``shards`` are msgpack streams of ``{"image": bytes, "id": IMG_ID}``
-and ``images`` is a folder of files named by IMG_ID, flat or hashed (``aa/bb/<photo>.jpg``).
+and ``images`` is a folder of files named by IMG_ID, flat or hashed (``aa/bb/<photo>.jpg``). Where the photos came
+from a list of addresses, ``gone`` says which of them no longer had one.
 """
 
 from collections.abc import Iterator
@@ -57,6 +58,8 @@ class Options(SourceOptions):
     """CSV of IMG_ID and URL, with or without a header."""
     captions: str | None = "captions.csv"
     """CSV of IMG_ID and further text columns, read if it is there."""
+    gone: str | None = "gone.csv"
+    """CSV of IMG_ID, url, reason and detail of photos that could not be brought, read if it is there."""
 
     @model_validator(mode="after")
     def _one_home(self) -> Self:
@@ -134,6 +137,21 @@ def _captions(path: Path, taken: list[str]) -> "pd.DataFrame":
     return table
 
 
+def _gone(raw: Path, name: str | None) -> "pd.Series":
+    """What is known of photos that could not be brought, by IMG_ID; without the file, nothing."""
+    import pandas as pd
+
+    if name is None or not (raw / name).exists():
+        return pd.Series(dtype=str)
+    table = read_csv(raw / name, ("IMG_ID", "url", "reason", "detail")).drop_duplicates("IMG_ID").set_index("IMG_ID")
+    return name + ": " + table["reason"] + ", " + table["detail"]
+
+
+def _absent(name: str, gone: "pd.Series", otherwise: str) -> Refusal:
+    known = gone.get(name)
+    return Refusal(name, Reason.GONE, known) if known else Refusal(name, Reason.MISSING, otherwise)
+
+
 def _attributes(table: "pd.DataFrame") -> "pa.Schema":
     import pyarrow as pa
 
@@ -150,11 +168,11 @@ def _from_shards(options: Options, raw: Path, table: "pd.DataFrame") -> Iterator
     shards = sorted(raw.glob(options.shards), key=_by_number)
     if not shards:
         raise UserError(f"{raw / options.shards}: no such file; expected the msgpack shards of the corpus")
-    return _stream(options, shards, table, np.zeros(len(table), bool))
+    return _stream(options, shards, table, np.zeros(len(table), bool), _gone(raw, options.gone))
 
 
 def _stream(
-    options: Options, shards: list[Path], table: "pd.DataFrame", met: "np.ndarray"
+    options: Options, shards: list[Path], table: "pd.DataFrame", met: "np.ndarray", gone: "pd.Series"
 ) -> Iterator[Photo | Refusal]:
     import pandas as pd
 
@@ -173,7 +191,7 @@ def _stream(
                     met[row] = True
                     yield _photo(next(known), data, options)
     for name in table.index[~met]:
-        yield Refusal(name, Reason.MISSING, f"in {options.metadata}, in none of {len(shards)} shards")
+        yield _absent(name, gone, f"in {options.metadata}, in none of {len(shards)} shards")
 
 
 def _records(shard: Path) -> Iterator[tuple[str, bytes]]:
@@ -205,10 +223,12 @@ def _from_images(options: Options, raw: Path, table: "pd.DataFrame") -> Iterator
     folder = raw / options.images
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected the image files of the corpus")
-    return _files(options, folder, table, dict.fromkeys(files_under(folder)))
+    return _files(options, folder, table, dict.fromkeys(files_under(folder)), _gone(raw, options.gone))
 
 
-def _files(options: Options, folder: Path, table: "pd.DataFrame", files: dict[str, None]) -> Iterator[Photo | Refusal]:
+def _files(
+    options: Options, folder: Path, table: "pd.DataFrame", files: dict[str, None], gone: "pd.Series"
+) -> Iterator[Photo | Refusal]:
     import numpy as np
 
     for start in range(0, len(table), CHUNK):
@@ -216,7 +236,7 @@ def _files(options: Options, folder: Path, table: "pd.DataFrame", files: dict[st
             name = row["IMG_ID"]
             path = next((path for path in _paths(name) if path in files), None)
             if path is None:
-                yield Refusal(name, Reason.MISSING, f"in {options.metadata}, not in {options.images}/")
+                yield _absent(name, gone, f"in {options.metadata}, not in {options.images}/")
                 continue
             del files[path]
             data = load(folder, path)

@@ -1,0 +1,226 @@
+"""A corpus that is published as a list of addresses: its photos are brought from there, one by one.
+
+``path`` is a folder with the published metadata of a ``places365`` source with ``urls`` and ``shards``: MP-16's
+``mp16_places365.csv`` and ``mp16_urls.csv``. What arrives is the same tables, the photos as they came in shards as
+MP-16 publishes them, and ``gone.csv``, which says of every address without a photo why; ingest refuses those photos
+with that reason.
+"""
+
+import csv
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from geoloc_core.corpora.answers import TRANSIENT, Address
+from geoloc_core.corpora.downloads import Limits, download
+from geoloc_core.corpora.journal import SHARD, Parts
+from geoloc_core.errors import UserError
+from geoloc_core.files import digest, read_json, remove, replacing, write_json
+from geoloc_core.plugins import Strict
+from geoloc_core.progress import say, track
+
+if TYPE_CHECKING:
+    import numpy as np
+
+GONE_COLUMNS = ("IMG_ID", "url", "reason", "detail")
+
+
+class Options(Strict):
+    """Which photos to bring, and how hard to ask."""
+
+    kind: Literal["urls"]
+    path: Path
+    """The folder with the published tables; relative to the project."""
+    sample: int | None = Field(None, ge=1)
+    """Bring that many photos, drawn by the seed; a larger sample holds the smaller one. Else all."""
+    limits: Limits = Limits()
+    """Connections, tries and pauses; see :class:`geoloc_core.corpora.downloads.Limits`."""
+    max_failed_share: float = Field(0.01, ge=0, le=1)
+    """Failures that may pass, as a share of all addresses, up to which the corpus counts as brought."""
+
+
+def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, partial: Path) -> dict[str, Any]:
+    """Bring the photos of a list of addresses; a run that was stopped goes on where it stopped.
+
+    Args:
+        options: Which photos to bring.
+        name: The corpus.
+        source: The layout, from params.yaml: ``metadata``, ``urls`` and ``shards``.
+        seed: The project's seed.
+        out: The folder to make.
+        partial: What an interrupted run had brought.
+
+    Returns:
+        Photos brought and gone, the latter by reason, and bytes.
+
+    Raises:
+        UserError: The tables are missing or wrong, or too many addresses failed in a way that may pass.
+    """
+    if not getattr(source, "urls", None) or not getattr(source, "shards", None):
+        key = f"run.corpora.{name}"
+        raise UserError(f"{key}.source: expected `urls` and `shards`, the list and the files that {key}.fetch makes")
+    urls = options.path / source.urls
+    _need(options.path / source.metadata, name)
+    chosen = choose(urls, options.sample, seed)
+    _keep_only_own(partial, {"urls": digest(urls), "sample": options.sample, "seed": seed, "shard": SHARD})
+    with Parts(partial / "parts", SHARD) as parts:
+        if parts.sealed():
+            say(f"{name}: {len(parts.sealed()):,} of {-(-len(chosen) // SHARD):,} shards were brought before")
+        asked = track(addresses(urls, chosen), f"fetch {name}", len(chosen), "addresses")
+        counts = download(parts.missing(asked), parts.settle, options.limits)
+    _judge(urls, counts, len(chosen), options.max_failed_share, name)
+    parts.seal_rest(addresses(urls, chosen))
+    made = partial / "assembled"
+    _assemble(parts, made, source)
+    sampled = chosen if options.sample else None
+    for table in filter(None, (source.metadata, source.captions)):
+        if (options.path / table).exists():
+            _copy_rows(options.path / table, _room(made / table), urls, sampled)
+    _write_addresses(addresses(urls, chosen), _room(made / source.urls))
+    summary = _summary(len(chosen), parts, made, source.shards)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, out)
+    return summary
+
+
+def _judge(urls: Path, counts: Counter[str], total: int, share: float, name: str) -> None:
+    failed = sum(counts[reason] for reason in TRANSIENT)
+    if failed > share * total:
+        said = ", ".join(f"{reason} {counts[reason]:,}" for reason in sorted(TRANSIENT) if counts[reason])
+        raise UserError(
+            f"{urls}: {failed:,} of {total:,} addresses failed in a way that may pass ({said}); the others are "
+            f"kept: run the command again later, or raise run.corpora.{name}.fetch.max_failed_share"
+        )
+
+
+def choose(urls: Path, sample: int | None, seed: int) -> "np.ndarray":
+    """The rows of a list of addresses that are brought: the first of each id, and of these a sample.
+
+    Args:
+        urls: CSV of id and address, with or without a header.
+        sample: How many at most; all where None.
+        seed: Of the draw. An id's luck depends on it and on the id alone.
+
+    Returns:
+        (N,) positions among the rows, ascending.
+
+    Raises:
+        UserError: The file is missing, is no such list, or empty.
+    """
+    import numpy as np
+
+    luck = np.fromiter((_luck(key, seed) for key, _ in rows(urls)), np.uint64)
+    if not len(luck):
+        raise UserError(f"{urls}: no addresses; expected rows of an id and an address with http:// or https://")
+    # 64 bits: among five million ids, two share their luck once in a million lists.
+    _, first = np.unique(luck, return_index=True)
+    return np.sort(first[:sample])
+
+
+def _luck(key: str, seed: int) -> int:
+    return int.from_bytes(blake2b(f"{seed} {key}".encode("utf-8", "surrogateescape"), digest_size=8).digest())
+
+
+def rows(urls: Path) -> Iterator[tuple[str, str]]:
+    """The ids and addresses of a list, as they stand, without its header.
+
+    Raises:
+        UserError: The file is missing or a row is no id and address.
+    """
+    for number, row in enumerate(_csv(urls), 1):
+        if len(row) < 2 or not row[0].strip():
+            raise UserError(f"{urls}: row {number}: {','.join(row)[:80]!r}; expected an id and an address")
+        if number > 1 or "://" in row[1]:
+            yield row[0], row[1].strip()
+
+
+def addresses(urls: Path, chosen: "np.ndarray") -> Iterator[Address]:
+    """The chosen rows of a list, their places counted from 0."""
+    place, wanted = 0, iter(chosen.tolist())
+    row = next(wanted, None)
+    for position, (key, url) in enumerate(rows(urls)):
+        if position == row:
+            yield Address(key, url, place)
+            place, row = place + 1, next(wanted, None)
+
+
+def _csv(path: Path) -> Iterator[list[str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            yield from (row for row in csv.reader(stream) if row)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected the published list of ids and addresses") from None
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not a readable CSV: {' '.join(str(error).split())}") from None
+
+
+def _need(table: Path, name: str) -> None:
+    if not table.is_file():
+        raise UserError(f"run.corpora.{name}.fetch.path: {table}: no such file; expected the published table")
+
+
+def _keep_only_own(partial: Path, key: dict[str, Any]) -> None:
+    """Drop what another list or sample left behind."""
+    note = partial / "request.json"
+    if note.exists() and read_json(note) == key:
+        return
+    remove(partial)
+    write_json(note, key)
+
+
+def _assemble(parts: Parts, folder: Path, source: Any) -> None:
+    """The shards under their published names, by links within the same disk, and one list of what is gone."""
+    remove(folder)
+    folder.mkdir(parents=True)
+    gone = chain([GONE_COLUMNS], *(_csv(parts.gone(number)) for number in parts.sealed()))
+    with _room(folder / (source.gone or "gone.csv")).open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(gone)
+    for number in parts.sealed():
+        if parts.shard(number).stat().st_size:
+            _room(folder / source.shards.replace("*", str(number))).hardlink_to(parts.shard(number))
+
+
+def _room(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _copy_rows(table: Path, target: Path, urls: Path, chosen: "np.ndarray | None") -> None:
+    """A table as published, or of a sample its rows: a photo that was not drawn is not missing."""
+    if chosen is None:
+        shutil.copyfile(table, target)
+        return
+    drawn = {address.key for address in addresses(urls, chosen)}
+    source = _csv(table)
+    header = next(source, [])
+    if "IMG_ID" not in header:
+        raise UserError(f"{table}: no column IMG_ID; got {', '.join(header)}")
+    at = header.index("IMG_ID")
+    with replacing(target) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(row for row in source if at < len(row) and row[at] in drawn)
+
+
+def _write_addresses(chosen: Iterator[Address], target: Path) -> None:
+    with target.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows((address.key, address.url) for address in chosen)
+
+
+def _summary(total: int, parts: Parts, folder: Path, shards: str) -> dict[str, Any]:
+    reasons = parts.summary()
+    files = sorted(folder.glob(shards))
+    return {
+        "addresses": total,
+        "photos": total - reasons.total(),
+        "gone": reasons.total(),
+        "gone_by_reason": dict(sorted(reasons.items())),
+        "shards": len(files),
+        "bytes": sum(path.stat().st_size for path in files),
+    }

@@ -1,0 +1,249 @@
+"""What was downloaded, so that a kill loses nothing and nothing is asked for twice.
+
+A list of files becomes numbered parts of :data:`SHARD` files. While a part is under way, its photos are appended to
+one file in the order in which they come, and one line per settled address to a journal: first the bytes, then the
+line that says where they lie. When all its addresses are settled the part is sealed: a msgpack shard as MP-16
+publishes them, in the order of the list, so that the same answers always make the same bytes. Sealed shards suit a
+million photos better than a million files do, and what is in memory is one part's journal, never the list.
+"""
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from geoloc_core.corpora.answers import Address, Fault, Gone
+from geoloc_core.files import replacing
+
+SHARD = 4096
+"""Photos of a published shard."""
+
+
+class Journal:
+    """Records that survive a kill: a line of JSON each, in one file that only grows.
+
+    Each record is one write. A last line that is torn, as by a full disk or a lost machine, is dropped on opening,
+    with whatever follows it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = path.open("a+b", buffering=0)
+        self._stream.seek(0)
+        self.records: list[dict[str, Any]] = []
+        """What was there on opening."""
+        whole = 0
+        for line in self._stream.readall().splitlines(keepends=True):
+            record = _parsed(line)
+            if record is None:
+                break
+            self.records.append(record)
+            whole += len(line)
+        self._stream.truncate(whole)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Append a record."""
+        self._stream.write(json.dumps(record, ensure_ascii=True).encode() + b"\n")
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+class Part:
+    """A shard under way.
+
+    Attributes:
+        number: Its number.
+        addresses: Its addresses, in the order of the list.
+        found: Where the bytes of each place lie, or why there are none.
+    """
+
+    def __init__(self, folder: Path, number: int, addresses: Sequence[Address]) -> None:
+        self.number, self.addresses = number, addresses
+        self.found: dict[int, tuple[int, int] | Fault] = {}
+        self._data = folder / f"{number:06d}.data"
+        self._lines = folder / f"{number:06d}.jsonl"
+        self._journal = Journal(self._lines)
+        self._stream = self._data.open("a+b", buffering=0)
+        size = self._stream.seek(0, os.SEEK_END)
+        for record in self._journal.records:
+            self._recall(record, size)
+        self._end = max((span[1] for span in self.found.values() if isinstance(span, tuple)), default=0)
+        self._stream.truncate(self._end)
+
+    def _recall(self, record: dict[str, Any], size: int) -> None:
+        if "reason" in record:
+            self.found[record["place"]] = Fault(Gone(record["reason"]), record["detail"])
+        elif record["stop"] <= size:  # else the machine was lost before the bytes were on the disk
+            self.found[record["place"]] = (record["start"], record["stop"])
+
+    @property
+    def missing(self) -> list[Address]:
+        """What is to be asked for: addresses never settled, and those whose failure may have passed."""
+        return [address for address in self.addresses if _open(self.found.get(address.place))]
+
+    def settle(self, address: Address, result: bytes | Fault) -> None:
+        """Keep what became of an address: the bytes first, then the line that counts."""
+        if isinstance(result, Fault):
+            self.found[address.place] = result
+            self._journal.add({"place": address.place, "reason": result.reason.value, "detail": result.detail})
+            return
+        span = (self._end, self._end + len(result))
+        view = memoryview(result)
+        while view:
+            view = view[self._stream.write(view) :]
+        self._end = span[1]
+        self.found[address.place] = span
+        self._journal.add({"place": address.place, "start": span[0], "stop": span[1]})
+
+    def close(self) -> None:
+        """Let the files go; the part can be opened again."""
+        self._journal.close()
+        self._stream.close()
+
+    def seal(self, shard: Path, gone: Path) -> None:
+        """Write the shard and the list of what is gone, and drop the part; the shard comes last, and says it is done.
+
+        Args:
+            shard: msgpack records of ``image`` and ``id``; empty where everything is gone.
+            gone: CSV without header: key, address, reason, detail.
+        """
+        import msgpack
+
+        with replacing(gone) as aside, aside.open("w", encoding="utf-8", newline="") as table:
+            writer = csv.writer(table, lineterminator="\n")
+            for address in self.addresses:
+                fault = self.found[address.place]
+                if isinstance(fault, Fault):
+                    writer.writerow((address.key, address.url, fault.reason.value, fault.detail))
+        with replacing(shard) as aside, aside.open("wb") as target:
+            packer = msgpack.Packer()
+            for address in self.addresses:
+                span = self.found[address.place]
+                if isinstance(span, tuple):
+                    self._stream.seek(span[0])
+                    target.write(packer.pack({"image": self._stream.read(span[1] - span[0]), "id": address.key}))
+            target.flush()
+            os.fsync(target.fileno())
+        self.close()
+        self._data.unlink()
+        self._lines.unlink()
+
+
+def _batches(addresses: Iterable[Address], size: int) -> Iterator[list[Address]]:
+    rest = iter(addresses)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _open(found: tuple[int, int] | Fault | None) -> bool:
+    return found is None or (isinstance(found, Fault) and found.transient)
+
+
+class Parts:
+    """All parts of a list, in a folder that survives kills.
+
+    ``with`` it: sealing goes on in a thread beside the downloads, and leaving waits for it.
+    """
+
+    def __init__(self, folder: Path, size: int = SHARD) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._size = folder, size
+        self._under_way: dict[int, tuple[Part, int]] = {}
+        self._thread = ThreadPoolExecutor(1)
+        self._sealing: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True)
+        for part, _ in self._under_way.values():
+            part.close()
+        if error is None:
+            self._raise_from_thread()
+
+    def shard(self, number: int) -> Path:
+        """Where the sealed shard of a part lies."""
+        return self._folder / f"{number:06d}.msg"
+
+    def gone(self, number: int) -> Path:
+        """Where the list of what a part lacks lies."""
+        return self._folder / f"{number:06d}.csv"
+
+    def sealed(self) -> list[int]:
+        """The numbers of the parts that are done."""
+        return sorted(int(path.stem) for path in self._folder.glob("[0-9]*.msg"))
+
+    def missing(self, addresses: Iterable[Address]) -> Iterator[Address]:
+        """What is still to be asked for, of a list whose places count from 0."""
+        for number, batch in enumerate(_batches(addresses, self._size)):
+            self._raise_from_thread()
+            if self.shard(number).exists():
+                continue
+            part = Part(self._folder, number, batch)
+            missing = part.missing
+            self._under_way[number] = (part, len(missing))
+            if missing:
+                yield from missing
+            else:
+                self._leave(number)
+
+    def settle(self, address: Address, result: bytes | Fault) -> None:
+        """Keep what became of an address that :meth:`missing` gave out."""
+        number = address.place // self._size
+        part, left = self._under_way[number]
+        part.settle(address, result)
+        self._under_way[number] = (part, left - 1)
+        if left == 1:
+            self._leave(number)
+
+    def _leave(self, number: int) -> None:
+        part, _ = self._under_way.pop(number)
+        if part.missing:
+            part.close()
+        else:
+            self._sealing.append(self._thread.submit(part.seal, self.shard(number), self.gone(number)))
+
+    def _raise_from_thread(self) -> None:
+        while self._sealing and self._sealing[0].done():
+            self._sealing.pop(0).result()
+
+    def seal_rest(self, addresses: Iterable[Address]) -> None:
+        """Seal the parts that lack photos because of failures that may have passed: they count as gone."""
+        for number, batch in enumerate(_batches(addresses, self._size)):
+            if not self.shard(number).exists():
+                Part(self._folder, number, batch).seal(self.shard(number), self.gone(number))
+
+    def summary(self) -> Counter[str]:
+        """What is gone, by reason, over all sealed parts."""
+        reasons: Counter[str] = Counter()
+        for number in self.sealed():
+            with self.gone(number).open(encoding="utf-8", newline="") as stream:
+                reasons.update(row[2] for row in csv.reader(stream))
+        return reasons
