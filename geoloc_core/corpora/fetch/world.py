@@ -1,51 +1,41 @@
 """Render a corpus of the demo world and write it as the real one is published.
 
-MP-16 (a source with ``shards``): ``mp16_places365.csv``; ``mp16_urls.csv`` without a header line, as the readers of
-the published list name its two columns themselves; ``shard_<n>.msg`` with 4,096 msgpack records of ``image`` (a JPEG
-file) and ``id``. IM2GPS and IM2GPS3k (a source with ``images``): the same metadata columns and a folder of flat files
-named ``<photo>_<secret>_<n>_<author>.jpg``. Beside them ``captions.csv``, as titles of photos are no part of the
-published files, and for corpora in shards ``clues.csv``, what a guidebook would say about each country.
+What is rendered stands here; which files it becomes, in the module of the corpus' source.
 """
 
-import csv
 import multiprocessing
 import os
+import random
 import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import msgpack
+import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from geoloc_core.corpora.simulated import Plan, Shot, Simulation
 from geoloc_core.corpora.world import photo as world
-from geoloc_core.corpora.world.people import BLOCK
+from geoloc_core.corpora.world.gazetteer import cities, countries
+from geoloc_core.corpora.world.people import BLOCK, near_city
 from geoloc_core.corpora.world.render import render
-from geoloc_core.corpora.world.rng import stable_hash
+from geoloc_core.corpora.world.rng import stable_hash, stream
+from geoloc_core.corpora.world.scenes import probabilities
 from geoloc_core.corpora.world.words import caption, clues
+from geoloc_core.errors import UserError
 from geoloc_core.files import digest, read_json, remove, replacing, write_json
-from geoloc_core.plugins import Strict
+from geoloc_core.plugins import Strict, module_of
 from geoloc_core.progress import say, track
 
-SHARD = 4096
-"""Records of a published shard."""
-COLUMNS = (
-    "IMG_ID",
-    "AUTHOR",
-    "LAT",
-    "LON",
-    "S3_Label",
-    "S16_Label",
-    "S365_Label",
-    "Prob_indoor",
-    "Prob_natural",
-    "Prob_urban",
-)
+MODULUS = 8_999_999_993
+"""A prime: numbers of photos do not repeat within it."""
 
 
 class Options(Strict):
@@ -66,24 +56,24 @@ class Piece:
     """Photos that are rendered together.
 
     Attributes:
-        folder: Where they go.
+        file: Where they go.
         start: Number of the first.
         stop: Number after the last.
         name: The corpus.
         seed: The project's seed.
         size: Width and height in pixels.
-        flat: Whether files are published as a folder of photos, not as shards.
-        masks: Whether masks are written.
+        masks: Whether masks are rendered.
+        plan: What the layout asks for.
     """
 
-    folder: Path
+    file: Path
     start: int
     stop: int
     name: str
     seed: int
     size: int
-    flat: bool
     masks: bool
+    plan: Plan
 
 
 def fetch(
@@ -102,48 +92,47 @@ def fetch(
 
     Returns:
         Figures about the corpus.
+
+    Raises:
+        UserError: Masks are asked for, and the layout has no room for them.
     """
-    flat = not getattr(source, "shards", None)
+    layout = module_of("geoloc_core.corpora.sources", source.kind)
+    if options.masks and not layout.PLAN.masks:
+        raise UserError(
+            f"run.corpora.{name}.fetch.masks: the layout {source.kind} has no room for masks; leave the key out"
+        )
     _keep_only_own(
         partial,
         {
             "options": options.model_dump(mode="json"),
             "name": name,
             "seed": seed,
-            "flat": flat,
+            "plan": repr(layout.PLAN),
             "generator": digest(*sorted(Path(world.__file__).parent.rglob("*.py"))),
         },
     )
     pieces = [
         Piece(
-            partial / "pieces" / f"{start // BLOCK:06d}",
+            partial / "pieces" / f"{start // BLOCK:06d}.msg",
             start,
             min(start + BLOCK, options.photos),
             name,
             seed,
             options.size,
-            flat,
             options.masks,
+            layout.PLAN,
         )
         for start in range(0, options.photos, BLOCK)
     ]
     _render_all(pieces, name, workers or os.cpu_count() or 1)
-    assembled = partial / "assembled"
-    assembled.mkdir(exist_ok=True)
-    if flat:
-        _gather_files(pieces, assembled / (getattr(source, "images", None) or "images"), "images")
-    else:
-        _gather_shards(pieces, assembled, source.shards)
-        _write_csv(
-            assembled / "clues.csv", ("clue_id", "country", "topic", "text"), (tuple(row.values()) for row in clues())
-        )
-    if options.masks:
-        _gather_files(pieces, assembled / "masks", "masks")
-    figures = _write_tables(pieces, assembled, source)
+    assembled, tally = partial / "assembled", Tally()
+    remove(assembled)
+    assembled.mkdir()
+    layout.write(Simulation(tally.of(_shots(pieces)), clues()), assembled, source)
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(assembled, out)
     remove(partial)
-    return figures
+    return tally.figures()
 
 
 def _keep_only_own(partial: Path, key: dict[str, Any]) -> None:
@@ -156,7 +145,7 @@ def _keep_only_own(partial: Path, key: dict[str, Any]) -> None:
 
 
 def _render_all(pieces: list[Piece], name: str, workers: int) -> None:
-    todo = [piece for piece in pieces if not piece.folder.exists()]
+    todo = [piece for piece in pieces if not piece.file.exists()]
     if len(todo) < len(pieces):
         say(f"{name}: {len(pieces) - len(todo)} of {len(pieces)} pieces were rendered before")
     for _ in track(
@@ -188,106 +177,123 @@ def _wait_for_parent() -> None:
 
 
 def _render_piece(piece: Piece) -> None:
-    rows = []
-    with replacing(piece.folder) as aside:
-        (aside / "images").mkdir(parents=True)
-        (aside / "masks").mkdir()
-        with (aside / "records.msg").open("wb") as records:
-            for photo in world.photos(piece.seed, piece.name, piece.start, piece.stop):
-                drawn = render(photo, piece.size, piece.masks)
-                image_id, url = _names(photo, piece.flat)
-                data = drawn.jpeg(80 + photo.index % 11)
-                if piece.flat:
-                    (aside / "images" / image_id).write_bytes(data)
-                else:
-                    records.write(msgpack.packb({"image": data, "id": image_id}))
-                if drawn.mask is not None:
-                    mask = Image.fromarray(drawn.mask.astype("uint16"))
-                    mask.save(aside / "masks" / f"{Path(image_id).stem}.png")
-                rows.append(_row(photo, image_id, url))
-        write_json(aside / "rows.json", rows)
+    with replacing(piece.file) as aside, aside.open("wb") as records:
+        for photo, spot, heading in views(piece.seed, piece.name, piece.start, piece.stop, piece.plan):
+            drawn = render(photo, piece.size, piece.masks)
+            mask = None if drawn.mask is None else _png(drawn.mask)
+            shot = _shot(photo, spot, heading, drawn.jpeg(80 + photo.index % 11), mask)
+            records.write(msgpack.packb([getattr(shot, field.name) for field in fields(Shot)]))
 
 
-def _names(photo: world.Photo, flat: bool) -> tuple[str, str]:
-    """The photo's name as the corpus is published, and a made-up address."""
+def _png(mask: np.ndarray) -> bytes:
+    stream = BytesIO()
+    Image.fromarray(mask.astype("uint16")).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def views(seed: int, name: str, start: int, stop: int, plan: Plan) -> Iterator[tuple[world.Photo, int, int | None]]:
+    """Photos ``start`` to ``stop`` of a corpus, each with the number of its place and its heading."""
+    if not plan.headings:
+        for photo in world.photos(seed, name, start, stop, plan.style):
+            yield photo, photo.index, None
+        return
+    for index in range(start, stop):
+        spot, turn = divmod(index, len(plan.headings))
+        base = world.photo(seed, name, spot, "street")
+        place = _place(seed, name, spot, plan) or base.place
+        month = base.facts.moment.month if base.facts else None
+        rng = stream(seed, f"{name} view", index)
+        facts = world.facts(rng, place, "street", month)
+        chances = probabilities(rng, facts.scene)
+        yield (
+            world.Photo(index, (seed, name), base.author, place, facts.scene, facts, chances),
+            spot,
+            plan.headings[turn],
+        )
+
+
+def _place(seed: int, name: str, spot: int, plan: Plan) -> Any:
+    """A place in the plan's country; None where it has none."""
+    if plan.country is None:
+        return None
+    south, west, north, east = plan.within
+    table = cities()
+    rows = [
+        row
+        for row, country in enumerate(table.country)
+        if country == plan.country and south <= table.latitude[row] <= north and west <= table.longitude[row] <= east
+    ]
+    rng: random.Random = stream(seed, f"{name} place", spot)
+    while True:
+        place = near_city(rng, rng.choice(rows))
+        if south <= place.latitude <= north and west <= place.longitude <= east:
+            return place
+
+
+def _shot(photo: world.Photo, spot: int, heading: int | None, jpeg: bytes, mask: bytes | None) -> Shot:
     rng = photo.stream("name")
-    number = 1_000_000_000 + (photo.index * 2_654_435_761 + stable_hash(f"{photo.key}")) % 8_999_999_993
-    secret, server = f"{rng.getrandbits(40):010x}", rng.randint(1, 1400)
-    url = f"https://photos.example/{server}/{number}_{secret}.jpg"
-    if flat:
-        return f"{number}_{secret}_{server}_{photo.author}.jpg", url
-    bucket = f"{stable_hash(str(number)):08x}"
-    return f"{bucket[:2]}/{bucket[2:4]}/{number}.jpg", url
-
-
-def _row(photo: world.Photo, image_id: str, url: str) -> dict[str, Any]:
+    number = 1_000_000_000 + (photo.index * 2_654_435_761 + stable_hash(f"{photo.key}")) % MODULUS
     place, scene = photo.place, photo.scene
-    values = (
-        image_id,
-        photo.author,
-        place.latitude,
-        place.longitude,
-        scene.s3,
-        scene.s16,
-        scene.s365,
-        *photo.probabilities,
+    return Shot(
+        index=photo.index,
+        spot=spot,
+        author=photo.author,
+        latitude=place.latitude,
+        longitude=place.longitude,
+        country=place.country,
+        country_name=countries()[place.country].name,
+        city=place.city,
+        heading=heading,
+        taken=_taken(photo, spot if heading is not None else None),
+        labels=(scene.s3, scene.s16, scene.s365),
+        probabilities=photo.probabilities,
+        caption=caption(photo),
+        number=number,
+        secret=f"{rng.getrandbits(40):010x}",
+        server=rng.randint(1, 1400),
+        jpeg=jpeg,
+        mask=mask,
     )
-    return {"metadata": values, "url": url, "caption": caption(photo), "country": place.country}
 
 
-def _gather_files(pieces: list[Piece], folder: Path, kind: str) -> None:
-    folder.mkdir(exist_ok=True)
+def _taken(photo: world.Photo, spot: int | None) -> str:
+    """Views of one place are of one month."""
+    rng = photo.stream("taken") if spot is None else stream(photo.key[0], f"{photo.key[1]} taken", spot)
+    year, month, day, hour = rng.randint(2008, 2021), rng.randint(1, 12), rng.randint(1, 28), rng.randint(8, 19)
+    if photo.facts:
+        month, hour = photo.facts.moment.month, int(photo.facts.moment.hour)
+    return f"{year}-{month:02}-{day:02}T{hour:02}:{rng.randint(0, 59):02}:{rng.randint(0, 59):02}"
+
+
+def _shots(pieces: list[Piece]) -> Iterator[Shot]:
     for piece in pieces:
-        for file in sorted((piece.folder / kind).iterdir()):
-            file.rename(folder / file.name)
+        with piece.file.open("rb") as stream:
+            for values in msgpack.Unpacker(stream, use_list=False, max_buffer_size=2**30):
+                yield Shot(*values)
 
 
-def _gather_shards(pieces: list[Piece], folder: Path, pattern: str) -> None:
-    """Join pieces to shards; a piece's records go only when their shard is whole, so that a kill loses nothing."""
-    each = SHARD // BLOCK
-    for number in range((len(pieces) + each - 1) // each):
-        parts = [piece.folder / "records.msg" for piece in pieces[number * each : (number + 1) * each]]
-        shard = folder / pattern.replace("*", str(number))
-        if not shard.exists():
-            with replacing(shard) as aside, aside.open("wb") as target:
-                for part in parts:
-                    with part.open("rb") as stream:
-                        shutil.copyfileobj(stream, target)
-        for part in parts:
-            part.unlink(missing_ok=True)
+class Tally:
+    """Counts shots on their way into the files."""
 
+    def __init__(self) -> None:
+        self._countries: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()
+        self._authors: set[str] = set()
 
-def _write_csv(path: Path, header: tuple[str, ...] | None, rows: Iterator[tuple[Any, ...]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        if header:
-            writer.writerow(header)
-        writer.writerows(rows)
+    def of(self, shots: Iterator[Shot]) -> Iterator[Shot]:
+        """The same shots."""
+        for shot in shots:
+            self._countries[shot.country] += 1
+            self._kinds[("indoor", "natural", "urban")[shot.labels[0]]] += 1
+            self._authors.add(shot.author)
+            yield shot
 
-
-def _rows(pieces: list[Piece]) -> Iterator[dict[str, Any]]:
-    for piece in pieces:
-        yield from read_json(piece.folder / "rows.json")
-
-
-def _write_tables(pieces: list[Piece], folder: Path, source: Any) -> dict[str, Any]:
-    _write_csv(folder / source.metadata, COLUMNS, (tuple(row["metadata"]) for row in _rows(pieces)))
-    _write_csv(
-        folder / "captions.csv", ("IMG_ID", "caption"), ((row["metadata"][0], row["caption"]) for row in _rows(pieces))
-    )
-    if getattr(source, "urls", None):
-        _write_csv(folder / source.urls, None, ((row["metadata"][0], row["url"]) for row in _rows(pieces)))
-    countries: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    authors = set()
-    for row in _rows(pieces):
-        countries[row["country"]] += 1
-        kinds[("indoor", "natural", "urban")[row["metadata"][4]]] += 1
-        authors.add(row["metadata"][1])
-    return {
-        "photos": sum(kinds.values()),
-        "countries": len(countries),
-        "authors": len(authors),
-        "kinds": {kind: kinds[kind] for kind in sorted(kinds)},
-        "most_common": dict(sorted(countries.most_common(10), key=lambda item: (-item[1], item[0]))),
-    }
+    def figures(self) -> dict[str, Any]:
+        """What was counted."""
+        return {
+            "photos": self._kinds.total(),
+            "countries": len(self._countries),
+            "authors": len(self._authors),
+            "kinds": {kind: self._kinds[kind] for kind in sorted(self._kinds)},
+            "most_common": dict(sorted(self._countries.most_common(10), key=lambda item: (-item[1], item[0]))),
+        }

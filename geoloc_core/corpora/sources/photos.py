@@ -18,6 +18,7 @@ from geoloc_core.corpora.photo import (
     printable,
     without,
 )
+from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
 from geoloc_core.corpora.tables import read_csv
 from geoloc_core.errors import UserError
 from geoloc_core.files import files_under
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHUNK = 256
+PLAN = Plan()
 
 
 class Options(SourceOptions):
@@ -164,3 +166,52 @@ def group_of(path: str, by: str) -> str:
     if by == "folder":
         return folder or "."
     return path if by == "file" or "_" not in name else path.rpartition("_")[0]
+
+
+def write(world: Simulation, folder: Path, options: Options) -> None:
+    """Rendered photos in a folder per photographer, with EXIF or with the table that the options name."""
+    if options.table is None:
+        for shot in world.shots:
+            save(folder / shot.author / f"{shot.number}.jpg", _with_exif(shot))
+        return
+    with csv_table(folder / options.table, options.columns) as table:
+        for shot in world.shots:
+            path = f"{shot.author}/{shot.number}.jpg"
+            save(folder / path, shot.jpeg)
+            known = {
+                options.path_column: path,
+                options.latitude_column: shot.latitude,
+                options.longitude_column: shot.longitude,
+                options.group_column: shot.author,
+                options.author_column: shot.author,
+                options.licence_column: options.licence,
+                options.url_column: shot.url,
+            }
+            table.writerow([known[column] for column in options.columns])
+
+
+def _with_exif(shot: Shot) -> bytes:
+    from io import BytesIO
+
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x013B] = shot.author
+    exif.get_ifd(0x8769)[0x9003] = shot.moment.strftime("%Y:%m:%d %H:%M:%S")
+    exif.get_ifd(0x8825).update(
+        {
+            1: "N" if shot.latitude >= 0 else "S",
+            2: _dms(shot.latitude),
+            3: "E" if shot.longitude >= 0 else "W",
+            4: _dms(shot.longitude),
+        }
+    )
+    stream = BytesIO()
+    with Image.open(BytesIO(shot.jpeg)) as image:
+        image.save(stream, "JPEG", quality=90, exif=exif)
+    return stream.getvalue()
+
+
+def _dms(degrees: float) -> tuple[float, float, float]:
+    whole = round(abs(degrees) * 3_600_000)
+    return whole // 3_600_000, whole // 60_000 % 60, whole % 60_000 / 1000

@@ -6,6 +6,8 @@ from a list of addresses, ``gone`` says which of them no longer had one.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -25,6 +27,7 @@ from geoloc_core.corpora.photo import (
     printable,
     without,
 )
+from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
 from geoloc_core.corpora.tables import read_csv
 from geoloc_core.errors import UserError
 from geoloc_core.files import files_under
@@ -42,6 +45,9 @@ FLAW, URL = "_flaw", "_url"
 OWN = ("IMG_ID", "AUTHOR", "LAT", "LON", FLAW, URL)
 CHUNK = 256
 MAX_RECORD_BYTES = 2**30
+SHARD = 4096
+"""Records of a published shard."""
+PLAN = Plan(masks=True)
 
 
 class Options(SourceOptions):
@@ -60,6 +66,8 @@ class Options(SourceOptions):
     """CSV of IMG_ID and further text columns, read if it is there."""
     gone: str | None = "gone.csv"
     """CSV of IMG_ID, url, reason and detail of photos that could not be brought, read if it is there."""
+    hashed: bool = False
+    """Whether a simulated folder of images names them ``aa/bb/<photo>.jpg``, as YFCC26k does; shards always do."""
 
     @model_validator(mode="after")
     def _one_home(self) -> Self:
@@ -281,3 +289,71 @@ def _photo(row: dict[str, Any], data: bytes, options: Options) -> Photo:
 def _by_number(path: Path) -> tuple[int, str]:
     digits = "".join(filter(str.isdigit, path.name))
     return int(digits or 0), path.name
+
+
+def write(world: Simulation, folder: Path, options: Options) -> None:
+    """Lay rendered photos out as this family is published.
+
+    The list of addresses has no header line, as the readers of the published one name its two columns themselves.
+    Beside the published files lie ``captions.csv``, as titles are no part of them, and for corpora in shards
+    ``clues.csv``, what a guidebook would say about each country.
+    """
+    with ExitStack() as stack:
+        metadata = stack.enter_context(csv_table(folder / options.metadata, COLUMNS))
+        captions = stack.enter_context(csv_table(folder / "captions.csv", ("IMG_ID", "caption")))
+        urls = stack.enter_context(csv_table(folder / options.urls, None)) if options.urls else None
+        shards = stack.enter_context(_ShardWriter(folder, options.shards)) if options.shards else None
+        if options.images:
+            (folder / options.images).mkdir(parents=True)
+        for shot in world.shots:
+            name = _name(shot, options)
+            place = (shot.latitude, shot.longitude)
+            metadata.writerow((name, shot.author, *place, *shot.labels, *shot.probabilities))
+            captions.writerow((name, shot.caption))
+            if urls:
+                urls.writerow((name, shot.url))
+            if shards:
+                shards.add(name, shot.jpeg)
+            else:
+                save(folder / str(options.images) / name, shot.jpeg)
+            if shot.mask is not None:
+                save(folder / "masks" / f"{Path(name).stem}.png", shot.mask)
+    if options.shards:
+        with csv_table(folder / "clues.csv", ("clue_id", "country", "topic", "text")) as table:
+            table.writerows(tuple(clue.values()) for clue in world.clues)
+
+
+def _name(shot: Shot, options: Options) -> str:
+    if options.images and not options.hashed:
+        return f"{shot.number}_{shot.secret}_{shot.server}_{shot.author}.jpg"
+    return hashed(shot.number)
+
+
+def hashed(number: int) -> str:
+    """The path of a photo's number: folders that share photos out evenly."""
+    bucket = sha256(str(number).encode()).hexdigest()
+    return f"{bucket[:2]}/{bucket[2:4]}/{number}.jpg"
+
+
+class _ShardWriter:
+    """Shards of :data:`SHARD` records, numbered in the place of the pattern's ``*``."""
+
+    def __init__(self, folder: Path, pattern: str) -> None:
+        self._folder, self._pattern, self._count = folder, pattern, 0
+        self._files = ExitStack()
+
+    def add(self, name: str, data: bytes) -> None:
+        import msgpack
+
+        if self._count % SHARD == 0:
+            self._files.close()
+            path = self._folder / self._pattern.replace("*", str(self._count // SHARD))
+            self._stream = self._files.enter_context(path.open("wb"))
+        self._stream.write(msgpack.packb({"image": data, "id": name}))
+        self._count += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()

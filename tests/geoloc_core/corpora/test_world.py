@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from types import SimpleNamespace
+from pathlib import Path
 
 import msgpack
 import numpy as np
@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from geoloc_core.corpora.fetch.world import COLUMNS, Options, fetch
+from geoloc_core.corpora.fetch.world import Options, fetch, views
+from geoloc_core.corpora.simulated import Plan
+from geoloc_core.corpora.sources import places365
+from geoloc_core.corpora.sources.places365 import COLUMNS
 from geoloc_core.corpora.world import known, scenes, sun
 from geoloc_core.corpora.world.climate import climate, season_of
 from geoloc_core.corpora.world.culture import OPTIONS, culture
@@ -32,8 +35,9 @@ from geoloc_core.corpora.world.rng import stream
 from geoloc_core.corpora.world.words import BIOME, HOUSES, PLACELESS, SCENES, caption, clues
 from geoloc_core.files import digest
 
-SHARDED = SimpleNamespace(metadata="mp16_places365.csv", urls="mp16_urls.csv", shards="shard_*.msg", images=None)
-FLAT = SimpleNamespace(metadata="im2gps_places365.csv", urls=None, shards=None, images="images")
+ROOT = str(Path(__file__).parents[3])
+SHARDED = places365.Options(kind="places365", metadata="mp16_places365.csv", urls="mp16_urls.csv", shards="shard_*.msg")
+FLAT = places365.Options(kind="places365", metadata="im2gps_places365.csv", images="images")
 SOME = list(photos(3, "some", 0, 300))
 
 
@@ -148,16 +152,14 @@ class TestDeterminism:
         assert len({photo(seed, name, 0).place for seed in (1, 2) for name in ("mp16", "im2gps")}) == 4
 
     def test_finished_pieces_are_kept_and_foreign_ones_dropped(self, tmp_path, monkeypatch):
-        from geoloc_core.corpora.fetch import world as stage
-
-        monkeypatch.setattr(stage, "_gather_files", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(places365, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             made(tmp_path, FLAT, size=32)
-        piece = tmp_path / "partial" / "pieces" / "000000"
-        before = (piece / "rows.json").stat().st_mtime_ns
+        piece = tmp_path / "partial" / "pieces" / "000000.msg"
+        before = piece.stat().st_mtime_ns
         with pytest.raises(KeyboardInterrupt):
             made(tmp_path, FLAT, size=32)
-        assert (piece / "rows.json").stat().st_mtime_ns == before
+        assert piece.stat().st_mtime_ns == before
         monkeypatch.undo()
         _, figures = made(tmp_path, FLAT, size=40)
         assert figures["photos"] == 100
@@ -168,18 +170,19 @@ class TestDeterminism:
     def test_a_killed_run_resumes_to_the_same_bytes(self, tmp_path):
         script = tmp_path / "run.py"
         script.write_text(
-            "import sys\nfrom pathlib import Path\nfrom types import SimpleNamespace\n"
+            "import sys\nfrom pathlib import Path\n"
             "from geoloc_core.corpora.fetch.world import Options, fetch\n"
+            "from geoloc_core.corpora.sources import places365\n"
             "if __name__ == '__main__':\n"
             "    out, partial = map(Path, sys.argv[1:])\n"
             "    fetch(Options(kind='world', path='world', photos=1500, size=64), name='mp16', seed=5,\n"
             "          out=out, partial=partial,\n"
-            f"          source=SimpleNamespace(**{vars(SHARDED)!r}), workers=2)\n"
+            f"          source=places365.Options(**{SHARDED.model_dump()!r}), workers=2)\n"
         )
 
         def start(name):
             command = [sys.executable, str(script), str(tmp_path / name / "out"), str(tmp_path / name / "partial")]
-            return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": ROOT})
 
         whole, killed = start("whole"), start("killed")
         pieces = tmp_path / "killed" / "partial" / "pieces"
@@ -194,6 +197,29 @@ class TestDeterminism:
         assert again.returncode == whole.returncode == 0
         assert "were rendered before" in said
         assert digest(tmp_path / "whole" / "out") == digest(tmp_path / "killed" / "out")
+
+
+class TestViews:
+    PLAN = Plan("street", (0, 90, 180), country="US", within=(25, -125, 49.4, -66.9))
+
+    def test_a_place_is_seen_in_every_heading_of_the_plan(self):
+        shown = list(views(3, "us", 0, 12, self.PLAN))
+        assert [heading for _, _, heading in shown] == [0, 90, 180] * 4
+        assert [spot for _, spot, _ in shown] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+        assert len({photo.place for photo, _, _ in shown}) == 4
+        for spot in range(4):
+            same = [photo for photo, number, _ in shown if number == spot]
+            assert len({photo.place for photo in same}) == len({p.facts.moment.month for p in same}) == 1
+            assert len({render(photo, 48).jpeg() for photo in same}) == 3
+
+    def test_a_view_does_not_depend_on_where_its_piece_starts(self):
+        assert list(views(3, "us", 4, 9, self.PLAN)) == list(views(3, "us", 0, 12, self.PLAN))[4:9]
+
+    def test_places_stay_within_the_plan(self):
+        for shown, _, _ in views(3, "us", 0, 60, self.PLAN):
+            assert shown.place.country == "US"
+            assert 25 <= shown.place.latitude <= 49.4
+            assert -125 <= shown.place.longitude <= -66.9
 
 
 class TestOptions:

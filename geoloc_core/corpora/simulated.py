@@ -1,0 +1,130 @@
+"""Between the demo world and the layouts: what is rendered, whatever files it will be published in.
+
+A layout says in its ``PLAN`` what to render, and its ``write`` lays the shots out as the real corpus is published.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+EVERYWHERE = (-90.0, -180.0, 90.0, 180.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a layout asks of the renderer.
+
+    Attributes:
+        style: Photos as people take them, or views from a road.
+        headings: Degrees clockwise from north of the views of each place; without any, a photo per place.
+        country: Two-letter code of the only country; any where None.
+        within: South, west, north and east in degrees: no city outside is gone to.
+        masks: Whether the layout has room for masks.
+    """
+
+    style: Literal["flickr", "street"] = "flickr"
+    headings: tuple[int, ...] = ()
+    country: str | None = None
+    within: tuple[float, float, float, float] = EVERYWHERE
+    masks: bool = False
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A rendered photo and all that a corpus could publish of it.
+
+    Attributes:
+        index: Its number.
+        spot: Number of its place: shots with the same one are views of the same place.
+        author: Written like an account of a photo site.
+        latitude: Degrees.
+        longitude: Degrees.
+        country: Two-letter code.
+        country_name: As GeoNames writes it.
+        city: Name of the city it is near.
+        heading: Degrees clockwise from north; None where no one knows.
+        taken: Local time.
+        labels: Indices among the 3, 16 and 365 classes of Places365.
+        probabilities: Of indoor, natural and urban.
+        caption: A title in English.
+        number: Ten digits, unique in the corpus.
+        secret: Ten hexadecimal digits.
+        server: A small number.
+        jpeg: The photo.
+        mask: Its mask as a PNG, if asked for.
+    """
+
+    index: int
+    spot: int
+    author: str
+    latitude: float
+    longitude: float
+    country: str
+    country_name: str
+    city: str
+    heading: int | None
+    taken: str
+    labels: tuple[int, int, int]
+    probabilities: tuple[float, float, float]
+    caption: str
+    number: int
+    secret: str
+    server: int
+    jpeg: bytes
+    mask: bytes | None
+
+    @property
+    def url(self) -> str:
+        """A made-up address."""
+        return f"https://photos.example/{self.server}/{self.number}_{self.secret}.jpg"
+
+    @property
+    def moment(self) -> datetime:
+        """When it was taken, local time."""
+        return datetime.fromisoformat(self.taken)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A whole rendered corpus.
+
+    Attributes:
+        shots: Once, in order.
+        clues: What a guidebook would say: ``clue_id``, ``country`` (two letters), ``topic`` and ``text``.
+    """
+
+    shots: Iterable[Shot]
+    clues: Sequence[dict[str, str]] = ()
+
+
+@contextmanager
+def csv_table(path: Path, header: Sequence[str] | None) -> Iterator[Any]:
+    """A CSV that rows are written to, with or without a header line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        if header:
+            writer.writerow(header)
+        yield writer
+
+
+def save(path: Path, data: bytes) -> None:
+    """Write a file and the folders it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def png(jpeg: bytes) -> bytes:
+    """A photo as PNG, for layouts published so."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    stream = BytesIO()
+    with Image.open(BytesIO(jpeg)) as image:
+        image.save(stream, "PNG")
+    return stream.getvalue()
