@@ -111,7 +111,7 @@ def _judge(
         stated = f"licence {row['licence']!r}" if row["licence"] else "no licence stated"
         return Refusal(item.image_id, Reason.LICENCE, f"{stated}; taken are {', '.join(licences) or 'none'}")
     flaw = item.flaw
-    if flaw is None and row["latitude"] is None:
+    if flaw is None and row["latitude"] is None and not item.placeless:
         unknown = (Reason.NO_COORDINATES, "nothing says where it was taken")
         flaw = (verdict.exif and verdict.exif.flaw) or unknown
     if flaw:

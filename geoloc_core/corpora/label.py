@@ -15,7 +15,7 @@ from geoloc_core.geo.locate import Locator
 from geoloc_core.params import entry
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
     from geoloc_core.project import Project
 
@@ -35,6 +35,7 @@ def label(project: "Project", name: str) -> None:
     photos = manifest.read_manifest(project.corpus(name), columns).to_pandas()
     units = boundaries.read_units(project.boundaries)
     rows = locate(photos, Locator.open(project.boundaries, labels.limit_km))
+    rows = with_published(rows, photos, manifest.read_published(project.corpus(name)), units)
     if corpus.role == "benchmark":
         rows["split"] = "benchmark"
     else:
@@ -67,6 +68,27 @@ def locate(photos: "DataFrame", locator: Locator) -> "DataFrame":
         table[f"name_{level}"] = _spread(found.name(level), known, None)
     table["distance_km"] = _spread(found.distance_km, known, np.nan)
     return pd.DataFrame(table)
+
+
+def with_published(
+    rows: "DataFrame", photos: "DataFrame", published: "Series | None", units: "DataFrame"
+) -> "DataFrame":
+    """The labels, with the country that the corpus itself states for photos without coordinates.
+
+    Args:
+        rows: As :func:`locate` returns them.
+        photos: The manifest, row by row.
+        published: Alpha-3 codes of countries, row by row; None where the corpus states none.
+        units: The boundaries' units: a country that is not among them stays unknown.
+    """
+    if published is None:
+        return rows
+    names = units[units["level"] == 0].set_index("gid")["name"]
+    stated = (photos["latitude"].isna() & published.isin(names.index)).to_numpy()
+    gid, name = rows["gid_0"].astype(object), rows["name_0"].astype(object)
+    gid[stated] = published[stated]
+    name[stated] = published[stated].map(names)
+    return rows.assign(gid_0=gid, name_0=name)
 
 
 def _spread(values: np.ndarray, known: np.ndarray, empty: Any) -> np.ndarray:

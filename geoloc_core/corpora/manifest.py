@@ -276,3 +276,11 @@ def read_ids(path: Path) -> "pd.Series":
         return pq.read_table(path, columns=["image_id"])["image_id"].to_pandas()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the stage that writes it") from None
+
+
+def read_published(folder: Path) -> "pd.Series | None":
+    """The attribute ``gid_0``, the country that a corpus without coordinates states; None where it has none."""
+    path = folder / "attributes.parquet"
+    if not path.exists() or "gid_0" not in pq.read_schema(path).names:
+        return None
+    return pq.read_table(path, columns=["gid_0"])["gid_0"].to_pandas()

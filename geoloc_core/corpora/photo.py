@@ -47,6 +47,8 @@ class Reason(StrEnum):
     """The image breaks off before its end."""
     NO_COORDINATES = "no_coordinates"
     """Nothing says where it was taken."""
+    EXCLUDED = "excluded"
+    """A rule of the corpus or of its parameters leaves it out: accuracy, a list of ids, the file's size."""
     BAD_COORDINATES = "bad_coordinates"
     """Not numbers, out of range, or exactly 0, 0: what devices without a fix write."""
 
@@ -74,6 +76,7 @@ class Photo:
         source_url: Where it was published.
         attributes: Whatever else the corpus publishes, by column.
         exif: Whether EXIF fills in what is None here.
+        placeless: Whether the corpus publishes no coordinates, so that their absence is no flaw.
     """
 
     image_id: str
@@ -90,6 +93,7 @@ class Photo:
     source_url: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     exif: bool = False
+    placeless: bool = False
 
 
 @dataclass(frozen=True)
