@@ -147,7 +147,8 @@ def _checked(source: Source, max_pixels: float) -> Iterator[tuple[Photo | Refusa
     def check(batch: list[Photo | Refusal]) -> list[tuple[Photo | Refusal, Sound | Refusal]]:
         return [(item, item if isinstance(item, Refusal) else decoder.check(item)) for item in batch]
 
-    threads = min(os.cpu_count() or 1, MAX_THREADS)
+    # One more than cores: the cores stay busy while a thread waits for the interpreter.
+    threads = min((os.cpu_count() or 1) + 1, MAX_THREADS)
     with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
         for results in in_order(pool, check, _batches(source.items), 2 * threads):
             yield from results

@@ -173,7 +173,7 @@ class ShardWriter:
         (folder / "shards").mkdir(parents=True)
         self._folder, self._limit = folder, limit
         self._shard, self._row, self._size = -1, 0, 0
-        self._pending: list[Mapping[str, Any]] = []
+        self._pending: list[tuple[str, bytes, str]] = []
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, image_id: str, data: bytes, path: str) -> tuple[int, int]:
@@ -186,7 +186,7 @@ class ShardWriter:
             self._begin()
         elif len(self._pending) == ROW_GROUP:
             self._flush()
-        self._pending.append({"image_id": image_id, "image": {"bytes": data, "path": path}})
+        self._pending.append((image_id, data, path))
         self._size += len(data)
         self._row += 1
         return self._shard, self._row - 1
@@ -195,11 +195,15 @@ class ShardWriter:
         self.close()
         self._shard, self._row, self._size = self._shard + 1, 0, 0
         path = shard_path(self._folder, self._shard)
-        self._writer = pq.ParquetWriter(path, SHARD, compression="none", use_dictionary=False)
+        self._writer = pq.ParquetWriter(
+            path, SHARD, compression="none", use_dictionary=False, write_statistics=["image_id"]
+        )
 
     def _flush(self) -> None:
         if self._writer and self._pending:
-            self._writer.write_table(pa.Table.from_pylist(self._pending, schema=SHARD))
+            ids, data, paths = zip(*self._pending, strict=True)
+            images = pa.StructArray.from_arrays([pa.array(data, pa.binary()), pa.array(paths)], fields=list(_IMAGE))
+            self._writer.write_table(pa.Table.from_arrays([pa.array(ids), images], schema=SHARD))
             self._pending.clear()
 
     def close(self) -> None:

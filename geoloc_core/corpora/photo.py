@@ -1,6 +1,7 @@
 """What a source hands to ingest: photos with what is published of them, or the reason why not."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -185,16 +186,19 @@ def printable(path: str) -> str:
 
 def load(folder: Path, path: str) -> bytes | Flaw:
     """The bytes of a file, or why they cannot be had."""
-    file = folder / path
+    file = os.path.join(folder, path)
     try:
-        if file.is_dir():
+        found = os.stat(file)
+        if stat.S_ISDIR(found.st_mode):
             return Reason.NOT_A_PHOTO, "a link to a folder, which is not followed"
-        if not file.is_file():
-            return Reason.MISSING, "no such file" if not file.is_symlink() else "a link to nothing"
-        size = file.stat().st_size
-        if size > MAX_FILE_BYTES:
-            return Reason.TOO_LARGE, f"{size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
-        return file.read_bytes()
+        if not stat.S_ISREG(found.st_mode):
+            return Reason.MISSING, "no such file"
+        if found.st_size > MAX_FILE_BYTES:
+            return Reason.TOO_LARGE, f"{found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
+        with open(file, "rb") as stream:
+            return stream.read()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a name no file can have
+        return Reason.MISSING, "a link to nothing" if os.path.lexists(file) else "no such file"
     except OSError as error:
         return Reason.UNREADABLE, error.strerror or str(error)
 
