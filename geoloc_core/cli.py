@@ -145,12 +145,50 @@ def boundaries(project: Project) -> None:
     build(project)
 
 
-@stage("corpus", examples=("ingest mp16", "ingest photos"))
-def ingest(project: Project, corpus: str) -> None:
-    """Read CORPUS, refuse what is broken with a reason, keep the rest as manifest and shards."""
-    from geoloc_core.corpora.ingest import ingest
+@geoloc.command(
+    epilog="\b\nExamples:\n  geoloc ingest mp16\n  geoloc ingest osv5m --raw /datasets/osv5m --out corpora/osv5m"
+)
+@click.argument("corpus")
+@click.option("--raw", type=click.Path(path_type=Path), help="A folder in the corpus' published layout.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder to write, with --raw.")
+@click.pass_obj
+def ingest(params: Path, corpus: str, raw: Path | None, out: Path | None) -> None:
+    """Read CORPUS, refuse what is broken with a reason, keep the rest as manifest and shards.
 
+    With --raw and --out a corpus of any profile is read by itself, outside the project's stages.
+    """
+    from geoloc_core.corpora.ingest import ingest, ingest_alone
+    from geoloc_core.params import any_corpus
+
+    if (raw is None) != (out is None):
+        raise UserError("--raw and --out: expected both or neither; neither reads data/raw and writes data/corpora")
+    if raw and out:
+        ingest_alone(corpus, any_corpus(params, corpus), raw, out)
+        return
+    project = Project.open(params)
+    limit(project.profile.threads)
     ingest(project, corpus)
+
+
+@geoloc.command(
+    epilog="\b\nExamples:\n  geoloc simulate osv5m --photos 500 --out made/osv5m\n"
+    "  geoloc ingest osv5m --raw made/osv5m --out made/corpus"
+)
+@click.argument("corpus")
+@click.option("--photos", default=100, show_default=True, type=click.IntRange(100, 1_000_000), help="How many.")
+@click.option("--size", default=224, show_default=True, type=click.IntRange(32, 2048), help="Pixels of a side.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to make.")
+@click.pass_obj
+def simulate(params: Path, corpus: str, photos: int, size: int, out: Path) -> None:
+    """Render photos of the demo world in the layout that CORPUS, of any profile, is published in."""
+    from geoloc_core.corpora.fetch.world import simulate
+    from geoloc_core.params import any_corpus
+
+    project = Project.open(params)
+    limit(project.profile.threads)
+    source = any_corpus(params, corpus).source
+    made = simulate(corpus, source, photos, size, project.profile.seed, out)
+    click.echo(f"{out}: {made['photos']:,} photos of {made['countries']} countries in the layout {source.kind}")
 
 
 @stage("corpus", examples=("label mp16",))

@@ -206,6 +206,20 @@ def load(path: Path) -> Profile:
     return next(profile for block, profile in checked.values() if block == raw["run"] and profile)
 
 
+def any_corpus(path: Path, name: str) -> Corpus:
+    """A corpus of the profile in use or, where that has none of the name, of any other.
+
+    Raises:
+        UserError: The file is wrong, or no profile has the corpus.
+    """
+    known = dict(load(path).corpora)
+    for block in (yaml.safe_load(path.read_text(encoding="utf-8")).get("profiles") or {}).values():
+        for key, corpus in block["corpora"].items():
+            known.setdefault(key, Corpus.model_validate(corpus))
+    found: Corpus = entry(known, name, "corpus")
+    return found
+
+
 def _check(block: Any, where: str) -> tuple[Profile | None, list[str]]:
     errors: list[str] = []
     profile = None

@@ -39,22 +39,51 @@ def ingest(project: Project, name: str) -> None:
         UserError: The raw folder is not as its source expects, or none of its photos can be used.
     """
     corpus = entry(project.profile.corpora, name, "corpus")
-    module = module_of("geoloc_core.corpora.sources", corpus.source.kind)
-    source = module.read(corpus.source, project.raw(name))
     with replacing(project.corpus(name)) as aside:
-        aside.mkdir()
-        seen, reasons = write(source, aside, name, corpus.max_megapixels * 1e6, corpus.licences)
-        refused = reasons.total()
-        assert seen == manifest.count(aside / "manifest.parquet") + manifest.count(aside / "rejects.parquet")
-        _tell(name, seen - refused, reasons)
-        if seen == refused:
-            raise UserError(
-                f"{project.raw(name)}: none of {seen:,} photos can be used ({_listed(reasons)}); "
-                f"expected photos with coordinates; check run.corpora.{name}.source in params.yaml"
-            )
-        summary = _summary(aside, seen, reasons)
+        summary = ingest_folder(name, corpus, project.raw(name), aside)
         _map(aside, project.plot("ingest", name), name)
     write_json(project.summary("ingest", name), summary)
+
+
+def ingest_alone(name: str, corpus: Any, raw: Path, out: Path) -> None:
+    """A corpus by itself, outside the project's stages.
+
+    Args:
+        name: What the manifest calls it.
+        corpus: Its block of params.yaml.
+        raw: The folder in its published layout.
+        out: The folder to write; an earlier result there is replaced, anything else is left alone.
+
+    Raises:
+        UserError: ``out`` holds something else, or ``raw`` is not as the corpus' source expects.
+    """
+    if out.exists() and not (out / "manifest.parquet").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: there is something else; expected a new folder or an ingested corpus; name another")
+    with replacing(out) as aside:
+        ingest_folder(name, corpus, raw, aside)
+
+
+def ingest_folder(name: str, corpus: Any, raw: Path, folder: Path) -> dict[str, Any]:
+    """Read a raw folder and write a corpus folder, which must not be there yet.
+
+    Returns:
+        The figures of the summary.
+
+    Raises:
+        UserError: The raw folder is not as its source expects, or none of its photos can be used.
+    """
+    source = module_of("geoloc_core.corpora.sources", corpus.source.kind).read(corpus.source, raw)
+    folder.mkdir()
+    seen, reasons = write(source, folder, name, corpus.max_megapixels * 1e6, corpus.licences)
+    refused = reasons.total()
+    assert seen == manifest.count(folder / "manifest.parquet") + manifest.count(folder / "rejects.parquet")
+    _tell(name, seen - refused, reasons)
+    if seen == refused:
+        raise UserError(
+            f"{raw}: none of {seen:,} photos can be used ({_listed(reasons)}); "
+            f"expected photos with coordinates; check run.corpora.{name}.source in params.yaml"
+        )
+    return _summary(folder, seen, reasons)
 
 
 def write(

@@ -47,6 +47,13 @@ def test_every_stage_of_the_graph_has_its_command():
         (["--params", "nowhere.yaml", "params"], "nowhere.yaml: no such file"),
         (["fetch"], "Missing argument 'CORPUS'"),
         (["fly"], "No such command 'fly'"),
+        (["simulate", "nowhere", "--out", "nowhere"], "corpus 'nowhere': not in params.yaml; expected one of: mp16"),
+        (["simulate", "mp16"], "Missing option '--out'"),
+        (["simulate", "mp16", "--photos", "9", "--out", "nowhere"], "9 is not in the range"),
+        (["simulate", "mp16", "--out", "geoloc_core"], "geoloc_core: not empty; expected a new folder"),
+        (["ingest", "mp16", "--raw", "nowhere"], "--raw and --out: expected both or neither"),
+        (["ingest", "mp16", "--raw", "nowhere", "--out", "nowhere"], "nowhere/mp16_places365.csv: no such file"),
+        (["ingest", "mp16", "--raw", "nowhere", "--out", "geoloc_core"], "geoloc_core: there is something else"),
         (["predict"], "Missing argument 'PHOTOS...'"),
     ],
 )
@@ -67,3 +74,17 @@ def test_light_commands_start_light():
     ).stdout.split()
     for heavy in ("torch", "pandas", "mlflow", "great_expectations", "dagster", "dvc", "matplotlib"):
         assert heavy not in loaded
+
+
+def test_a_corpus_is_simulated_and_ingested_by_itself(tmp_path):
+    made, corpus = tmp_path / "made", tmp_path / "corpus"
+    simulated = run("simulate", "im2gps3k", "--size", "32", "--out", str(made))
+    assert simulated.returncode == 0, simulated.stderr
+    assert "100 photos" in simulated.stdout
+    for _ in range(2):  # an earlier result is replaced
+        assert run("ingest", "im2gps3k", "--raw", str(made), "--out", str(corpus)).returncode == 0
+    from geoloc_core.corpora.manifest import read_manifest
+
+    assert set(read_manifest(corpus, ["corpus"])["corpus"].to_pylist()) == {"im2gps3k"}
+    assert read_manifest(corpus).num_rows == 100
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "made"]

@@ -135,6 +135,31 @@ def fetch(
     return tally.figures()
 
 
+def simulate(name: str, source: Any, photos: int, size: int, seed: int, out: Path) -> dict[str, Any]:
+    """Render a corpus into a folder of the user's.
+
+    Args:
+        name: The corpus: another name gives other photos.
+        source: The layout to write.
+        photos: How many.
+        size: Width and height in pixels.
+        seed: Another seed gives other photos.
+        out: The folder to make; unfinished work waits beside it.
+
+    Returns:
+        Figures about the corpus.
+
+    Raises:
+        UserError: The folder is not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: not empty; expected a new folder; name another or remove it")
+    options = Options(kind="world", path="", photos=photos, size=size)
+    partial = out.with_name(f".{out.name}.partial")
+    with replacing(out) as aside:
+        return fetch(options, name=name, source=source, seed=seed, out=aside, partial=partial)
+
+
 def _keep_only_own(partial: Path, key: dict[str, Any]) -> None:
     """Drop what another request left behind."""
     note = partial / "request.json"

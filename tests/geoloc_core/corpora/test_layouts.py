@@ -27,6 +27,8 @@ LAYOUTS = {
     "dump": {"kind": "yfcc100m", "metadata": "dump", "hashes": "hash", "named_by": "hash", "images": "."},
     "mp16_pro": {"kind": "mp16_pro"},
     "g50": {"kind": "countries"},
+    "us_grid": {"kind": "us_grid"},
+    "osv5m": {"kind": "osv5m"},
 }
 """A name for each way in which a corpus of the real world is laid out."""
 

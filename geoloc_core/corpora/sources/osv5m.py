@@ -1,0 +1,177 @@
+"""OpenStreetView-5M: a table of 5.1 million street views, photos in numbered zips or the folders they unpack to.
+
+Columns that are read are :data:`COLUMNS`; the others are attributes. A folder of some of the zips is enough.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+from pydantic import Field
+
+from geoloc_core.corpora.listing import Folder, Row, Store, Zips, listed
+from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, without
+from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table
+from geoloc_core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "id",
+    "latitude",
+    "longitude",
+    "thumb_original_url",
+    "sequence",
+    "captured_at",
+    "creator_username",
+    "creator_id",
+)
+HEADER = (
+    *("id", "latitude", "longitude", "thumb_original_url", "country", "sequence", "captured_at", "lon_bin", "lat_bin"),
+    *("cell", "region", "sub-region", "city", "land_cover", "road_index", "drive_side", "climate", "soil", "dist_sea"),
+    *("quadtree_10_5000", "quadtree_10_25000", "quadtree_10_1000", "quadtree_10_50000", "quadtree_10_12500"),
+    *("quadtree_10_500", "quadtree_10_2500", "unique_region", "unique_sub-region", "unique_city", "unique_country"),
+    *("creator_username", "creator_id"),
+)
+CHUNK = 4096
+PER_ZIP = 50_000
+PLAN = Plan("street")
+LICENCE = "CC BY-SA 4.0"
+
+
+class Options(SourceOptions):
+    """Where what lies in the raw folder."""
+
+    kind: Literal["osv5m"]
+    metadata: str = "train.csv"
+    images: str = "images/train"
+    """Folder of the zips, or of what they unpack to."""
+    limit: int | None = Field(None, gt=0)
+    """Take the first so many photos that are there; the rest of the table is not read."""
+    group_by: Literal["creator", "sequence"] = "creator"
+    """What must not straddle a split: who took a photo, or the ride on which it was taken."""
+
+
+def read(options: Options, raw: Path) -> Source:
+    """The photos in the order of the table, which is read as a stream.
+
+    Raises:
+        UserError: A file is missing, or the table lacks a column.
+    """
+    import pyarrow as pa
+
+    folder = raw / options.images
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected OSV-5M's zips 00.zip …, or what they unpack to")
+    header = next(_chunks(raw / options.metadata)).columns
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise UserError(
+            f"{raw / options.metadata}: no column {', '.join(missing)}; expected OSV-5M's {', '.join(COLUMNS)}"
+        )
+    extra = [str(name) for name in header if name not in COLUMNS]
+    schema = pa.schema([(name, pa.string()) for name in extra])
+
+    def items() -> Iterator[Photo | Refusal]:
+        zips = sorted(folder.glob("*.zip"))
+        store: Store = Zips.open(zips) if zips else Folder(folder)
+        paths = {name.rpartition("/")[2]: name for name in store.names()}
+        yield from listed(_rows(options, raw, paths, extra), store, options.metadata, options.limit)
+
+    return Source(without(items(), options.takedown), schema, options.limit)
+
+
+def _chunks(path: Path) -> Iterator["pd.DataFrame"]:
+    import pandas as pd
+
+    try:
+        yield from pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False, chunksize=CHUNK
+        )
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected OSV-5M's table") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not a readable CSV: {' '.join(str(error).split())}; expected OSV-5M's") from None
+
+
+def _rows(options: Options, raw: Path, paths: dict[str, str], extra: list[str]) -> Iterator[Row | Refusal]:
+    for chunk in _chunks(raw / options.metadata):
+        table = chunk.set_axis(chunk.index + 2).fillna("")
+        places = locate(table, "latitude", "longitude", options.metadata)
+        for number, row, place in zip(table.index, table.to_dict("records"), places.to_dict("records"), strict=True):
+            if not row["id"].strip():
+                where = f"{options.metadata} row {number}"
+                yield Refusal(where, Reason.NO_METADATA, f"{where}: no id")
+                continue
+            name = f"{row['id']}.jpg"
+            yield Row(_photo(options, row, place, extra), (paths.get(name, name),))
+
+
+def _photo(options: Options, row: dict[Any, str], place: dict[Any, Any], extra: list[str]) -> Photo:
+    creator = row["creator_id"] or row["creator_username"]
+    group = creator if options.group_by == "creator" else row["sequence"]
+    return Photo(
+        image_id=row["id"],
+        data=b"",
+        path="",
+        group_id=group or row["id"],
+        latitude=place["latitude"],
+        longitude=place["longitude"],
+        flaw=place["flaw"],
+        captured_at=_moment(row["captured_at"]),
+        author=row["creator_username"] or None,
+        licence=options.licence or LICENCE,
+        source_url=row["thumb_original_url"] or None,
+        # The table writes what it does not know as NaN.
+        attributes={name: row[name] if row[name] not in ("", "NaN") else None for name in extra},
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    """A time in milliseconds since 1970, or a date as text."""
+    text = text.strip()
+    try:
+        if text.removesuffix(".0").isdigit():
+            return datetime.fromtimestamp(float(text) / 1000, UTC).replace(tzinfo=None)
+        return datetime.fromisoformat(text).replace(tzinfo=None)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def write(world: Simulation, folder: Path, options: Options) -> None:
+    """Rendered views from roads in numbered zips."""
+    root = folder / options.images
+    root.mkdir(parents=True)
+    files: dict[int, ZipFile] = {}
+    with csv_table(folder / options.metadata, HEADER) as table:
+        for count, shot in enumerate(world.shots):
+            number = count // PER_ZIP
+            if number not in files:
+                for file in files.values():
+                    file.close()
+                files = {number: ZipFile(root / f"{number:02}.zip", "w", ZIP_STORED)}
+            # A fixed date, so that the same photos are the same bytes.
+            files[number].writestr(ZipInfo(f"{number:02}/{shot.number}.jpg"), shot.jpeg)
+            table.writerow([_fields(shot).get(name, "") for name in HEADER])
+    for file in files.values():
+        file.close()
+
+
+def _fields(shot: Shot) -> dict[str, Any]:
+    name, number = shot.author.split("@")
+    return {
+        "id": shot.number,
+        "latitude": shot.latitude,
+        "longitude": shot.longitude,
+        "thumb_original_url": shot.url,
+        "country": shot.country,
+        "unique_country": shot.country,
+        "city": shot.city,
+        "sequence": f"{shot.secret}-{number}",
+        "captured_at": int((shot.moment - datetime(1970, 1, 1)).total_seconds() * 1000),
+        "creator_username": shot.author,
+        "creator_id": name,
+    }

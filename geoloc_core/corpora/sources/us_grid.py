@@ -1,0 +1,164 @@
+"""GeoguessrLSTM's views of the contiguous US: a folder per place, named by its square of a grid and its coordinates.
+
+``<square>+<latitude>,<longitude>/<heading>_<YYYY-MM>.jpg``, or as they were before they were combined,
+``<square>/<latitude>,<longitude>/<heading>_<YYYY-MM>.jpg``. The lists of training and test places are NumPy arrays
+of the folders' names.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from geoloc_core.corpora.decode import not_a_photo
+from geoloc_core.corpora.photo import (
+    Photo,
+    Reason,
+    Refusal,
+    Source,
+    SourceOptions,
+    load,
+    place_flaw,
+    printable,
+    without,
+)
+from geoloc_core.corpora.simulated import Plan, Shot, Simulation, save
+from geoloc_core.errors import UserError
+from geoloc_core.files import files_under
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+NUMBER = r"-?[0-9]{1,3}(?:\.[0-9]{1,20})?"
+PLACE = re.compile(rf"(?P<square>[0-9]{{1,9}})[+/](?P<latitude>{NUMBER}),(?P<longitude>{NUMBER})", re.ASCII)
+VIEW = re.compile(r"(?P<heading>[0-9]{1,3})_(?P<year>[0-9]{4})-(?P<month>0[1-9]|1[0-2])\.[A-Za-z]+", re.ASCII)
+PLAN = Plan("street", (0, 90, 180), country="US", within=(25.0, -124.7, 49.3, -67.0))
+
+
+class Options(SourceOptions):
+    """Where the folders and lists lie."""
+
+    kind: Literal["us_grid"]
+    images: str = "dataCombined"
+    """Folder of the places' folders; ``.`` for the raw folder itself."""
+    train: str | None = "trainFiles.npy"
+    """Array of the training places' folder names, read if it is there."""
+    test: str | None = "testFiles.npy"
+    """Array of the test places' folder names, read if it is there."""
+
+
+def read(options: Options, raw: Path) -> Source:
+    """Every view, grouped by place.
+
+    The attributes are the ``square`` and the ``published_split``, train or test, where a list names the place.
+
+    Raises:
+        UserError: The folder is missing, none of its folders is a place's, or a list is no array of text.
+    """
+    root = raw / options.images
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; expected folders such as 0+40.529828,-124.268035")
+    lists = {options.train, options.test}
+    files = [path for path in files_under(root) if path not in lists]
+    if not any(PLACE.fullmatch(path.rpartition("/")[0]) for path in files):
+        shown = printable(files[0]) if files else "it is empty"
+        raise UserError(f"{root}: no folder is a place's ({shown}); expected such as 0+40.529828,-124.268035")
+    sides = dict.fromkeys(_list(raw, options.train), "train")
+    sides |= dict.fromkeys(_list(raw, options.test), "test")
+    return Source(without(_items(options, root, files, sides), options.takedown), _schema(), len(files))
+
+
+def _schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    return pa.schema([("square", pa.int32()), ("published_split", pa.string())])
+
+
+def _list(raw: Path, name: str | None) -> list[str]:
+    import numpy as np
+
+    path = raw / str(name)
+    if name is None or not path.exists():
+        return []
+    try:
+        # Never unpickled: a list that someone published could run anything.
+        names = np.load(path, allow_pickle=False)
+    except Exception as error:  # NumPy parses the header as Python and raises whatever that leads to
+        raise UserError(f"{path}: not a NumPy array of text ({' '.join(str(error).split())}); expected one") from None
+    if not isinstance(names, np.ndarray) or names.dtype.kind != "U":
+        raise UserError(f"{path}: no array of text; expected the names of places' folders")
+    return [text.rstrip("/").rpartition("/")[2] for text in names.ravel().tolist()]
+
+
+def _items(options: Options, root: Path, files: list[str], sides: dict[str, str]) -> Iterator[Photo | Refusal]:
+    for path in files:
+        name = printable(path)
+        folder, _, file = path.rpartition("/")
+        place, view = PLACE.fullmatch(folder), VIEW.fullmatch(file)
+        wrong = not_a_photo(path)
+        if wrong:
+            yield Refusal(name, Reason.NOT_A_PHOTO, wrong)
+        elif place is None:
+            yield Refusal(name, Reason.NO_METADATA, "the folder is not named <square>+<latitude>,<longitude>")
+        elif view is None or int(view["heading"]) >= 360:
+            yield Refusal(name, Reason.NO_METADATA, "the file is not named <heading>_<YYYY-MM>.jpg")
+        else:
+            data = load(root, path)
+            if isinstance(data, bytes):
+                yield _photo(options, name, data, place, view, sides)
+            else:
+                yield Refusal(name, *data)
+
+
+def _photo(
+    options: Options, name: str, data: bytes, place: re.Match[str], view: re.Match[str], sides: dict[str, str]
+) -> Photo:
+    latitude, longitude = float(place["latitude"]), float(place["longitude"])
+    wrong = place_flaw(latitude, longitude)
+    key = f"{place['square']}+{place['latitude']},{place['longitude']}"
+    return Photo(
+        image_id=name,
+        data=data,
+        path=name,
+        group_id=f"{place['latitude']},{place['longitude']}",
+        latitude=latitude,
+        longitude=longitude,
+        flaw=(Reason.BAD_COORDINATES, wrong) if wrong else None,
+        heading=float(view["heading"]),
+        captured_at=_month(view),
+        licence=options.licence,
+        attributes={"square": min(int(place["square"]), 2**31 - 1), "published_split": sides.get(key)},
+    )
+
+
+def _month(view: re.Match[str]) -> datetime | None:
+    year = int(view["year"])
+    return datetime(year, int(view["month"]), 1) if year else None
+
+
+def write(world: Simulation, folder: Path, options: Options) -> None:
+    """Rendered views of places in the contiguous US; every fifth place is on the list of test places."""
+    import numpy as np
+
+    sides: tuple[dict[str, None], dict[str, None]] = ({}, {})
+    for shot in world.shots:
+        place = f"{_square(shot)}+{shot.latitude},{shot.longitude}"
+        sides[shot.spot % 5 == 4][place] = None
+        save(folder / options.images / place / f"{shot.heading}_{shot.moment:%Y-%m}.jpg", shot.jpeg)
+    for name, places in zip((options.train, options.test), sides, strict=True):
+        if name:
+            _save_list(folder / name, np.array(list(places), dtype=np.str_))
+
+
+def _save_list(path: Path, names: "np.ndarray") -> None:
+    import numpy as np
+
+    with path.open("wb") as stream:
+        np.save(stream, names, allow_pickle=False)
+
+
+def _square(shot: Shot) -> int:
+    south, west, _, _ = PLAN.within
+    return int((shot.latitude - south) / 1.6) * 36 + int((shot.longitude - west) / 1.6)
