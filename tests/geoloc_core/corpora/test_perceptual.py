@@ -72,6 +72,7 @@ def test_brightness_does_not_matter(seed, brighter):
     assert phash(grey) == phash(grey + brighter)
 
 
+@pytest.mark.slow
 @needs_real
 def test_real_photographs_are_told_apart():
     paths = sorted((REAL / "images").rglob("*.jpg"))
