@@ -1,0 +1,67 @@
+"""A corpus of Street View panoramas: a plan of places, and the official API.
+
+What arrives suits ``source: {kind: photos, table: panoramas.csv, group_column: pano_id}``: the pictures as
+``images/<pano_id>/<heading>.jpg`` and the table; a picture that the API lacks is a row without a file, which ingest
+refuses as missing.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from geoloc_core.corpora.downloads import Limits
+from geoloc_core.corpora.places import Plan, places
+from geoloc_core.corpora.streetview import Credentials, View, crawl, estimate
+from geoloc_core.files import read_json, remove, write_json
+from geoloc_core.plugins import Strict
+from geoloc_core.progress import say
+
+
+class Options(Strict):
+    """Where to ask, how to look, and for how much."""
+
+    kind: Literal["streetview"]
+    path: Path
+    """What the plan reads: a folder of boundaries (random) or a list of ids (panoramas); others read nothing of it."""
+    places: Plan
+    view: View
+    limits: Limits = Limits(per_host=16)
+
+
+def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, partial: Path) -> dict[str, Any]:
+    """Bring the panoramas of a plan; a run that was stopped goes on where it stopped.
+
+    Args:
+        options: Where to ask, how to look, and for how much.
+        name: The corpus.
+        source: Not needed.
+        seed: Of random places.
+        out: The folder to make.
+        partial: What an interrupted run had brought and spent.
+
+    Returns:
+        Places, panoramas, pictures, what is missing by reason, and the cost.
+
+    Raises:
+        UserError: The plan has no places, the key is missing or refused, the quota is used up, or the budget does not
+            suffice.
+    """
+    wanted = places(options.places, options.path, seed)
+    say(f"{name}: {estimate(len(wanted), options.view)}")
+    credentials = Credentials.of()
+    # What a picture shows; other places, headings or budgets go on with the pictures that are paid for.
+    look = options.view.model_dump(mode="json", include={"width", "height", "fov", "pitch", "base"})
+    _keep_only_own(partial, look)
+    summary = crawl(wanted, options.view, credentials, options.limits, partial / "made", partial)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(partial / "made", out)
+    return summary
+
+
+def _keep_only_own(partial: Path, key: dict[str, Any]) -> None:
+    """Drop the pictures of another look."""
+    note = partial / "request.json"
+    if note.exists() and read_json(note) == key:
+        return
+    remove(partial)
+    write_json(note, key)

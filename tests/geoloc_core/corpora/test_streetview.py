@@ -1,0 +1,344 @@
+"""Against a server of this machine that imitates the API."""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from loopback import Reply, serving
+from made_photos import encoded
+from pydantic import ValidationError
+
+from geoloc_core.corpora import places as plans
+from geoloc_core.corpora.fetch.streetview import Options, fetch
+from geoloc_core.corpora.photo import Photo, Reason
+from geoloc_core.corpora.sources import photos
+from geoloc_core.corpora.streetview import Credentials, View, estimate, signature
+from geoloc_core.errors import UserError
+from geoloc_core.files import files_under
+
+TOKEN = "AIza-very-private"
+SECRET = base64.urlsafe_b64encode(b"sign with this?>").decode()
+GRID = {"plan": "grid", "south": 50, "west": 0, "north": 54, "east": 2, "step": 1}
+VIEW = {"headings": [0, 90.5], "budget": 1, "price_per_1000": 10}
+SOURCE = photos.Options(kind="photos", table="panoramas.csv", group_column="pano_id")
+
+
+def pano_of(query):
+    """Each square has a panorama but those of 52°; those of one row of squares share theirs."""
+    if "pano" in query:
+        return query["pano"]
+    latitude, longitude = map(float, query["location"].split(","))
+    return (
+        None
+        if 52 < latitude < 53
+        else f"pano_{latitude:g}".replace(".", "-") + ("" if latitude < 51 else f"_{longitude:g}".replace(".", "-"))
+    )
+
+
+class Api:
+    """What the official endpoints answer; ``say`` replaces statuses of the metadata, ``pictures`` answers to images."""
+
+    def __init__(self):
+        self.say, self.pictures, self.queries = {}, {}, []
+
+    def __call__(self, path, n):
+        parts = urlsplit(path)
+        query = {key: value[0] for key, value in parse_qs(parts.query).items()}
+        self.queries.append((parts.path, query))
+        if query.pop("key", None) != TOKEN:
+            return self.json(status="REQUEST_DENIED", error_message=f"The key {TOKEN} is invalid.")
+        return self.metadata(query) if parts.path == "/api/metadata" else self.picture(query)
+
+    def metadata(self, query):
+        pano = pano_of(query)
+        status = self.say.pop(0, None) if self.say.get(0) else self.say.get(pano)
+        if status or pano is None:
+            return self.json(status=status or "ZERO_RESULTS")
+        return self.json(
+            status="OK", pano_id=pano, location={"lat": 50.1, "lng": 0.2}, date="2019-07", copyright="© Google"
+        )
+
+    def picture(self, query):
+        name = (query["pano"], query["heading"])
+        return self.pictures.get(name) or Reply(body=encoded(len(self.queries)))
+
+    def json(self, **answer):
+        return Reply(body=json.dumps(answer).encode(), headers={"Content-Type": "application/json"})
+
+    def asked(self, path):
+        return [query for where, query in self.queries if where == path]
+
+
+@pytest.fixture
+def api(monkeypatch):
+    monkeypatch.setenv("GOOGLE_MAPS_API_KEY", TOKEN)
+    monkeypatch.delenv("GOOGLE_MAPS_SIGNING_SECRET", raising=False)
+    made = Api()
+    with serving(made) as server:
+        made.base = f"{server.url}/api"
+        yield made
+
+
+def crawl(tmp_path, api, plan=GRID, path="", **view):
+    limits = {"wait_s": 0.01, "tries": 2, "per_host": 2}
+    options = Options(
+        kind="streetview", path=path or tmp_path, places=plan, view={**VIEW, "base": api.base, **view}, limits=limits
+    )
+    return fetch(options, name="uk", source=None, seed=3, out=tmp_path / "out", partial=tmp_path / "partial")
+
+
+def test_a_grid_becomes_a_corpus_that_ingest_reads(tmp_path, api, capsys):
+    api.pictures["pano_51-5_0-5", "90.5"] = Reply(404)
+    assert crawl(tmp_path, api) == {
+        "places": 8,
+        "places_without": {"same_panorama": 1, "zero_results": 2},
+        "panoramas": 5,
+        "pictures": 9,
+        "pictures_missing": {"not_found": 1},
+        "requests_charged_at_most": 10,
+        "cost_at_most": 0.1,
+    }
+    assert len(api.asked("/api/metadata")) == 8
+    look = {"size": "640x640", "fov": "90", "pitch": "0", "return_error_code": "true"}
+    expected = [{"pano": pano, "heading": heading, **look} for pano in
+                ("pano_50-5", "pano_51-5_0-5", "pano_51-5_1-5", "pano_53-5_0-5", "pano_53-5_1-5") for heading in ("0", "90.5")]  # fmt: skip
+    assert sorted(api.asked("/api"), key=str) == sorted(expected, key=str)
+    items = list(photos.read(SOURCE, tmp_path / "out").items)
+    assert len(items) == 10
+    assert [item.reason for item in items if not isinstance(item, Photo)] == [Reason.MISSING]
+    first = items[0]
+    assert (first.path, first.group_id) == ("images/pano_50-5/0.jpg", "pano_50-5")
+    assert (first.latitude, first.longitude) == (50.1, 0.2)
+    assert first.attributes == {"heading": "0", "date": "2019-07", "copyright": "© Google"}
+    said = capsys.readouterr().err.splitlines()
+    assert "8 places: 8 requests for metadata, free of charge, then at most 16 pictures" in said[0]
+    assert "at most 0.16 at 10 per 1,000; the budget is 1.00" in said[0]
+
+
+def test_the_estimate_comes_before_the_key_is_needed(tmp_path, api, capsys, monkeypatch):
+    monkeypatch.setenv("GOOGLE_MAPS_API_KEY", " ")
+    with pytest.raises(UserError, match="GOOGLE_MAPS_API_KEY: not set"):
+        crawl(tmp_path, api)
+    assert "at most 16 pictures" in capsys.readouterr().err
+    assert not api.queries
+
+
+@pytest.mark.parametrize("budget", [0, 0.099])
+def test_no_picture_is_asked_for_that_the_budget_does_not_cover(tmp_path, api, budget):
+    with pytest.raises(UserError, match=r"10 pictures would bring the cost to 0.10; the budget is .*no picture was"):
+        crawl(tmp_path, api, budget=budget)
+    assert not api.asked("/api")
+    api.queries.clear()
+    assert crawl(tmp_path, api, budget=0.1)["pictures"] == 10
+    assert not api.asked("/api/metadata")
+
+
+def test_pictures_asked_for_again_stop_at_the_budget_too(tmp_path, api):
+    api.pictures["pano_50-5", "0"] = Reply(body=encoded(1), length=10**6)
+    with pytest.raises(UserError, match=r"budget: 10 requests may have cost 0.10 of 0.10"):
+        crawl(tmp_path, api, budget=0.1)
+    assert len(api.asked("/api")) == 10
+    api.pictures.clear()
+    # Nine or fewer are there; the rest would exceed, and that is known before the first request.
+    with pytest.raises(UserError, match="10 asked|would bring the cost"):
+        crawl(tmp_path, api, budget=0.1)
+    assert len(api.asked("/api")) == 10
+    assert crawl(tmp_path, api)["pictures"] == 10
+    pictures = [tuple(query[key] for key in ("pano", "heading")) for query in api.asked("/api")]
+    assert len(set(pictures)) == 10
+
+
+def test_a_quota_that_is_used_up_stops_and_what_came_is_kept(tmp_path, api):
+    api.say["pano_53-5_1-5"] = "OVER_QUERY_LIMIT"
+    with pytest.raises(UserError, match="quota is used up .OVER_QUERY_LIMIT.*run the command again later"):
+        crawl(tmp_path, api)
+    assert not api.asked("/api")
+    api.say.clear()
+    api.queries.clear()
+    api.pictures["pano_53-5_1-5", "0"] = Reply(429)
+    with pytest.raises(UserError, match="quota is used up"):
+        crawl(tmp_path, api)
+    assert len(api.asked("/api/metadata")) <= 2
+    api.pictures.clear()
+    before = set(files_under(tmp_path / "partial" / "made"))
+    api.queries.clear()
+    assert crawl(tmp_path, api)["pictures"] == 10
+    assert not before & {f"images/{query['pano']}/{query['heading']}.jpg" for query in api.asked("/api")}
+
+
+def test_a_moment_of_trouble_passes(tmp_path, api):
+    api.say[0] = "UNKNOWN_ERROR"
+    assert crawl(tmp_path, api)["panoramas"] == 5
+    assert len(api.asked("/api/metadata")) == 9
+
+
+def test_trouble_that_stays_is_asked_for_again_next_time_only(tmp_path, api):
+    api.say["pano_53-5_1-5"] = "UNKNOWN_ERROR"
+    with pytest.raises(UserError, match="1 of 8 requests for metadata failed in a way that may pass"):
+        crawl(tmp_path, api)
+    api.say.clear()
+    api.queries.clear()
+    assert crawl(tmp_path, api)["panoramas"] == 5
+    assert len(api.asked("/api/metadata")) == 1
+
+
+def test_a_refused_key_is_said_and_never_shown_or_kept(tmp_path, api, monkeypatch, capsys, caplog):
+    monkeypatch.setenv("GOOGLE_MAPS_SIGNING_SECRET", SECRET)
+    api.say["pano_53-5_1-5"] = "REQUEST_DENIED"
+    with caplog.at_level("DEBUG"), pytest.raises(UserError, match="GOOGLE_MAPS_API_KEY: the API refuses it") as denied:
+        crawl(tmp_path, api)
+    api.say.clear()
+    api.pictures["pano_50-5", "0"] = Reply(403)
+    with caplog.at_level("DEBUG"), pytest.raises(UserError, match="refuses it .status 403") as forbidden:
+        crawl(tmp_path, api)
+    api.pictures.clear()
+    with caplog.at_level("DEBUG"):
+        crawl(tmp_path, api)
+    kept = b"".join((tmp_path / path).read_bytes() for path in files_under(tmp_path)).decode("latin-1")
+    shown = f"{denied.value} {forbidden.value} {capsys.readouterr()} {caplog.text} {Credentials.of()}"
+    for hidden in (TOKEN, SECRET):
+        assert hidden not in kept
+        assert hidden not in shown
+
+
+def test_the_api_repeats_the_key_and_we_do_not(tmp_path, api, monkeypatch):
+    monkeypatch.setenv("GOOGLE_MAPS_API_KEY", "wrong")
+    monkeypatch.setattr("test_streetview.TOKEN", "right, not wrong", raising=False)
+    globals_token = TOKEN
+    with pytest.raises(UserError, match="The key .* is invalid") as caught:
+        crawl(tmp_path, api)
+    assert "wrong" not in str(caught.value).replace(globals_token, "")
+
+
+def test_requests_are_signed(tmp_path, api, monkeypatch):
+    monkeypatch.setenv("GOOGLE_MAPS_SIGNING_SECRET", SECRET)
+    crawl(tmp_path, api)
+    for path, query in api.queries:
+        assert re.fullmatch(r"[A-Za-z0-9_-]{27}=", query["signature"]), path
+    # The example of Google's documentation on digital signatures.
+    url = "https://maps.googleapis.com/maps/api/geocode/json?address=New+York&client=clientID"
+    assert signature(url, "vNIXE0xscrmjlyV-12Nj_BvUPaw=") == "chaRF2hTJKOScPr-RQCEhZbSzIE="
+    address = Credentials(TOKEN, SECRET).address("http://h/api?pano=a")
+    unsigned, _, given = address.partition("&signature=")
+    mac = hmac.new(b"sign with this?>", unsigned.removeprefix("http://h").encode(), hashlib.sha1)
+    assert base64.urlsafe_b64decode(given) == mac.digest()
+
+
+def test_a_secret_that_is_none_is_said(monkeypatch):
+    with pytest.raises(UserError, match="GOOGLE_MAPS_SIGNING_SECRET: not url-safe base64"):
+        Credentials.of({"GOOGLE_MAPS_API_KEY": "k", "GOOGLE_MAPS_SIGNING_SECRET": "no!"})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": "OK"},
+        {"status": "OK", "pano_id": "../up", "location": {"lat": 1, "lng": 2}},
+        {"status": "OK", "pano_id": "a/b", "location": {"lat": 1, "lng": 2}},
+        {"status": "OK", "pano_id": "a", "location": {"lat": "1", "lng": 2}},
+        {"status": "OK", "pano_id": "a", "location": [1, 2]},
+        {"status": 7},
+        [],
+        None,
+    ],
+)
+def test_odd_metadata_is_no_panorama(tmp_path, api, answer):
+    api.metadata = lambda query: Reply(body=json.dumps(answer).encode())
+    with pytest.raises(UserError, match="no panorama at any of 8 places .(odd_metadata|refused) 8"):
+        crawl(tmp_path, api)
+
+
+def test_a_plan_that_changes_keeps_what_is_paid_for(tmp_path, api):
+    with pytest.raises(UserError, match="no picture was asked for"):
+        crawl(tmp_path, api, budget=0.05)
+    api.pictures["pano_50-5", "0"] = Reply(403)
+    with pytest.raises(UserError, match="refuses"):
+        crawl(tmp_path, api)
+    api.pictures.clear()
+    api.queries.clear()
+    smaller = {**GRID, "north": 51}
+    assert crawl(tmp_path, api, smaller, headings=[0])["panoramas"] == 1
+    assert not api.asked("/api/metadata")
+    assert files_under(tmp_path / "out") == ["images/pano_50-5/0.jpg", "panoramas.csv"]
+
+
+def test_panoramas_by_id(tmp_path, api):
+    listed = tmp_path / "ids.csv"
+    listed.write_text("IMG_ID,LAT\nabcdefghijklmnopq_stuv_0.png,1\nabcdefghijklmnopq_stuv_1.png,1\nshort_1,1\n")
+    summary = crawl(tmp_path, api, {"plan": "panoramas"}, listed)
+    assert summary["panoramas"] == 2
+    assert {query["pano"] for query in api.asked("/api/metadata")} == {"abcdefghijklmnopq_stuv", "short_1"}
+    assert all("radius" not in query for query in api.asked("/api/metadata"))
+
+
+def made(plan, path=None, seed=1):
+    options = Options(kind="streetview", path=path or "x", places=plan, view={"budget": 0})
+    return plans.places(options.places, options.path, seed)
+
+
+def test_a_grid_is_the_centres_of_its_squares():
+    found = made({"plan": "grid", "south": -1, "west": 179, "north": 1, "east": -179, "step": 1})
+    assert [(p.latitude, p.longitude) for p in found] == [(-0.5, 179.5), (-0.5, -179.5), (0.5, 179.5), (0.5, -179.5)]
+    assert len(made({"plan": "grid", "south": -90, "west": -180, "north": 90, "east": 180, "step": 10})) == 18 * 36
+    for wrong in ({"north": 50}, {"step": 0.0001}, {"east": 0}, {"step": 0}, {"west": 200}):
+        with pytest.raises(ValidationError):
+            made({**GRID, **wrong})
+
+
+def test_towns_are_the_most_populous_of_each_country():
+    found = made({"plan": "towns", "countries": ["GB", "NL"], "per_country": 3})
+    assert len(found) == 6
+    assert min(abs(p.latitude - 51.5085) + abs(p.longitude + 0.1257) for p in found) < 0.01  # London
+    assert len(made({"plan": "towns", "per_country": 1})) > 200
+    with pytest.raises(UserError, match="countries: XX"):
+        made({"plan": "towns", "countries": ["XX"]})
+
+
+def test_random_places_lie_around_towns(tmp_path):
+    from geoloc_core.geo.towns import Towns
+
+    plan = {"plan": "random", "places": 500, "countries": ["NL"], "reach_km": 10}
+    found = made(plan)
+    assert found == made(plan)
+    assert found != made(plan, seed=2)
+    _, far = Towns.load().nearest([p.latitude for p in found], [p.longitude for p in found])
+    assert far.max() <= 10
+    assert far.max() > 5
+
+
+def test_random_places_lie_in_the_units_of_a_boundaries_folder(tmp_path):
+    import numpy as np
+    from shapely import box
+
+    from geoloc_core.geo.locate import FOLDER, Locator, Units
+
+    gids = np.array([["NLD", None, None], ["FRA", None, None]], dtype=object)
+    Locator.build(np.array([box(0, 40, 20, 60), box(40, 40, 60, 60)]), Units(gids, gids)).save(tmp_path / FOLDER)
+    found = made({"plan": "random", "places": 300, "countries": ["NL"]}, tmp_path)
+    assert len(found) == 300
+    assert all(40 <= p.latitude <= 60 and 0 <= p.longitude <= 20 for p in found)
+    # Evenly by area: more in the south of the box than in its north.
+    assert sum(p.latitude < 50 for p in found) > 150
+    every = made({"plan": "random", "places": 300}, tmp_path)
+    assert {p.longitude > 30 for p in every} == {True, False}
+    with pytest.raises(UserError, match="0 of .* random points lie in DE"):
+        made({"plan": "random", "places": 1, "countries": ["DE"]}, tmp_path)
+
+
+@pytest.mark.parametrize("text", [None, "", "IMG_ID,LAT\n"])
+def test_a_list_without_ids_is_refused(tmp_path, text):
+    if text is not None:
+        (tmp_path / "ids").write_text(text)
+    with pytest.raises(UserError, match="ids"):
+        made({"plan": "panoramas"}, tmp_path / "ids")
+
+
+def test_the_estimate_counts_headings():
+    view = View(headings=(0, 90, 180, 270), budget=5)
+    assert "at most 4,000 pictures (4 per panorama), at most 28.00 at 7 per 1,000; the budget is 5.00" in estimate(
+        1000, view
+    )
