@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import re
+from collections import Counter
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -43,13 +44,13 @@ class Api:
     """What the official endpoints answer; ``say`` replaces statuses of the metadata, ``pictures`` answers to images."""
 
     def __init__(self):
-        self.say, self.pictures, self.queries = {}, {}, []
+        self.say, self.pictures, self.queries, self.token = {}, {}, [], TOKEN
 
     def __call__(self, path, n):
         parts = urlsplit(path)
         query = {key: value[0] for key, value in parse_qs(parts.query).items()}
         self.queries.append((parts.path, query))
-        if query.pop("key", None) != TOKEN:
+        if query.pop("key", None) != self.token:
             return self.json(status="REQUEST_DENIED", error_message=f"The key {TOKEN} is invalid.")
         return self.metadata(query) if parts.path == "/api/metadata" else self.picture(query)
 
@@ -104,8 +105,8 @@ def test_a_grid_becomes_a_corpus_that_ingest_reads(tmp_path, api, capsys):
     }
     assert len(api.asked("/api/metadata")) == 8
     look = {"size": "640x640", "fov": "90", "pitch": "0", "return_error_code": "true"}
-    expected = [{"pano": pano, "heading": heading, **look} for pano in
-                ("pano_50-5", "pano_51-5_0-5", "pano_51-5_1-5", "pano_53-5_0-5", "pano_53-5_1-5") for heading in ("0", "90.5")]  # fmt: skip
+    names = ("pano_50-5", "pano_51-5_0-5", "pano_51-5_1-5", "pano_53-5_0-5", "pano_53-5_1-5")
+    expected = [{"pano": pano, "heading": heading, **look} for pano in names for heading in ("0", "90.5")]
     assert sorted(api.asked("/api"), key=str) == sorted(expected, key=str)
     items = list(photos.read(SOURCE, tmp_path / "out").items)
     assert len(items) == 10
@@ -143,18 +144,19 @@ def test_pictures_asked_for_again_stop_at_the_budget_too(tmp_path, api):
         crawl(tmp_path, api, budget=0.1)
     assert len(api.asked("/api")) == 10
     api.pictures.clear()
-    # Nine or fewer are there; the rest would exceed, and that is known before the first request.
-    with pytest.raises(UserError, match="10 asked|would bring the cost"):
+    with pytest.raises(UserError, match="would bring the cost"):
         crawl(tmp_path, api, budget=0.1)
     assert len(api.asked("/api")) == 10
     assert crawl(tmp_path, api)["pictures"] == 10
-    pictures = [tuple(query[key] for key in ("pano", "heading")) for query in api.asked("/api")]
-    assert len(set(pictures)) == 10
+    pictures = Counter((query["pano"], query["heading"]) for query in api.asked("/api"))
+    assert len(pictures) == 10
+    # Besides the broken one, at most the two that were on their way when the budget ended it.
+    assert sum(times > 1 for times in pictures.values()) <= 3
 
 
 def test_a_quota_that_is_used_up_stops_and_what_came_is_kept(tmp_path, api):
     api.say["pano_53-5_1-5"] = "OVER_QUERY_LIMIT"
-    with pytest.raises(UserError, match="quota is used up .OVER_QUERY_LIMIT.*run the command again later"):
+    with pytest.raises(UserError, match=r"quota is used up .OVER_QUERY_LIMIT.*run the command again later"):
         crawl(tmp_path, api)
     assert not api.asked("/api")
     api.say.clear()
@@ -193,7 +195,7 @@ def test_a_refused_key_is_said_and_never_shown_or_kept(tmp_path, api, monkeypatc
         crawl(tmp_path, api)
     api.say.clear()
     api.pictures["pano_50-5", "0"] = Reply(403)
-    with caplog.at_level("DEBUG"), pytest.raises(UserError, match="refuses it .status 403") as forbidden:
+    with caplog.at_level("DEBUG"), pytest.raises(UserError, match=r"refuses it .status 403") as forbidden:
         crawl(tmp_path, api)
     api.pictures.clear()
     with caplog.at_level("DEBUG"):
@@ -205,13 +207,10 @@ def test_a_refused_key_is_said_and_never_shown_or_kept(tmp_path, api, monkeypatc
         assert hidden not in shown
 
 
-def test_the_api_repeats_the_key_and_we_do_not(tmp_path, api, monkeypatch):
-    monkeypatch.setenv("GOOGLE_MAPS_API_KEY", "wrong")
-    monkeypatch.setattr("test_streetview.TOKEN", "right, not wrong", raising=False)
-    globals_token = TOKEN
-    with pytest.raises(UserError, match="The key .* is invalid") as caught:
+def test_a_key_that_the_api_repeats_is_not_shown(tmp_path, api):
+    api.token = "another"
+    with pytest.raises(UserError, match=r"The key … is invalid"):
         crawl(tmp_path, api)
-    assert "wrong" not in str(caught.value).replace(globals_token, "")
 
 
 def test_requests_are_signed(tmp_path, api, monkeypatch):
@@ -248,7 +247,7 @@ def test_a_secret_that_is_none_is_said(monkeypatch):
 )
 def test_odd_metadata_is_no_panorama(tmp_path, api, answer):
     api.metadata = lambda query: Reply(body=json.dumps(answer).encode())
-    with pytest.raises(UserError, match="no panorama at any of 8 places .(odd_metadata|refused) 8"):
+    with pytest.raises(UserError, match=r"no panorama at any of 8 places .(odd_metadata|refused) 8"):
         crawl(tmp_path, api)
 
 
@@ -325,7 +324,7 @@ def test_random_places_lie_in_the_units_of_a_boundaries_folder(tmp_path):
     assert sum(p.latitude < 50 for p in found) > 150
     every = made({"plan": "random", "places": 300}, tmp_path)
     assert {p.longitude > 30 for p in every} == {True, False}
-    with pytest.raises(UserError, match="0 of .* random points lie in DE"):
+    with pytest.raises(UserError, match=r"0 of .* random points lie in DE"):
         made({"plan": "random", "places": 1, "countries": ["DE"]}, tmp_path)
 
 
