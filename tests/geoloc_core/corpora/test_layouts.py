@@ -29,6 +29,9 @@ LAYOUTS = {
     "g50": {"kind": "countries"},
     "us_grid": {"kind": "us_grid"},
     "osv5m": {"kind": "osv5m"},
+    "g3_streetview": {"kind": "streetview"},
+    "panoramas": {"kind": "streetview", "views": 4},
+    "g3_guidebook": {"kind": "g3_guidebook"},
 }
 """A name for each way in which a corpus of the real world is laid out."""
 

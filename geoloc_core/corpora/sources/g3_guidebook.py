@@ -1,0 +1,274 @@
+"""G³, geolocation via guidebook grounding: panoramas cut in four, and the clues of a guidebook.
+
+Under ``dataset/``: ``<split>/<split>.csv`` names the views ``<pano_id>_<k>.png``, with LAT and LON where known;
+``<split>/images/`` has the views or ``<split>/panos/<pano_id>.jpg`` what they are cut from. ``guidebook.json`` lists
+the clues, ``pseudo_labels/countries.json`` says by their positions which ones a view shows, ``s2_cells/countries.csv``
+and ``loss_weight/countries.json`` have the classes and their weights. Panoramas are published as ids only.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+from geoloc_core.corpora.countries import iso3, names
+from geoloc_core.corpora.listing import unnamed
+from geoloc_core.corpora.panorama import perspective
+from geoloc_core.corpora.photo import (
+    Flaw,
+    Photo,
+    Reason,
+    Refusal,
+    Source,
+    SourceOptions,
+    load,
+    locate,
+    without,
+)
+from geoloc_core.corpora.simulated import Plan, Simulation, csv_table, png, save
+from geoloc_core.corpora.sources.streetview import pano_id
+from geoloc_core.corpora.tables import read_csv
+from geoloc_core.errors import UserError
+from geoloc_core.files import files_under
+
+SPLITS = ("train", "val", "test")
+YAWS = (45, 135, 225, 315)
+PITCH, HFOV, SIZE = -15, 90, (1024, 768)
+"""How the authors cut their panoramas: degrees, and pixels across and down."""
+MAX_PANORAMA_PIXELS = 200e6
+PLAN = Plan("street", YAWS)
+
+
+class Options(SourceOptions):
+    """Where the data set lies."""
+
+    kind: Literal["g3_guidebook"]
+    root: str = "dataset"
+
+
+@dataclass(frozen=True)
+class Guidebook:
+    """What is known of the views beside where they were taken.
+
+    Attributes:
+        clues: Positions in the guidebook of what each view shows.
+        countries: The only country that each clue names; None where it names none or many.
+        classes: Class of each country.
+        weights: Weight of each class in the loss.
+    """
+
+    clues: dict[str, list[int]]
+    countries: list[str | None]
+    classes: dict[str, int]
+    weights: list[float]
+
+    def country(self, view: str) -> str | None:
+        """The country of a view: that of the first of its clues which names exactly one."""
+        found = (self.countries[clue] for clue in self.clues.get(view, []) if clue < len(self.countries))
+        return next((name for name in found if name), None)
+
+
+def read(options: Options, raw: Path) -> Source:
+    """Training, validation and test views in this order, grouped by panorama.
+
+    A view without coordinates has the country of its clues.
+
+    Raises:
+        UserError: A file is missing or wrong.
+    """
+    import pyarrow as pa
+
+    root = raw / options.root
+    tables = {split: root / split / f"{split}.csv" for split in SPLITS if (root / split).is_dir()}
+    if not tables:
+        raise UserError(f"{root}: no folder train, val or test; expected the data set's splits")
+    book = _guidebook(root)
+    items = (item for split, path in tables.items() for item in _split(options, root, split, path, book))
+    schema = pa.schema(
+        [
+            ("published_split", pa.string()),
+            ("pano_id", pa.string()),
+            ("yaw", pa.int32()),
+            ("clues", pa.list_(pa.int32())),
+            ("country", pa.string()),
+            ("gid_0", pa.string()),
+            ("class_label", pa.int32()),
+            ("loss_weight", pa.float64()),
+        ]
+    )
+    return Source(without(_once(items), options.takedown), schema)
+
+
+def _once(items: Iterator[Photo | Refusal]) -> Iterator[Photo | Refusal]:
+    met: set[str] = set()
+    for item in items:
+        if isinstance(item, Photo):
+            if item.image_id in met:
+                yield Refusal(item.image_id, Reason.DUPLICATE, "IMG_ID occurred before, in this split or another")
+                continue
+            met.add(item.image_id)
+        yield item
+
+
+def _guidebook(root: Path) -> Guidebook:
+    book, labels = _json(root / "guidebook.json", list), _json(root / "pseudo_labels/countries.json", dict)
+    weights = _json(root / "loss_weight/countries.json", list)
+    classes = root / "s2_cells/countries.csv"
+    table = read_csv(classes, ("class_label", "country")) if classes.exists() else None
+    try:
+        return Guidebook(
+            {view: [int(clue) for clue in parts[0] if clue >= 0] for view, parts in labels.items() if parts},
+            [_only(clue["geoparsed"]) for clue in book],
+            {} if table is None else dict(zip(table["country"], map(int, table["class_label"]), strict=True)),
+            [float(weight) for weight in (weights[0] if weights else [])],
+        )
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        raise UserError(
+            f"{root}: a table of the guidebook is not as published ({type(error).__name__}: {error}); expected clues "
+            "with geoparsed countries, {IMG_ID: [[clue, …]]}, numbered classes and [[weight, …]]"
+        ) from None
+
+
+def _json(path: Path, kind: type) -> Any:
+    """The file; empty where it is not there, as only the views are needed."""
+    if not path.exists():
+        return kind()
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable JSON ({' '.join(str(error).split())}); expected JSON") from None
+    if not isinstance(value, kind):
+        raise UserError(f"{path}: a {type(value).__name__}; expected a {kind.__name__}")
+    return value
+
+
+def _only(geoparsed: list[dict[str, str]]) -> str | None:
+    found = {str(place["Country"]) for place in geoparsed}
+    return found.pop() if len(found) == 1 else None
+
+
+def _split(options: Options, root: Path, split: str, path: Path, book: Guidebook) -> Iterator[Photo | Refusal]:
+    table = read_csv(path, ("IMG_ID",))
+    placed = {"LAT", "LON"} <= set(table.columns)
+    places = locate(table, "LAT", "LON", path.name).to_dict("records") if placed else [{}] * len(table)
+    views = dict.fromkeys(files_under(root / split / "images"))
+    panoramas = dict.fromkeys(files_under(root / split / "panos"))
+    cutter = Cutter(root / split / "panos")
+    used = set()
+    for number, name, place in zip(table.index, table["IMG_ID"], places, strict=True):
+        pano, _, turn = name.rpartition("_")
+        turn = turn.partition(".")[0]
+        if not pano or turn not in ("0", "1", "2", "3"):
+            yield Refusal(name or "?", Reason.NO_METADATA, f"{path.name} row {number}: not named <pano_id>_<0…3>.png")
+            continue
+        data: bytes | Flaw = (Reason.MISSING, f"in {path.name}, but there is neither the view nor its panorama")
+        if name in views:
+            used.add(name)
+            data = load(root / split / "images", name)
+        elif f"{pano}.jpg" in panoramas:
+            data = cutter.cut(f"{pano}.jpg", int(turn))
+        if isinstance(data, bytes):
+            yield _photo(options, split, name, pano, int(turn), data, place, book)
+        else:
+            yield Refusal(name, *data)
+    yield from unnamed((view for view in views if view not in used), path.name)
+
+
+def _photo(
+    options: Options, split: str, name: str, pano: str, turn: int, data: bytes, place: dict[Any, Any], book: Guidebook
+) -> Photo:
+    country = book.country(name)
+    label = book.classes.get(country) if country else None
+    unplaced = not place or (place["flaw"] is not None and place["flaw"][0] is Reason.NO_COORDINATES)
+    gid = iso3(country) if country else None
+    return Photo(
+        image_id=name,
+        data=data,
+        path=name,
+        group_id=pano,
+        latitude=None if unplaced else place["latitude"],
+        longitude=None if unplaced else place["longitude"],
+        flaw=None if unplaced else place["flaw"],
+        licence=options.licence,
+        attributes={
+            "published_split": split,
+            "pano_id": pano,
+            "yaw": YAWS[turn],
+            "clues": [clue for clue in book.clues.get(name, []) if clue < 2**31],
+            "country": country,
+            "gid_0": gid,
+            "class_label": label if label is not None and abs(label) < 2**31 else None,
+            "loss_weight": book.weights[label] if label is not None and 0 <= label < len(book.weights) else None,
+        },
+        # What has neither coordinates nor a country that a clue names is of no use.
+        placeless=unplaced and gid is not None,
+    )
+
+
+class Cutter:
+    """Cuts views out of panoramas; the last panorama is kept, as its four views follow each other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._name = folder, ""
+        self._panorama: Any = None
+
+    def cut(self, name: str, turn: int) -> bytes | Flaw:
+        """View ``turn``, 0 to 3, of a panorama as a PNG; or why there is none."""
+        from PIL import Image
+
+        if name != self._name:
+            self._name, self._panorama = name, self._open(name)
+        if isinstance(self._panorama, tuple):
+            return self._panorama
+        stream = BytesIO()
+        Image.fromarray(perspective(self._panorama, YAWS[turn], PITCH, HFOV, *SIZE)).save(stream, "PNG")
+        return stream.getvalue()
+
+    def _open(self, name: str) -> Any:
+        import numpy as np
+        from PIL import Image
+
+        data = load(self._folder, name)
+        if not isinstance(data, bytes):
+            return data
+        try:
+            with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+                if image.width * image.height > MAX_PANORAMA_PIXELS:
+                    return Reason.TOO_LARGE, f"panorama {name}: {image.width} × {image.height} pixels"
+                return np.asarray(image.convert("RGB"))
+        except Exception as error:  # decoders raise whatever a broken file leads to
+            return Reason.UNREADABLE, f"panorama {name}: {' '.join(str(error).split())}"
+
+
+def write(world: Simulation, folder: Path, options: Options) -> None:
+    """Rendered views as cuts of panoramas; of five places three are for training, one each to validate and test."""
+    root = folder / options.root
+    book = [
+        {"CLUE_ID": clue["clue_id"], "text": clue["text"], "geoparsed": [{"Country": names()[clue["country"]]}]}
+        for clue in world.clues
+    ]
+    by_country: dict[str, list[int]] = {}
+    for number, clue in enumerate(world.clues):
+        by_country.setdefault(clue["country"], []).append(number)
+    known = sorted(names()[code] for code in by_country)
+    rows: dict[str, list[tuple[Any, ...]]] = {split: [] for split in SPLITS}
+    labels = {}
+    for shot in world.shots:
+        split = ("train", "train", "train", "val", "test")[shot.spot % 5]
+        view = f"{pano_id(shot.author, shot.spot)}_{YAWS.index(shot.heading or 0)}.png"
+        rows[split].append((view, shot.latitude, shot.longitude))
+        labels[view] = [by_country.get(shot.country, [])[:3]]
+        save(root / split / "images" / view, png(shot.jpeg))
+    for split, views in rows.items():
+        with csv_table(root / split / f"{split}.csv", ("IMG_ID", "LAT", "LON")) as table:
+            table.writerows(views)
+    with csv_table(root / "s2_cells/countries.csv", ("class_label", "hex_id", "country")) as table:
+        table.writerows((number, "", name) for number, name in enumerate(known))
+    for path, value in (
+        ("guidebook.json", book),
+        ("pseudo_labels/countries.json", labels),
+        ("loss_weight/countries.json", [[1.0] * len(known)]),
+    ):
+        save(root / path, json.dumps(value, ensure_ascii=False).encode())

@@ -1,0 +1,120 @@
+"""Views of panoramas with a table: what the Street View API gives, and any crawl like it.
+
+``panoramas.csv`` has the columns :data:`COLUMNS`, a row per view; the files lie where ``path`` says, as
+``images/<pano_id>/<heading>.jpg``. The 3,000 images of 55 countries of the poster on feature identification and
+PIGEON's sample of four headings per place were never published: a crawl of one's own takes their place.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from geoloc_core.corpora.listing import Folder, Row, listed
+from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, numbers, without
+from geoloc_core.corpora.simulated import Plan, Simulation, csv_table, save
+from geoloc_core.corpora.tables import read_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("path", "pano_id", "latitude", "longitude", "heading", "date")
+DATE = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])(?:-([0-9]{2}))?", re.ASCII)
+PLAN = Plan("street", (0, 90, 180, 270))
+
+
+class Options(SourceOptions):
+    """Where the table lies and which places count."""
+
+    kind: Literal["streetview"]
+    table: str = "panoramas.csv"
+    """CSV with the columns; further ones are attributes."""
+    views: int | None = Field(None, gt=0)
+    """A panorama with fewer different headings is refused: four make a whole turn."""
+
+
+def read(options: Options, raw: Path) -> Source:
+    """The views in the order of the table, grouped by panorama.
+
+    Raises:
+        UserError: The table is missing or wrong.
+    """
+    import pyarrow as pa
+
+    table = read_csv(raw / options.table, COLUMNS)
+    extra = [name for name in table.columns if name not in COLUMNS]
+    store = Folder(raw, frozenset({options.table}))
+    fields = [("pano_id", pa.string()), ("month", pa.int32()), *((name, pa.string()) for name in extra)]
+    rows = _rows(options, table, extra, store)
+    return Source(without(listed(rows, store, options.table), options.takedown), pa.schema(fields))
+
+
+def _rows(options: Options, table: "pd.DataFrame", extra: list[str], store: Folder) -> Iterator[Row | Refusal]:
+    places = locate(table, "latitude", "longitude", options.table)
+    headings = numbers(table["heading"])
+    there = table["path"].isin(set(store.names()))
+    views = headings[there].mod(360).groupby(table.loc[there, "pano_id"]).nunique()
+    seen = table["pano_id"].map(views).fillna(0)
+    for row, place, heading, count in zip(
+        table.to_dict("records"), places.to_dict("records"), headings.tolist(), seen.tolist(), strict=True
+    ):
+        path = row["path"]
+        if not path or not row["pano_id"]:
+            yield Refusal(path or row["pano_id"] or "?", Reason.NO_METADATA, f"{options.table}: no path or no pano_id")
+        elif options.views and 0 < count < options.views:
+            wrong = f"panorama {row['pano_id']} has {count:g} headings; {options.views} are asked for"
+            yield Row(_photo(options, row, place, heading, extra, (Reason.EXCLUDED, wrong)), (path,))
+        else:
+            yield Row(_photo(options, row, place, heading, extra, place["flaw"]), (path,))
+
+
+def _photo(
+    options: Options, row: dict[Any, Any], place: dict[Any, Any], heading: float, extra: list[str], flaw: Any
+) -> Photo:
+    date = DATE.fullmatch(row["date"])
+    return Photo(
+        image_id=row["path"],
+        data=b"",
+        path=row["path"],
+        group_id=row["pano_id"],
+        latitude=place["latitude"],
+        longitude=place["longitude"],
+        flaw=flaw,
+        heading=heading % 360 if abs(heading) < 1e6 else None,
+        captured_at=_moment(date),
+        licence=options.licence,
+        attributes={
+            "pano_id": row["pano_id"],
+            "month": int(date[2]) if date else None,
+            **{name: row[name] or None for name in extra},
+        },
+    )
+
+
+def _moment(date: re.Match[str] | None) -> datetime | None:
+    try:
+        return datetime(int(date[1]), int(date[2]), int(date[3] or 1)) if date else None
+    except ValueError:
+        return None
+
+
+def write(world: Simulation, folder: Path, options: Options) -> None:
+    """Rendered views, four per place."""
+    with csv_table(folder / options.table, (*COLUMNS, "country", "copyright")) as table:
+        for shot in world.shots:
+            pano = pano_id(shot.author, shot.spot)
+            path = f"images/{pano}/{shot.heading}.jpg"
+            save(folder / path, shot.jpeg)
+            place = (shot.latitude, shot.longitude, shot.heading, f"{shot.moment:%Y-%m}")
+            table.writerow((path, pano, *place, shot.country, f"© {shot.author}"))
+
+
+def pano_id(author: str, spot: int) -> str:
+    """22 characters such as panoramas are named by, ``_`` and ``-`` among them."""
+    from base64 import urlsafe_b64encode
+    from hashlib import sha256
+
+    return urlsafe_b64encode(sha256(f"{author} {spot}".encode()).digest())[:22].decode()

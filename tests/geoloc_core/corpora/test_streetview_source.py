@@ -1,0 +1,30 @@
+from datetime import datetime
+
+from made_layouts import split
+from made_photos import encoded, write
+
+from geoloc_core.corpora.sources.streetview import Options, read
+
+OPTIONS = Options(kind="streetview")
+HEADER = "path,pano_id,latitude,longitude,heading,date,copyright\n"
+
+
+def test_a_row_says_where_when_and_which_way(tmp_path):
+    rows = "images/p/0.jpg,p,1.5,2.5,0,2016-05,© G\nimages/p/90.jpg,p,1.5,2.5,450,2016-05-03,\n"
+    write(tmp_path, {"panoramas.csv": (HEADER + rows).encode(), "images/p/0.jpg": encoded(0), "images/x.jpg": b""})
+    write(tmp_path, {"images/p/90.jpg": encoded(1)})
+    (one, two), refused = split(read(OPTIONS, tmp_path))
+    assert (one.latitude, one.heading, one.group_id, one.captured_at) == (1.5, 0, "p", datetime(2016, 5, 1))
+    assert (two.heading, two.captured_at) == (90, datetime(2016, 5, 3))
+    assert one.attributes == {"pano_id": "p", "month": 5, "copyright": "© G"}
+    assert [(item.image_id, item.reason.value) for item in refused] == [("images/x.jpg", "no_metadata")]
+
+
+def test_half_a_turn_is_refused_where_a_whole_one_is_asked_for(tmp_path):
+    rows = "".join(f"{pano}/{h}.jpg,{pano},1,2,{h},\n" for pano in "ab" for h in (0, 90, 180, 270))
+    write(tmp_path, {"panoramas.csv": (HEADER.replace(",copyright", "") + rows).encode()})
+    write(tmp_path, {f"a/{h}.jpg": encoded(h) for h in (0, 90, 180, 270)} | {"b/0.jpg": encoded(5)})
+    photos, refused = split(read(OPTIONS.model_copy(update={"views": 4}), tmp_path))
+    assert [(p.image_id, p.flaw and p.flaw[0].value) for p in photos if p.flaw] == [("b/0.jpg", "excluded")]
+    assert sum(p.flaw is None for p in photos) == 4
+    assert {item.reason.value for item in refused} == {"missing"}
