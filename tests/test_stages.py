@@ -18,8 +18,9 @@ PLUMBING = {
 """What every stage runs through and no output depends on."""
 
 NOT_FOLLOWED = {
-    # what draws the contact sheet, no reason to fetch again; the world is the `path` of the corpora it renders
-    "fetch": ("corpora.sources", "corpora.decode", "corpora.photo", "corpora.world"),
+    # what draws the contact sheet or finds land to crawl: no reason to fetch, and pay, again; the world is the `path`
+    # of the corpora it renders
+    "fetch": ("corpora.sources", "corpora.decode", "corpora.photo", "corpora.world", "geo"),
     "label": ("geo.sources",),  # make the boundaries, which label only reads
 }
 """Rooms that a subcommand's imports lead to and its outputs do not depend on."""
