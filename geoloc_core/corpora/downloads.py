@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
     import httpx
 
+BREATH = 256
+"""Addresses after which those on their way get their turn, however many settle without a request."""
+
 
 class Limits(Strict):
     """How hard to ask, and when to stop asking."""
@@ -185,8 +188,10 @@ class _Crawl:
         self.room, self.slots = asyncio.Event(), asyncio.Semaphore(self.limits.connections)
         try:
             async with asyncio.TaskGroup() as self.tasks:
-                for address in addresses:
+                for number, address in enumerate(addresses):
                     await self._until_pending_below(self.limits.window)
+                    if number % BREATH == 0:
+                        await asyncio.sleep(0)
                     self.pending += 1
                     self._enter(_Job(address, address.url))
                 await self._until_pending_below(1)
