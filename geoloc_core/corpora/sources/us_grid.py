@@ -127,13 +127,14 @@ def _photo(
         longitude=longitude,
         flaw=(Reason.BAD_COORDINATES, wrong) if wrong else None,
         heading=float(view["heading"]),
-        captured_at=_month(view),
+        captured_at=month(view),
         licence=options.licence,
         attributes={"square": min(int(place["square"]), 2**31 - 1), "published_split": sides.get(key)},
     )
 
 
-def _month(view: re.Match[str]) -> datetime | None:
+def month(view: re.Match[str]) -> datetime | None:
+    """The first day of the month that a file name states."""
     year = int(view["year"])
     return datetime(year, int(view["month"]), 1) if year else None
 

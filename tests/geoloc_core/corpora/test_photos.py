@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from geoloc_core.corpora import exif
 from geoloc_core.corpora.ingest import ingest
-from geoloc_core.corpora.photo import Photo, Reason, Refusal, printable
+from geoloc_core.corpora.photo import Photo, Reason, Refusal, locate, printable
 from geoloc_core.corpora.sources.photos import Options, group_of, read
+from geoloc_core.corpora.tables import read_csv
 from geoloc_core.errors import UserError
 from geoloc_core.files import files_under
 
@@ -252,3 +253,12 @@ def test_real_photos_with_their_table(tmp_path):
     assert refused["image_id"].tolist() == known.loc[known["lat"].isna(), "path"].tolist()
     assert set(refused["reason"]) == {"no_coordinates"}
     assert kept["licence"].notna().all()
+
+
+def test_geoclips_gallery_is_sound(shared):
+    """100,000 real coordinates: metadata alone, as there are no photos to go with them."""
+    table = read_csv(shared / "benchmarks/geoclip_gallery_100k.csv", ("LAT", "LON"))
+    places = locate(table, "LAT", "LON", "gallery")
+    assert len(places) == 100_000
+    assert not places["flaw"].notna().any()
+    assert places.duplicated(["latitude", "longitude"]).sum() == 5877
