@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = 3
 LOCATED_SHARE = 0.9
 """Share of photos that must lie in a country; the others are at sea or their coordinates are wrong."""
-NEVER_NULL = ("image_id", "group_id", "latitude", "longitude")
+NEVER_NULL = ("image_id", "group_id")
 UNCHECKED = ("author", "licence", "source_url", "phash")
 """Columns that may hold anything, and are not read."""
 SPLITS = {"train": ("train", "validation"), "benchmark": ("benchmark",)}
@@ -116,6 +116,7 @@ def check_manifest(project: "Project", name: str) -> Report:
     columns = [field for field in manifest.MANIFEST.names if field not in UNCHECKED]
     frame = manifest.read_manifest(folder, columns).to_pandas()
     frame["attributes_image_id"] = _aligned(manifest.read_ids(folder / "attributes.parquet"), len(frame))
+    frame["without_place"] = without_place(frame, manifest.read_published(folder))
     photos = sum(manifest.count(shard) for shard in manifest.shards(folder))
     return _validate(f"manifest of {name}", frame, manifest_expectations(name, photos))
 
@@ -152,6 +153,7 @@ def manifest_expectations(name: str, photos: int) -> list[Any]:
         gx.ExpectCompoundColumnsToBeUnique(column_list=["shard", "row"]),
         gx.ExpectColumnPairValuesToBeEqual(column_A="image_id", column_B="attributes_image_id"),
         gx.ExpectColumnValuesToBeInSet(column="corpus", value_set=[name]),
+        gx.ExpectColumnValuesToBeNull(column="without_place"),
         gx.ExpectColumnValuesToBeBetween(column="latitude", min_value=-90, max_value=90),
         gx.ExpectColumnValuesToBeBetween(column="longitude", min_value=-180, max_value=180),
         gx.ExpectColumnValuesToBeBetween(column="heading", min_value=0, max_value=360, strict_max=True),
@@ -180,6 +182,14 @@ def label_expectations(photos: int, splits: tuple[str, ...]) -> list[Any]:
         gx.ExpectColumnValuesToMatchRegex(column="gid_0", regex="^[A-Z0-9]{3}$"),
         gx.ExpectColumnValuesToBeBetween(column="distance_km", min_value=0),
     ]
+
+
+def without_place(photos: "pd.DataFrame", countries: "pd.Series | None") -> "pd.Series":
+    """The id of each row with neither coordinates nor a published country; null elsewhere."""
+    known = photos["latitude"].notna() & photos["longitude"].notna()
+    if countries is not None:
+        known |= _aligned(countries, len(photos)).notna() & photos["latitude"].isna() & photos["longitude"].isna()
+    return photos["image_id"].where(~known)
 
 
 def straddling(groups: "pd.Series", splits: "pd.Series") -> "pd.Series":

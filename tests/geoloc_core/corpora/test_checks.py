@@ -1,5 +1,6 @@
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made_photos import located, project, write
 
@@ -64,7 +65,7 @@ def test_a_sound_corpus_passes_and_says_so_quietly(made, capfd):
     ("columns", "expected"),
     [
         ({"latitude": [95.0] + [1.0] * 11}, ("from -90 to 90", "latitude", 1)),
-        ({"longitude": [None] * 2 + [1.0] * 10}, ("not null", "longitude", 2)),
+        ({"longitude": [None] * 2 + [1.0] * 10}, ("none", "without_place", 2)),
         ({"sha256": ["a" * 64] * 2 + ["b" * 63 + f"{i:x}" for i in range(10)]}, ("unique", "sha256", 2)),
         ({"sha256": [f"{i:063x}Z" for i in range(12)]}, ("like ^[0-9a-f]{64}$", "sha256", 12)),
         ({"heading": [360.0] + [None] * 11}, ("from 0 to 360", "heading", 1)),
@@ -77,6 +78,16 @@ def test_a_sound_corpus_passes_and_says_so_quietly(made, capfd):
 def test_a_wrong_manifest_fails_where_it_is_wrong(made, columns, expected):
     respell(made, **columns)
     assert failed(check_manifest(made, "c")) == [expected]
+
+
+def test_a_photo_may_have_a_country_instead_of_coordinates(made):
+    respell(made, latitude=[None] * 2 + [1.0] * 10, longitude=[None] * 3 + [1.0] * 9)
+    assert failed(check_manifest(made, "c")) == [("none", "without_place", 3)]
+    path = made.corpus("c") / "attributes.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("gid_0", pa.array(["FRA"] * 3 + [None] * 9)), path)
+    # half a coordinate is a mistake whatever the country
+    assert failed(check_manifest(made, "c")) == [("none", "without_place", 1)]
 
 
 def test_lost_photos_fail(made):
