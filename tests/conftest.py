@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
 
@@ -15,6 +16,11 @@ os.environ |= {
 }
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
     os.environ.pop(name, None)  # a developer's own server is not for tests
+
+# the same examples for everyone, so that a failure is anyone's to repeat; HYPOTHESIS_EXPLORE=1 looks for new ones
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+if "HYPOTHESIS_EXPLORE" not in os.environ:
+    hypothesis.settings.load_profile("repeatable")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -102,9 +102,12 @@ def test_nearest_border_agrees_with_trying_every_point_of_it(points, seed):
     unit, km = Borders.of(Rings.of(shapes)).nearest(lat, lon, 25000)
     dense, owner = shapely.get_coordinates(shapely.segmentize(shapes, 0.02), return_index=True)
     brute = sphere.haversine_km(lat[:, None], lon[:, None], dense[:, 1], dense[:, 0])
-    assert km == pytest.approx(brute.min(axis=1), abs=0.2)
+    # The vertices are 2.2 km apart, so the nearest one is at most 1.2 km along the border from the nearest place.
+    farthest = np.hypot(km, 1.2) + 0.05
+    assert (km <= brute.min(axis=1) + 0.001).all()
+    assert (brute.min(axis=1) <= farthest).all()
     at_unit = np.array([row[owner == u].min() for row, u in zip(brute, unit, strict=True)])
-    assert at_unit == pytest.approx(brute.min(axis=1), abs=0.2)
+    assert (at_unit <= farthest).all()
 
 
 def test_units_equally_near_go_by_order():
