@@ -67,3 +67,17 @@ def files_under(folder: Path) -> list[str]:
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
         found += [Path(parent, name).relative_to(folder).as_posix() for name in (*names, *links)]
     return sorted(found)
+
+
+def keep_only_own(partial: Path, request: dict[str, Any]) -> None:
+    """Start a folder of unfinished work afresh unless it was left behind by the same request.
+
+    Args:
+        partial: The folder; its ``request.json`` says whose it is.
+        request: All that the unfinished work depends on.
+    """
+    note = partial / "request.json"
+    if note.exists() and read_json(note) == request:
+        return
+    remove(partial)
+    write_json(note, request)

@@ -64,7 +64,7 @@ def code_of(command: str) -> set[Path]:
     closed = tuple(f"geoloc_core.{room}" for room in NOT_FOLLOWED.get(command, ()))
     while todo:
         module = todo.pop()
-        if module not in seen | PLUMBING and not module.startswith(closed or "-"):
+        if module not in seen | PLUMBING and not module.startswith(closed):
             seen.add(module)
             todo |= imported(ast.parse(file_of(module).read_text()))
     # a room's own __init__.py is empty, or says what the room is for, unless it is code

@@ -9,7 +9,6 @@ own.
 import argparse
 import io
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from PIL import Image
+from report import machine, row
 
 from geoloc_core.corpora.decode import Decoder, quiet_pillow
 from geoloc_core.corpora.ingest import write
@@ -90,16 +90,6 @@ def timed(work: Callable[[], object], times: int = 3) -> float:
 
 def fully(path: Path) -> None:
     Image.open(io.BytesIO(path.read_bytes())).load()
-
-
-def row(*cells: object) -> None:
-    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
-
-
-def machine() -> str:
-    with open("/proc/cpuinfo") as lines:
-        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{os.cpu_count()} cores, {name or platform.processor()}, Python {platform.python_version()}"
 
 
 def memory(sizes: list[int]) -> None:

@@ -8,7 +8,6 @@ some at sea. All methods get the same ones in one process.
 import argparse
 import gc
 import os
-import platform
 import resource
 import tempfile
 import time
@@ -19,6 +18,7 @@ import geopandas
 import numpy as np
 import pyogrio
 import shapely
+from report import machine, row
 
 from geoloc_core.geo.locate import Locator, Units
 from geoloc_core.threads import VARIABLE
@@ -115,16 +115,6 @@ def by_sedona(frame: geopandas.GeoDataFrame, points: geopandas.GeoDataFrame, mod
 
 def memory() -> str:
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB"
-
-
-def row(*cells: object) -> None:
-    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
-
-
-def machine() -> str:
-    with open("/proc/cpuinfo") as lines:
-        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{os.cpu_count()} cores, {name or platform.processor()}, Python {platform.python_version()}"
 
 
 def main(path: Path, rounds: int, count: int, many: int, folder: Path) -> None:

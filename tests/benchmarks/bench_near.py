@@ -7,12 +7,11 @@ them follows from the square.
 """
 
 import argparse
-import os
-import platform
 import resource
 import time
 
 import numpy as np
+from report import machine, row
 
 from geoloc_core.corpora import near
 
@@ -42,16 +41,6 @@ def crowded(count: int, random: np.random.Generator) -> np.ndarray:
 
 def brute(hashes: np.ndarray, distance: int) -> int:
     return sum(int((np.bitwise_count(hashes[i + 1 :] ^ hashes[i]) <= distance).sum()) for i in range(len(hashes)))
-
-
-def row(*cells: object) -> None:
-    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
-
-
-def machine() -> str:
-    with open("/proc/cpuinfo") as lines:
-        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{os.cpu_count()} cores, {name or platform.processor()}, Python {platform.python_version()}"
 
 
 def main(sizes: list[int], distance: int) -> None:

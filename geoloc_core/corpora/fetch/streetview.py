@@ -12,7 +12,7 @@ from typing import Any, Literal
 from geoloc_core.corpora.downloads import Limits
 from geoloc_core.corpora.places import Plan, places
 from geoloc_core.corpora.streetview import Credentials, View, crawl, estimate
-from geoloc_core.files import read_json, remove, write_json
+from geoloc_core.files import keep_only_own
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say
 
@@ -51,17 +51,8 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
     credentials = Credentials.of()
     # What a picture shows; other places, headings or budgets go on with the pictures that are paid for.
     look = options.view.model_dump(mode="json", include={"width", "height", "fov", "pitch", "base"})
-    _keep_only_own(partial, look)
+    keep_only_own(partial, look)
     summary = crawl(wanted, options.view, credentials, options.limits, partial / "made", partial)
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(partial / "made", out)
     return summary
-
-
-def _keep_only_own(partial: Path, key: dict[str, Any]) -> None:
-    """Drop the pictures of another look."""
-    note = partial / "request.json"
-    if note.exists() and read_json(note) == key:
-        return
-    remove(partial)
-    write_json(note, key)

@@ -21,7 +21,7 @@ from geoloc_core.corpora.answers import TRANSIENT, Address
 from geoloc_core.corpora.downloads import Limits, download
 from geoloc_core.corpora.journal import SHARD, Parts
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, read_json, remove, replacing, write_json
+from geoloc_core.files import digest, keep_only_own, remove, replacing
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say, track
 
@@ -68,7 +68,7 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
     urls = options.path / source.urls
     _need(options.path / source.metadata, name)
     chosen = choose(urls, options.sample, seed)
-    _keep_only_own(partial, {"urls": digest(urls), "sample": options.sample, "seed": seed, "shard": SHARD})
+    keep_only_own(partial, {"urls": digest(urls), "sample": options.sample, "seed": seed, "shard": SHARD})
     with Parts(partial / "parts", SHARD) as parts:
         if parts.sealed():
             say(f"{name}: {len(parts.sealed()):,} of {-(-len(chosen) // SHARD):,} shards were brought before")
@@ -163,15 +163,6 @@ def _csv(path: Path) -> Iterator[list[str]]:
 def _need(table: Path, name: str) -> None:
     if not table.is_file():
         raise UserError(f"run.corpora.{name}.fetch.path: {table}: no such file; expected the published table")
-
-
-def _keep_only_own(partial: Path, key: dict[str, Any]) -> None:
-    """Drop what another list or sample left behind."""
-    note = partial / "request.json"
-    if note.exists() and read_json(note) == key:
-        return
-    remove(partial)
-    write_json(note, key)
 
 
 def _assemble(parts: Parts, folder: Path, source: Any) -> None:

@@ -30,7 +30,7 @@ from geoloc_core.corpora.world.rng import stable_hash, stream
 from geoloc_core.corpora.world.scenes import probabilities
 from geoloc_core.corpora.world.words import caption, clues
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, read_json, remove, replacing, write_json
+from geoloc_core.files import digest, keep_only_own, remove, replacing
 from geoloc_core.plugins import Strict, module_of
 from geoloc_core.progress import say, track
 
@@ -101,7 +101,7 @@ def fetch(
         raise UserError(
             f"run.corpora.{name}.fetch.masks: the layout {source.kind} has no room for masks; leave the key out"
         )
-    _keep_only_own(
+    keep_only_own(
         partial,
         {
             "options": options.model_dump(mode="json"),
@@ -158,15 +158,6 @@ def simulate(name: str, source: Any, photos: int, size: int, seed: int, out: Pat
     partial = out.with_name(f".{out.name}.partial")
     with replacing(out) as aside:
         return fetch(options, name=name, source=source, seed=seed, out=aside, partial=partial)
-
-
-def _keep_only_own(partial: Path, key: dict[str, Any]) -> None:
-    """Drop what another request left behind."""
-    note = partial / "request.json"
-    if note.exists() and read_json(note) == key:
-        return
-    remove(partial)
-    write_json(note, key)
 
 
 def _render_all(pieces: list[Piece], name: str, workers: int) -> None:

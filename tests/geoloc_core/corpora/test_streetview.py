@@ -142,11 +142,12 @@ def test_pictures_asked_for_again_stop_at_the_budget_too(tmp_path, api):
     api.pictures["pano_50-5", "0"] = Reply(body=encoded(1), length=10**6)
     with pytest.raises(UserError, match=r"budget: 10 requests may have cost 0.10 of 0.10"):
         crawl(tmp_path, api, budget=0.1)
-    assert len(api.asked("/api")) == 10
+    # Ten were admitted and count as charged; the last two may have been called back before the server saw them.
+    assert 8 <= len(api.asked("/api")) <= 10
     api.pictures.clear()
     with pytest.raises(UserError, match="would bring the cost"):
         crawl(tmp_path, api, budget=0.1)
-    assert len(api.asked("/api")) == 10
+    assert len(api.asked("/api")) <= 10
     assert crawl(tmp_path, api)["pictures"] == 10
     pictures = Counter((query["pano"], query["heading"]) for query in api.asked("/api"))
     assert len(pictures) == 10
