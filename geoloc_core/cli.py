@@ -239,12 +239,17 @@ def download(project: Project, encoder: str) -> None:
     download(project, encoder)
 
 
-@stage("encoder", "corpus", examples=("encode clip mp16", "encode vit im2gps3k"))
-def encode(project: Project, encoder: str, corpus: str) -> None:
-    """Extract the features of CORPUS with ENCODER."""
+@geoloc.command(epilog="\b\nExamples:\n  geoloc encode mp16 --encoder clip\n  geoloc encode im2gps3k --encoder vit")
+@click.argument("corpus")
+@click.option("--encoder", required=True, help="An encoder of params.yaml.")
+@click.pass_obj
+def encode(params: Path, corpus: str, encoder: str) -> None:
+    """Extract the features of CORPUS with an encoder."""
     from geoloc_core.encoders.extraction import encode
 
-    encode(project, encoder, corpus)
+    project = Project.open(params)
+    limit(project.profile.threads)
+    encode(project, corpus, encoder)
 
 
 @stage("variant", examples=("train linear_clip_country",))

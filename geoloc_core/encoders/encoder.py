@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ class Encoder:
     """A frozen tower: encoded photos in, features out.
 
     Attributes:
-        dim: Length D of a feature.
+        shape: Of the feature of one photo: (D,), or (T, D) where a tower keeps its T tokens.
         batch: Photos per forward pass.
         preprocess: The tower's own preparation of photos.
-        forward: (N, 3, size, size) float32 → (N, D) float32.
+        forward: (N, size, size, 3) uint8, scaled and not normalised → (N, *shape) float32.
         identity: All that the features depend on: weights, preparation, pooling.
     """
 
-    dim: int
+    shape: tuple[int, ...]
     batch: int
     preprocess: Preprocess
     forward: Callable[[np.ndarray], np.ndarray]
@@ -42,12 +42,12 @@ class Encoder:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __call__(self, photos: Sequence[bytes], pool: ThreadPoolExecutor | None = None) -> np.ndarray:
-        """Features (N, D) float32 of N encoded photos."""
+        """Features (N, *shape) float32 of N encoded photos."""
         parts = [
             self.forward(self.preprocess(photos[start : start + self.batch], pool))
             for start in range(0, len(photos), self.batch)
         ]
-        return np.concatenate(parts) if parts else np.empty((0, self.dim), np.float32)
+        return np.concatenate(parts) if parts else np.empty((0, *self.shape), np.float32)
 
 
 def load(options: Any, weights: Path) -> Encoder:
@@ -62,4 +62,4 @@ def load(options: Any, weights: Path) -> Encoder:
     """
     encoder = module_of(TOWERS, options.kind).load(options, weights)
     identity = {"weights": digest(weights), "preprocess": encoder.preprocess.to_json(), **encoder.identity}
-    return Encoder(encoder.dim, options.batch, encoder.preprocess, encoder.forward, identity)
+    return replace(encoder, batch=options.batch, identity=identity)

@@ -18,8 +18,8 @@ from geoloc_core.progress import say, track
 from geoloc_core.project import Project
 
 
-def encode(project: Project, encoder: str, corpus: str) -> None:
-    """Extract the features of one corpus with one encoder: the stage ``geoloc encode ENCODER CORPUS``.
+def encode(project: Project, corpus: str, encoder: str) -> None:
+    """Extract the features of one corpus with one encoder: the stage ``geoloc encode CORPUS --encoder ENCODER``.
 
     Raises:
         UserError: The encoder has no weights yet, or the corpus has not been ingested.
@@ -41,13 +41,13 @@ def encode(project: Project, encoder: str, corpus: str) -> None:
     with replacing(project.features(encoder, corpus)) as aside:
         aside.mkdir()
         made_by = {"encoder": encoder, "corpus": corpus, "fingerprint": tower.fingerprint, **tower.identity}
-        store.write(aside, parts, tower.dim, made_by)
+        store.write(aside, parts, tower.shape, made_by)
     features = store.read(project.features(encoder, corpus))
     if len(features) != rows:
         raise UserError(f"{folder}: the shards hold {len(features)} photos, the manifest {rows}; ingest it again")
     _summarise(project, f"{encoder}-{corpus}", features, tower)
     remove(partial)
-    say(f"{what}: {rows:,} × {tower.dim} features, encoder {tower.fingerprint}")
+    say(f"{what}: {rows:,} × {' × '.join(map(str, tower.shape))} features, encoder {tower.fingerprint}")
 
 
 def _part(partial: Path, shard: Path) -> Path:
@@ -71,12 +71,13 @@ def _parts(tower: Encoder, shards: list[Path], partial: Path) -> Iterator[None]:
 
 def _summarise(project: Project, name: str, features: np.ndarray, tower: Encoder) -> None:
     sample = np.asarray(features[:: max(1, len(features) // 5000)], np.float32)
+    sample = sample.reshape(-1, tower.shape[-1])
     norms = np.linalg.norm(sample, axis=1)
     figures = {
         "rows": len(features),
         "fingerprint": tower.fingerprint,
         "features": {
-            "dim": tower.dim,
+            "dim": tower.shape[-1],
             "mean_norm": round(float(norms.mean()), 3),
             "mean_spread": round(float(sample.std(axis=0).mean()), 4),
             "constant_dims": int((sample.std(axis=0) == 0).sum()),

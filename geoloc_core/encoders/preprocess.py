@@ -20,11 +20,13 @@ class Preprocess:
 
     Attributes:
         size: Height and width of the input, pixels.
-        mode: ``crop`` scales the shorter edge to ``size`` and cuts the centre (CLIP); ``squash`` scales
-            both edges to ``size`` (ViT).
+        mode: ``crop`` scales the shorter edge and cuts the centre (CLIP); ``squash`` scales both edges to
+            ``size`` (ViT).
         resample: ``bicubic`` or ``bilinear``.
         mean: Per channel, of values in [0, 1].
         std: Per channel, of values in [0, 1].
+        shorter_edge: Of the scaled photo before the cut, pixels; ``size`` where it is None.
+        rounding: Of half a pixel beside the cut: ``even`` as in torchvision, ``down`` as in transformers.
     """
 
     size: int
@@ -32,35 +34,47 @@ class Preprocess:
     resample: Literal["bicubic", "bilinear"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    shorter_edge: int | None = None
+    rounding: Literal["even", "down"] = "even"
 
     def __call__(self, photos: Sequence[bytes], pool: ThreadPoolExecutor | None = None) -> np.ndarray:
-        """Decode, scale and normalise N encoded photos.
+        """Decode and scale N encoded photos.
 
         Args:
             photos: N encoded photos of any format Pillow reads.
             pool: Threads to decode in; Pillow frees the interpreter while it decodes and scales.
 
         Returns:
-            (N, 3, size, size) float32.
+            (N, size, size, 3) uint8.
         """
-        pixels = np.stack(list((pool.map if pool else map)(self.pixels, photos)))
-        scale = np.float32(1 / 255) / np.asarray(self.std, np.float32)
-        offset = -np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
-        return (pixels * scale + offset).transpose(0, 3, 1, 2)
+        return np.stack(list((pool.map if pool else map)(self.pixels, photos)))
 
     def pixels(self, photo: bytes) -> np.ndarray:
         """Decode and scale one photo: (size, size, 3) uint8."""
         image = decode(photo)
-        if self.mode == "squash":
-            return np.asarray(image.resize((self.size, self.size), RESAMPLING[self.resample]))
-        width, height = image.size
-        # torchvision's Resize and CenterCrop, to the pixel: towers were trained with them
-        short, long = min(width, height), max(width, height)
-        scaled = int(self.size * long / short)
-        shape = (self.size, scaled) if width <= height else (scaled, self.size)
-        image = image.resize(shape, RESAMPLING[self.resample])
-        left, top = round((shape[0] - self.size) / 2), round((shape[1] - self.size) / 2)
+        width, height, left, top = self.geometry(*image.size)
+        image = image.resize((width, height), RESAMPLING[self.resample])
         return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
+
+    def geometry(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """What a photo is scaled to, and where it is cut: width, height, left and top, pixels."""
+        if self.mode == "squash":
+            return self.size, self.size, 0, 0
+        # torchvision's Resize and CenterCrop, to the pixel: towers were trained with them
+        edge = self.shorter_edge or self.size
+        scaled = int(edge * max(width, height) / min(width, height))
+        wide, high = (edge, scaled) if width <= height else (scaled, edge)
+        return wide, high, self._beside(wide), self._beside(high)
+
+    def _beside(self, length: int) -> int:
+        spare = length - self.size
+        return round(spare / 2) if self.rounding == "even" else spare // 2
+
+    def normalised(self, pixels: np.ndarray) -> np.ndarray:
+        """A tower's input (N, 3, size, size) float32 of scaled photos (N, size, size, 3) uint8."""
+        scale = np.float32(1 / 255) / np.asarray(self.std, np.float32)
+        offset = -np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
+        return (pixels * scale + offset).transpose(0, 3, 1, 2)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, for fingerprints."""

@@ -12,24 +12,24 @@ ARRAY = "features.npy"
 NOTE = "features.json"
 
 
-def write(folder: Path, parts: list[Path], dim: int, note: dict[str, Any]) -> None:
+def write(folder: Path, parts: list[Path], shape: tuple[int, ...], note: dict[str, Any]) -> None:
     """Join the parts of a corpus into its feature array, without holding it in memory.
 
     Args:
         folder: Where to write; must exist.
-        parts: One ``.npy`` (rows, D) float16 per shard, in shard order.
-        dim: D.
+        parts: One ``.npy`` (rows, *shape) float16 per shard, in shard order.
+        shape: Of one feature: (D,), or (T, D) where tokens are kept.
         note: What made the features.
     """
-    shapes = [np.load(part, mmap_mode="r").shape for part in parts]
-    rows = sum(shape[0] for shape in shapes)
-    array = np.lib.format.open_memmap(folder / ARRAY, mode="w+", dtype=np.float16, shape=(rows, dim))
+    counts = [len(np.load(part, mmap_mode="r")) for part in parts]
+    array = np.lib.format.open_memmap(folder / ARRAY, mode="w+", dtype=np.float16, shape=(sum(counts), *shape))
     start = 0
-    for part, shape in zip(parts, shapes, strict=True):
-        array[start : start + shape[0]] = np.load(part)
-        start += shape[0]
+    for part, count in zip(parts, counts, strict=True):
+        array[start : start + count] = np.load(part)
+        start += count
     array.flush()
-    write_json(folder / NOTE, {**note, "rows": rows, "dim": dim, "dtype": "float16"})
+    layout = {"rows": sum(counts), "dim": shape[-1], "dtype": "float16"}
+    write_json(folder / NOTE, {**note, **layout, **({"tokens": shape[0]} if shape[1:] else {})})
 
 
 def note(folder: Path) -> dict[str, Any]:
@@ -39,18 +39,21 @@ def note(folder: Path) -> dict[str, Any]:
         UserError: There are none yet.
     """
     if not (folder / NOTE).is_file():
-        raise UserError(f"{folder}: no features; run `geoloc encode {folder.parent.name} {folder.name}` first")
+        raise UserError(
+            f"{folder}: no features; run `geoloc encode {folder.name} --encoder {folder.parent.name}` first"
+        )
     return read_json(folder / NOTE)
 
 
 def read(folder: Path) -> np.ndarray:
-    """Features (N, D) float16, memory-mapped.
+    """Features (N, D) float16, memory-mapped; (N, T, D) where the encoder keeps its tokens.
 
     Raises:
         UserError: There are none, or they are not what the note beside them says.
     """
     expected = note(folder)
     array = np.load(folder / ARRAY, mmap_mode="r")
-    if array.shape != (expected["rows"], expected["dim"]):
-        raise UserError(f"{folder}: features are {array.shape}, the note says {expected['rows']} × {expected['dim']}")
+    shape = tuple(expected[name] for name in ("rows", "tokens", "dim") if name in expected)
+    if array.shape != shape:
+        raise UserError(f"{folder}: features are {array.shape}, the note says {shape}")
     return array

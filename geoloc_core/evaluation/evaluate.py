@@ -79,7 +79,7 @@ def _features(project: Project, model: Geolocator, corpus: str) -> dict[str, np.
     found = {}
     for encoder in model.encoders:
         folder = project.features(encoder, corpus)
-        again = f"run geoloc encode {encoder} {corpus} and geoloc train again"
+        again = f"run geoloc encode {corpus} --encoder {encoder} and geoloc train again"
         found[encoder] = store.read(folder)
         if len(found[encoder]) != rows:
             raise UserError(f"{folder}: {len(found[encoder]):,} rows, the manifest has {rows:,}; {again}")

@@ -39,7 +39,7 @@ def test_every_stage_of_the_graph_has_its_command():
     [
         (["fetch", "nowhere"], "corpus 'nowhere': not in params.yaml; expected one of: mp16, im2gps, im2gps3k"),
         (["train", "nothing"], "variant 'nothing': not in params.yaml"),
-        (["encode", "clip", "nowhere"], "corpus 'nowhere'"),
+        (["encode", "nowhere", "--encoder", "clip"], "corpus 'nowhere'"),
         (["pretrain", "nothing"], "pretrain 'nothing'"),
         (["download", "nothing"], "checkpoint 'nothing'"),
         (["predict", "nowhere.jpg"], "nowhere.jpg: no such file; expected a photo"),

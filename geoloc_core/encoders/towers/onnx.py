@@ -55,7 +55,10 @@ def load(options: Options, weights: Path) -> Encoder:
     channels_last = image.shape[-1] == len("RGB")
     fixed_batch = image.shape[0] if isinstance(image.shape[0], int) else None
 
-    def forward(images: np.ndarray) -> np.ndarray:
+    preprocess = Preprocess(options.size, options.mode, options.resample, options.mean, options.std)
+
+    def forward(photos: np.ndarray) -> np.ndarray:
+        images = preprocess.normalised(photos)
         images = images.transpose(0, 2, 3, 1) if channels_last else images
         images = np.ascontiguousarray(images)
         step = fixed_batch or len(images)
@@ -69,11 +72,11 @@ def load(options: Options, weights: Path) -> Encoder:
         feature = session.run([options.output], {image.name: filled})[0][: len(images)]
         return feature.reshape(len(images), -1)
 
-    probe = np.zeros((1, 3, options.size, options.size), np.float32)
+    probe = np.zeros((1, options.size, options.size, 3), np.uint8)
     return Encoder(
-        dim=forward(probe).shape[1],
+        shape=forward(probe).shape[1:],
         batch=options.batch,
-        preprocess=Preprocess(options.size, options.mode, options.resample, options.mean, options.std),
+        preprocess=preprocess,
         forward=forward,
         identity={"kind": options.kind, "output": options.output},
     )

@@ -7,10 +7,9 @@ The feature is the projected image embedding (Radford et al. 2021), not normalis
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
-from geoloc_core.encoders.device import device
+from geoloc_core.encoders.compute import on_device
 from geoloc_core.encoders.encoder import Encoder
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
@@ -37,20 +36,14 @@ def load(options: Options, weights: Path) -> Encoder:
     for name in (CONFIG, WEIGHTS):
         if not (weights / name).is_file():
             raise UserError(f"{weights}: no {name}; expected an open_clip checkpoint folder; fetch or train it first")
-    import torch
-
-    model = open_model(weights).to(device())
-
-    def forward(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return model.encode_image(torch.from_numpy(images).to(device())).float().cpu().numpy()
-
+    tower = open_model(weights).visual
     config = read_json(weights / CONFIG)
+    preprocess = preprocess_of(config)
     return Encoder(
-        dim=config["model_cfg"]["embed_dim"],
+        shape=(config["model_cfg"]["embed_dim"],),
         batch=options.batch,
-        preprocess=preprocess_of(config),
-        forward=forward,
+        preprocess=preprocess,
+        forward=on_device(tower, preprocess),
         identity={"kind": options.kind, "pooling": "projection"},
     )
 

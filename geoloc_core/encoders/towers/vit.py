@@ -6,10 +6,9 @@ The folder holds ``config.json``, ``model.safetensors`` and ``preprocessor_confi
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
-from geoloc_core.encoders.device import device
+from geoloc_core.encoders.compute import on_device
 from geoloc_core.encoders.encoder import Encoder
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
@@ -49,19 +48,22 @@ def load(options: Options, weights: Path) -> Encoder:
         model = ViTModel.from_pretrained(weights, add_pooling_layer=False, use_safetensors=True, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{weights}: not a ViT checkpoint: {str(error).splitlines()[0]}") from None
-    model = model.eval().to(device())
 
-    def forward(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            tokens = model(pixel_values=torch.from_numpy(images).to(device())).last_hidden_state
-            feature = tokens[:, 0] if options.pooling == "cls" else tokens.mean(dim=1)
-            return feature.float().cpu().numpy()
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.vit = model
 
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            tokens = self.vit(pixel_values=images).last_hidden_state
+            return tokens[:, 0] if options.pooling == "cls" else tokens.mean(dim=1)
+
+    preprocess = preprocess_of(read_json(weights / "preprocessor_config.json"))
     return Encoder(
-        dim=model.config.hidden_size,
+        shape=(model.config.hidden_size,),
         batch=options.batch,
-        preprocess=preprocess_of(read_json(weights / "preprocessor_config.json")),
-        forward=forward,
+        preprocess=preprocess,
+        forward=on_device(Pooled(), preprocess),
         identity={"kind": options.kind, "pooling": options.pooling},
     )
 

@@ -36,10 +36,10 @@ def project(tiny_project, monkeypatch):
 
     def forward(images):
         calls.append(len(images))
-        return images.mean(axis=(2, 3))
+        return images.mean(axis=(1, 2), dtype=np.float32)
 
     preprocess = Preprocess(32, "crop", "bilinear", (0.5,) * 3, (0.5,) * 3)
-    tower = Encoder(3, 4, preprocess, forward, {"weights": "w"})
+    tower = Encoder((3,), 4, preprocess, forward, {"weights": "w"})
     monkeypatch.setattr(extraction, "load", lambda options, weights: tower)
     return tiny_project, tower, calls
 
@@ -51,7 +51,7 @@ def expected(project, tower) -> np.ndarray:
 
 def test_features_stand_in_the_order_of_the_manifest(project):
     project, tower, _ = project
-    extraction.encode(project, "net", "photos")
+    extraction.encode(project, "photos", "net")
     features = store.read(project.features("net", "photos"))
     np.testing.assert_array_equal(features, expected(project, tower))
     assert isinstance(features, np.memmap)
@@ -63,25 +63,25 @@ def test_features_stand_in_the_order_of_the_manifest(project):
 
 def test_finished_shards_are_not_encoded_again(project, monkeypatch):
     project, tower, calls = project
-    extraction.encode(project, "net", "photos")
+    extraction.encode(project, "photos", "net")
     whole, per_shard = digest(project.features("net", "photos")), len(calls) // 3
     calls.clear()
     monkeypatch.setattr(extraction.store, "write", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        extraction.encode(project, "net", "photos")
+        extraction.encode(project, "photos", "net")
     next(project.partial("encode", "").glob("net-photos-*/00001.npy")).unlink()
     monkeypatch.undo()
     monkeypatch.setattr(extraction, "load", lambda options, weights: tower)
     calls.clear()
-    extraction.encode(project, "net", "photos")
+    extraction.encode(project, "photos", "net")
     assert len(calls) == per_shard
     assert digest(project.features("net", "photos")) == whole
 
 
 def test_what_is_missing_is_named_with_its_remedy(project):
     project, _, _ = project
-    with pytest.raises(UserError, match="run `geoloc encode net photos` first"):
+    with pytest.raises(UserError, match="run `geoloc encode photos --encoder net` first"):
         store.read(project.features("net", "photos"))
     (project.corpus("photos") / "manifest.parquet").unlink()
     with pytest.raises(UserError, match="no such file; expected the manifest"):
-        extraction.encode(project, "net", "photos")
+        extraction.encode(project, "photos", "net")

@@ -111,7 +111,7 @@ def write_corpus(project, corpus, rng, n=40):
     features = project.features("clip", corpus)
     features.mkdir(parents=True)
     np.save(features / "part.npy", logits.astype(np.float16))
-    store.write(features, [features / "part.npy"], 4, {"fingerprint": "f00d"})
+    store.write(features, [features / "part.npy"], (4,), {"fingerprint": "f00d"})
 
 
 @pytest.fixture
