@@ -5,11 +5,12 @@
 of the folders' names.
 """
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from geoloc_core.corpora.decode import not_a_photo
 from geoloc_core.corpora.photo import (
@@ -35,6 +36,8 @@ NUMBER = r"-?[0-9]{1,3}(?:\.[0-9]{1,20})?"
 PLACE = re.compile(rf"(?P<square>[0-9]{{1,9}})[+/](?P<latitude>{NUMBER}),(?P<longitude>{NUMBER})", re.ASCII)
 VIEW = re.compile(r"(?P<heading>[0-9]{1,3})_(?P<year>[0-9]{4})-(?P<month>0[1-9]|1[0-2])\.[A-Za-z]+", re.ASCII)
 PLAN = Plan("street", (0, 90, 180), country="US", within=(25.0, -124.7, 49.3, -67.0))
+DEGREES = 1.6
+"""Side of a square of the simulated grid; the published one is a list of polygons."""
 
 
 class Options(SourceOptions):
@@ -57,17 +60,37 @@ def read(options: Options, raw: Path) -> Source:
     Raises:
         UserError: The folder is missing, none of its folders is a place's, or a list is no array of text.
     """
-    root = raw / options.images
+    lists = {options.train, options.test}
+    sides = dict.fromkeys(_list(raw, options.train), "train")
+    sides |= dict.fromkeys(_list(raw, options.test), "test")
+
+    def attributes(place: re.Match[str]) -> dict[str, Any]:
+        key = f"{place['square']}+{place['latitude']},{place['longitude']}"
+        return {"square": number(place), "published_split": sides.get(key)}
+
+    files = views_under(raw / options.images, lists)
+    items = views(options, raw / options.images, files, attributes)
+    return Source(without(items, options.takedown), _schema(), len(files))
+
+
+def views_under(root: Path, others: Collection[str | None]) -> list[str]:
+    """Every file but the known others below a folder of places' folders.
+
+    Raises:
+        UserError: The folder is missing, or none of its folders is a place's.
+    """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; expected folders such as 0+40.529828,-124.268035")
-    lists = {options.train, options.test}
-    files = [path for path in files_under(root) if path not in lists]
+    files = [path for path in files_under(root) if path not in others]
     if not any(PLACE.fullmatch(path.rpartition("/")[0]) for path in files):
         shown = printable(files[0]) if files else "it is empty"
         raise UserError(f"{root}: no folder is a place's ({shown}); expected such as 0+40.529828,-124.268035")
-    sides = dict.fromkeys(_list(raw, options.train), "train")
-    sides |= dict.fromkeys(_list(raw, options.test), "test")
-    return Source(without(_items(options, root, files, sides), options.takedown), _schema(), len(files))
+    return files
+
+
+def number(place: re.Match[str]) -> int:
+    """The square that a folder's name states."""
+    return min(int(place["square"]), 2**31 - 1)
 
 
 def _schema() -> "pa.Schema":
@@ -92,7 +115,17 @@ def _list(raw: Path, name: str | None) -> list[str]:
     return [text.rstrip("/").rpartition("/")[2] for text in names.ravel().tolist()]
 
 
-def _items(options: Options, root: Path, files: list[str], sides: dict[str, str]) -> Iterator[Photo | Refusal]:
+def views(
+    options: SourceOptions, root: Path, files: list[str], attributes: Callable[[re.Match[str]], dict[str, Any]]
+) -> Iterator[Photo | Refusal]:
+    """Each file as a view of its place, or why it is none.
+
+    Args:
+        options: Those of the corpus.
+        root: Folder of the places' folders.
+        files: Paths relative to it.
+        attributes: What the corpus says of a place, given the match of :data:`PLACE`.
+    """
     for path in files:
         name = printable(path)
         folder, _, file = path.rpartition("/")
@@ -107,17 +140,16 @@ def _items(options: Options, root: Path, files: list[str], sides: dict[str, str]
         else:
             data = load(root, path)
             if isinstance(data, bytes):
-                yield _photo(options, name, data, place, view, sides)
+                yield _photo(options, name, data, place, view, attributes(place))
             else:
                 yield Refusal(name, *data)
 
 
 def _photo(
-    options: Options, name: str, data: bytes, place: re.Match[str], view: re.Match[str], sides: dict[str, str]
+    options: SourceOptions, name: str, data: bytes, place: re.Match[str], view: re.Match[str], said: dict[str, Any]
 ) -> Photo:
     latitude, longitude = float(place["latitude"]), float(place["longitude"])
     wrong = place_flaw(latitude, longitude)
-    key = f"{place['square']}+{place['latitude']},{place['longitude']}"
     return Photo(
         image_id=name,
         data=data,
@@ -129,7 +161,7 @@ def _photo(
         heading=float(view["heading"]),
         captured_at=month(view),
         licence=options.licence,
-        attributes={"square": min(int(place["square"]), 2**31 - 1), "published_split": sides.get(key)},
+        attributes=said,
     )
 
 
@@ -145,7 +177,7 @@ def write(world: Simulation, folder: Path, options: Options) -> None:
 
     sides: tuple[dict[str, None], dict[str, None]] = ({}, {})
     for shot in world.shots:
-        place = f"{_square(shot)}+{shot.latitude},{shot.longitude}"
+        place = f"{square(shot, PLAN, DEGREES)}+{shot.latitude},{shot.longitude}"
         sides[shot.spot % 5 == 4][place] = None
         save(folder / options.images / place / f"{shot.heading}_{shot.moment:%Y-%m}.jpg", shot.jpeg)
     for name, places in zip((options.train, options.test), sides, strict=True):
@@ -160,6 +192,8 @@ def _save_list(path: Path, names: "np.ndarray") -> None:
         np.save(stream, names, allow_pickle=False)
 
 
-def _square(shot: Shot) -> int:
-    south, west, _, _ = PLAN.within
-    return int((shot.latitude - south) / 1.6) * 36 + int((shot.longitude - west) / 1.6)
+def square(shot: Shot, plan: Plan, degrees: float) -> int:
+    """The number of a shot's square, from the southwest, in rows of squares of so many degrees."""
+    south, west, _, east = plan.within
+    row, column = (int(away / degrees) for away in (shot.latitude - south, shot.longitude - west))
+    return row * math.ceil((east - west) / degrees) + column

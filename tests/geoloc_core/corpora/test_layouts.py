@@ -29,6 +29,7 @@ LAYOUTS = {
     "g50": {"kind": "countries"},
     "us_grid": {"kind": "us_grid"},
     "osv5m": {"kind": "osv5m"},
+    "uk_grid": {"kind": "uk_grid"},
     "uk_cities": {"kind": "uk_cities"},
     "g3_streetview": {"kind": "streetview"},
     "panoramas": {"kind": "streetview", "views": 4},
