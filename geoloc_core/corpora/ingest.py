@@ -14,7 +14,7 @@ from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing, write_json
 from geoloc_core.params import entry
-from geoloc_core.plots import picture, world_map
+from geoloc_core.plots import dot_map
 from geoloc_core.plugins import module_of
 from geoloc_core.progress import console, say, track
 from geoloc_core.project import Project
@@ -28,8 +28,6 @@ R = TypeVar("R")
 BATCH_PHOTOS = 64
 BATCH_BYTES = 32 * 2**20
 MAX_THREADS = 16
-MAX_POINTS = 100_000
-"""Points on the map: more take long to draw and show no more."""
 
 
 def ingest(project: Project, name: str) -> None:
@@ -247,7 +245,5 @@ def _summary(folder: Path, seen: int, reasons: Counter[Reason]) -> dict[str, Any
 
 def _map(folder: Path, path: Path, name: str) -> None:
     table: pa.Table = manifest.read_manifest(folder, ["latitude", "longitude"])
-    every = -(-table.num_rows // MAX_POINTS)
-    with picture(path) as axes:
-        world_map(axes, table["latitude"].to_numpy()[::every], table["longitude"].to_numpy()[::every])
-        axes.set(title=f"{name}: {table.num_rows:,} photos", xlabel="longitude", ylabel="latitude")
+    places = table["latitude"].to_numpy(), table["longitude"].to_numpy()
+    dot_map(path, f"{name}: {table.num_rows:,} photos", {name: places})

@@ -127,9 +127,9 @@ def _summary(rows: "DataFrame", photos: "DataFrame", units: "DataFrame") -> dict
 
 
 def _plot(rows: "DataFrame", photos: "DataFrame", path: Any, name: str) -> None:
-    with plots.picture(path, 8, 4.4) as axes:
-        for split, shown in photos.groupby(rows["split"]):
-            plots.world_map(axes, shown["latitude"], shown["longitude"], label=f"{split} ({len(shown):,})")
-        axes.set_aspect("equal")
-        axes.legend(loc="lower left", markerscale=4, frameon=False)
-        axes.set_title(f"{name}: {rows['gid_0'].notna().sum():,} photos in {rows['gid_0'].nunique()} countries")
+    places = {
+        f"{split} ({len(shown):,})": (shown["latitude"], shown["longitude"])
+        for split, shown in photos.groupby(rows["split"])
+    }
+    title = f"{name}: {rows['gid_0'].notna().sum():,} photos in {rows['gid_0'].nunique()} countries"
+    plots.dot_map(path, title, places)

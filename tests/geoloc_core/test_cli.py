@@ -88,3 +88,18 @@ def test_a_corpus_is_simulated_and_ingested_by_itself(tmp_path):
     assert set(read_manifest(corpus, ["corpus"])["corpus"].to_pylist()) == {"im2gps3k"}
     assert read_manifest(corpus).num_rows == 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "made"]
+
+
+def test_stages_of_tables_start_without_what_takes_long_to_import():
+    heavy = ("torch", "matplotlib", "scipy", "shapely", "great_expectations", "dagster", "dvc", "mlflow")
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from geoloc_core.project import Project\n"
+        "import geoloc_core.cli\n"
+        f"Project.open(Path({str(ROOT / 'params.yaml')!r}))\n"
+        "import geoloc_core.corpora.fetch, geoloc_core.corpora.ingest, geoloc_core.corpora.describe\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

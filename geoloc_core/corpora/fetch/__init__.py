@@ -11,18 +11,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geoloc_core import plots
 from geoloc_core.errors import UserError
 from geoloc_core.files import remove, replacing, write_json
 from geoloc_core.params import entry
-from geoloc_core.plots import picture
 from geoloc_core.plugins import module_of
 from geoloc_core.project import Project
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-COLUMNS, ROWS, SIDE = 4, 2, 128
-"""The contact sheet: pictures across and down, and the pixels of one."""
+COLUMNS, ROWS, SIDE, TITLE = 4, 2, 128, 24
+"""The contact sheet: pictures across and down, the pixels of one, and those above all for the title."""
 
 
 def fetch(project: Project, name: str) -> None:
@@ -51,16 +51,13 @@ def draw(raw: Path, source: Any, path: Path, name: str) -> None:
     photos = first_photos(raw, source, COLUMNS * ROWS)
     if not photos:
         return _draw_types(raw, path, name)
-    import numpy as np
+    from PIL import Image, ImageDraw
 
-    sheet = np.full((ROWS * SIDE, COLUMNS * SIDE, 3), 255, np.uint8)
+    sheet = Image.new("RGB", (COLUMNS * SIDE, ROWS * SIDE + TITLE), "white")
+    plots.write(ImageDraw.Draw(sheet), (2, 4), f"{name}: the first photos", 13)
     for place, photo in enumerate(photos):
-        top, left = place // COLUMNS * SIDE, place % COLUMNS * SIDE
-        sheet[top : top + SIDE, left : left + SIDE] = np.asarray(photo)
-    with picture(path, width=COLUMNS, height=ROWS + 0.3) as axes:
-        axes.imshow(sheet)
-        axes.set_axis_off()
-        axes.set_title(f"{name}: the first photos")
+        sheet.paste(photo, (place % COLUMNS * SIDE, place // COLUMNS * SIDE + TITLE))
+    plots.save(sheet, path)
     return None
 
 
@@ -92,7 +89,7 @@ def _draw_types(raw: Path, path: Path, name: str) -> None:
     from geoloc_core.corpora.fetch.files import by_suffix
 
     types = by_suffix(raw)
-    with picture(path) as axes:
+    with plots.picture(path) as axes:
         axes.barh(list(types), [entry["files"] for entry in types.values()])
         axes.set(title=f"{name}: files by type", xlabel="files")
         axes.invert_yaxis()

@@ -4,10 +4,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from geoloc_core.corpora.fetch.world import _shot, views
 from geoloc_core.corpora.photo import Photo, Refusal
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation
 from geoloc_core.corpora.world.render import render
+from geoloc_core.corpora.world.shots import shot_of, views
 from geoloc_core.corpora.world.words import clues
 from geoloc_core.plugins import module_of
 
@@ -15,7 +15,7 @@ from geoloc_core.plugins import module_of
 @cache
 def shots(plan: Plan, count: int = 12) -> tuple[Shot, ...]:
     return tuple(
-        _shot(photo, spot, heading, render(photo, 32).jpeg(), None)
+        shot_of(photo, spot, heading, render(photo, 32).jpeg(), None)
         for photo, spot, heading in views(11, "made", 0, count, plan)
     )
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from geoloc_core.corpora.fetch.world import Options, fetch, views
+from geoloc_core.corpora.fetch.world import Options, fetch
 from geoloc_core.corpora.simulated import Plan
 from geoloc_core.corpora.sources import places365
 from geoloc_core.corpora.sources.places365 import COLUMNS
@@ -32,6 +32,7 @@ from geoloc_core.corpora.world.people import BLOCK, Place, authors_of
 from geoloc_core.corpora.world.photo import Photo, facts, photo, photos
 from geoloc_core.corpora.world.render import render
 from geoloc_core.corpora.world.rng import stream
+from geoloc_core.corpora.world.shots import views
 from geoloc_core.corpora.world.words import BIOME, HOUSES, PLACELESS, SCENES, caption, clues
 from geoloc_core.files import digest
 
