@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
-from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 from dagster._core.execution.api import execute_run_iterator
 
 from orchestration.automation import EVERYTHING
@@ -26,18 +26,25 @@ def execute(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], checks: i
     """
     if checks > 1:
         os.environ[EXTRA] = _CHECKING
-    everything = ReconstructableRepository.for_module("orchestration.definitions", "defs").get_reconstructable_job(
-        EVERYTHING
-    )
-    job = everything.get_subset(op_selection=None, asset_selection=set(keys))
+    job = everything()
+    all_there_are = set(job.get_definition().asset_layer.executable_asset_keys)
+    selection = None if set(keys) == all_there_are else frozenset(keys)  # every step picks them from the job again
+    if selection is not None:
+        job = job.get_subset(op_selection=None, asset_selection=selection)
     run = instance.create_run_for_job(
         job_def=job.get_definition(),
         run_config=_QUIET,
-        asset_selection=set(keys),
+        asset_selection=selection,
         job_code_origin=job.get_python_origin(),
         tags={"geoloc/started_by": "geoloc demo"},
     )
     yield from execute_run_iterator(job, run, instance)
+
+
+def everything() -> ReconstructableJob:
+    """The job of everything, as a process of its own finds it."""
+    repository = ReconstructableRepository.for_module("orchestration.definitions", "defs")
+    return repository.get_reconstructable_job(EVERYTHING)
 
 
 def step_labels(definitions: dg.Definitions, keys: Sequence[dg.AssetKey]) -> dict[str, str]:
