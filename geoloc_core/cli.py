@@ -46,8 +46,8 @@ class Commands(click.Group):
 def geoloc(context: click.Context, params: Path) -> None:
     """Given a photo, say where on Earth it was taken.
 
-    The stages, in order: fetch and boundaries, ingest, label, leaks, pretrain or download, encode, train, evaluate,
-    leaderboard, promote. `dvc repro` runs those that are out of date; `geoloc demo` does so through Dagster.
+    The stages, in order: fetch and boundaries, ingest, label, describe, leaks, pretrain or download, encode, train,
+    evaluate, leaderboard, promote. `dvc repro` runs those that are out of date; `geoloc demo` does so through Dagster.
     """
     context.obj = params
 
@@ -91,6 +91,7 @@ def demo(params: Path) -> None:
     click.echo(f"""
 Where to look next
   the leaderboard with all columns   {project.leaderboard / "leaderboard.html"}
+  what is in each corpus             {project.data / "datasheets"}
   Dagster and MLflow in a browser    make ui
   ask the champion about a photo     .venv/bin/geoloc predict PHOTO""")
 
@@ -124,6 +125,7 @@ def check_params(params: Path) -> None:
     variants = sum(map(len, profile.variants.values()))
     click.echo(f"{params}: valid. {profile.description}")
     click.echo(f"  corpora     {', '.join(profile.corpora)}")
+    click.echo(f"  encoded     {', '.join(profile.encoded) or 'none'}")
     click.echo(f"  encoders    {', '.join(profile.encoders)}")
     click.echo(f"  variants    {variants} in {len(profile.variants)} families")
     click.echo(f"  champion    {profile.registry.model}: {profile.registry.metric} on {profile.registry.benchmark}")

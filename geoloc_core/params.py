@@ -1,5 +1,6 @@
 """``params.yaml`` as typed, validated records: the only reader of that file."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -52,8 +53,6 @@ class Leaks(Strict):
     """Great-circle distance within which photos are neighbours."""
     block: tuple[Kind, ...] = ("photographers", "near_duplicates")
     """The kinds of leaks that training refuses; all kinds are reported."""
-    tolerance: float = Field(0.0, ge=0, lt=1)
-    """Share of the photos scored on that may leak all the same: among millions, some hashes are near by chance."""
     allow: tuple[str, ...] = ()
     """Leaks that are known and accepted, such as ``near_duplicates: mp16/train + im2gps``."""
 
@@ -130,6 +129,8 @@ class Profile(Strict):
     labels: Labels
     leaks: Leaks = Leaks()
     corpora: dict[Name, Corpus]
+    encoded: tuple[Name, ...]
+    """The corpora whose features are extracted: those that variants are trained on, and benchmarks to score."""
     pretrain: dict[Name, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
     checkpoints: dict[Name, Checkpoint]
     encoders: dict[Name, options("geoloc_core.encoders.towers")]  # type: ignore[valid-type]
@@ -145,8 +146,8 @@ class Profile(Strict):
 
     @property
     def benchmarks(self) -> list[str]:
-        """Names of the corpora that are scored and never trained on."""
-        return [name for name, corpus in self.corpora.items() if corpus.role == "benchmark"]
+        """Names of the corpora that are scored and never trained on: the benchmarks that are encoded."""
+        return [name for name in self.encoded if name in self.corpora and self.corpora[name].role == "benchmark"]
 
     def variant(self, name: str) -> Any:
         """One variant, whatever its family.
@@ -307,6 +308,8 @@ def _check_references(profile: Profile, block: dict[str, Any]) -> list[str]:
         corpus = profile.corpora.get(tower.corpus)
         if corpus is None or corpus.role != "train":
             errors.append(f"pretrain.{name}.corpus: {tower.corpus!r} is no corpus with role: train")
+    errors += [f"encoded: {name!r} is no corpus" for name in profile.encoded if name not in profile.corpora]
+    errors += [f"encoded: {name!r} is there twice" for name, n in Counter(profile.encoded).items() if n > 1]
     if VALIDATION in profile.corpora:
         errors.append(f"corpora.{VALIDATION}: the name is taken by the held-out split")
     errors += [
@@ -339,9 +342,11 @@ def _check_references(profile: Profile, block: dict[str, Any]) -> list[str]:
             corpus = profile.corpora.get(variant.corpus)
             if corpus is None or corpus.role != "train":
                 errors.append(f"variants.{family}.{name}.corpus: {variant.corpus!r} is no corpus with role: train")
+            elif variant.corpus not in profile.encoded:
+                errors.append(f"variants.{family}.{name}.corpus: {variant.corpus!r} is not in encoded; add it there")
     if profile.registry.benchmark not in (*profile.benchmarks, VALIDATION):
         errors.append(
             f"registry.benchmark: {profile.registry.benchmark!r} is neither {VALIDATION} nor a corpus "
-            "with role: benchmark"
+            "with role: benchmark that is encoded"
         )
     return errors

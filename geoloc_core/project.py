@@ -55,6 +55,10 @@ class Project:
         """The units and split of every row of a corpus' manifest."""
         return self.data / "labels" / f"{corpus}.parquet"
 
+    def datasheet(self, corpus: str) -> Path:
+        """What is in a corpus, in Markdown; a map lies beside it."""
+        return self.data / "datasheets" / f"{corpus}.md"
+
     @property
     def leaks(self) -> Path:
         """What the sets of photos share, and which of that blocks training."""

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import Strict
+from orchestration import lockfile
 
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ class Stage:
         sources: Data it reads that no stage makes.
         summaries: Its metrics files.
         plots: Its plots.
+        documents: What it writes in Markdown.
         version: Digest of the recipe: command, parameters and code.
         look: How it is shown.
     """
@@ -56,6 +58,7 @@ class Stage:
     sources: tuple[str, ...]
     summaries: tuple[str, ...]
     plots: tuple[str, ...]
+    documents: tuple[str, ...]
     version: str
     look: Look
 
@@ -157,6 +160,7 @@ def _is_torn(lock: Path) -> bool:
 def _in_repo(root: Path, do: Callable[[Any], T]) -> T:
     from dvc.repo import Repo
 
+    lockfile.use()
     # DVC names stages relative to where it works
     with chdir(root), Repo(str(root), _wait_for_lock=True) as repo:
         return do(repo)
@@ -209,6 +213,7 @@ def _read(stage: Any, graph: Any, made: set[Path], holders: set[Path], root: Pat
         sources=tuple(sorted({*tracked, *(dep.def_path for dep in given if dep not in code)})),
         summaries=tuple(out.def_path for out in stage.outs if out.metric),
         plots=tuple(out.def_path for out in stage.outs if out.plot),
+        documents=tuple(out.def_path for out in stage.outs if out.def_path.endswith(".md")),
         version=digest(recipe),
         look=_look(stage),
     )

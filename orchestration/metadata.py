@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from orchestration.dvc import Stage
 from orchestration.reproduce import Outcome
 
 Metadata = dict[str, Any]
+
+_PICTURE = re.compile(r"!\[(?P<text>[^\]\n]*)\]\((?P<file>[^()/\n]+\.png)\)")
 
 _ROW_COUNTS = ("rows", "kept")
 _LARGEST_PICTURE = 1_000_000
@@ -25,6 +28,8 @@ def shown(root: Path, stage: Stage, outcome: Outcome) -> Metadata:
         found |= figures(json.loads((root / path).read_text(encoding="utf-8")))
     for path in stage.plots:
         found |= picture(root / path)
+    for path in stage.documents:
+        found["document"] = document(root / path)
     if stage.look.mlflow:
         found |= mlflow_run(root / ".state" / "mlflow" / "runs" / f"{stage.look.mlflow}.json")
     rows = [{"output": path, "md5": md5} for path, md5 in outcome.outputs.items()]
@@ -81,10 +86,25 @@ def picture(path: Path) -> Metadata:
     """A PNG inside the metadata, so that it is seen without a file server."""
     if not path.exists():
         return {}
-    if path.stat().st_size > _LARGEST_PICTURE:
-        return {"plot": dg.MetadataValue.path(str(path))}
-    data = base64.b64encode(path.read_bytes()).decode()
-    return {"plot": dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{data})")}
+    inside = _inside(path)
+    return {"plot": dg.MetadataValue.md(f"![{path.stem}]({inside})") if inside else dg.MetadataValue.path(str(path))}
+
+
+def document(path: Path) -> dg.MarkdownMetadataValue:
+    """A page in Markdown, with the PNGs beside it that it shows."""
+
+    def shown(found: re.Match[str]) -> str:
+        inside = _inside(path.parent / found["file"])
+        return f"![{found['text']}]({inside})" if inside else found[0]
+
+    return dg.MetadataValue.md(_PICTURE.sub(shown, path.read_text(encoding="utf-8")))
+
+
+def _inside(path: Path) -> str | None:
+    """A PNG as an address that holds it whole; None where there is none, or a large one."""
+    if not path.is_file() or path.stat().st_size > _LARGEST_PICTURE:
+        return None
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def mlflow_run(path: Path) -> Metadata:

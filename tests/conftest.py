@@ -43,6 +43,7 @@ PHOTOS = {
     "corpora": {
         "photos": {"role": "train", "fetch": {"kind": "files", "path": "given"}, "source": {"kind": "photos"}},
     },
+    "encoded": ["photos"],
     "pretrain": {},
     "checkpoints": {"net": {"file": "net.onnx"}},
     "encoders": {"net": {"kind": "onnx", "output": "embedding"}},

@@ -24,6 +24,7 @@ KILLED = (
     "boundaries",
     "ingest@mp16",
     "label@mp16",
+    "describe@mp16",
     "leaks",
     "pretrain@clip",
     "pretrain@vit",
@@ -44,9 +45,12 @@ def small(root: Path) -> Path:
             shutil.copyfile(ROOT / name, root / name)
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     demo = raw["profiles"]["demo"]
-    demo["corpora"].pop("im2gps3k")
+    # beside what is encoded, a benchmark and training photos that end as labels and datasheets
+    demo["corpora"] = {name: demo["corpora"][name] for name in ("mp16", "im2gps", "yfcc4k", "uk_grid")}
     demo["corpora"]["mp16"]["fetch"]["photos"] = 600
     demo["corpora"]["im2gps"]["fetch"]["photos"] = 100
+    demo["corpora"]["uk_grid"]["fetch"]["size"] = 64
+    demo["encoded"] = ["mp16", "im2gps"]
     demo["boundaries"] = {"kind": "geonames", "min_population": 15000, "reach_km": 150}
     for tower in demo["pretrain"].values():
         tower["epochs"] = 2
@@ -116,10 +120,11 @@ def by_shell(by_dagster, tmp_path_factory):
 def test_every_stage_ran_and_the_leaderboard_is_printed(by_dagster):
     root, said = by_dagster
     stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
-    assert len(stages) == 19
+    assert len(stages) == 29
     assert "mlp_clip_vit_country" in said
     assert "promote" in said
     assert (root / "data/leaderboard/leaderboard.html").is_file()
+    assert "| United Kingdom | 100 | 100.0% |" in (root / "data/datasheets/uk_grid.md").read_text()
 
 
 def test_killed_in_every_stage_and_run_in_a_shell_it_ends_in_the_same_lock(by_dagster, by_shell):
@@ -134,7 +139,7 @@ def test_killed_in_every_stage_and_run_in_a_shell_it_ends_in_the_same_lock(by_da
 def test_a_second_run_skips_everything(by_dagster):
     root, _ = by_dagster
     before = (root / "dvc.lock").read_text()
-    assert "19 stages unchanged, all skipped" in run(root, "geoloc", "demo")
+    assert "29 stages unchanged, all skipped" in run(root, "geoloc", "demo")
     assert (root / "dvc.lock").read_text() == before
 
 

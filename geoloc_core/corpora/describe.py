@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 TOP = 15
 """Lines of a table that may grow long; the rest is summed."""
-MAX_POINTS = 100_000
 OPTIONAL = ("latitude", "longitude", "heading", "captured_at", "author", "licence", "source_url", "phash")
 GROUPED = {"group": "group_id", "author": "author"}
 
@@ -45,7 +44,7 @@ class Section:
 
 
 def describe(project: "Project", name: str) -> None:
-    """Write and print the datasheet of a corpus: ``data/summaries/describe/<corpus>.md`` and a map beside it.
+    """Write and print the datasheet of a corpus, a map beside it.
 
     Raises:
         UserError: There is no such corpus, or it has not been ingested.
@@ -57,7 +56,8 @@ def describe(project: "Project", name: str) -> None:
     path = project.labels(name)
     labels = manifest.read_table(path, manifest.LABELS) if path.is_file() else None
     found = sections(table, rejects, labels)
-    sheet, picture = project.plot("describe", name).with_suffix(".md"), project.plot("describe", name)
+    sheet = project.datasheet(name)
+    picture = sheet.with_suffix(".png")
     _map(table, picture, name)
     intro = [
         f"# {name}",
@@ -150,8 +150,5 @@ def _print(name: str, found: list[Section]) -> None:
 
 
 def _map(table: "pa.Table", path: Path, name: str) -> None:
-    every = -(-table.num_rows // MAX_POINTS) or 1
-    with plots.picture(path, 8, 4.4) as axes:
-        plots.world_map(axes, table["latitude"].to_numpy()[::every], table["longitude"].to_numpy()[::every])
-        axes.set_aspect("equal")
-        axes.set(title=f"{name}: {table.num_rows:,} photos", xlabel="longitude", ylabel="latitude")
+    places = table["latitude"].to_numpy(), table["longitude"].to_numpy()
+    plots.dot_map(path, f"{name}: {table.num_rows:,} photos", {name: places})

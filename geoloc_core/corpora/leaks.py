@@ -10,10 +10,13 @@ Training on a set that shares photographers or near-duplicates with what the mod
 good, and is refused unless ``leaks.allow`` of ``params.yaml`` names the kind and the two sets. Neighbours are reported
 and block only if ``leaks.block`` names them: the famous places are in every set of photos from the web (IM2GPS and
 MP-16 both come from Flickr), and to know a place is what is asked of a model, to know the picture is not.
-Validation and benchmarks may share what they like, since nothing is learnt from either.
+Validation and benchmarks may share what they like, since nothing is learnt from either. A benchmark that is not encoded
+is compared and blocks nothing: no model is scored on it. Training corpora are not compared with each other, whose
+photos are often the same by construction (MP-16 is a part of YFCC100M, the 50 cities of the UK are among the 150):
+a model learns from one of them and is validated on that one's own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -113,10 +116,10 @@ def leaks(project: "Project") -> None:
     Raises:
         UserError: A corpus has not been ingested or labelled.
     """
-    options = project.profile.leaks
+    options, benchmarks = project.profile.leaks, project.profile.benchmarks
     photos = read(project)
     found, crowded = find(photos, options)
-    blocking = [leak for leak in found if blocks(leak, options)]
+    blocking = [leak for leak in found if blocks(leak, options, benchmarks)]
     with files.replacing(project.leaks) as aside:
         aside.mkdir()
         rows = [leak.row(leak in blocking) for leak in found]
@@ -177,7 +180,8 @@ def find(photos: Photos, options: "Leaks") -> tuple[list[Leak], int]:
         "near_duplicates": near_finder,
         "neighbours": neighbours(photos, options.neighbour_km),
     }
-    pairs = combinations(sorted(range(len(photos.sets)), key=lambda number: _training_first(photos.sets[number])), 2)
+    order = sorted(range(len(photos.sets)), key=lambda number: _training_first(photos.sets[number]))
+    pairs = [pair for pair in combinations(order, 2) if _compared(*(photos.sets[number] for number in pair))]
     found = [_leak(photos, kind, finder, *pair) for pair in pairs for kind, finder in finders.items()]
     return [leak for leak in found if any(leak.photos)], crowded
 
@@ -190,17 +194,20 @@ def _leak(photos: Photos, kind: str, finder: Finder, one: int, other: int) -> Le
     return Leak(kind, (photos.sets[one], photos.sets[other]), (len(here), len(there)), shares, examples)
 
 
-def blocks(leak: Leak, options: "Leaks") -> bool:
-    """Whether training on such sets is refused."""
+def _compared(one: str, other: str) -> bool:
+    """Two splits of one corpus are, and any set with a benchmark."""
+    corpora, splits = zip(*(name.partition("/")[::2] for name in (one, other)), strict=True)
+    return corpora[0] == corpora[1] or "" in splits
+
+
+def blocks(leak: Leak, options: "Leaks", benchmarks: Collection[str]) -> bool:
+    """Whether training on such sets is refused, where models are scored on some benchmarks and their own validation."""
     first, second = leak.sets
-    corpus, _, split = first.partition("/")
-    other, _, other_split = second.partition("/")
-    scored = not other_split or (other == corpus and other_split == "validation")
+    scored = second in benchmarks or second.endswith("/validation")
     return (
-        split == "train"
+        first.endswith("/train")
         and scored
         and leak.kind in options.block
-        and leak.share[1] > options.tolerance
         and leak.name not in {name_of(*parsed(allowed)) for allowed in options.allow}
     )
 

@@ -28,6 +28,15 @@ def test_every_profile_of_the_project_is_valid(tmp_path, profile):
     assert loaded.variant("mlp_clip_vit_country").inputs() == ["clip", "vit"]
 
 
+def test_the_demo_has_every_corpus_of_the_catalogue_rendered(tmp_path):
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"]
+    catalogue, demo = raw["catalogue"]["corpora"], raw["demo"]["corpora"]
+    assert list(demo) == list(catalogue)
+    for name, corpus in demo.items():
+        assert corpus["fetch"]["kind"] == "world"
+        assert {**corpus, "fetch": None} == {**catalogue[name], "fetch": None}
+
+
 def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
     def spoil(raw):
         demo = raw["profiles"]["demo"]
@@ -40,7 +49,7 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
     with pytest.raises(UserError) as error:
         load(written(tmp_path, spoil))
     lines = str(error.value).splitlines()
-    assert lines[0].endswith("6 errors"), "the profiles share their variants"
+    assert lines[0].endswith("8 errors"), "the profiles share variants and what the catalogue says of a corpus"
     for key in (
         "profiles.demo.seed",
         "profiles.demo.labels.limit",
@@ -74,6 +83,11 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
         (lambda d: d.update(checkpoints={"x": {"hub": "a/b"}}), "checkpoints.x: no revision"),
         (lambda d: d.update(checkpoints={"x": {"tag": "openai"}}), "checkpoints.x: no model"),
         (lambda d: d["evaluation"].update(top_k=[0]), "evaluation.top_k.0: .* greater than 0"),
+        (lambda d: d.update(encoded=["mp16", "im2gps3k", "nowhere"]), "encoded: 'nowhere' is no corpus"),
+        (lambda d: d.update(encoded=["mp16", "im2gps3k", "mp16"]), "encoded: 'mp16' is there twice"),
+        (lambda d: d.update(encoded=["im2gps3k"]), "mlp_clip_country.corpus: 'mp16' is not in encoded"),
+        (lambda d: d.update(encoded=["mp16"]), "registry.benchmark: 'im2gps3k' .* that is encoded"),
+        (lambda d: d.pop("encoded"), "encoded: missing"),
         (lambda d: d["corpora"].update({"Bad Name": d["corpora"]["mp16"]}), "Bad Name"),
     ],
 )  # fmt: skip

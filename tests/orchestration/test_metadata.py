@@ -3,7 +3,7 @@ import json
 
 import dagster as dg
 
-from orchestration.metadata import figures, mlflow_run, picture, table
+from orchestration.metadata import document, figures, mlflow_run, picture, table
 
 
 def test_a_summary_becomes_figures_and_tables():
@@ -42,3 +42,13 @@ def test_a_run_is_linked_if_there_is_one(tmp_path):
     assert mlflow_run(note) == {}
     note.write_text(json.dumps({"run_id": "r", "url": "http://127.0.0.1:5000/#/x"}))
     assert mlflow_run(note)["mlflow_run"].value == "http://127.0.0.1:5000/#/x"
+
+
+def test_a_document_holds_its_pictures(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"png")
+    (tmp_path / "large.png").write_bytes(bytes(1_000_001))
+    (tmp_path / "a.md").write_text("# A\n\n![where](a.png)\n![gone](none.png) ![](large.png) [a](a.png)\n")
+    held = base64.b64encode(b"png").decode()
+    assert document(tmp_path / "a.md").value == (
+        f"# A\n\n![where](data:image/png;base64,{held})\n![gone](none.png) ![](large.png) [a](a.png)\n"
+    )

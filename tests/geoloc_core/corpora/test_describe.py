@@ -36,7 +36,7 @@ def made(tmp_path):
 
 def sheet(made) -> str:
     describe(made, "c")
-    return made.plot("describe", "c").with_suffix(".md").read_text()
+    return made.datasheet("c").read_text()
 
 
 def test_a_datasheet_counts_what_is_there_missing_and_refused(made, capfd):
@@ -58,7 +58,7 @@ def test_a_datasheet_counts_what_is_there_missing_and_refused(made, capfd):
         assert all(cell.strip() in told for cell in line.split("|") if "∣" not in cell and "photos" not in cell)
     assert "Countries" not in text
     assert not re.search(r"\bann\b", text), "authors are not named"
-    assert Image.open(made.plot("describe", "c")).size[0] > 300
+    assert Image.open(made.datasheet("c").with_suffix(".png")).size[0] > 300
     assert "(c.png)" in text
 
 
@@ -77,8 +77,8 @@ def test_labels_add_countries_and_splits(made):
 
 
 def test_the_same_corpus_has_the_same_datasheet(made):
-    first = sheet(made), made.plot("describe", "c").read_bytes()
-    assert (sheet(made), made.plot("describe", "c").read_bytes()) == first
+    first = sheet(made), made.datasheet("c").with_suffix(".png").read_bytes()
+    assert (sheet(made), made.datasheet("c").with_suffix(".png").read_bytes()) == first
 
 
 def test_what_is_not_there_is_named(made):

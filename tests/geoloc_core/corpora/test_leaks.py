@@ -24,10 +24,12 @@ CLEAN = {
 }
 
 
-def made(root, corpora=CLEAN, **options) -> Project:
-    roles = {"mine": "train", "test": "benchmark", "other": "benchmark"}
+def made(root, corpora=CLEAN, encoded=("mine", "test", "other"), **options) -> Project:
+    roles = {"test": "benchmark", "other": "benchmark"}
     profile = Profile.model_construct(
-        leaks=Leaks(**options), corpora={name: Corpus.model_construct(role=roles[name]) for name in corpora}
+        leaks=Leaks(**options),
+        corpora={name: Corpus.model_construct(role=roles.get(name, "train")) for name in corpora},
+        encoded=encoded,
     )
     project = Project(root, profile)
     for name, rows in corpora.items():
@@ -93,7 +95,6 @@ def test_what_leaks_is_named_and_training_is_refused_until_it_is_allowed(tmp_pat
         project = made(tmp_path, with_rows(corpus, row), allow=(allowed,))
         assert [leak["blocking"] for leak in found(project)] == [False]
         guard(project, "mine")
-    assert found(made(tmp_path, with_rows(corpus, row), tolerance=0.5))[0]["blocking"] is False
     other = name.replace("test", "other").replace("mine/validation", "other")
     assert found(made(tmp_path, with_rows(corpus, row), allow=(other,)))[0]["blocking"]
 
@@ -124,6 +125,25 @@ def test_validation_and_benchmarks_may_share_what_they_like(tmp_path):
     assert {tuple(leak["sets"]) for leak in leaks} == {("mine/validation", "other")}
     assert not any(leak["blocking"] for leak in leaks)
     guard(project, "mine")
+
+
+def test_a_benchmark_that_no_model_is_scored_on_is_reported_and_blocks_nothing(tmp_path):
+    corpus, row, _ = LEAKING["photographers: mine/train + test"]
+    (leak,) = found(project := made(tmp_path, with_rows(corpus, row), encoded=("mine", "other")))
+    assert (leak["kind"], leak["sets"], leak["blocking"]) == ("photographers", ["mine/train", "test"], False)
+    guard(project, "mine")
+    assert found(made(tmp_path, with_rows(corpus, row), encoded=("mine", "test")))[0]["blocking"]
+
+
+def test_a_corpus_that_leaks_blocks_itself_alone_and_what_two_corpora_train_on_may_be_the_same(tmp_path):
+    whole = [*CLEAN["mine"], ("x", "train", "cat", 0.0, 0.0, RANDOM[60])]
+    leaks = found(project := made(tmp_path, {**CLEAN, "whole": whole}))
+    assert [(leak["kind"], leak["sets"], leak["blocking"]) for leak in leaks] == [
+        ("photographers", ["whole/train", "test"], True)
+    ]
+    guard(project, "mine")
+    with pytest.raises(UserError, match=r"'photographers: whole/train \+ test' leaks"):
+        guard(project, "whole")
 
 
 def test_only_another_verdict_changes_what_training_reads(tmp_path):

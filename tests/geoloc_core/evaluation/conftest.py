@@ -64,6 +64,7 @@ def profile(demo=True, metric="within_750km"):
         evaluation=Evaluation(),
         registry=Registry(model="m", benchmark="im2gps", metric=metric),
         corpora={"mp16": SimpleNamespace(role="train"), "im2gps": SimpleNamespace(role="benchmark")},
+        encoded=("mp16", "im2gps"),
     )
 
 
