@@ -1,12 +1,14 @@
 """From a corpus as published to one that can be trusted: manifest and shards, the refused beside them."""
 
 import os
+import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
@@ -19,15 +21,50 @@ from geoloc_core.plugins import module_of
 from geoloc_core.progress import console, say, track
 from geoloc_core.project import Project
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 T = TypeVar("T")
 R = TypeVar("R")
 
 BATCH_PHOTOS = 64
 BATCH_BYTES = 32 * 2**20
 MAX_THREADS = 16
+CACHE_KIB = 16 * 1024
+
+
+class Known:
+    """Names by key, on disk, so that five million take no more memory than ten thousand; ``with`` it.
+
+    Args:
+        path: A file that is not there yet, and is gone when it is closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = sqlite3.connect(path, isolation_level=None)
+        # Nothing of it outlives a kill, so nothing need be safe from one.
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
+            self._file.execute(f"PRAGMA {pragma}")
+        self._file.execute("CREATE TABLE known (key BLOB PRIMARY KEY, name TEXT) WITHOUT ROWID")
+        self._file.execute("BEGIN")
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def first(self, key: bytes, name: str) -> str | None:
+        """The name under which a key occurred before; None where it is new, and has this name from now on."""
+        if self._file.execute("INSERT OR IGNORE INTO known VALUES (?, ?)", (key, name)).rowcount:
+            self._count += 1
+            return None
+        return str(self._file.execute("SELECT name FROM known WHERE key = ?", (key,)).fetchone()[0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._path.unlink()
 
 
 def ingest(project: Project, name: str) -> None:
@@ -87,7 +124,7 @@ def ingest_folder(name: str, corpus: Any, raw: Path, folder: Path) -> dict[str, 
 def write(
     source: Source, folder: Path, corpus: str, max_pixels: float, licences: tuple[str, ...] | None = None
 ) -> tuple[int, Counter[Reason]]:
-    """Check every photo of a source and write a corpus folder, in constant memory but for the digests.
+    """Check every photo of a source and write a corpus folder, in constant memory.
 
     Args:
         source: The photos, in the order in which they are kept.
@@ -102,10 +139,10 @@ def write(
     import pyarrow as pa
 
     attributes = pa.schema([manifest.MANIFEST.field("image_id"), *source.attributes])
-    known: dict[bytes, str] = {}
     reasons: Counter[Reason] = Counter()
     seen = 0
     with ExitStack() as stack:
+        known = stack.enter_context(Known(folder / "digests.sqlite"))
         rows = stack.enter_context(manifest.TableWriter(folder / "manifest.parquet", manifest.MANIFEST))
         extra = stack.enter_context(manifest.TableWriter(folder / "attributes.parquet", attributes))
         rejects = stack.enter_context(manifest.TableWriter(folder / "rejects.parquet", manifest.REJECTS))
@@ -127,7 +164,7 @@ def write(
 
 
 def _judge(
-    item: Photo | Refusal, verdict: Sound | Refusal, known: dict[bytes, str], licences: tuple[str, ...] | None
+    item: Photo | Refusal, verdict: Sound | Refusal, known: Known, licences: tuple[str, ...] | None
 ) -> dict[str, Any] | Refusal:
     """A photo's row of the manifest, without its place in the shards; or why it is refused."""
     if isinstance(verdict, Refusal):
@@ -143,8 +180,8 @@ def _judge(
         flaw = (verdict.exif and verdict.exif.flaw) or unknown
     if flaw:
         return Refusal(item.image_id, *flaw)
-    first = known.setdefault(verdict.sha256, item.image_id)
-    if first is not item.image_id:
+    first = known.first(verdict.sha256, item.image_id)
+    if first is not None:
         return Refusal(item.image_id, Reason.DUPLICATE, f"the same bytes as {first}")
     return row
 
@@ -227,23 +264,27 @@ def _tell(name: str, kept: int, reasons: Counter[Reason]) -> None:
 
 def _summary(folder: Path, seen: int, reasons: Counter[Reason]) -> dict[str, Any]:
     import numpy as np
-    import pyarrow.compute as pc
 
-    table = manifest.read_manifest(folder, ["group_id", "width", "height"])
-    pixels = pc.multiply(table["width"].cast("int64"), table["height"].cast("int64")).to_numpy()
+    pixels = [np.empty(0, np.int64)]
+    with Known(folder / "groups.sqlite") as groups:
+        for batch in manifest.read_batches(folder, ["group_id", "width", "height"]):
+            for group in batch["group_id"].unique().to_pylist():
+                groups.first(group.encode(), "")
+            pixels.append(batch["width"].to_numpy().astype(np.int64) * batch["height"].to_numpy())
+    shards = manifest.shards(folder)
     return {
         "seen": seen,
-        "kept": table.num_rows,
+        "kept": seen - reasons.total(),
         "refused": reasons.total(),
         "reasons": {reason.value: count for reason, count in sorted(reasons.items())},
-        "groups": pc.count_distinct(table["group_id"]).as_py(),
-        "shards": len(manifest.shards(folder)),
-        "bytes": sum(path.stat().st_size for path in manifest.shards(folder)),
-        "megapixels_median": round(float(np.median(pixels)) / 1e6, 3),
+        "groups": len(groups),
+        "shards": len(shards),
+        "bytes": sum(path.stat().st_size for path in shards),
+        "megapixels_median": round(float(np.median(np.concatenate(pixels))) / 1e6, 3),
     }
 
 
 def _map(folder: Path, path: Path, name: str) -> None:
-    table: pa.Table = manifest.read_manifest(folder, ["latitude", "longitude"])
+    table = manifest.read_manifest(folder, ["latitude", "longitude"])
     places = table["latitude"].to_numpy(), table["longitude"].to_numpy()
     dot_map(path, f"{name}: {table.num_rows:,} photos", {name: places})

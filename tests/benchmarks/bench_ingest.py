@@ -2,8 +2,8 @@
 
 JPEGs of 500 × 375 pixels, cut from the real photographs where they are here, else painted noise, are ingested from a
 folder with a table; beside it, in the same run, what reading the files, decoding them in full and decoding them as
-ingest does take alone. Before that, the peak memory of ingesting more and more tiny photos, each in a process of its
-own.
+ingest does take alone. Before that, the peak memory of ingesting more and more tiny photos in MP-16's layout, each in a
+process of its own; ``--rows 10000 100000 1000000 --photos 0`` is that alone. What its table takes is told apart.
 """
 
 import argparse
@@ -17,23 +17,24 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgpack
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 from report import machine, row
 
+from geoloc_core.corpora import ingest as ingest_module
 from geoloc_core.corpora.decode import Decoder, quiet_pillow
 from geoloc_core.corpora.ingest import write
-from geoloc_core.corpora.photo import Photo, Source
-from geoloc_core.corpora.sources import photos
+from geoloc_core.corpora.photo import Photo
+from geoloc_core.corpora.sources import photos, places365
 
 IMAGES = Path(__file__).resolve().parents[3] / "shared/data/images"
 SIZE = (500, 375)
 MEMORY = """
 import resource, sys
-from bench_ingest import tiny
-tiny(int(sys.argv[1]), sys.argv[2])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+from bench_ingest import ingest_tiny
+for peak in ingest_tiny(sys.argv[1]):
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
@@ -65,17 +66,31 @@ def make(folder: Path, count: int) -> None:
     (folder / "t.csv").write_text("\n".join(lines))
 
 
-def tiny(count: int, folder: str) -> None:
-    """Ingest so many photos of 32 × 24 pixels."""
+def make_tiny(count: int, raw: Path) -> None:
+    """So many photos of 32 × 24 pixels in MP-16's layout, each the same picture and bytes of its own."""
     stream = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)).save(stream, "JPEG")
+    raw.mkdir()
+    with (raw / "m.csv").open("w") as table:
+        table.write(",".join(places365.COLUMNS) + "\n")
+        for start in range(0, count, 4096):
+            names = [f"{n % 256:02x}/{n // 256 % 256:02x}/{n}.jpg" for n in range(start, min(start + 4096, count))]
+            with (raw / f"shard_{start // 4096}.msg").open("wb") as shard:
+                for n, name in enumerate(names, start):
+                    shard.write(msgpack.packb({"image": stream.getvalue() + n.to_bytes(8), "id": name}))
+                    table.write(f"{name},u{n // 20},{1 + n % 80},{n % 170},1,2,3,0.1,0.7,0.2\n")
 
-    def items() -> Iterator[Photo]:
-        for n in range(count):
-            data = stream.getvalue() + n.to_bytes(8)
-            yield Photo(f"{n:010}.jpg", data, "x.jpg", f"u{n // 20}", 1 + n % 80, n % 170, author=f"u{n // 20}")
 
-    write(Source(items(), pa.schema([]), count), Path(folder), "c", 1e6)
+def ingest_tiny(folder: str) -> Iterator[None]:
+    """Read the table, and ingest; each step ends with a pause, to be asked what it took."""
+    options = places365.Options(kind="places365", metadata="m.csv", shards="shard_*.msg")
+    source, out = places365.read(options, Path(folder, "raw")), Path(folder, "out")
+    yield
+    out.mkdir()
+    seen, reasons = write(source, out, "c", 1e6)
+    ingest_module._summary(out, seen, reasons)
+    ingest_module._map(out, Path(folder, "map.png"), "c")
+    yield
 
 
 def timed(work: Callable[[], object], times: int = 3) -> float:
@@ -93,26 +108,30 @@ def fully(path: Path) -> None:
 
 
 def memory(sizes: list[int]) -> None:
-    row("rows", "time", "rows/s", "peak memory")
-    row("---", "---:", "---:", "---:")
+    row("rows", "time", "rows/s", "peak memory, the table read", "peak memory at the end")
+    row("---", "---:", "---:", "---:", "---:")
     for size in sizes:
         with tempfile.TemporaryDirectory() as made:
+            make_tiny(size, Path(made, "raw"))
             started = time.perf_counter()
             run = subprocess.run(
-                [sys.executable, "-c", MEMORY, str(size), made],
+                [sys.executable, "-c", MEMORY, made],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
                 capture_output=True,
                 text=True,
                 check=True,
             )
             taken = time.perf_counter() - started
-        row(f"{size:,}", f"{taken:.0f} s", f"{size / taken:,.0f}", f"{int(run.stdout) / 1024:,.0f} MB")
+        peaks = [f"{int(peak) / 1024:,.0f} MB" for peak in run.stdout.split()]
+        row(f"{size:,}", f"{taken:.0f} s", f"{size / taken:,.0f}", *peaks)
 
 
 def main(count: int, rows: list[int]) -> None:
     print(machine(), "\n")
     memory(rows)  # first: a process counts what its parent held when it was started
     print()
+    if not count:
+        return
     with tempfile.TemporaryDirectory() as made:
         raw = Path(made, "raw")
         make(raw, count)
