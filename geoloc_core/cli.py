@@ -217,12 +217,15 @@ def describe(project: Project, corpus: str) -> None:
     describe(project, corpus)
 
 
-@stage("corpus", examples=("check mp16",))
-def check(project: Project, corpus: str) -> None:
-    """Hold the manifest and the labels of CORPUS against what they promise (Great Expectations)."""
+@geoloc.command(epilog="\b\nExamples:\n  geoloc check mp16\n  geoloc check mp16 --accept")
+@click.argument("corpus")
+@click.option("--accept", is_flag=True, help="Take a version that moved too far from the last one as it is.")
+@click.pass_obj
+def check(params: Path, corpus: str, accept: bool) -> None:
+    """Hold the manifest and the labels of CORPUS against what they promise, and against the last version."""
     from geoloc_core.corpora.checks import check
 
-    check(project, corpus)
+    check(Project.open(params), corpus, accept)
 
 
 @stage("encoder", examples=("pretrain clip", "pretrain vit"))

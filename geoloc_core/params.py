@@ -30,6 +30,40 @@ class Corpus(Strict):
     """The licences, as published, of photos that are taken; left out, any and none."""
 
 
+CountryCode = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{3}$")]
+"""ISO 3166-1 alpha-3, such as GBR, or what the boundaries call a territory that has none."""
+
+
+class Drift(Strict):
+    """How far a corpus may move from its last version before what reads it stops."""
+
+    photos: float = Field(0.25, ge=0)
+    """How many more or fewer photos, as a share of the smaller number."""
+    refused: float = Field(0.05, ge=0)
+    """Difference between the shares of photos that were refused."""
+    sizes: float = Field(0.25, ge=0)
+    """How much larger or smaller photos are on average, in pixels."""
+    countries: float = Field(0.2, ge=0)
+    """Share of photos that would have to change country: the total variation distance."""
+
+
+class Expect(Strict):
+    """What a corpus promises; a check stops what reads one that does not keep it.
+
+    It stands apart from the corpora, so that a change here makes no stage stale.
+    """
+
+    countries: Annotated[tuple[CountryCode, ...], Field(min_length=1)] | None = None
+    """The countries in which the photos lie."""
+    elsewhere_share: float = Field(0.01, ge=0, lt=1)
+    """Share of photos that may lie in others: borders are drawn coarsely, and cameras err."""
+    min_countries: int | None = Field(None, ge=1)
+    """Countries that must occur."""
+    max_refused_share: float | None = Field(None, ge=0, le=1)
+    """Share of what was seen that may be refused."""
+    drift: Drift = Drift()
+
+
 class Labels(Strict):
     """How points become administrative units, and rows become splits."""
 
@@ -131,6 +165,8 @@ class Profile(Strict):
     corpora: dict[Name, Corpus]
     encoded: tuple[Name, ...]
     """The corpora whose features are extracted: those that variants are trained on, and benchmarks to score."""
+    expect: dict[Name, Expect] = Field(default_factory=dict)
+    """What the corpora promise beyond what all of them do."""
     pretrain: dict[Name, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
     checkpoints: dict[Name, Checkpoint]
     encoders: dict[Name, options("geoloc_core.encoders.towers")]  # type: ignore[valid-type]
@@ -312,6 +348,7 @@ def _check_references(profile: Profile, block: dict[str, Any]) -> list[str]:
     errors += [f"encoded: {name!r} is there twice" for name, n in Counter(profile.encoded).items() if n > 1]
     if VALIDATION in profile.corpora:
         errors.append(f"corpora.{VALIDATION}: the name is taken by the held-out split")
+    errors += [f"expect.{name}: no corpus of that name" for name in profile.expect if name not in profile.corpora]
     errors += [
         f"leaks.allow: {allowed!r}: {name!r} is no set; expected one of: {', '.join(profile.sets)}"
         for allowed in profile.leaks.allow

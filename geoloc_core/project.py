@@ -96,3 +96,7 @@ class Project:
     def partial(self, stage: str, name: str) -> Path:
         """Unfinished work of a stage: outside ``data/``, since DVC empties a stage's outputs before it runs."""
         return self.state / "partial" / stage / name
+
+    def versions(self, table: str, corpus: str) -> Path:
+        """What is known of the versions of a corpus' ``manifest`` or ``labels`` that were found good here."""
+        return self.state / "versions" / table / f"{corpus}.json"

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core.corpora import manifest
+from geoloc_core.corpora import drift, manifest
 from geoloc_core.errors import UserError
-from geoloc_core.params import entry
+from geoloc_core.params import Expect, entry
 from geoloc_core.progress import console
 
 if TYPE_CHECKING:
@@ -89,40 +89,50 @@ class Report:
         return table
 
 
-def check(project: "Project", name: str) -> None:
+def check(project: "Project", name: str, accept: bool = False) -> None:
     """Print the reports of a corpus' manifest and labels.
+
+    Args:
+        project: The project.
+        name: The corpus.
+        accept: Take a version that moved too far from the last one as it is.
 
     Raises:
         UserError: A table is missing, or an expectation does not hold.
     """
-    reports = [check_manifest(project, name), check_labels(project, name)]
+    reports = [check_manifest(project, name, accept), check_labels(project, name, accept)]
     for report in reports:
         console.print(report.table())
-    failed = [
-        f"{report.title}: {row.column} {row.expectation}" for report in reports for row in report.rows if not row.passed
-    ]
+    failed = [(report.title, row) for report in reports for row in report.rows if not row.passed]
     if failed:
-        raise UserError(f"{failed[0]}; {len(failed)} expectations do not hold, see the tables above")
+        title, row = failed[0]
+        said = f"{title}: {row.column} {row.expectation}" + (f" ({'; '.join(row.examples)})" if row.examples else "")
+        raise UserError(f"{said}; {len(failed)} expectations do not hold, see the tables above")
 
 
-def check_manifest(project: "Project", name: str) -> Report:
-    """What must hold of a corpus' manifest.
+def check_manifest(project: "Project", name: str, accept: bool = False) -> Report:
+    """What must hold of a corpus' manifest. A version that is good is kept as the last one.
 
     Raises:
         UserError: There is no such corpus, or it has not been ingested.
     """
     entry(project.profile.corpora, name, "corpus")
+    expect = project.profile.expect.get(name, Expect())
     folder = project.corpus(name)
     columns = [field for field in manifest.MANIFEST.names if field not in UNCHECKED]
     frame = manifest.read_manifest(folder, columns).to_pandas()
+    reasons = manifest.read_table(folder / "rejects.parquet", manifest.REJECTS, ["reason"])["reason"].to_pandas()
+    figures = drift.manifest_figures(frame, reasons)
     frame["attributes_image_id"] = _aligned(manifest.read_ids(folder / "attributes.parquet"), len(frame))
     frame["without_place"] = without_place(frame, manifest.read_published(folder))
     photos = sum(manifest.count(shard) for shard in manifest.shards(folder))
-    return _validate(f"manifest of {name}", frame, manifest_expectations(name, photos))
+    title = f"manifest of {name}"
+    rows = [*_validate(title, frame, manifest_expectations(name, photos)), *_refused(reasons, len(frame), expect)]
+    return _against_last(project, "manifest", name, figures, rows, accept)
 
 
-def check_labels(project: "Project", name: str) -> Report:
-    """What must hold of a corpus' labels.
+def check_labels(project: "Project", name: str, accept: bool = False) -> Report:
+    """What must hold of a corpus' labels. A version that is good is kept as the last one.
 
     Raises:
         UserError: There is no such corpus, or it has not been labelled.
@@ -130,11 +140,55 @@ def check_labels(project: "Project", name: str) -> Report:
     from geoloc_core.corpora.manifest import LABELS
 
     corpus = entry(project.profile.corpora, name, "corpus")
+    expect = project.profile.expect.get(name, Expect())
     photos = manifest.read_manifest(project.corpus(name), ["image_id", "group_id"]).to_pandas()
     frame = manifest.read_table(project.labels(name), LABELS).to_pandas()
+    figures = drift.label_figures(frame)
     frame["manifest_image_id"] = _aligned(photos["image_id"], len(frame))
     frame["straddling_group"] = straddling(_aligned(photos["group_id"], len(frame)), frame["split"])
-    return _validate(f"labels of {name}", frame, label_expectations(len(photos), SPLITS[corpus.role]))
+    expectations = [*label_expectations(len(photos), SPLITS[corpus.role]), *country_expectations(expect)]
+    rows = _validate(f"labels of {name}", frame, expectations)
+    return _against_last(project, "labels", name, figures, rows, accept)
+
+
+def _refused(reasons: "pd.Series", kept: int, expect: Expect) -> list[Row]:
+    """The share that was refused, where a corpus promises one."""
+    most, refused = expect.max_refused_share, len(reasons)
+    if most is None:
+        return []
+    counts = [f"{reason} {count:,}" for reason, count in reasons.value_counts().head(EXAMPLES).items()]
+    passed = refused <= most * (kept + refused)
+    examples = (f"{refused / max(1, kept + refused):.1%}: {', '.join(counts)}",) if refused else ()
+    return [Row(f"at most {most:.1%} refused", "", 0 if passed else refused, examples, passed)]
+
+
+def _against_last(
+    project: "Project", table: str, name: str, figures: drift.Figures, rows: list[Row], accept: bool
+) -> Report:
+    """The report with how far the version moved; a good one becomes the last."""
+    history = project.versions(table, name)
+    found = drift.compare(history, figures)
+    limits = project.profile.expect.get(name, Expect()).drift
+    moved = [_moved(found, move, getattr(limits, move.what), name, accept) for move in found.moves]
+    if found.since is None:
+        moved = [Row("drift", "", 0, ("the first version: nothing to compare with",), True)]
+    if all(row.passed for row in (*rows, *moved)):
+        drift.keep(history, figures)
+    rows = sorted((*rows, *moved), key=lambda row: (row.passed, row.column, row.expectation))
+    return Report(f"{table} of {name}", tuple(rows))
+
+
+def _moved(found: drift.Comparison, move: drift.Move, limit: float, name: str, accept: bool) -> Row:
+    within = move.moved <= limit
+    said = [move.told, f"{move.moved:.1%} since the version of {found.since}"]
+    if not within and found.accepted:
+        said.append(f"accepted on {found.accepted}")
+    elif not within and accept:
+        said.append("accepted now")
+    elif not within:
+        said.append(f"if this is meant: geoloc check {name} --accept")
+    passed = within or accept or found.accepted is not None
+    return Row(f"drift of {move.what} at most {limit:.0%}", "", int(not passed), tuple(said), passed)
 
 
 def manifest_expectations(name: str, photos: int) -> list[Any]:
@@ -184,6 +238,19 @@ def label_expectations(photos: int, splits: tuple[str, ...]) -> list[Any]:
     ]
 
 
+def country_expectations(expect: Expect) -> list[Any]:
+    """What a corpus promises of the countries of its photos."""
+    import great_expectations.expectations as gx
+
+    found: list[Any] = []
+    if expect.countries:
+        within, mostly = list(expect.countries), 1 - expect.elsewhere_share
+        found.append(gx.ExpectColumnValuesToBeInSet(column="gid_0", value_set=within, mostly=mostly))
+    if expect.min_countries:
+        found.append(gx.ExpectColumnUniqueValueCountToBeBetween(column="gid_0", min_value=expect.min_countries))
+    return found
+
+
 def without_place(photos: "pd.DataFrame", countries: "pd.Series | None") -> "pd.Series":
     """The id of each row with neither coordinates nor a published country; null elsewhere."""
     known = photos["latitude"].notna() & photos["longitude"].notna()
@@ -202,7 +269,7 @@ def _aligned(values: "pd.Series", rows: int) -> "pd.Series":
     return values.reindex(range(rows))
 
 
-def _validate(title: str, frame: "pd.DataFrame", expectations: list[Any]) -> Report:
+def _validate(title: str, frame: "pd.DataFrame", expectations: list[Any]) -> list[Row]:
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
@@ -216,8 +283,7 @@ def _validate(title: str, frame: "pd.DataFrame", expectations: list[Any]) -> Rep
     }
     suite = gx.ExpectationSuite(title, expectations=expectations)
     results = batch.validate(suite, result_format=shown).results
-    rows = sorted(map(_row, results), key=lambda row: (row.passed, row.column, row.expectation))
-    return Report(title, tuple(rows))
+    return list(map(_row, results))
 
 
 def _row(result: Any) -> Row:
@@ -259,8 +325,12 @@ def _words(config: Any) -> str:
             return f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
         case "expect_column_values_to_match_regex":
             return f"like {kwargs['regex']}"
+        case "expect_column_unique_value_count_to_be_between":
+            return f"at least {kwargs['min_value']:,} different"
         case "expect_column_values_to_be_in_set" | "expect_column_distinct_values_to_equal_set":
-            return f"exactly {', '.join(map(str, kwargs['value_set']))}"
+            mostly = kwargs.get("mostly", 1)
+            share = "" if mostly == 1 else f" in {mostly:.1%}"
+            return f"exactly {', '.join(map(str, kwargs['value_set']))}{share}"
         case kind:
             return PLAIN[kind]
 

@@ -2,13 +2,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made_photos import located, project, write
 
-from geoloc_core.corpora import manifest
+from geoloc_core.corpora import drift, manifest
 from geoloc_core.corpora.checks import Report, Row, check, check_labels, check_manifest, straddling
 from geoloc_core.corpora.ingest import ingest
 from geoloc_core.corpora.manifest import LABELS
 from geoloc_core.errors import UserError
+from geoloc_core.files import remove
+from geoloc_core.params import Drift, Expect
 
 pytestmark = pytest.mark.slow  # the library takes seconds to import
 
@@ -140,7 +144,7 @@ def test_a_benchmark_has_but_one_split(made):
 
 def test_a_failure_names_columns_counts_and_photos(made, capfd):
     label(made, distance_km=[-1.5] + [0.0] * 11)
-    with pytest.raises(UserError, match="labels of c: distance_km at least 0; 1 expectation"):
+    with pytest.raises(UserError, match=r"labels of c: distance_km at least 0 \(g0/00.jpg: -1.5\); 1 expectation"):
         check(made, "c")
     assert "g0/00.jpg: -1.5" in capfd.readouterr().err
     assert "| at least 0 | distance_km | 1 | g0/00.jpg: -1.5 | ✗ |" in check_labels(made, "c").markdown()
@@ -163,3 +167,160 @@ def test_a_straddling_group_is_named_on_its_rows():
 def test_a_bar_in_an_example_does_not_break_the_table():
     line = Report("t", (Row("like a|b", "c", 1, ("x|y",), False),)).markdown().splitlines()[-1]
     assert line.count("|") == 6
+
+
+def expecting(made, **promises: object) -> None:
+    made.profile.expect["c"] = Expect.model_validate(promises)
+
+
+@pytest.mark.parametrize(
+    ("promises", "expected"),
+    [
+        ({"countries": ["FRA", "DEU", "CHE"]}, None),
+        ({"countries": ["FRA", "DEU"], "elsewhere_share": 0.1}, None),
+        ({"countries": ["FRA", "DEU"]}, ("exactly FRA, DEU in 99.0%", "gid_0", 1)),
+        ({"countries": ["GBR"]}, ("exactly GBR in 99.0%", "gid_0", 11)),
+        ({"min_countries": 3}, None),
+        ({"min_countries": 4}, ("at least 4 different", "gid_0", 1)),
+    ],
+)
+def test_labels_keep_what_a_corpus_promises_of_its_countries(made, promises, expected):
+    label(made, gid_0=[None, "CHE", *["DEU"] * 3, *["FRA"] * 7], distance_km=[None] + [0.0] * 11)
+    expecting(made, **promises)
+    assert failed(check_labels(made, "c")) == ([expected] if expected else [])
+
+
+def test_too_few_countries_are_counted(made):
+    expecting(made, min_countries=2)
+    assert "| at least 2 different | gid_0 | 1 | got 1 | ✗ |" in check_labels(made, "c").markdown()
+
+
+def test_a_corpus_may_promise_that_few_photos_are_refused(made):
+    write(made.raw("c"), {"g9/x.jpg": b"", "g9/y.jpg": b"junk", "g9/z.jpg": b""})
+    ingest(made, "c")
+    expecting(made, max_refused_share=0.2)
+    assert failed(check_manifest(made, "c")) == []
+    expecting(made, max_refused_share=0.19)
+    assert failed(check_manifest(made, "c")) == [("at most 19.0% refused", "", 3)]
+    assert "20.0%: empty 2, unreadable 1" in check_manifest(made, "c").markdown()
+
+
+def test_a_first_version_and_one_that_did_not_change_have_nothing_to_compare_with(made):
+    for _ in range(2):
+        for report in (check_manifest(made, "c"), check_labels(made, "c")):
+            assert report.passed
+            assert "the first version: nothing to compare with" in report.markdown()
+
+
+def test_photos_in_other_countries_block_until_they_are_accepted(made, capfd):
+    check(made, "c")
+    label(made, gid_0=["DEU"] * 3 + ["FRA"] * 9)
+    with pytest.raises(UserError, match=r"drift of countries at most 20% .*25\.0% since") as told:
+        check(made, "c")
+    assert "DEU 0.0% → 25.0%, FRA 100.0% → 75.0%" in str(told.value)
+    assert "if this is meant: geoloc check c --accept" in str(told.value)
+    assert not check_labels(made, "c").passed  # asking again accepts nothing
+    check(made, "c", accept=True)
+    assert "accepted now" in "".join(capfd.readouterr().err.split("\n")).replace("  ", " ")
+    again = check_labels(made, "c")
+    assert again.passed
+    assert "accepted on 2" in again.markdown()
+
+
+def test_a_version_is_held_against_the_last_one_that_was_good_though_its_files_are_gone(made):
+    check(made, "c")
+    for path in (made.corpus("c"), made.labels("c")):
+        remove(path)
+    for number in range(4):
+        (made.raw("c") / f"g{number // 3}/{number:02}.jpg").unlink()
+    ingest(made, "c")
+    assert failed(check_manifest(made, "c")) == [("drift of photos at most 25%", "", 1)]
+    assert "12 → 8 photos; 50.0% since" in check_manifest(made, "c").markdown()
+    expecting(made, drift={"photos": 0.5})
+    assert check_manifest(made, "c").passed
+
+
+def test_what_is_bad_is_no_version_even_if_accepted(made):
+    respell(made, latitude=95.0)
+    assert not check_manifest(made, "c", accept=True).passed
+    respell(made, latitude=1.0, width=480)
+    assert check_manifest(made, "c").passed
+    assert "the first version" in check_manifest(made, "c").markdown()
+
+
+def test_a_version_that_comes_back_is_as_good_as_it_was(made):
+    label(made)
+    assert check_labels(made, "c").passed
+    label(made, gid_0="DEU")
+    assert check_labels(made, "c", accept=True).passed
+    label(made)
+    assert check_labels(made, "c").passed
+    label(made, gid_0=["DEU"] * 2 + ["FRA"] * 10)  # near the first version, which is the last one now
+    assert check_labels(made, "c").passed
+
+
+@pytest.mark.parametrize(
+    ("columns", "limits", "expected"),
+    [
+        ({"width": 49}, {}, []),
+        ({"width": 96}, {}, [("drift of sizes at most 25%", "", 1)]),
+        ({"width": [480] + [48] * 11}, {}, []),
+        ({"width": 96}, {"sizes": 1.1}, []),
+    ],
+)
+def test_photos_of_another_size_block(made, columns, limits, expected):
+    assert check_manifest(made, "c").passed
+    respell(made, **columns)
+    expecting(made, drift=limits)
+    assert failed(check_manifest(made, "c")) == expected
+
+
+def test_more_refusals_block_and_the_reason_is_named(made):
+    check(made, "c")
+    write(made.raw("c"), {"g9/x.jpg": b""})
+    ingest(made, "c")
+    assert failed(check_manifest(made, "c")) == [("drift of refused at most 5%", "", 1)]
+    assert "0.0% → 7.7% refused, empty 0.0% → 7.7%" in check_manifest(made, "c").markdown()
+
+
+def test_a_damaged_history_is_named(made):
+    check(made, "c")
+    made.versions("labels", "c").write_text("[")
+    with pytest.raises(UserError, match=r"labels/c\.json: damaged; delete it"):
+        check_labels(made, "c")
+
+
+def test_limits_of_drift_have_a_measure_each():
+    figures = {"photos": 1, "refused": {}, "pixels": [1] * (drift.STEPS + 1), "countries": {"FRA": 1}}
+    assert {measure(figures, figures).what for measure in drift.MEASURES.values()} == set(Drift.model_fields)
+    assert drift.MEASURES.keys() == figures.keys()
+
+
+counts = st.dictionaries(st.sampled_from(["FRA", "DEU", "GBR", drift.NOWHERE]), st.integers(1, 1000), min_size=1)
+versions = st.fixed_dictionaries(
+    {
+        "photos": st.integers(1, 10**7),
+        "refused": st.dictionaries(st.sampled_from(["missing", "empty"]), st.integers(1, 10**6)),
+        "pixels": st.lists(st.integers(1, 10**8), min_size=drift.STEPS + 1, max_size=drift.STEPS + 1).map(sorted),
+        "countries": counts,
+    }
+)
+
+
+@given(versions, versions)
+def test_drift_is_a_distance(one, other):
+    for measure in drift.MEASURES.values():
+        moved = measure(one, other).moved
+        assert measure(one, one).moved == 0
+        assert moved == pytest.approx(measure(other, one).moved)
+        assert moved >= 0
+    assert drift.MEASURES["countries"](one, other).moved <= 1 + 1e-9
+    assert drift.MEASURES["refused"](one, other).moved <= 1
+
+
+@given(versions, st.integers(2, 9))
+def test_ten_times_the_photos_in_the_same_shares_do_not_move_countries(version, times):
+    more = {**version, "countries": {name: times * count for name, count in version["countries"].items()}}
+    assert drift.MEASURES["countries"](version, more).moved == pytest.approx(0)
+    larger = {**version, "pixels": [times * size for size in version["pixels"]]}
+    assert drift.MEASURES["pixels"](version, larger).moved == pytest.approx(times - 1)
