@@ -1,24 +1,29 @@
 """How many small files a second come from a server of this machine, and in how much memory.
 
-``python tests/benchmarks/bench_downloads.py [files] [kilobytes]``: the server is another process; files go through the
-whole way: journal, parts and sealed shards. The peer is the plainest use of the same library, one client and a pool.
+``python tests/benchmarks/bench_downloads.py``: the server is another process; files go through the whole way: journal,
+parts and sealed shards. The peer is the plainest use of the same library, one client and a pool. With
+``--list 1000000`` one long list of files of ``--kilobytes`` (try 0) is brought instead, and what that takes is printed
+as it goes on.
 """
 
+import argparse
 import asyncio
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import httpx
+from report import machine, row
 
-from geoloc_core.corpora.answers import Address
+from geoloc_core.corpora.answers import Address, Fault
 from geoloc_core.corpora.downloads import Limits, download
-from geoloc_core.corpora.journal import Parts
+from geoloc_core.corpora.journal import SHARD, Parts
 
 SERVER = """
 import asyncio, sys
@@ -80,24 +85,61 @@ def plain(url: str, files: int, connections: int) -> float:
     return files / (time.perf_counter() - started)
 
 
-def main(files: int = 10_000, kilobytes: int = 20) -> None:
+@contextmanager
+def served(kilobytes: int) -> Iterator[str]:
+    """The address of a server in another process."""
     command = [sys.executable, "-c", SERVER, str(kilobytes * 1000)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        ours(url, 500, Limits())
-        print(f"{files:,} files of {kilobytes} kB, {platform.processor() or platform.machine()}, loopback\n")
-        print(
-            "| connections | files/s, journal and shards | peak RSS, MB | files/s, plain client, thrown away | ratio |"
-        )
-        print("|--:|--:|--:|--:|--:|")
-        for connections in (8, 64):
-            fast = ours(url, files, Limits(per_host=connections, connections=connections))
-            peak = rss_mb()
-            slow = plain(url, files // 10, connections)
-            print(f"| {connections} | {fast:,.0f} | {peak:,.0f} | {slow:,.0f} | {fast / slow:.1f} |", flush=True)
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
         server.terminate()
 
 
+def side_by_side(url: str, files: int) -> None:
+    ours(url, 500, Limits())
+    row("connections", "files/s, journal and shards", "peak RSS", "files/s, plain client, thrown away", "ratio")
+    row(*["--:"] * 5)
+    for connections in (8, 64):
+        fast = ours(url, files, Limits(per_host=connections, connections=connections))
+        peak = rss_mb()
+        slow = plain(url, files // 10, connections)
+        row(connections, f"{fast:,.0f}", f"{peak:,.0f} MB", f"{slow:,.0f}", f"{fast / slow:.1f}")
+
+
+def one_list(url: str, files: int) -> None:
+    row("files", "files/s so far", "peak RSS")
+    row(*["--:"] * 3)
+    started, settled = time.perf_counter(), count(1)
+
+    with tempfile.TemporaryDirectory() as folder:
+        with Parts(Path(folder) / "parts") as parts:
+
+            def settle(address: Address, result: bytes | Fault) -> None:
+                parts.settle(address, result)
+                done = next(settled)
+                if done % max(1, files // 10) == 0:
+                    row(f"{done:,}", f"{done / (time.perf_counter() - started):,.0f}", f"{rss_mb():,.0f} MB")
+
+            counts = download(parts.missing(addresses(url, files)), settle, Limits(per_host=64))
+        assert counts == {"ok": files}
+        assert len(parts.sealed()) == -(-files // SHARD)
+        assert not parts.summary()
+    row(f"{files:,}, sealed", f"{files / (time.perf_counter() - started):,.0f}", f"{rss_mb():,.0f} MB")
+
+
+def main(files: int, kilobytes: int, listed: int | None) -> None:
+    print(f"{machine()}, {listed or files:,} files of {kilobytes} kB, loopback\n")
+    with served(kilobytes) as url:
+        if listed:
+            one_list(url, listed)
+        else:
+            side_by_side(url, files)
+
+
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--kilobytes", type=int, default=20)
+    parser.add_argument("--list", type=int, dest="listed", metavar="FILES", help="bring so many in one run instead")
+    chosen = parser.parse_args()
+    main(chosen.files, chosen.kilobytes, chosen.listed)
