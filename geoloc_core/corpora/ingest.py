@@ -3,9 +3,10 @@
 import os
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -67,6 +68,39 @@ class Known:
         self._path.unlink()
 
 
+@dataclass
+class Tally:
+    """What became of the photos of a source.
+
+    Attributes:
+        seen: All of them.
+        reasons: The refused ones, by reason.
+        unusable: Of the kept ones, those of which something unusable was said, by column; it is null there.
+        examples: The first of them, by column.
+    """
+
+    seen: int = 0
+    reasons: Counter[Reason] = field(default_factory=Counter)
+    unusable: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> int:
+        """Photos that were not taken."""
+        return self.reasons.total()
+
+    @property
+    def kept(self) -> int:
+        """Photos that were taken."""
+        return self.seen - self.refused
+
+    def doubt(self, unusable: Mapping[str, str]) -> None:
+        """Count what is unusable of a kept photo."""
+        self.unusable.update(unusable.keys())
+        for column, said in unusable.items():
+            self.examples.setdefault(column, said)
+
+
 def ingest(project: Project, name: str) -> None:
     """The stage ``geoloc ingest CORPUS``.
 
@@ -109,21 +143,20 @@ def ingest_folder(name: str, corpus: Any, raw: Path, folder: Path) -> dict[str, 
     """
     source = module_of("geoloc_core.corpora.sources", corpus.source.kind).read(corpus.source, raw)
     folder.mkdir()
-    seen, reasons = write(source, folder, name, corpus.max_megapixels * 1e6, corpus.licences)
-    refused = reasons.total()
-    assert seen == manifest.count(folder / "manifest.parquet") + manifest.count(folder / "rejects.parquet")
-    _tell(name, seen - refused, reasons)
-    if seen == refused:
+    tally = write(source, folder, name, corpus.max_megapixels * 1e6, corpus.licences)
+    assert tally.seen == manifest.count(folder / "manifest.parquet") + manifest.count(folder / "rejects.parquet")
+    _tell(name, tally)
+    if not tally.kept:
         raise UserError(
-            f"{raw}: none of {seen:,} photos can be used ({_listed(reasons)}); "
+            f"{raw}: none of {tally.seen:,} photos can be used ({_listed(tally.reasons)}); "
             f"expected photos with coordinates; check run.corpora.{name}.source in params.yaml"
         )
-    return _summary(folder, seen, reasons)
+    return _summary(folder, tally)
 
 
 def write(
     source: Source, folder: Path, corpus: str, max_pixels: float, licences: tuple[str, ...] | None = None
-) -> tuple[int, Counter[Reason]]:
+) -> Tally:
     """Check every photo of a source and write a corpus folder, in constant memory.
 
     Args:
@@ -134,13 +167,12 @@ def write(
         licences: A photo of another licence is refused; None takes any.
 
     Returns:
-        How many photos were seen, and the refused ones by reason.
+        What became of them.
     """
     import pyarrow as pa
 
     attributes = pa.schema([manifest.MANIFEST.field("image_id"), *source.attributes])
-    reasons: Counter[Reason] = Counter()
-    seen = 0
+    tally = Tally()
     with ExitStack() as stack:
         known = stack.enter_context(Known(folder / "digests.sqlite"))
         rows = stack.enter_context(manifest.TableWriter(folder / "manifest.parquet", manifest.MANIFEST))
@@ -149,18 +181,19 @@ def write(
         shards = manifest.ShardWriter(folder)
         stack.callback(shards.close)
         for item, verdict in track(_checked(source, max_pixels), f"ingest {corpus}", source.total, "photos"):
-            seen += 1
+            tally.seen += 1
             outcome = _judge(item, verdict, known, licences)
             if isinstance(outcome, Refusal):
-                reasons[outcome.reason] += 1
+                tally.reasons[outcome.reason] += 1
                 rejects.add({"image_id": outcome.image_id, "reason": outcome.reason.value, "detail": outcome.detail})
                 continue
             assert isinstance(item, Photo)
             assert isinstance(verdict, Sound)
+            tally.doubt(item.unusable)
             shard, row = shards.add(item.image_id, item.data, item.path)
             rows.add({**outcome, "corpus": corpus, "shard": shard, "row": row})
             extra.add({"image_id": item.image_id, **item.attributes})
-    return seen, reasons
+    return tally
 
 
 def _judge(
@@ -250,19 +283,20 @@ def _sorted(reasons: Counter[Reason]) -> list[tuple[Reason, int]]:
     return sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0]))
 
 
-def _tell(name: str, kept: int, reasons: Counter[Reason]) -> None:
+def _tell(name: str, tally: Tally) -> None:
     from rich.table import Table
 
-    refused = reasons.total()
-    say(f"{name}: {kept:,} kept + {refused:,} refused = {kept + refused:,} seen")
-    if refused:
+    say(f"{name}: {tally.kept:,} kept + {tally.refused:,} refused = {tally.seen:,} seen")
+    if tally.refused:
         table = Table("refused", "photos", box=None, padding=(0, 2))
-        for reason, count in _sorted(reasons):
+        for reason, count in _sorted(tally.reasons):
             table.add_row(reason.value, f"{count:,}")
         console.print(table)
+    for column, count in sorted(tally.unusable.items()):
+        say(f"{name}: {column} of {count:,} photos cannot be used and is left out, such as {tally.examples[column]}")
 
 
-def _summary(folder: Path, seen: int, reasons: Counter[Reason]) -> dict[str, Any]:
+def _summary(folder: Path, tally: Tally) -> dict[str, Any]:
     import numpy as np
 
     pixels = [np.empty(0, np.int64)]
@@ -273,10 +307,11 @@ def _summary(folder: Path, seen: int, reasons: Counter[Reason]) -> dict[str, Any
             pixels.append(batch["width"].to_numpy().astype(np.int64) * batch["height"].to_numpy())
     shards = manifest.shards(folder)
     return {
-        "seen": seen,
-        "kept": seen - reasons.total(),
-        "refused": reasons.total(),
-        "reasons": {reason.value: count for reason, count in sorted(reasons.items())},
+        "seen": tally.seen,
+        "kept": tally.kept,
+        "refused": tally.refused,
+        "reasons": {reason.value: count for reason, count in sorted(tally.reasons.items())},
+        "unusable": dict(sorted(tally.unusable.items())),
         "groups": len(groups),
         "shards": len(shards),
         "bytes": sum(path.stat().st_size for path in shards),

@@ -1,8 +1,9 @@
 """What a source hands to ingest: photos with what is published of them, or the reason why not."""
 
 import os
+import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+MONTH = re.compile(r"[0-9]{4}-[0-9]{2}", re.ASCII)
+MAX_TURN = 1e6
+"""Degrees beyond which a heading is some other number."""
 MAX_FILE_BYTES = 2**30
 """A larger file is no photo: reading it whole could exhaust the memory."""
 
@@ -78,6 +83,7 @@ class Photo:
         attributes: Whatever else the corpus publishes, by column.
         exif: Whether EXIF fills in what is None here.
         placeless: Whether the corpus publishes no coordinates, so that their absence is no flaw.
+        unusable: Columns of the manifest for which the corpus says something that is no such thing, and what.
     """
 
     image_id: str
@@ -95,6 +101,7 @@ class Photo:
     attributes: dict[str, Any] = field(default_factory=dict)
     exif: bool = False
     placeless: bool = False
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,6 +184,58 @@ def locate(table: "pd.DataFrame", latitude: str, longitude: str, where: str) -> 
         flaws[row] = (reason, f"{where} row {row}: {shown}")
     flaw = pd.Series([flaws.get(row) for row in table.index], index=table.index, dtype=object)
     return pd.DataFrame({"latitude": lat, "longitude": lon, "flaw": flaw})
+
+
+def said_of(where: str, heading: str, date: str) -> dict[str, Any]:
+    """What a table says of heading and date, as arguments of a :class:`Photo`.
+
+    Args:
+        where: The file and row, for messages.
+        heading: As it stands there; empty where unknown.
+        date: As it stands there; empty where unknown.
+
+    Returns:
+        ``heading`` and ``captured_at``, None where unknown, and ``unusable``: what stands there and is neither.
+    """
+    found: dict[str, Any] = {}
+    unusable: dict[str, str] = {}
+    readers: dict[str, tuple[str, Callable[[str], Any]]] = {
+        "heading": (heading.strip(), direction),
+        "captured_at": (date.strip(), moment),
+    }
+    for column, (text, read) in readers.items():
+        try:
+            found[column] = read(text) if text else None
+        except ValueError as error:
+            found[column], unusable[column] = None, f"{where}: {text!r}; {error}"
+    return {**found, "unusable": unusable}
+
+
+def direction(text: str) -> float:
+    """A published heading as degrees clockwise from north, 0 to 360, whole turns taken off.
+
+    Raises:
+        ValueError: It is no number of degrees.
+    """
+    import numpy as np
+
+    degrees = float(text) if NUMBER.fullmatch(text) else np.inf
+    if abs(degrees) > MAX_TURN:
+        raise ValueError("expected degrees clockwise from north")
+    # What a float32 rounds to a whole turn is north.
+    return float(np.float32(degrees % 360)) % 360
+
+
+def moment(text: str) -> datetime:
+    """A published date or time, a month being its first day; a time zone is dropped, the camera's clock counts.
+
+    Raises:
+        ValueError: It is no date of the calendar.
+    """
+    try:
+        return datetime.fromisoformat(f"{text}-01" if MONTH.fullmatch(text) else text).replace(tzinfo=None)
+    except ValueError:
+        raise ValueError("expected a date such as 2019-07 or 2019-07-31") from None
 
 
 def printable(path: str) -> str:

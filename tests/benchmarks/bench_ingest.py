@@ -87,8 +87,7 @@ def ingest_tiny(folder: str) -> Iterator[None]:
     source, out = places365.read(options, Path(folder, "raw")), Path(folder, "out")
     yield
     out.mkdir()
-    seen, reasons = write(source, out, "c", 1e6)
-    ingest_module._summary(out, seen, reasons)
+    ingest_module._summary(out, write(source, out, "c", 1e6))
     ingest_module._map(out, Path(folder, "map.png"), "c")
     yield
 
@@ -144,8 +143,8 @@ def main(count: int, rows: list[int]) -> None:
         def ingest() -> None:
             folder = Path(made, f"out{next(runs)}")
             folder.mkdir()
-            seen, reasons = write(photos.read(photos.Options(kind="photos", table="t.csv"), raw), folder, "c", 1e9)
-            assert (seen, reasons.total()) == (count, 0), (seen, reasons)
+            tally = write(photos.read(photos.Options(kind="photos", table="t.csv"), raw), folder, "c", 1e9)
+            assert (tally.seen, tally.refused) == (count, 0), tally
 
         with ThreadPoolExecutor(threads) as pool, quiet_pillow():
             ways = {

@@ -16,6 +16,7 @@ from geoloc_core.corpora.photo import (
     load,
     locate,
     printable,
+    said_of,
     without,
 )
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
@@ -45,6 +46,10 @@ class Options(SourceOptions):
     author_column: str | None = None
     licence_column: str | None = None
     url_column: str | None = None
+    heading_column: str | None = None
+    """Degrees clockwise from north."""
+    date_column: str | None = None
+    """A month, ``2019-07``, a day or a time; EXIF's where empty."""
     group_by: Literal["folder", "file", "prefix"] = "folder"
     """A group per folder (a sequence), per file, or per name up to its last ``_`` (cuts of a panorama)."""
 
@@ -58,7 +63,14 @@ class Options(SourceOptions):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table that have a meaning; the others are attributes."""
-        optional = (self.group_column, self.author_column, self.licence_column, self.url_column)
+        optional = (
+            self.group_column,
+            self.author_column,
+            self.licence_column,
+            self.url_column,
+            self.heading_column,
+            self.date_column,
+        )
         return (self.path_column, self.latitude_column, self.longitude_column, *filter(None, optional))
 
 
@@ -111,7 +123,7 @@ def _from_table(
             continue
         data = _data(raw, path)
         if isinstance(data, bytes):
-            yield _photo(options, path, data, row, place, extra)
+            yield _photo(options, path, data, row, place, extra, at)
         else:
             yield Refusal(path, *data)
     for path in files:
@@ -132,7 +144,7 @@ def _rows(options: Options, table: "pd.DataFrame") -> Iterator[tuple[int, dict[A
 
 
 def _photo(
-    options: Options, path: str, data: bytes, row: dict[Any, str], place: dict[Any, Any], extra: list[str]
+    options: Options, path: str, data: bytes, row: dict[Any, str], place: dict[Any, Any], extra: list[str], at: str
 ) -> Photo:
     return Photo(
         image_id=path,
@@ -147,6 +159,7 @@ def _photo(
         source_url=row.get(options.url_column) or None,
         attributes={name: row[name] for name in extra},
         exif=True,
+        **said_of(at, row.get(options.heading_column, ""), row.get(options.date_column, "")),
     )
 
 
@@ -186,6 +199,8 @@ def write(world: Simulation, folder: Path, options: Options) -> None:
                 options.author_column: shot.author,
                 options.licence_column: options.licence,
                 options.url_column: shot.url,
+                options.heading_column: "" if shot.heading is None else shot.heading,
+                options.date_column: f"{shot.moment:%Y-%m-%d}",
             }
             table.writerow([known[column] for column in options.columns])
 

@@ -5,16 +5,14 @@
 PIGEON's sample of four headings per place were never published: a crawl of one's own takes their place.
 """
 
-import re
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from geoloc_core.corpora.listing import Folder, Row, listed
-from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, numbers, without
+from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, numbers, said_of, without
 from geoloc_core.corpora.simulated import Plan, Simulation, csv_table, save
 from geoloc_core.corpora.tables import read_csv
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("path", "pano_id", "latitude", "longitude", "heading", "date")
-DATE = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])(?:-([0-9]{2}))?", re.ASCII)
 PLAN = Plan("street", (0, 90, 180, 270))
 
 
@@ -58,23 +55,21 @@ def _rows(options: Options, table: "pd.DataFrame", extra: list[str], store: Fold
     there = table["path"].isin(set(store.names()))
     views = headings[there].mod(360).groupby(table.loc[there, "pano_id"]).nunique()
     seen = table["pano_id"].map(views).fillna(0)
-    for row, place, heading, count in zip(
-        table.to_dict("records"), places.to_dict("records"), headings.tolist(), seen.tolist(), strict=True
+    for number, row, place, count in zip(
+        table.index, table.to_dict("records"), places.to_dict("records"), seen.tolist(), strict=True
     ):
         path = row["path"]
         if not path or not row["pano_id"]:
             yield Refusal(path or row["pano_id"] or "?", Reason.NO_METADATA, f"{options.table}: no path or no pano_id")
-        elif options.views and 0 < count < options.views:
-            wrong = f"panorama {row['pano_id']} has {count:g} headings; {options.views} are asked for"
-            yield Row(_photo(options, row, place, heading, extra, (Reason.EXCLUDED, wrong)), (path,))
-        else:
-            yield Row(_photo(options, row, place, heading, extra, place["flaw"]), (path,))
+            continue
+        flaw = place["flaw"]
+        if options.views and 0 < count < options.views:
+            flaw = Reason.EXCLUDED, f"panorama {row['pano_id']} has {count:g} headings; {options.views} are asked for"
+        yield Row(_photo(options, row, {**place, "flaw": flaw}, f"{options.table} row {number}", extra), (path,))
 
 
-def _photo(
-    options: Options, row: dict[Any, Any], place: dict[Any, Any], heading: float, extra: list[str], flaw: Any
-) -> Photo:
-    date = DATE.fullmatch(row["date"])
+def _photo(options: Options, row: dict[Any, Any], place: dict[Any, Any], where: str, extra: list[str]) -> Photo:
+    said = said_of(where, row["heading"], row["date"])
     return Photo(
         image_id=row["path"],
         data=b"",
@@ -82,23 +77,15 @@ def _photo(
         group_id=row["pano_id"],
         latitude=place["latitude"],
         longitude=place["longitude"],
-        flaw=flaw,
-        heading=heading % 360 if abs(heading) < 1e6 else None,
-        captured_at=_moment(date),
+        flaw=place["flaw"],
         licence=options.licence,
         attributes={
             "pano_id": row["pano_id"],
-            "month": int(date[2]) if date else None,
+            "month": said["captured_at"].month if said["captured_at"] else None,
             **{name: row[name] or None for name in extra},
         },
+        **said,
     )
-
-
-def _moment(date: re.Match[str] | None) -> datetime | None:
-    try:
-        return datetime(int(date[1]), int(date[2]), int(date[3] or 1)) if date else None
-    except ValueError:
-        return None
 
 
 def write(world: Simulation, folder: Path, options: Options) -> None:

@@ -69,22 +69,22 @@ def ingested(read: Callable[[], Source], folder: Path) -> int | None:
     folder.mkdir()
     said = ""
     try:
-        seen, reasons = write_corpus(read(), folder, "c", 1e6)
+        tally = write_corpus(read(), folder, "c", 1e6)
     except UserError as error:
         said = str(error)
     if said:
         assert "\n" not in said
         return None
     kept, refused = (manifest.count(folder / f"{name}.parquet") for name in ("manifest", "rejects"))
-    assert seen == kept + refused
-    assert refused == reasons.total()
+    assert tally.seen == kept + refused
+    assert refused == tally.refused
     rejects = pd.read_parquet(folder / "rejects.parquet")
     assert set(rejects["reason"]) <= {reason.value for reason in Reason}
     assert rejects["detail"].str.strip().ne("").all()
     rows = manifest.read_manifest(folder).to_pandas()
     assert rows["latitude"].between(-90, 90).all()
     assert rows["longitude"].between(-180, 180).all()
-    return seen
+    return tally.seen
 
 
 @pytest.fixture(autouse=True)

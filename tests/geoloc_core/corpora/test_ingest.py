@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.decode import FORMATS, Decoder, quiet_pillow
-from geoloc_core.corpora.ingest import ingest
+from geoloc_core.corpora.ingest import Known, ingest
 from geoloc_core.corpora.ingest import write as write_corpus
 from geoloc_core.corpora.photo import Photo, Refusal
 from geoloc_core.corpora.sources import photos, places365
@@ -141,6 +141,25 @@ def test_the_first_of_the_same_bytes_stays_whatever_the_threads_do(tmp_path, mon
         assert refused["detail"].tolist() == [f"the same bytes as {n % 7:03}.jpg" for n in range(7, 300)]
 
 
+def test_names_are_known_by_key_whatever_they_are(tmp_path):
+    names = ["a", "", "\0b\0", "日本", "x" * 10_000]
+    with Known(tmp_path / "k") as known:
+        for number, name in enumerate(names):
+            assert known.first(bytes([number]), name) is None
+        for number, name in enumerate(names):
+            assert known.first(bytes([number]), "another") == name
+        assert len(known) == len(names)
+    assert not (tmp_path / "k").exists()
+
+
+def test_nothing_that_helped_to_write_stays(tmp_path):
+    made = project(tmp_path)
+    write(made.raw("c"), SOUND)
+    ingest(made, "c")
+    found = {path.partition("/")[0] for path in files_under(made.corpus("c"))}
+    assert found == {"manifest.parquet", "attributes.parquet", "rejects.parquet", "shards"}
+
+
 def test_attributes_are_aligned_with_the_manifest(tmp_path):
     made = project(tmp_path, places(tmp_path / "data/raw/c", ["p.jpg", "q.jpg", "r.jpg", "s.jpg"]))
     ingest(made, "c")
@@ -239,12 +258,12 @@ def test_kept_and_refused_are_seen(found):
         raw, out = write(Path(folder, "raw"), found), Path(folder, "out")
         raw.mkdir(exist_ok=True)
         out.mkdir()
-        seen, reasons = write_corpus(photos.read(photos.Options(kind="photos"), raw), out, "c", 1e6)
+        tally = write_corpus(photos.read(photos.Options(kind="photos"), raw), out, "c", 1e6)
         kept, refused = (pd.read_parquet(out / f"{name}.parquet") for name in ("manifest", "rejects"))
         assert sorted([*kept["image_id"], *refused["image_id"]]) == sorted(found)
         assert kept["sha256"].is_unique
-        assert seen == len(found) == len(kept) + reasons.total()
-        assert dict(refused["reason"].value_counts()) == reasons
+        assert tally.seen == len(found) == len(kept) + tally.refused
+        assert dict(refused["reason"].value_counts()) == tally.reasons
 
 
 @needs_real

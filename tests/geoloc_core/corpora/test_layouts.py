@@ -66,8 +66,8 @@ def test_what_is_written_is_read(tmp_path, name):
 def test_the_whole_of_it_becomes_a_corpus(tmp_path, name):
     module, options, made = layout(tmp_path / "raw", **LAYOUTS[name])
     (tmp_path / "out").mkdir()
-    seen, reasons = write(module.read(options, tmp_path / "raw"), tmp_path / "out", name, 1e9)
-    assert (seen, reasons.total()) == (len(made), 0)
+    tally = write(module.read(options, tmp_path / "raw"), tmp_path / "out", name, 1e9)
+    assert (tally.seen, tally.refused, tally.unusable) == (len(made), 0, {})
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -34,13 +34,22 @@ def test_a_manifest_comes_back_as_written(tmp_path):
     assert manifest.read_table(tmp_path / "again.parquet", MANIFEST).equals(table)
 
 
-def test_rows_beyond_one_group_are_all_there(tmp_path, monkeypatch):
+@pytest.mark.parametrize("pending", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize("rows", [0, 1, 3, 9, 10])
+def test_groups_are_full_and_all_rows_are_there(tmp_path, monkeypatch, pending, rows):
     monkeypatch.setattr(manifest, "TABLE_GROUP", 3)
-    with TableWriter(tmp_path / "manifest.parquet", MANIFEST) as writer:
-        for number in range(10):
+    monkeypatch.setattr(manifest, "PENDING", pending)
+    path = tmp_path / "manifest.parquet"
+    with TableWriter(path, MANIFEST) as writer:
+        for number in range(rows):
             writer.add({**ROW, "row": number})
-    assert read_manifest(tmp_path)["row"].to_pylist() == list(range(10))
-    assert manifest.count(tmp_path / "manifest.parquet") == 10
+    assert read_manifest(tmp_path)["row"].to_pylist() == list(range(rows))
+    assert manifest.count(path) == rows
+    groups = pq.read_metadata(path)
+    sizes = [groups.row_group(number).num_rows for number in range(groups.num_row_groups)]
+    assert sizes == [3] * (rows // 3) + [rows % 3] * (rows % 3 > 0)
+    read = manifest.read_batches(tmp_path, ["row"])
+    assert [row for batch in read for row in batch["row"].to_pylist()] == list(range(rows))
 
 
 def test_a_null_where_none_may_be_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 import math
 from datetime import datetime
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -12,11 +13,11 @@ from pydantic import ValidationError
 
 from geoloc_core.corpora import exif
 from geoloc_core.corpora.ingest import ingest
-from geoloc_core.corpora.photo import Photo, Reason, Refusal, locate, printable
+from geoloc_core.corpora.photo import MAX_TURN, Photo, Reason, Refusal, direction, locate, moment, printable
 from geoloc_core.corpora.sources.photos import Options, group_of, read
 from geoloc_core.corpora.tables import read_csv
 from geoloc_core.errors import UserError
-from geoloc_core.files import files_under
+from geoloc_core.files import files_under, read_json
 
 FOLDER = Options(kind="photos")
 TABLE = Options(kind="photos", table="t.csv", latitude_column="lat", longitude_column="lon")
@@ -201,12 +202,90 @@ def test_a_table_says_where(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "degrees"),
+    [("0", 0), ("90.5", 90.5), ("+450", 90), ("-90", 270), ("360", 0), ("359.999999999", 0), ("-1e-20", 0)],
+)
+def test_a_heading_is_brought_within_one_turn(text, degrees):
+    assert direction(text) == degrees
+
+
+@given(st.floats(-MAX_TURN, MAX_TURN))
+def test_a_heading_stays_below_a_whole_turn_in_the_manifest(value):
+    assert 0 <= np.float32(direction(repr(value))) < 360
+
+
+@pytest.mark.parametrize("text", ["north", "nan", "inf", "1e9", "0x10", "90°", "१", "1 2"])
+def test_what_is_no_heading_is_none(text):
+    with pytest.raises(ValueError, match="degrees clockwise from north"):
+        direction(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2019-07", datetime(2019, 7, 1)),
+        ("2019-07-31", datetime(2019, 7, 31)),
+        ("2019-07-31 12:30:05", datetime(2019, 7, 31, 12, 30, 5)),
+        ("2019-07-31T12:30:05+02:00", datetime(2019, 7, 31, 12, 30, 5)),
+    ],
+)
+def test_a_date_is_a_month_a_day_or_a_time(text, expected):
+    assert moment(text) == expected
+
+
+@pytest.mark.parametrize("text", ["2019", "2019-13", "2019-00", "2019-02-30", "July 2019", "0000-00", "07/2019"])
+def test_what_is_no_date_is_none(text):
+    with pytest.raises(ValueError, match="2019-07"):
+        moment(text)
+
+
+def test_a_crawl_says_when_and_which_way(tmp_path, capfd):
+    rows = ["path,latitude,longitude,pano_id,heading,date,copyright", "a/0.jpg,1,2,a,0,2019-07,© G"]
+    rows += ["a/90.jpg,1,2,a,east,2019-07,© G", "b/0.jpg,3,4,b,,,© G", "b/9.jpg,3,4,b,south,2019-7-1,© G"]
+    rows += ["c/0.jpg,,,c,west,2019,© G"]
+    taken = {f"{name}.jpg": encoded(number) for number, name in enumerate(["a/0", "a/90", "b/0", "b/9", "c/0"])}
+    made = project(
+        tmp_path,
+        Options(kind="photos", table="t.csv", group_column="pano_id", heading_column="heading", date_column="date"),
+    )
+    write(made.raw("c"), {"t.csv": "\n".join(rows).encode(), **taken})
+    ingest(made, "c")
+    kept = pd.read_parquet(made.corpus("c") / "manifest.parquet").set_index("image_id")
+    july = pd.Timestamp(2019, 7, 1)
+    assert kept["heading"].replace(math.nan, None).to_dict() == {"a/0.jpg": 0, **dict.fromkeys(kept.index[1:])}
+    assert kept["captured_at"].tolist()[:2] == [july, july]
+    assert kept["captured_at"].isna().tolist() == [False, False, True, True]
+    assert pd.read_parquet(made.corpus("c") / "attributes.parquet").columns.tolist() == ["image_id", "copyright"]
+    # what is said of a refused photo is not counted
+    assert read_json(made.summary("ingest", "c"))["unusable"] == {"captured_at": 1, "heading": 2}
+    told = " ".join(capfd.readouterr().err.split())
+    assert (
+        "c: heading of 2 photos cannot be used and is left out, such as t.csv row 3: 'east'; expected degrees" in told
+    )
+    assert "c: captured_at of 1 photos cannot be used and is left out, such as t.csv row 5: '2019-7-1'" in told
+
+
+def test_what_the_table_says_of_time_and_heading_counts_before_exif(tmp_path):
+    tags = {"gps_16": "T", "gps_17": IFDRational(45), "ifd_36867": "2008:10:22 16:28:39"}
+    data = [encoded(number, exif=gps(dms(1), dms(2), **tags)) for number in range(3)]
+    rows = "path,latitude,longitude,h,d\na.jpg,1,2,90,2019-07\nb.jpg,1,2,,\nc.jpg,1,2,x,x"
+    made = project(tmp_path, Options(kind="photos", table="t.csv", heading_column="h", date_column="d"))
+    write(made.raw("c"), {"t.csv": rows.encode(), **{f"{name}.jpg": d for name, d in zip("abc", data, strict=True)}})
+    ingest(made, "c")
+    kept = pd.read_parquet(made.corpus("c") / "manifest.parquet")
+    assert kept["heading"].tolist() == [90, 45, 45]
+    assert kept["captured_at"].dt.year.tolist() == [2019, 2008, 2008]
+
+
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         read(FOLDER, tmp_path / "none")
     write(tmp_path, {"t.csv": b"path,lat\na.jpg,1\n"})
     with pytest.raises(UserError, match=r"t\.csv: no column lon; expected path, lat, lon"):
         read(TABLE, tmp_path)
+    with pytest.raises(ValidationError, match="heading_column` without `table`"):
+        Options(kind="photos", heading_column="heading")
     with pytest.raises(ValidationError, match="author_column` without `table`"):
         Options(kind="photos", author_column="who")
 

@@ -28,3 +28,13 @@ def test_half_a_turn_is_refused_where_a_whole_one_is_asked_for(tmp_path):
     assert [(p.image_id, p.flaw and p.flaw[0].value) for p in photos if p.flaw] == [("b/0.jpg", "excluded")]
     assert sum(p.flaw is None for p in photos) == 4
     assert {item.reason.value for item in refused} == {"missing"}
+
+
+def test_a_heading_or_date_that_is_none_is_left_out_and_said(tmp_path):
+    rows = "a.jpg,p,1,2,east,2016-13,\nb.jpg,p,1,2,,,\n"
+    write(tmp_path, {"panoramas.csv": (HEADER + rows).encode(), "a.jpg": encoded(0), "b.jpg": encoded(1)})
+    (one, two), _ = split(read(OPTIONS, tmp_path))
+    assert (one.heading, one.captured_at, one.attributes["month"]) == (None, None, None)
+    assert one.unusable["heading"].startswith("panoramas.csv row 2: 'east'")
+    assert one.unusable["captured_at"].startswith("panoramas.csv row 2: '2016-13'")
+    assert (two.heading, two.captured_at, two.unusable) == (None, None, {})
