@@ -1,6 +1,7 @@
 """Against a real server of this machine that misbehaves as servers do."""
 
 import hashlib
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,7 +18,9 @@ from geoloc_core.errors import UserError
 
 JPEG = encoded(1)
 GIF = b"GIF89a" + bytes(2045)
-QUICK = {"wait_s": 0.01, "silence_s": 0.3, "total_s": 0.6}
+QUICK = {"wait_s": 0.01}
+HOLD_S = 60
+"""Seconds for which a server waits for what must come; a test that waits so long has failed."""
 
 
 def bring(server, *paths, sha256=None, check=None, admit=None, **limits):
@@ -35,10 +38,11 @@ def bring(server, *paths, sha256=None, check=None, admit=None, **limits):
 
 
 def one(reply, path="/a.jpg", **limits):
-    """What became of one address, and how often it was asked for."""
+    """What became of one address, and how often it was asked for: a server may be told so only later."""
+    asked = []
     with serving(reply if callable(reply) else lambda path, n: reply) as server:
-        result = bring(server, path, **limits)[path]
-        return (result.reason if isinstance(result, Fault) else result), server.asked[path]
+        result = bring(server, path, admit=asked.append, **limits)[path]
+        return (result.reason if isinstance(result, Fault) else result), len(asked)
 
 
 def test_bytes_arrive_as_they_came():
@@ -85,8 +89,6 @@ PASSING = {
     "hangs up": (Reply(raw=True), Gone.BROKEN_OFF),
     "resets": (Reply(body=JPEG, length=len(JPEG) + 5, reset=True), Gone.UNREACHABLE),
     "garbled compression": (Reply(body=JPEG, headers={"Content-Encoding": "gzip"}), Gone.BROKEN_OFF),
-    "silent": (Reply(body=JPEG, before=lambda: time.sleep(0.6)), Gone.TIMEOUT),
-    "trickles": (Reply(body=JPEG, trickle=lambda: time.sleep(0.05)), Gone.TIMEOUT),
 }
 
 
@@ -97,6 +99,24 @@ def test_what_may_pass_is_tried_again(case):
     assert asked == 2
     assert found is reason or {found, reason} == {Gone.BROKEN_OFF, Gone.UNREACHABLE}  # a reset may overtake the bytes
     assert one(lambda path, n: reply if n == 1 else Reply(body=JPEG), tries=2) == (JPEG, 2)
+
+
+def test_silence_and_trickling_have_an_end():
+    over = threading.Event()
+    silent = Reply(body=JPEG, before=lambda: over.wait(HOLD_S))
+    trickling = Reply(body=JPEG, trickle=lambda: over.wait(0.1))  # a byte at a time: more than a minute
+    try:
+        with serving(lambda path, n: silent if path == "/silent" else trickling) as server:
+            quiet = bring(server, "/silent", tries=2, silence_s=0.1)["/silent"]
+            slow = bring(server, "/slow", tries=2, silence_s=HOLD_S, total_s=0.5)["/slow"]
+            assert quiet == Fault(Gone.TIMEOUT, "0.1 s without a byte")
+            assert slow == Fault(Gone.TIMEOUT, "no end within 0.5 s")
+            assert one(lambda path, n: silent, tries=3, silence_s=0.1) == (Gone.TIMEOUT, 3)
+            found, asked = one(lambda path, n: silent if n == 1 else Reply(body=JPEG), silence_s=2)
+            assert found == JPEG
+            assert asked >= 2
+    finally:
+        over.set()
 
 
 def test_less_announced_than_sent_leaves_the_rest_and_the_connection():
@@ -183,34 +203,45 @@ def test_a_dead_host_is_left_alone_and_the_living_one_is_not():
     assert sum(result == JPEG for result in results.values()) == 40
 
 
-def test_limits_per_host_and_over_all_are_kept():
-    def answer(path, n):
-        return Reply(body=JPEG, before=lambda: time.sleep(0.01))
+def together(number):
+    """An answer that comes once so many are asked for at a time, and leaves more of them the time to show."""
+    there, reached = [], threading.Event()
 
-    with serving(answer) as one, serving(answer) as two:
+    def wait():
+        there.append(None)
+        if len(there) >= number:
+            reached.set()
+        assert reached.wait(HOLD_S)
+        time.sleep(0.01)
+
+    return lambda path, n: Reply(body=JPEG, before=wait)
+
+
+def test_limits_per_host_and_over_all_are_kept():
+    with serving(together(3)) as one, serving(together(3)) as two:
         bring(None, *(f"{server.url}/{n}" for n in range(40) for server in (one, two)), per_host=3)
         assert one.most == two.most == 3
-    with serving(answer) as server:
+    with serving(together(2)) as server:
         bring(server, *(f"/{n}" for n in range(40)), per_host=8, connections=2)
         assert server.most == 2
 
 
 def test_a_slow_host_does_not_hold_up_a_fast_one():
-    gate = []
+    order, gate = [], threading.Event()
+
+    def settle(address, _):
+        order.append(int(address.key))
+        if len(order) == 30:
+            gate.set()
 
     def slow(path, n):
-        return Reply(body=JPEG, before=lambda: [time.sleep(0.005) for _ in range(40) if len(gate) < 30])
+        return Reply(body=JPEG, before=lambda: gate.wait(HOLD_S))
 
-    def fast(path, n):
-        gate.append(path)
-        return Reply(body=JPEG)
-
-    with serving(slow) as first, serving(fast) as second:
-        order = []
+    with serving(slow) as first, serving(lambda path, n: Reply(body=JPEG)) as second:
         wanted = [Address(str(n), f"{first.url}/{n}") for n in range(10)]
         wanted += [Address(str(n), f"{second.url}/{n}") for n in range(10, 40)]
-        download(wanted, lambda address, _: order.append(int(address.key)), Limits(per_host=1, silence_s=5))
-    assert order.index(39) < order.index(1)
+        download(wanted, settle, Limits(per_host=1, silence_s=2 * HOLD_S))
+    assert sorted(order[:30]) == list(range(10, 40))
 
 
 def test_no_more_addresses_are_read_than_the_window():
