@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from geoloc_core.corpora import drift, manifest
 from geoloc_core.errors import UserError
 from geoloc_core.params import Expect, entry
-from geoloc_core.progress import console
+from geoloc_core.progress import console, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,14 +95,21 @@ def check(project: "Project", name: str, accept: bool = False) -> None:
     Args:
         project: The project.
         name: The corpus.
-        accept: Take a version that moved too far from the last one as it is.
+        accept: Take a version that moved too far from the last one as it is; its labels too, once there are any.
 
     Raises:
         UserError: A table is missing, or an expectation does not hold.
     """
-    reports = [check_manifest(project, name, accept), check_labels(project, name, accept)]
+    reports = [check_manifest(project, name, accept)]
+    # A manifest that does not pass keeps its labels from being made.
+    later = accept and reports[0].passed and not _labelled(project, name)
+    if not later:
+        reports.append(check_labels(project, name, accept))
     for report in reports:
         console.print(report.table())
+    if later:
+        drift.accept_next(project.versions("labels", name))
+        say(f"{name}: its labels are still to be made, and will be taken as they are")
     failed = [(report.title, row) for report in reports for row in report.rows if not row.passed]
     if failed:
         title, row = failed[0]
@@ -137,18 +144,23 @@ def check_labels(project: "Project", name: str, accept: bool = False) -> Report:
     Raises:
         UserError: There is no such corpus, or it has not been labelled.
     """
-    from geoloc_core.corpora.manifest import LABELS
-
     corpus = entry(project.profile.corpora, name, "corpus")
     expect = project.profile.expect.get(name, Expect())
     photos = manifest.read_manifest(project.corpus(name), ["image_id", "group_id"]).to_pandas()
-    frame = manifest.read_table(project.labels(name), LABELS).to_pandas()
+    frame = manifest.read_table(project.labels(name), manifest.LABELS).to_pandas()
     figures = drift.label_figures(frame)
     frame["manifest_image_id"] = _aligned(photos["image_id"], len(frame))
     frame["straddling_group"] = straddling(_aligned(photos["group_id"], len(frame)), frame["split"])
     expectations = [*label_expectations(len(photos), SPLITS[corpus.role]), *country_expectations(expect)]
     rows = _validate(f"labels of {name}", frame, expectations)
     return _against_last(project, "labels", name, figures, rows, accept)
+
+
+def _labelled(project: "Project", name: str) -> bool:
+    """Whether there are labels, and of this manifest."""
+    path = project.labels(name)
+    ids = manifest.read_manifest(project.corpus(name), ["image_id"])["image_id"]
+    return path.is_file() and manifest.read_table(path, manifest.LABELS, ["image_id"])["image_id"].equals(ids)
 
 
 def _refused(reasons: "pd.Series", kept: int, expect: Expect) -> list[Row]:
@@ -182,7 +194,7 @@ def _moved(found: drift.Comparison, move: drift.Move, limit: float, name: str, a
     within = move.moved <= limit
     said = [move.told, f"{move.moved:.1%} since the version of {found.since}"]
     if not within and found.accepted:
-        said.append(f"accepted on {found.accepted}")
+        said.append(f"accepted {found.accepted}")
     elif not within and accept:
         said.append("accepted now")
     elif not within:

@@ -50,7 +50,7 @@ class Comparison:
 
     Attributes:
         since: When the last version was first checked; None where there is none.
-        accepted: When this version was found good; None where it is new.
+        accepted: When this version was found good, or ``beforehand``; None where it is new.
         moves: How far each thing moved.
     """
 
@@ -89,9 +89,9 @@ def compare(history: Path, figures: Figures) -> Comparison:
     Raises:
         UserError: The history is damaged.
     """
-    versions = _read(history)
-    others = [version for version in versions if version["figures"] != figures]
-    accepted = next((version["date"] for version in versions if version["figures"] == figures), None)
+    kept = _read(history)
+    same, others = _parted(kept["versions"], figures)
+    accepted = same["date"] if same else "beforehand" if kept["accept_next"] else None
     if not others:
         return Comparison(None, accepted, ())
     before = others[-1]
@@ -100,22 +100,37 @@ def compare(history: Path, figures: Figures) -> Comparison:
 
 def keep(history: Path, figures: Figures) -> None:
     """Make a version the last one."""
-    versions = _read(history)
+    kept = _read(history)
+    same, others = _parted(kept["versions"], figures)
+    current = same or {"date": date.today().isoformat(), "figures": figures}
+    _write(history, kept, {"accept_next": False, "versions": [*others, current]})
+
+
+def accept_next(history: Path) -> None:
+    """Take the next version as it is, however far it will have moved."""
+    kept = _read(history)
+    _write(history, kept, {**kept, "accept_next": True})
+
+
+def _parted(versions: list[dict[str, Any]], figures: Figures) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """The version with these figures, if there is one, and the others."""
     same = [version for version in versions if version["figures"] == figures]
-    others = [version for version in versions if version["figures"] != figures]
-    current = same[0] if same else {"date": date.today().isoformat(), "figures": figures}
-    if versions[-1:] != [current]:
-        write_json(history, [*others, current])
+    return same[0] if same else None, [version for version in versions if version["figures"] != figures]
 
 
-def _read(history: Path) -> list[dict[str, Any]]:
+def _read(history: Path) -> dict[str, Any]:
     try:
-        found: list[dict[str, Any]] = read_json(history)
+        found: dict[str, Any] = read_json(history)
     except FileNotFoundError:
-        return []
+        return {"accept_next": False, "versions": []}
     except ValueError:
         raise UserError(f"{history}: damaged; delete it, and the next version counts as the first") from None
     return found
+
+
+def _write(history: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    if now != before:
+        write_json(history, now)
 
 
 def _photos(before: Figures, now: Figures) -> Move:

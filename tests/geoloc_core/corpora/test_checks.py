@@ -224,7 +224,7 @@ def test_photos_in_other_countries_block_until_they_are_accepted(made, capfd):
     assert "accepted now" in "".join(capfd.readouterr().err.split("\n")).replace("  ", " ")
     again = check_labels(made, "c")
     assert again.passed
-    assert "accepted on 2" in again.markdown()
+    assert "accepted 2" in again.markdown()
 
 
 def test_a_version_is_held_against_the_last_one_that_was_good_though_its_files_are_gone(made):
@@ -238,6 +238,23 @@ def test_a_version_is_held_against_the_last_one_that_was_good_though_its_files_a
     assert "12 → 8 photos; 50.0% since" in check_manifest(made, "c").markdown()
     expecting(made, drift={"photos": 0.5})
     assert check_manifest(made, "c").passed
+
+
+def test_labels_that_are_still_to_be_made_are_accepted_with_their_manifest_and_only_they(made):
+    check(made, "c")
+    for number in range(4):
+        (made.raw("c") / f"g{number // 3}/{number:02}.jpg").unlink()
+    ingest(made, "c")
+    check(made, "c", accept=True)  # beside the labels of the version before
+    assert check_manifest(made, "c").passed
+    halves = ["train"] * 5 + ["validation"] * 3
+    label(made, gid_0="DEU", split=halves)
+    for _ in range(2):
+        report = check_labels(made, "c")
+        assert report.passed
+        assert "DEU 0.0% → 100.0%, FRA 100.0% → 0.0%; 100.0% since" in report.markdown()
+    label(made, gid_0="GBR", split=halves)
+    assert failed(check_labels(made, "c")) == [("drift of countries at most 20%", "", 1)]
 
 
 def test_what_is_bad_is_no_version_even_if_accepted(made):
