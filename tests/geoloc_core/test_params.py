@@ -63,6 +63,11 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (lambda d: d.update(expect={"mp61": {"min_countries": 3}}), "expect.mp61: no corpus of that name"),
+        (lambda d: d.update(expect={"mp16": {"countries": ["UK"]}}), "expect.mp16.countries.0: "),
+        (lambda d: d.update(expect={"mp16": {"countries": []}}), "expect.mp16.countries: "),
+        (lambda d: d.update(expect={"mp16": {"max_refused_share": 5}}), "expect.mp16.max_refused_share: "),
+        (lambda d: d.update(expect={"mp16": {"drift": {"speed": 1}}}), "expect.mp16.drift.speed: unknown key"),
         (lambda d: d["variants"]["head"]["mlp_clip_country"].update(encoder="clop"), "unknown encoder 'clop'"),
         (lambda d: d["variants"]["head"]["mlp_clip_country"].update(corpus="im2gps"), "no corpus with role: train"),
         (lambda d: d["variants"].update(guesser={"x": {}}), "variants.guesser: unknown model family"),
@@ -120,3 +125,10 @@ def test_a_broken_file_is_said_in_one_line(tmp_path, text, says):
 def test_a_missing_file_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="no such file; run from the project's root or give --params"):
         load(tmp_path / "params.yaml")
+
+
+def test_a_change_of_what_is_expected_makes_no_stage_stale():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    params = [param for stage in stages for param in stage.get("do", stage).get("params", ())]
+    assert params
+    assert not [param for param in params if param in ("run", "profiles") or "expect" in param]
