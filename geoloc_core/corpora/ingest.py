@@ -299,12 +299,15 @@ def _tell(name: str, tally: Tally) -> None:
 def _summary(folder: Path, tally: Tally) -> dict[str, Any]:
     import numpy as np
 
-    pixels = [np.empty(0, np.int64)]
+    # The one thing that grows: 8 bytes a photo, as a median needs them all.
+    pixels, start = np.empty(tally.kept, np.int64), 0
     with Known(folder / "groups.sqlite") as groups:
         for batch in manifest.read_batches(folder, ["group_id", "width", "height"]):
             for group in batch["group_id"].unique().to_pylist():
                 groups.first(group.encode(), "")
-            pixels.append(batch["width"].to_numpy().astype(np.int64) * batch["height"].to_numpy())
+            stop = start + batch.num_rows
+            np.multiply(batch["width"], batch["height"], out=pixels[start:stop], dtype=np.int64)
+            start = stop
     shards = manifest.shards(folder)
     return {
         "seen": tally.seen,
@@ -315,7 +318,7 @@ def _summary(folder: Path, tally: Tally) -> dict[str, Any]:
         "groups": len(groups),
         "shards": len(shards),
         "bytes": sum(path.stat().st_size for path in shards),
-        "megapixels_median": round(float(np.median(np.concatenate(pixels))) / 1e6, 3),
+        "megapixels_median": round(float(np.median(pixels, overwrite_input=True)) / 1e6, 3),
     }
 
 
