@@ -98,5 +98,10 @@ class Project:
         return self.state / "partial" / stage / name
 
     def versions(self, table: str, corpus: str) -> Path:
-        """What is known of the versions of a corpus' ``manifest`` or ``labels`` that were found good here."""
-        return self.state / "versions" / table / f"{corpus}.json"
+        """What is known of the versions of a corpus' ``manifest`` or ``labels`` that were found good here.
+
+        Rendered photos are no version of the corpus whose layout they have.
+        """
+        return (
+            self.state / "versions" / ("rendered" if self.profile.demo else "photographed") / table / f"{corpus}.json"
+        )

@@ -83,4 +83,4 @@ def project(root: Path, source: Any = None, role: str = "train", megapixels: flo
         max_megapixels=megapixels,
         licences=more.get("licences"),
     )
-    return Project(root, SimpleNamespace(seed=7, corpora={"c": corpus}, expect={}))  # type: ignore[arg-type]
+    return Project(root, SimpleNamespace(seed=7, demo=False, corpora={"c": corpus}, expect={}))  # type: ignore[arg-type]

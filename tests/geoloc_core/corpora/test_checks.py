@@ -307,6 +307,14 @@ def test_a_damaged_history_is_named(made):
         check_labels(made, "c")
 
 
+def test_rendered_photos_are_no_version_of_the_real_ones(made):
+    check(made, "c")
+    respell(made, width=480)
+    assert not check_manifest(made, "c").passed
+    made.profile.demo = True
+    assert "the first version" in check_manifest(made, "c").markdown()
+
+
 def test_limits_of_drift_have_a_measure_each():
     figures = {"photos": 1, "refused": {}, "pixels": [1] * (drift.STEPS + 1), "countries": {"FRA": 1}}
     assert {measure(figures, figures).what for measure in drift.MEASURES.values()} == set(Drift.model_fields)
