@@ -1,8 +1,9 @@
 """From encoded photos to a tower's input: part of the tower, so that serving cannot drift from training."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,22 @@ from PIL import Image, ImageOps
 from geoloc_core.errors import UserError
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+ORIENTATION = 0x0112
+"""The EXIF tag that says how the camera was held."""
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.T,
+    6: lambda pixels: pixels.T[:, ::-1],
+    7: lambda pixels: pixels.T[::-1, ::-1],
+    8: lambda pixels: pixels.T[::-1],
+}
+"""By EXIF orientation, the view of stored pixels (H, W) that stands upright."""
+ON_ITS_SIDE = (5, 6, 7, 8)
+JPEG = ("JPEG", "MPO")
+SHRINKS = (8, 4, 2)
+"""What a JPEG can be divided by while it is decoded, fast: those that libjpeg-turbo has vector code for."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +44,10 @@ class Preprocess:
         std: Per channel, of values in [0, 1].
         shorter_edge: Of the scaled photo before the cut, pixels; ``size`` where it is None.
         rounding: Of half a pixel beside the cut: ``even`` as in torchvision, ``down`` as in transformers.
+        reducing_gap: How many times as large as the scaled photo a JPEG must still be for being decoded at a half, a
+            quarter or an eighth of its size; None decodes in full, bit for bit as the tower's library does. On 43 real
+            photos of 1 to 12 megapixels, features of MobileNetV2 keep a cosine of at least 0.996 at 2, 0.998 at 3 and
+            0.9996 at 4 (saved again as JPEG of quality 95: 0.96).
     """
 
     size: int
@@ -36,25 +57,83 @@ class Preprocess:
     std: tuple[float, float, float]
     shorter_edge: int | None = None
     rounding: Literal["even", "down"] = "even"
+    reducing_gap: float | None = None
 
-    def __call__(self, photos: Sequence[bytes], pool: ThreadPoolExecutor | None = None) -> np.ndarray:
+    def __call__(
+        self, photos: Sequence[bytes], pool: ThreadPoolExecutor | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Decode and scale N encoded photos.
 
         Args:
             photos: N encoded photos of any format Pillow reads.
-            pool: Threads to decode in; Pillow frees the interpreter while it decodes and scales.
+            pool: Threads to decode in; the interpreter is free while a photo is decoded and scaled.
+            out: (N, size, size, 3) uint8 to write to; made where there is none.
 
         Returns:
             (N, size, size, 3) uint8.
+
+        Raises:
+            UserError: One of them is not a photo.
         """
-        return np.stack(list((pool.map if pool else map)(self.pixels, photos)))
+        out = np.empty((len(photos), self.size, self.size, 3), np.uint8) if out is None else out
+        for _ in (pool.map if pool else map)(self.write, photos, out):
+            pass
+        return out
 
     def pixels(self, photo: bytes) -> np.ndarray:
         """Decode and scale one photo: (size, size, 3) uint8."""
-        image = decode(photo)
-        width, height, left, top = self.geometry(*image.size)
-        image = image.resize((width, height), RESAMPLING[self.resample])
-        return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
+        return self([photo])[0]
+
+    def write(self, photo: bytes, out: np.ndarray) -> None:
+        """Decode and scale one photo into ``out`` (size, size, 3) uint8.
+
+        Raises:
+            UserError: It is not a photo.
+        """
+        with _readable():
+            image = Image.open(io.BytesIO(photo))
+            if image.format not in JPEG or not self._write_plain(photo, image, out):
+                self._write_any(image, out)
+
+    def _write_plain(self, photo: bytes, image: Image.Image, out: np.ndarray) -> bool:
+        """Write an ordinary JPEG; False, and nothing done, where Pillow has to judge. The same pixels either way."""
+        turn = _turn(image)
+        width, height, left, top = self.geometry(*_turned(image.size, turn))
+        if image.mode not in ("RGB", "L") or min(left, top) < 0:  # beside the photo, Pillow pads
+            return False
+        import simplejpeg
+
+        from geoloc_core.encoders.resample import resample
+
+        shrink = self._shrink(image.size, turn)
+        least = {"min_width": -(-image.width // shrink), "min_height": -(-image.height // shrink)}
+        try:
+            stored = simplejpeg.decode_jpeg(photo, "RGBX", **least)
+        except ValueError:  # damaged, or of a kind that the decoder does not know
+            return False
+        pixels = UPRIGHT.get(turn, np.asarray)(stored.view(np.uint32)[:, :, 0])
+        resample(pixels, width, height, left, top, self.resample == "bicubic", out)
+        return True
+
+    def _write_any(self, image: Image.Image, out: np.ndarray) -> None:
+        size = None
+        if image.format in JPEG:
+            turn = _turn(image)
+            size, shrink = _turned(image.size, turn), self._shrink(image.size, turn)
+            image.draft(None, (image.width // shrink, image.height // shrink))
+        photo = upright(image)
+        width, height, left, top = self.geometry(*(size or photo.size))
+        photo = photo.resize((width, height), RESAMPLING[self.resample])
+        out[:] = np.asarray(photo.crop((left, top, left + self.size, top + self.size)))
+
+    def _shrink(self, stored: tuple[int, int], turn: int) -> int:
+        """What a JPEG of a stored width and height is divided by while it is decoded."""
+        if self.reducing_gap is None:
+            return 1
+        width, height = _turned(stored, turn)
+        wide, high, _, _ = self.geometry(width, height)
+        most = min(width / wide, height / high) / self.reducing_gap
+        return next((shrink for shrink in SHRINKS if shrink <= most), 1)
 
     def geometry(self, width: int, height: int) -> tuple[int, int, int, int]:
         """What a photo is scaled to, and where it is cut: width, height, left and top, pixels."""
@@ -87,9 +166,28 @@ def decode(photo: bytes) -> Image.Image:
     Raises:
         UserError: It is not a photo that Pillow can read.
     """
+    with _readable():
+        return upright(Image.open(io.BytesIO(photo)))
+
+
+def _turn(image: Image.Image) -> int:
+    found = image.getexif().get(ORIENTATION, 1)
+    return found if found in UPRIGHT else 1
+
+
+def _turned(size: tuple[int, int], turn: int) -> tuple[int, int]:
+    return size[::-1] if turn in ON_ITS_SIDE else size
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A photo as RGB, turned the way its EXIF orientation says; it is changed itself."""
+    ImageOps.exif_transpose(image, in_place=True)
+    return image.convert("RGB")
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
     try:
-        image = Image.open(io.BytesIO(photo))
-        ImageOps.exif_transpose(image, in_place=True)
-        return image.convert("RGB")
+        yield
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"not a readable photo: {error}") from None

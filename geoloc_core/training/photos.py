@@ -36,7 +36,7 @@ def scaled(folder: Path, preprocess: Preprocess, cache: Path) -> np.ndarray:
             start = 0
             groups = (group for shard in manifest.shards(folder) for group in manifest.read_photos(shard))
             for group in track(groups, f"scale {folder.name}", rows, "photos", manifest.ROW_GROUP):
-                array[start : start + len(group)] = np.stack(list(pool.map(preprocess.pixels, group)))
+                preprocess(group, pool, array[start : start + len(group)])
                 start += len(group)
             array.flush()
     return np.load(cache, mmap_mode="r")
