@@ -1,7 +1,8 @@
 """What a person sees while a stage runs."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import TypeVar
 
 from rich.console import Console
@@ -16,7 +17,9 @@ def say(message: str) -> None:
     console.print(message, markup=False, soft_wrap=True)
 
 
-def track(items: Iterable[T], what: str, total: int | None = None, unit: str = "", weight: int = 1) -> Iterator[T]:
+def track(
+    items: Iterable[T], what: str, total: int | None = None, unit: str = "", weight: int | Callable[[T], int] = 1
+) -> Iterator[T]:
     """Pass items on and show how far the work is: a live bar on a terminal, a line every 10 s elsewhere.
 
     Args:
@@ -24,32 +27,50 @@ def track(items: Iterable[T], what: str, total: int | None = None, unit: str = "
         what: What the bar says, such as ``encode clip/mp16``.
         total: How many units there will be.
         unit: What is counted, such as ``photos``.
-        weight: How many units one item stands for.
+        weight: How many units one item stands for, or a function that says so of an item.
     """
     if console.is_terminal:
         yield from _bar(items, what, total, unit, weight)
         return
-    shown, done = time.monotonic(), 0
+    started = shown = time.monotonic()
+    done = 0
     for item in items:
         yield item
-        done += weight
+        done += weight if isinstance(weight, int) else weight(item)
         if time.monotonic() - shown > 10:
             shown = time.monotonic()
-            say(f"{what}: {done:,}" + (f" of {total:,}" if total else "") + (f" {unit}" if unit else ""))
+            say(f"{what}: {_state(done, total, unit, shown - started)}")
 
 
-def _bar(items: Iterable[T], what: str, total: int | None, unit: str, weight: int) -> Iterator[T]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _state(done: int, total: int | None, unit: str, seconds: float) -> str:
+    """How far the work is, how fast it goes and how long it will take, such as ``20 of 100 photos, 2/s, 40 s left``."""
+    rate = done / seconds
+    parts = [f"{done:,}" + (f" of {total:,}" if total else "") + (f" {unit}" if unit else "")]
+    if done:
+        parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
+    if done and total:
+        parts.append(f"{timedelta(seconds=round(max(0, total - done) / rate))} left")
+    return ", ".join(parts)
+
+
+def _bar(items: Iterable[T], what: str, total: int | None, unit: str, weight: int | Callable[[T], int]) -> Iterator[T]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Speed(TextColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
+        Speed(""),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)
         for item in items:
             yield item
-            progress.advance(task, weight)
+            progress.advance(task, weight if isinstance(weight, int) else weight(item))

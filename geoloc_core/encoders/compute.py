@@ -1,36 +1,200 @@
-"""How a network is run: on which device, and from which numbers."""
+"""How a network is run: where, in which numbers, and as fast as the machine can."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from geoloc_core.encoders.device import device
 from geoloc_core.encoders.preprocess import Preprocess
+from geoloc_core.progress import say
 
 if TYPE_CHECKING:
     import torch
 
+Precision = Literal["auto", "bf16", "fp32"]
+SMALL = 10_000_000
+"""Parameters below which ``auto`` stays with fp32: a tower that tiny gains nothing from less."""
+CPU_BATCH = 16
+"""Photos that the CPU computes at a time: more do not fit its cache, and are no faster."""
+GRAPH_BATCH = 32
+"""Photos from which a batch on a GPU is worth a graph of its own."""
 
-def on_device(network: "torch.nn.Module", preprocess: Preprocess) -> Callable[[np.ndarray], np.ndarray]:
+
+def on_device(network: "torch.nn.Module", preprocess: Preprocess, precision: Precision = "auto") -> "Forward":
     """The ``forward`` of an encoder.
 
     Args:
-        network: From a tower's input (N, 3, size, size), normalised, to features (N, *shape).
+        network: From a tower's input (N, 3, size, size), normalised, to features (N, *shape). It is rewritten.
         preprocess: Gives mean and standard deviation.
+        precision: ``auto`` computes in bf16 where the hardware does so, and the tower is not tiny.
 
     Returns:
         A function from scaled photos (N, size, size, 3) uint8 to features (N, *shape) float32.
     """
+    return Forward(network, preprocess, precision)
+
+
+class Forward:
+    """A network on its device, called with photos; it is prepared at the first call, so that loading stays light.
+
+    Attributes:
+        precision: What it computes in: ``bf16`` or ``fp32``.
+        fills: Whether a batch that is not full is better filled up.
+    """
+
+    def __init__(self, network: "torch.nn.Module", preprocess: Preprocess, precision: Precision) -> None:
+        self._network, self._preprocess = network.eval().requires_grad_(False), preprocess
+        self._run: Callable[[np.ndarray], Callable[[], np.ndarray]] | None = None
+        self.precision = _chosen(network, precision)
+        self.fills = device().type == "cuda"
+
+    def at(self, precision: Precision) -> "Forward":
+        """The same network in other numbers; this one is of no use afterwards."""
+        return Forward(self._network, self._preprocess, precision)
+
+    def __call__(self, photos: np.ndarray) -> np.ndarray:
+        """(N, size, size, 3) uint8 → (N, *shape) float32."""
+        return self.start(photos)()
+
+    def start(self, photos: np.ndarray) -> Callable[[], np.ndarray]:
+        """Begin with some photos, which must not change until the returned function has given their features."""
+        if self._run is None:
+            kind = OnGpu if device().type == "cuda" else OnCpu
+            self._run = kind(self._network, self._preprocess, self.precision).start
+        return self._run(photos)
+
+
+def _chosen(network: "torch.nn.Module", precision: Precision) -> str:
+    if precision != "auto":
+        return precision
+    large = sum(p.numel() for p in network.parameters()) >= SMALL
+    return "bf16" if large and has_bf16() else "fp32"
+
+
+def has_bf16() -> bool:
+    """Whether the device multiplies bf16 in hardware."""
+    import torch
+
+    if device().type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _cast(network: "torch.nn.Module", precision: str) -> "torch.dtype":
+    """Bring a network to its numbers; batch statistics stay in fp32, which torch's kernels want."""
+    import torch
+
+    if precision == "fp32":
+        return torch.float32
+    network.to(torch.bfloat16)
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.float()
+    return torch.bfloat16
+
+
+def _normaliser(preprocess: Preprocess, dtype: "torch.dtype") -> "Callable[[torch.Tensor], torch.Tensor]":
+    """From pixels (N, H, W, 3) uint8 to a tower's input (N, 3, H, W), in fp32 up to the last step."""
     import torch
 
     where = device()
-    network = network.eval().requires_grad_(False).to(where)
-    mean, std = (torch.tensor(values, device=where).view(1, 3, 1, 1) for values in (preprocess.mean, preprocess.std))
+    mean, std = (torch.tensor(values, device=where) for values in (preprocess.mean, preprocess.std))
+    scale, shift = 1 / (255 * std), -mean / std
+    return lambda pixels: (pixels.float() * scale + shift).to(dtype).permute(0, 3, 1, 2)
 
-    def forward(photos: np.ndarray) -> np.ndarray:
+
+class OnCpu:
+    """A network on the CPU, a few photos at a time."""
+
+    def __init__(self, network: Any, preprocess: Preprocess, precision: str) -> None:
+        import torch
+
+        from geoloc_core.encoders import fused
+
+        dtype = _cast(network, precision)
+        fused.attend(network)
+        if fused.can_pack():
+            fused.pack(network)
+        self._network = network.to(memory_format=torch.channels_last)
+        self._normalised = _normaliser(preprocess, dtype)
+
+    def start(self, photos: np.ndarray) -> Callable[[], np.ndarray]:
+        """Compute when asked for the features."""
+        return lambda: self._features(photos)
+
+    def _features(self, photos: np.ndarray) -> np.ndarray:
+        import torch
+
         with torch.inference_mode():
-            pixels = torch.from_numpy(photos).to(where).permute(0, 3, 1, 2).float()
-            return network((pixels / 255 - mean) / std).float().cpu().numpy()
+            pieces = torch.from_numpy(photos).split(CPU_BATCH)
+            return torch.cat([self._network(self._normalised(piece)).float() for piece in pieces]).numpy()
 
-    return forward
+
+class OnGpu:
+    """A network on a GPU: compiled for its batch as a graph, photos copied on a stream beside the one that computes."""
+
+    def __init__(self, network: Any, preprocess: Preprocess, precision: str) -> None:
+        import torch
+
+        from geoloc_core.encoders import fused
+
+        where = device()
+        dtype = _cast(network, precision)
+        fused.attend(network)
+        network = network.to(where, memory_format=torch.channels_last)
+        normalised = _normaliser(preprocess, dtype)
+        torch.set_float32_matmul_precision("highest")
+        self._eager = lambda pixels: network(normalised(pixels)).float()
+        self._compiled: Any = torch.compile(self._eager, mode="reduce-overhead", dynamic=False)
+        self._rows = 0
+        self._where, self._copies = where, torch.cuda.Stream()
+
+    def start(self, photos: np.ndarray) -> Callable[[], np.ndarray]:
+        """Put copy, network and the way back into the GPU's queues, and return without waiting for them."""
+        import torch
+
+        with torch.inference_mode():
+            with torch.cuda.stream(self._copies):
+                pixels = torch.from_numpy(photos).to(self._where, non_blocking=True)
+            here = torch.cuda.current_stream()
+            here.wait_stream(self._copies)
+            pixels.record_stream(here)
+            features = self._computed(pixels)
+            found = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+            found.copy_(features, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record(here)
+
+        def wait() -> np.ndarray:
+            done.synchronize()
+            return found.numpy()
+
+        return wait
+
+    def _computed(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
+        # one graph, of the first large batch: others are rare, and a graph takes long to make
+        self._rows = self._rows or (len(pixels) if len(pixels) >= GRAPH_BATCH else 0)
+        if self._compiled is None or len(pixels) != self._rows:
+            return self._eager(pixels)
+        try:
+            torch.compiler.cudagraph_mark_step_begin()
+            return self._compiled(pixels)
+        except torch.OutOfMemoryError:
+            self._rows = 0
+            raise
+        except Exception as error:  # the compiler needs programs that a machine may lack, and raises its own errors
+            self._compiled = None
+            say(f"the tower is not compiled: {str(error).splitlines()[0]}")
+            return self._eager(pixels)
+
+
+def buffers(count: int, shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Some arrays (*shape) uint8 for photos, in memory that a GPU copies from by itself where there is one."""
+    if device().type == "cpu":
+        return [np.empty(shape, np.uint8) for _ in range(count)]
+    import torch
+
+    return [torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy() for _ in range(count)]

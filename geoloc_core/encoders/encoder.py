@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from geoloc_core.encoders.compute import Forward
+from geoloc_core.encoders.memory import Halving
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.files import digest
 from geoloc_core.plugins import module_of
@@ -41,6 +43,21 @@ class Encoder:
         text = json.dumps(self.identity, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def precision(self) -> str:
+        """What the tower computes in on this machine, such as ``bf16``."""
+        return getattr(self.forward, "precision", "fp32")
+
+    @property
+    def fills(self) -> bool:
+        """Whether a batch that is not full is better filled up: what a GPU runs was made for one size."""
+        return getattr(self.forward, "fills", False)
+
+    def start(self, photos: np.ndarray) -> Callable[[], np.ndarray]:
+        """Begin with scaled photos, which must not change until the returned function has given their features."""
+        begin = getattr(self.forward, "start", None)
+        return begin(photos) if begin else lambda: self.forward(photos)
+
     def __call__(self, photos: Sequence[bytes], pool: ThreadPoolExecutor | None = None) -> np.ndarray:
         """Features (N, *shape) float32 of N encoded photos."""
         parts = [
@@ -61,5 +78,9 @@ def load(options: Any, weights: Path) -> Encoder:
         UserError: The folder does not hold what the kind expects.
     """
     encoder = module_of(TOWERS, options.kind).load(options, weights)
-    identity = {"weights": digest(weights), "preprocess": encoder.preprocess.to_json(), **encoder.identity}
-    return replace(encoder, batch=options.batch, identity=identity)
+    preprocess = replace(encoder.preprocess, reducing_gap=getattr(options, "reducing_gap", None))
+    forward = encoder.forward
+    if isinstance(forward, Forward):
+        forward = forward.at(getattr(options, "precision", "auto"))
+    identity = {"weights": digest(weights), "preprocess": preprocess.to_json(), **encoder.identity}
+    return replace(encoder, batch=options.batch, preprocess=preprocess, forward=Halving(forward), identity=identity)

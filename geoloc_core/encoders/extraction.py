@@ -1,21 +1,31 @@
 """From shards of photos to features: resumable by shard, since a shard may take an hour."""
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders import store
+from geoloc_core.encoders.compute import buffers
 from geoloc_core.encoders.encoder import Encoder, load
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, remove, replacing, write_json
+from geoloc_core.files import digest, read_json, remove, replacing, write_json
 from geoloc_core.params import entry
 from geoloc_core.progress import say, track
 from geoloc_core.project import Project
+
+AHEAD = 2
+"""Batches that are decoded while one is computed."""
+NAMED = 10
+"""Photos that could not be read and are named on the terminal; the note has all of them."""
 
 
 def encode(project: Project, corpus: str, encoder: str) -> None:
@@ -29,52 +39,176 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
     folder = project.corpus(corpus)
     rows = len(manifest.read_manifest(folder, ["row"]))
     tower = load(options, project.weights(encoder))
-    # unfinished work is of these photos and of this tower, or it is of no use
+    # unfinished work is of these photos, of this tower and of its numbers, or it is of no use
     photos_are = digest(folder / "manifest.parquet")[:16]
-    partial = project.partial("encode", f"{encoder}-{corpus}-{tower.fingerprint}-{photos_are}")
+    partial = project.partial("encode", f"{encoder}-{corpus}-{tower.fingerprint}-{photos_are}-{tower.precision}")
     partial.mkdir(parents=True, exist_ok=True)
     what = f"encode {corpus} with {encoder}"
-    photos = track(_parts(tower, manifest.shards(folder), partial), what, rows, "photos", manifest.ROW_GROUP)
-    for _ in photos:
+    shards = manifest.shards(folder)
+    left = sum(manifest.count(shard) for shard in shards if not is_done(shard, partial))
+    for _ in track(extract(tower, shards, partial), what, left, "photos", int):
         pass
-    parts = [_part(partial, shard) for shard in manifest.shards(folder)]
+    missing = _missing(shards, partial)
+    if rows and len(missing) == rows:
+        raise UserError(f"{folder}: none of the {rows:,} photos could be read: {missing[0]['reason']}; ingest it again")
     with replacing(project.features(encoder, corpus)) as aside:
         aside.mkdir()
         made_by = {"encoder": encoder, "corpus": corpus, "fingerprint": tower.fingerprint, **tower.identity}
-        store.write(aside, parts, tower.shape, made_by)
+        made_by["precision"] = tower.precision
+        store.write(aside, [_part(partial, shard) for shard in shards], tower.shape, made_by, missing)
     features = store.read(project.features(encoder, corpus))
     if len(features) != rows:
         raise UserError(f"{folder}: the shards hold {len(features)} photos, the manifest {rows}; ingest it again")
-    _summarise(project, f"{encoder}-{corpus}", features, tower)
+    _summarise(project, f"{encoder}-{corpus}", features, tower, len(missing))
     remove(partial)
-    say(f"{what}: {rows:,} × {' × '.join(map(str, tower.shape))} features, encoder {tower.fingerprint}")
+    _say_missing(what, missing)
+    shape = " × ".join(map(str, tower.shape))
+    say(f"{what}: {rows:,} × {shape} features in {tower.precision}, encoder {tower.fingerprint}")
 
 
 def _part(partial: Path, shard: Path) -> Path:
     return partial / f"{shard.stem}.npy"
 
 
-def _parts(tower: Encoder, shards: list[Path], partial: Path) -> Iterator[None]:
-    """Encode every shard that has no part yet; one item per row group of photos."""
+def _flaws(partial: Path, shard: Path) -> Path:
+    return partial / f"{shard.stem}.json"
+
+
+def is_done(shard: Path, partial: Path) -> bool:
+    """Whether a shard's features lie in the folder of parts, all of them."""
+    part = _part(partial, shard)
+    return part.is_file() and len(np.load(part, mmap_mode="r")) == manifest.count(shard)
+
+
+def extract(tower: Encoder, shards: Sequence[Path], partial: Path) -> Iterator[int]:
+    """Encode every shard that has no part yet, into a part of its own: ``<shard>.npy`` (rows, *shape) float16.
+
+    A photo that cannot be read gets a row of NaN and an entry in ``<shard>.json``. Batches end with their shard, so
+    that a part depends on its shard and the tower alone, whoever makes it and whatever was made before.
+
+    Args:
+        tower: The encoder.
+        shards: Files of photos; several workers can share a folder of parts, each with shards of its own.
+        partial: The folder of parts.
+
+    Yields:
+        How many photos have been encoded since the last time.
+    """
+    free = deque(buffers(AHEAD + 2, (tower.batch, tower.preprocess.size, tower.preprocess.size, 3)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for shard in shards:
-            part = _part(partial, shard)
-            if part.is_file() and len(np.load(part, mmap_mode="r")) == pq.read_metadata(shard).num_rows:
-                continue
-            features = []
-            for photos in manifest.read_photos(shard):
-                features.append(tower(photos, pool).astype(np.float16))
-                yield
-            with replacing(part) as aside, aside.open("wb") as stream:
-                np.save(stream, np.concatenate(features))
+            if not is_done(shard, partial):
+                yield from _encode_shard(tower, shard, partial, free, pool)
 
 
-def _summarise(project: Project, name: str, features: np.ndarray, tower: Encoder) -> None:
+@dataclass
+class _Batch:
+    """Photos on their way: decoded into a buffer, then computed.
+
+    Attributes:
+        start: Row of the first one in its shard.
+        buffer: (batch, size, size, 3) uint8.
+        decoding: Per photo, what becomes None, or why it could not be read.
+    """
+
+    start: int
+    buffer: np.ndarray
+    decoding: list[Future]
+    features: Callable[[], np.ndarray] | None = None
+
+
+def _encode_shard(
+    tower: Encoder, shard: Path, partial: Path, free: deque[np.ndarray], pool: ThreadPoolExecutor
+) -> Iterator[int]:
+    flaws: dict[int, str] = {}
+    photos = chain.from_iterable(manifest.read_photos(shard))
+    part, rows = _part(partial, shard), manifest.count(shard)
+    with replacing(part) as aside:
+        array = np.lib.format.open_memmap(aside, "w+", np.float16, (rows, *tower.shape))
+        for batch in _computed(tower, photos, free, pool):
+            stop = batch.start + len(batch.decoding)
+            assert batch.features is not None
+            array[batch.start : stop] = batch.features()[: len(batch.decoding)]
+            for row, reading in enumerate(batch.decoding, batch.start):
+                if reading.result():
+                    flaws[row], array[row] = reading.result(), np.nan
+            free.append(batch.buffer)
+            yield len(batch.decoding)
+        array.flush()
+        del array
+        write_json(_flaws(partial, shard), {str(row): reason for row, reason in flaws.items()})
+
+
+def _computed(
+    tower: Encoder, photos: Iterator[bytes], free: deque[np.ndarray], pool: ThreadPoolExecutor
+) -> Iterator[_Batch]:
+    """Batches in order, each begun before the one before it is read, and some decoded ahead of it."""
+    decoding: deque[_Batch] = deque()
+    running: deque[_Batch] = deque()
+    row = 0
+    while True:
+        while len(decoding) < AHEAD and (group := list(islice(photos, tower.batch))):
+            decoding.append(_decode(tower, group, row, free.popleft(), pool))
+            row += len(group)
+        if decoding:
+            running.append(_begin(tower, decoding.popleft()))
+        if len(running) > 1 or not decoding:
+            if not running:
+                return
+            yield running.popleft()
+
+
+def _decode(tower: Encoder, photos: list[bytes], start: int, buffer: np.ndarray, pool: ThreadPoolExecutor) -> _Batch:
+    def read(photo: bytes, out: np.ndarray) -> str | None:
+        try:
+            tower.preprocess.write(photo, out)
+        except UserError as error:
+            out[:] = 0
+            return str(error)
+        return None
+
+    return _Batch(start, buffer, [pool.submit(read, photo, out) for photo, out in zip(photos, buffer, strict=False)])
+
+
+def _begin(tower: Encoder, batch: _Batch) -> _Batch:
+    for reading in batch.decoding:
+        reading.result()
+    # a GPU runs what was made for one batch size; what fills up the last batch is not read
+    filled = len(batch.buffer) if tower.fills else len(batch.decoding)
+    batch.features = tower.start(batch.buffer[:filled])
+    return batch
+
+
+def _missing(shards: Sequence[Path], partial: Path) -> list[dict[str, Any]]:
+    """Every photo that could not be read: its row in the corpus, its id and the reason."""
+    found, start = [], 0
+    for shard in shards:
+        flaws = read_json(_flaws(partial, shard))
+        if flaws:
+            ids = pq.read_table(shard, columns=["image_id"])["image_id"]
+            found += [
+                {"row": start + int(row), "image_id": ids[int(row)].as_py(), "reason": reason}
+                for row, reason in flaws.items()
+            ]
+        start += manifest.count(shard)
+    return found
+
+
+def _say_missing(what: str, missing: list[dict[str, Any]]) -> None:
+    if missing:
+        named = ", ".join(photo["image_id"] for photo in missing[:NAMED])
+        more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
+        say(f"{what}: {len(missing):,} photos could not be read and have no features: {named}{more}")
+
+
+def _summarise(project: Project, name: str, features: np.ndarray, tower: Encoder, missing: int) -> None:
     sample = np.asarray(features[:: max(1, len(features) // 5000)], np.float32)
     sample = sample.reshape(-1, tower.shape[-1])
+    sample = sample[~np.isnan(sample).any(axis=1)]
     norms = np.linalg.norm(sample, axis=1)
     figures = {
         "rows": len(features),
+        "missing": missing,
         "fingerprint": tower.fingerprint,
         "features": {
             "dim": tower.shape[-1],

@@ -1,5 +1,6 @@
 """Features on disk: per encoder and corpus one array, row-aligned with the manifest, and a note of what made it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,17 @@ from geoloc_core.files import read_json, write_json
 
 ARRAY = "features.npy"
 NOTE = "features.json"
+ROWS = 4096
+"""Rows copied at a time."""
 
 
-def write(folder: Path, parts: list[Path], shape: tuple[int, ...], note: dict[str, Any]) -> None:
+def write(
+    folder: Path,
+    parts: list[Path],
+    shape: tuple[int, ...],
+    note: dict[str, Any],
+    missing: Sequence[dict[str, Any]] = (),
+) -> None:
     """Join the parts of a corpus into its feature array, without holding it in memory.
 
     Args:
@@ -20,15 +29,18 @@ def write(folder: Path, parts: list[Path], shape: tuple[int, ...], note: dict[st
         parts: One ``.npy`` (rows, *shape) float16 per shard, in shard order.
         shape: Of one feature: (D,), or (T, D) where tokens are kept.
         note: What made the features.
+        missing: Of each photo that could not be read its ``row``, ``image_id`` and the ``reason``; its row is NaN.
     """
     counts = [len(np.load(part, mmap_mode="r")) for part in parts]
     array = np.lib.format.open_memmap(folder / ARRAY, mode="w+", dtype=np.float16, shape=(sum(counts), *shape))
     start = 0
     for part, count in zip(parts, counts, strict=True):
-        array[start : start + count] = np.load(part)
+        rows = np.load(part, mmap_mode="r")
+        for first in range(0, count, ROWS):
+            array[start + first : start + min(first + ROWS, count)] = rows[first : first + ROWS]
         start += count
     array.flush()
-    layout = {"rows": sum(counts), "dim": shape[-1], "dtype": "float16"}
+    layout = {"rows": sum(counts), "dim": shape[-1], "dtype": "float16", "missing": list(missing)}
     write_json(folder / NOTE, {**note, **layout, **({"tokens": shape[0]} if shape[1:] else {})})
 
 
@@ -57,3 +69,12 @@ def read(folder: Path) -> np.ndarray:
     if array.shape != shape:
         raise UserError(f"{folder}: features are {array.shape}, the note says {shape}")
     return array
+
+
+def missing(folder: Path) -> np.ndarray:
+    """Rows (M,) int64 without features, NaN in the array, because their photo could not be read.
+
+    Raises:
+        UserError: There are no features yet.
+    """
+    return np.array([photo["row"] for photo in note(folder).get("missing", [])], np.int64)

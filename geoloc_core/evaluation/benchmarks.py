@@ -1,7 +1,7 @@
 """The rows that are scored: which they are, what is true of them, how many were published."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,21 @@ class Benchmark:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def without(self, missing: np.ndarray) -> "Benchmark":
+        """The same but for some rows of the corpus, which nothing can be answered about: they are not scored."""
+        kept = ~np.isin(self.rows, missing)
+        if kept.all():
+            return self
+        if not kept.any():
+            raise UserError(f"{self.name}: none of its photos could be read; run geoloc ingest {self.corpus} again")
+        return replace(
+            self,
+            rows=self.rows[kept],
+            image_ids=self.image_ids.filter(pa.array(kept)),
+            units=self.units.filter(pa.array(kept)),
+            truth=self.truth.rows(kept),
+        )
 
     def sha256(self) -> str:
         """What the scores stand on: the same photos at the same places, whatever the label space."""

@@ -53,6 +53,7 @@ def evaluate(project: Project, variant: str) -> None:
     asked = {scoring.VALIDATION: corpus} | {name: name for name in project.profile.benchmarks}
     found = [benchmarks.read(project, name, source, model.labelspace) for name, source in asked.items()]
     inputs = {bench.name: _features(project, model, bench.corpus) for bench in found}
+    found = [bench.without(_missing(project, model, bench.corpus)) for bench in found]
     train = benchmarks.train_classes(project, corpus, model.labelspace)
     with replacing(project.scores(variant)) as aside:
         (aside / "predictions").mkdir(parents=True)
@@ -86,6 +87,14 @@ def _features(project: Project, model: Geolocator, corpus: str) -> dict[str, np.
         if store.note(folder)["fingerprint"] != model.fingerprints[encoder]:
             raise UserError(f"{folder}: not made by the encoder that the model was trained on; {again}")
     return found
+
+
+def _missing(project: Project, model: Geolocator, corpus: str) -> np.ndarray:
+    """Rows of a corpus whose photo one of the model's encoders could not read."""
+    from geoloc_core.encoders import store
+
+    rows = [store.missing(project.features(encoder, corpus)) for encoder in model.encoders]
+    return np.unique(np.concatenate([np.empty(0, np.int64), *rows]))
 
 
 def answer_all(

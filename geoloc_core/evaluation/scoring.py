@@ -79,7 +79,7 @@ class Truth:
     def __len__(self) -> int:
         return len(self.classes)
 
-    def rows(self, where: slice) -> "Truth":
+    def rows(self, where: slice | np.ndarray) -> "Truth":
         """Some of the rows."""
         return Truth(**{field.name: getattr(self, field.name)[where] for field in fields(self)})
 

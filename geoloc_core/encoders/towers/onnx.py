@@ -7,15 +7,15 @@ import numpy as np
 from pydantic import Field
 
 from geoloc_core.encoders.encoder import Encoder
+from geoloc_core.encoders.options import Tower
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
-from geoloc_core.plugins import Strict
 from geoloc_core.threads import limited
 
 FILE = "model.onnx"
 
 
-class Options(Strict):
+class Options(Tower):
     """An ONNX network: its file does not say how it wants its photos, so this does."""
 
     kind: Literal["onnx"]

@@ -7,24 +7,21 @@ The feature is the projected image embedding (Radford et al. 2021), not normalis
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from geoloc_core.encoders.compute import on_device
 from geoloc_core.encoders.encoder import Encoder
+from geoloc_core.encoders.options import TorchTower
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json
-from geoloc_core.plugins import Strict
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 
 
-class Options(Strict):
+class Options(TorchTower):
     """A CLIP tower."""
 
     kind: Literal["open_clip"]
-    batch: int = Field(256, gt=0)
 
 
 def load(options: Options, weights: Path) -> Encoder:

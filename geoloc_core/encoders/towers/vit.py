@@ -6,26 +6,23 @@ The folder holds ``config.json``, ``model.safetensors`` and ``preprocessor_confi
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from geoloc_core.encoders.compute import on_device
 from geoloc_core.encoders.encoder import Encoder
+from geoloc_core.encoders.options import TorchTower
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json
-from geoloc_core.plugins import Strict
 
 FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 PILLOW_BICUBIC = 3
 
 
-class Options(Strict):
+class Options(TorchTower):
     """A ViT tower."""
 
     kind: Literal["vit"]
     pooling: Literal["cls", "mean"] = "cls"
     """Of the last hidden state: its class token (thesis), or the mean of all tokens."""
-    batch: int = Field(256, gt=0)
 
 
 def load(options: Options, weights: Path) -> Encoder:

@@ -54,7 +54,8 @@ def test_a_local_file_of_any_architecture_becomes_a_checkpoint_folder(tmp_path):
     torch.manual_seed(0)
     model, _, transform = library.create_model_and_transforms("RN50-quickgelu")
     torch.save(model.state_dict(), tmp_path / "weights.pt")
-    project = project_with(tmp_path, CLIP, {"model": "RN50-quickgelu", "file": "weights.pt"})
+    exactly = {**CLIP, "precision": "fp32"}
+    project = project_with(tmp_path, exactly, {"model": "RN50-quickgelu", "file": "weights.pt"})
     checkpoints.download(project, "net")
     tower = encoder.load(project.profile.encoders["net"], project.weights("net"))
     from geoloc_core.encoders.preprocess import decode

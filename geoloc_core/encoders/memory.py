@@ -1,0 +1,108 @@
+"""Going on with a smaller batch where memory runs out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from geoloc_core.errors import UserError
+from geoloc_core.progress import say
+
+MESSAGES = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "failed to allocate",
+    "alloc_failed",
+    "bad_alloc",
+)
+"""What allocators say that raise no class of their own: torch's on the CPU, cuBLAS', onnxruntime's."""
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the device or on the machine."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, Exception)
+        and not isinstance(error, UserError)
+        and any(message in str(error).lower() for message in MESSAGES)
+    )
+
+
+class Halving:
+    """A forward that halves its batch where memory runs out, says so, and goes on.
+
+    Args:
+        forward: (N, size, size, 3) uint8 → (N, *shape) float32.
+    """
+
+    def __init__(self, forward: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.forward = forward
+        self.batch: int | None = None
+        """What it has come down to; None while whole batches fit."""
+
+    @property
+    def precision(self) -> str:
+        """What it computes in."""
+        return getattr(self.forward, "precision", "fp32")
+
+    @property
+    def fills(self) -> bool:
+        """Whether a batch that is not full is better filled up."""
+        return getattr(self.forward, "fills", False) and self.batch is None
+
+    def __call__(self, photos: np.ndarray) -> np.ndarray:
+        """Features of N photos.
+
+        Raises:
+            UserError: Not even one photo fits.
+        """
+        return self.start(photos)()
+
+    def start(self, photos: np.ndarray) -> Callable[[], np.ndarray]:
+        """Begin with N photos, which must not change until the returned function has given their features."""
+        begin: Any = getattr(self.forward, "start", None)
+        if begin is None or self.batch:
+            return lambda: self._in_pieces(photos)
+        try:
+            wait = begin(photos)
+        except Exception as error:  # every allocator has its own
+            self._halve(error, len(photos))
+            return lambda: self._in_pieces(photos)
+        return lambda: self._or_in_pieces(wait, photos)
+
+    def _or_in_pieces(self, wait: Callable[[], np.ndarray], photos: np.ndarray) -> np.ndarray:
+        try:
+            return wait()
+        except Exception as error:
+            self._halve(error, len(photos))
+            return self._in_pieces(photos)
+
+    def _in_pieces(self, photos: np.ndarray) -> np.ndarray:
+        found: list[np.ndarray] = []
+        done = 0
+        while done < len(photos):
+            piece = photos[done : done + (self.batch or len(photos))]
+            try:
+                found.append(self.forward(piece))
+                done += len(piece)
+            except Exception as error:
+                self._halve(error, len(piece))
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _halve(self, error: Exception, rows: int) -> None:
+        if not ran_out(error):
+            raise error
+        _free()
+        if rows == 1:
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"out of memory with one photo: {said[:200]}; choose a smaller encoder") from None
+        self.batch = max(1, rows // 2)
+        say(f"out of memory with a batch of {rows} photos; going on with {self.batch}")
+
+
+def _free() -> None:
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

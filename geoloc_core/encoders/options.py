@@ -1,0 +1,24 @@
+"""What every kind of tower can be told, beside its own options."""
+
+from pydantic import Field
+
+from geoloc_core.encoders.compute import Precision
+from geoloc_core.plugins import Strict
+
+
+class Tower(Strict):
+    """A tower, whatever computes it."""
+
+    batch: int = Field(256, gt=0)
+    """Photos per forward pass; halved where memory runs out."""
+    reducing_gap: float | None = Field(None, ge=1)
+    """Decode a JPEG at a half, a quarter or an eighth where it stays so many times as large as what it is scaled to;
+    left out, in full, as the tower's library does (:class:`~geoloc_core.encoders.preprocess.Preprocess`)."""
+
+
+class TorchTower(Tower):
+    """A tower that torch computes."""
+
+    precision: Precision = "auto"
+    """``auto`` is bf16 where the hardware has it and the tower is not tiny. It is no part of the fingerprint: features
+    in bf16 have a cosine above 0.999 with those in fp32, and what one machine trained another must serve."""
