@@ -1,8 +1,16 @@
 """Features are row-aligned with the manifest, resume by shard, and follow their encoder."""
 
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from geoloc_core import files
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders import extraction, store
 from geoloc_core.encoders.encoder import Encoder
@@ -13,33 +21,42 @@ from geoloc_core.files import digest
 from .test_preprocess import photo
 
 
-@pytest.fixture
-def project(tiny_project, monkeypatch):
-    """A corpus of 30 photos in three shards, and a tower that answers with the mean colour."""
-    folder = tiny_project.corpus("photos")
+def write_corpus(folder, shards: list[list[bytes]]) -> None:
+    """A corpus folder whose shards hold these photos, in row groups of 4."""
     (folder / "shards").mkdir(parents=True)
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    ids = [f"p{i:02d}" for i in range(30)]
-    for shard in range(3):
-        chosen = ids[shard * 10 : shard * 10 + 10]
-        images = [{"bytes": photo(40 + int(name[1:]), 50), "path": f"{name}.jpg"} for name in chosen]
-        pq.write_table(
-            pa.table({"image_id": chosen, "image": images}, manifest.SHARD), manifest.shard_path(folder, shard)
-        )
-    rows = {"image_id": ids, "corpus": ["photos"] * 30, "shard": np.repeat(range(3), 10), "row": list(range(10)) * 3}
-    rows |= {"group_id": ids, "width": [40] * 30, "height": [50] * 30, "sha256": ids}
-    table = pa.table({name: rows.get(name, [None] * 30) for name in manifest.MANIFEST.names})
+    names = iter(f"p{i:02d}" for i in range(10_000))
+    ids = [[next(names) for _ in photos] for photos in shards]
+    for number, (chosen, photos) in enumerate(zip(ids, shards, strict=True)):
+        images = [{"bytes": data, "path": f"{name}.jpg"} for name, data in zip(chosen, photos, strict=True)]
+        table = pa.table({"image_id": chosen, "image": images}, manifest.SHARD)
+        pq.write_table(table, manifest.shard_path(folder, number), row_group_size=4)
+    flat = [name for chosen in ids for name in chosen]
+    rows = {"image_id": flat, "corpus": ["photos"] * len(flat), "group_id": flat, "sha256": flat}
+    rows["shard"] = [number for number, chosen in enumerate(ids) for _ in chosen]
+    rows["row"] = [row for chosen in ids for row in range(len(chosen))]
+    rows |= {"width": [40] * len(flat), "height": [50] * len(flat)}
+    table = pa.table({name: rows.get(name, [None] * len(flat)) for name in manifest.MANIFEST.names})
     manifest.write_table(table, folder / "manifest.parquet", manifest.MANIFEST)
-    calls = []
 
+
+PHOTOS = [[photo(40 + 10 * shard + row, 50) for row in range(10)] for shard in range(3)]
+
+
+def mean_colour(calls: list[int]) -> Encoder:
     def forward(images):
         calls.append(len(images))
         return images.mean(axis=(1, 2), dtype=np.float32)
 
     preprocess = Preprocess(32, "crop", "bilinear", (0.5,) * 3, (0.5,) * 3)
-    tower = Encoder((3,), 4, preprocess, forward, {"weights": "w"})
+    return Encoder((3,), 4, preprocess, forward, {"weights": "w"})
+
+
+@pytest.fixture
+def project(tiny_project, monkeypatch):
+    """A corpus of 30 photos in three shards, and a tower that answers with the mean colour."""
+    write_corpus(tiny_project.corpus("photos"), PHOTOS)
+    calls: list[int] = []
+    tower = mean_colour(calls)
     monkeypatch.setattr(extraction, "load", lambda options, weights: tower)
     return tiny_project, tower, calls
 
@@ -85,3 +102,132 @@ def test_what_is_missing_is_named_with_its_remedy(project):
     (project.corpus("photos") / "manifest.parquet").unlink()
     with pytest.raises(UserError, match="no such file; expected the manifest"):
         extraction.encode(project, "photos", "net")
+
+
+def test_batches_are_filled_across_row_groups(project):
+    project, _, calls = project
+    shards = [PHOTOS[0] + PHOTOS[1]]
+    write_corpus(project.root / "one", shards)
+    tower = replace(mean_colour(calls), batch=7)
+    done = list(extraction.extract(tower, manifest.shards(project.root / "one"), project.root))
+    assert calls == done == [7, 7, 6]
+
+
+def test_a_part_depends_on_its_shard_alone(project, tmp_path):
+    project, tower, _ = project
+    shards = manifest.shards(project.corpus("photos"))
+    together, apart = tmp_path / "together", tmp_path / "apart"
+    for folder, orders in ((together, [shards]), (apart, [shards[2:], [shards[1], shards[0]]])):
+        folder.mkdir()
+        for chosen in orders:
+            list(extraction.extract(tower, chosen, folder))
+    assert digest(together) == digest(apart)
+    assert all(extraction.is_done(shard, apart) for shard in shards)
+
+
+def test_one_corrupt_photo_costs_one_row(project, capsys):
+    project, tower, _ = project
+    broken = [list(photos) for photos in PHOTOS]
+    broken[1][3], broken[2][9] = broken[1][3][:300], b""
+    folder = project.corpus("photos")
+    whole = expected(project, tower)
+    files.remove(folder)
+    write_corpus(folder, broken)
+    extraction.encode(project, "photos", "net")
+    out = project.features("net", "photos")
+    np.testing.assert_array_equal(store.missing(out), [13, 29])
+    missing = store.note(out)["missing"]
+    assert [photo["image_id"] for photo in missing] == ["p13", "p29"]
+    assert all("not a readable photo" in photo["reason"] for photo in missing)
+    features = store.read(out)
+    assert np.isnan(features[[13, 29]]).all()
+    kept = np.delete(np.arange(30), [13, 29])
+    np.testing.assert_array_equal(features[kept], whole[kept])
+    assert "2 photos could not be read and have no features: p13, p29" in capsys.readouterr().err
+    assert files.read_json(project.summary("encode", "net-photos"))["missing"] == 2
+
+
+def test_a_corpus_of_nothing_readable_is_refused(project):
+    project, _, _ = project
+    files.remove(project.corpus("photos"))
+    write_corpus(project.corpus("photos"), [[b"x", b"y"]])
+    with pytest.raises(UserError, match="none of the 2 photos could be read: not a readable photo"):
+        extraction.encode(project, "photos", "net")
+    assert not project.features("net", "photos").exists()
+
+
+def test_tokens_are_kept_row_by_row(project, monkeypatch):
+    project, tower, _ = project
+
+    def forward(images):  # the mean colour of each half
+        return np.stack([images[:, :16].mean((1, 2)), images[:, 16:].mean((1, 2))], axis=1).astype(np.float32)
+
+    tokens = replace(tower, shape=(2, 3), forward=forward)
+    monkeypatch.setattr(extraction, "load", lambda options, weights: tokens)
+    extraction.encode(project, "photos", "net")
+    features = store.read(project.features("net", "photos"))
+    assert features.shape == (30, 2, 3)
+    np.testing.assert_array_equal(features, expected(project, tokens))
+
+
+def test_features_of_other_numbers_do_not_go_on_where_these_stopped(project, monkeypatch):
+    project, tower, calls = project
+    monkeypatch.setattr(extraction.store, "write", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        extraction.encode(project, "photos", "net")
+    monkeypatch.undo()
+
+    def forward(images):
+        return tower.forward(images)
+
+    forward.precision = "bf16"
+    other = replace(tower, forward=forward)
+    monkeypatch.setattr(extraction, "load", lambda options, weights: other)
+    calls.clear()
+    extraction.encode(project, "photos", "net")
+    assert sum(calls) == 30
+    assert store.note(project.features("net", "photos"))["precision"] == "bf16"
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from geoloc_core.corpora import manifest
+from geoloc_core.encoders import encoder, extraction
+from geoloc_core.encoders.towers import onnx
+tower = encoder.load(onnx.Options(kind="onnx", output="colour", size=16, batch=4), Path(sys.argv[1]))
+for done in extraction.extract(tower, manifest.shards(Path(sys.argv[2])), Path(sys.argv[3])):
+    print(done, flush=True)
+    if "wait" in sys.argv:
+        sys.stdin.readline()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batches", [0, 1, 2, 4, 6, 8])
+def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path, batches):
+    from .test_towers import network
+
+    weights, corpus = tmp_path / "weights", tmp_path / "corpus"
+    weights.mkdir()
+    network(weights / "model.onnx", ["N", 3, 16, 16], 1)
+    write_corpus(corpus, PHOTOS)
+
+    def worker(parts, *more):
+        parts.mkdir(exist_ok=True)
+        command = [sys.executable, "-c", WORKER, *map(str, (weights, corpus, parts)), *more]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    assert worker(whole).communicate()[0].split() == ["4", "4", "2"] * 3
+    running = worker(resumed, "wait")
+    for _ in range(batches):
+        assert running.stdout.readline()
+        running.stdin.write("\n")
+        running.stdin.flush()
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    again = worker(resumed).communicate()[0].split()
+    assert again == ["4", "4", "2"] * (len(again) // 3)
+    assert len(again) // 3 >= 3 - (batches + 1) // 3
+    assert digest(resumed) == digest(whole)

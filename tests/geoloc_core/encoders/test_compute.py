@@ -1,0 +1,173 @@
+"""A network rewritten for speed gives the features of the network as it was."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from geoloc_core.encoders.compute import has_bf16, on_device
+from geoloc_core.encoders.preprocess import Preprocess
+
+PREPROCESS = Preprocess(32, "crop", "bicubic", (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
+
+
+def pictures(count: int) -> np.ndarray:
+    """Photos (N, 32, 32, 3) uint8 of large patches, which networks tell apart."""
+    patches = np.random.default_rng(count).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+    return patches.repeat(8, axis=1).repeat(8, axis=2)
+
+
+PIXELS = pictures(19)
+
+
+def open_clip_tower(**given):
+    from open_clip.transformer import VisionTransformer
+
+    chosen = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "heads": 2, "mlp_ratio": 4.0}
+    return VisionTransformer(**{**chosen, "output_dim": 16, **given})
+
+
+def quick_gelu():
+    from open_clip.transformer import QuickGELU
+
+    return open_clip_tower(act_layer=QuickGELU)
+
+
+def resnet_with_attention():
+    from open_clip.modified_resnet import ModifiedResNet
+
+    return ModifiedResNet((1, 1, 1, 1), output_dim=16, heads=2, image_size=32, width=8)
+
+
+def transformers_vit(act="gelu"):
+    import torch
+    from transformers import ViTConfig, ViTModel
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            config = ViTConfig(image_size=32, patch_size=8, hidden_act=act, **sizes)
+            self.vit = ViTModel(config, add_pooling_layer=False)
+
+        def forward(self, images):
+            return self.vit(pixel_values=images).last_hidden_state
+
+    return Pooled()
+
+
+def transformers_clip():
+    import torch
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            config = CLIPVisionConfig(image_size=32, patch_size=8, projection_dim=16, **sizes)
+            self.clip = CLIPVisionModelWithProjection(config)
+
+        def forward(self, images):
+            return self.clip(pixel_values=images).image_embeds
+
+    return Pooled()
+
+
+TOWERS = {
+    "open_clip": open_clip_tower,
+    "open_clip, quick gelu": quick_gelu,
+    "open_clip, layer scale": lambda: open_clip_tower(ls_init_value=0.1),
+    "open_clip, mean": lambda: open_clip_tower(pool_type="avg"),
+    "open_clip, attention pooling": lambda: open_clip_tower(attentional_pool=True, attn_pooler_queries=4),
+    "open_clip, residual": resnet_with_attention,
+    "transformers vit, tokens": transformers_vit,
+    "transformers vit, quick gelu": lambda: transformers_vit("quick_gelu"),
+    "transformers clip": transformers_clip,
+}
+
+
+def library(network, pixels: np.ndarray) -> np.ndarray:
+    """What the network gives as it is, as its library's users call it."""
+    import torch
+
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (PREPROCESS.mean, PREPROCESS.std))
+    with torch.inference_mode():
+        return network((images - mean) / std).numpy()
+
+
+def made(name: str):
+    import torch
+
+    torch.manual_seed(0)
+    network = TOWERS[name]().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.numel() > 1 and parameter.std() == 0:  # 0 or 1 at first, where mistakes would not show
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    return network
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_rewritten_network_equals_the_librarys(name):
+    network = made(name)
+    theirs = library(network, PIXELS)
+    assert np.ptp(theirs, axis=0).max() > 1e-3, "the features differ between photos"
+    ours = on_device(network, PREPROCESS, "fp32")(PIXELS)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_bf16_stays_near_fp32(name):
+    network = made(name)
+    theirs = library(network, PIXELS)
+    forward = on_device(network, PREPROCESS, "bf16")
+    ours = forward(PIXELS)
+    assert (forward.precision, ours.dtype) == ("bf16", np.float32)
+    assert cosines(ours, theirs).min() > 0.999
+
+
+def test_open_clip_is_really_rewritten():
+    from geoloc_core.encoders import fused
+
+    network = made("open_clip, quick gelu")
+    on_device(network, PREPROCESS, "fp32")(PIXELS[:1])
+    kinds = [type(module).__name__ for module in network.modules()]
+    assert (kinds.count("Attention"), kinds.count("ClassBlock")) == (3, 1)
+    if fused.can_pack():
+        assert (kinds.count("Patches"), kinds.count("Packed")) == (1, 14)
+
+
+def test_auto_is_fp32_for_a_tiny_tower_and_bf16_for_another_where_there_is_any():
+    assert on_device(made("open_clip"), PREPROCESS).precision == "fp32"
+    large = open_clip_tower(width=512, layers=4)
+    assert on_device(large, PREPROCESS).precision == ("bf16" if has_bf16() else "fp32")
+    assert on_device(copy.deepcopy(large), PREPROCESS, "fp32").precision == "fp32"
+
+
+def test_photos_are_computed_alike_whatever_came_before():
+    forward = on_device(made("open_clip"), PREPROCESS, "fp32")
+    first = forward(PIXELS)
+    forward(PIXELS[::-1].copy())
+    np.testing.assert_array_equal(forward(PIXELS), first)
+
+
+@pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="needs a GPU")
+@pytest.mark.parametrize("name", ["open_clip", "transformers vit, tokens", "open_clip, residual"])
+@pytest.mark.parametrize("rows", [1, 33])
+def test_a_gpu_gives_the_same_features_begun_ahead_of_each_other(name, rows):
+    pixels = pictures(rows)
+    network = made(name)
+    theirs = library(copy.deepcopy(network), pixels)
+    forward = on_device(network, PREPROCESS, "bf16")
+    waiting = [forward.start(pixels), forward.start(pixels[::-1].copy())]
+    first, second = (wait() for wait in waiting)
+    assert cosines(first, theirs).min() > 0.999
+    np.testing.assert_array_equal(first, second[::-1])
