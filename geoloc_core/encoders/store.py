@@ -1,6 +1,6 @@
 """Features on disk: per encoder and corpus one array, row-aligned with the manifest, and a note of what made it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,13 @@ def read(folder: Path) -> np.ndarray:
     return array
 
 
-def missing(folder: Path) -> np.ndarray:
-    """Rows (M,) int64 without features, NaN in the array, because their photo could not be read.
+def missing(folders: Iterable[Path]) -> np.ndarray:
+    """Rows of a corpus (M,) int64, ascending, that lack features in at least one of its folders.
+
+    Their photo could not be read; in the array they are NaN, and no model may learn from them or answer them.
 
     Raises:
-        UserError: There are no features yet.
+        UserError: A folder has no features yet.
     """
-    return np.array([photo["row"] for photo in note(folder).get("missing", [])], np.int64)
+    rows = {photo["row"] for folder in folders for photo in note(folder).get("missing", [])}
+    return np.array(sorted(rows), np.int64)

@@ -93,8 +93,7 @@ def _missing(project: Project, model: Geolocator, corpus: str) -> np.ndarray:
     """Rows of a corpus whose photo one of the model's encoders could not read."""
     from geoloc_core.encoders import store
 
-    rows = [store.missing(project.features(encoder, corpus)) for encoder in model.encoders]
-    return np.unique(np.concatenate([np.empty(0, np.int64), *rows]))
+    return store.missing(project.features(encoder, corpus) for encoder in model.encoders)
 
 
 def answer_all(

@@ -37,7 +37,8 @@ def train(project: Project, variant: str) -> None:
             f"{project.labels(options.corpus)}: {len(labels)} rows, but the features have {len(features)}; "
             f"run `geoloc label {options.corpus}` and `geoloc encode` again"
         )
-    usable = _usable(project, options, len(features))
+    usable = np.ones(len(features), bool)
+    usable[store.missing(project.features(encoder, options.corpus) for encoder in options.inputs())] = False
     ids = labels[COLUMN[options.labels]].to_numpy(dtype=object)
     located = np.array([gid is not None and gid == gid for gid in ids])
     training = np.flatnonzero((labels["split"] == "train").to_numpy() & located & usable)
@@ -95,14 +96,6 @@ def _features(project: Project, options: Any) -> np.ndarray:
     if len({len(part) for part in parts}) != 1:
         raise UserError(f"features of {options.inputs()} have {[len(p) for p in parts]} rows; encode them again")
     return np.concatenate(parts, axis=1)
-
-
-def _usable(project: Project, options: Any, rows: int) -> np.ndarray:
-    """Whether each photo could be read by all of the variant's encoders: (N,) bool."""
-    usable = np.ones(rows, bool)
-    for encoder in options.inputs():
-        usable[store.missing(project.features(encoder, options.corpus))] = False
-    return usable
 
 
 def _inputs(project: Project, options: Any) -> list[str]:

@@ -135,7 +135,7 @@ def test_one_corrupt_photo_costs_one_row(project, capsys):
     write_corpus(folder, broken)
     extraction.encode(project, "photos", "net")
     out = project.features("net", "photos")
-    np.testing.assert_array_equal(store.missing(out), [13, 29])
+    np.testing.assert_array_equal(store.missing([out]), [13, 29])
     missing = store.note(out)["missing"]
     assert [photo["image_id"] for photo in missing] == ["p13", "p29"]
     assert all("not a readable photo" in photo["reason"] for photo in missing)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from geoloc_core.encoders import store
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import evaluate as stage
 from geoloc_core.evaluation.evaluate import evaluate
@@ -46,6 +47,34 @@ def test_rows_without_place_are_left_out_and_those_without_unit_missed(project, 
     assert rows["image_id"].tolist() == [f"im2gps-{i}" for i in range(1, 40)]
     assert rows["truth"].isna().tolist() == [True] + [False] * 38
     assert figures["im2gps"]["top_5"] == pytest.approx(100 * 38 / 39)
+
+
+def without_features(project, corpus, rows):
+    """Encode a corpus again, as if some of its photos could not be read."""
+    folder = project.features("clip", corpus)
+    features = np.array(store.read(folder))
+    features[rows] = np.nan
+    np.save(folder / "part.npy", features)
+    flaws = [{"row": row, "image_id": f"{corpus}-{row}", "reason": "not a readable photo"} for row in rows]
+    store.write(folder, [folder / "part.npy"], (4,), {"fingerprint": "f00d"}, flaws)
+
+
+def test_photos_without_features_are_left_out_and_counted(project, models):
+    without_features(project, "im2gps", [5, 7])
+    without_features(project, "mp16", [2])  # of the training split
+    evaluate(project, "by_region")
+    figures = scores_of(project, "by_region")["benchmarks"]
+    assert (figures["im2gps"]["n"], figures["im2gps"]["published"]) == (37, 42)
+    assert figures["validation"]["n"] == 10
+    rows = pd.read_parquet(project.scores("by_region") / "predictions" / "im2gps.parquet")
+    assert rows["image_id"].tolist() == [f"im2gps-{i}" for i in range(1, 40) if i not in (5, 7)]
+    assert np.isfinite(rows["error_km"]).all()
+
+
+def test_a_benchmark_without_any_features_is_refused(project, models):
+    without_features(project, "im2gps", list(range(40)))
+    with pytest.raises(UserError, match="im2gps: none of its photos could be read; run geoloc ingest im2gps again"):
+        evaluate(project, "by_region")
 
 
 def test_the_summary_is_rounded(project, models):
