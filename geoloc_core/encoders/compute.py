@@ -144,7 +144,6 @@ class OnGpu:
         fused.attend(network)
         network = network.to(where, memory_format=torch.channels_last)
         normalised = _normaliser(preprocess, dtype)
-        torch.set_float32_matmul_precision("highest")
         self._eager = lambda pixels: network(normalised(pixels)).float()
         self._compiled: Any = torch.compile(self._eager, mode="reduce-overhead", dynamic=False)
         self._rows = 0

@@ -189,5 +189,6 @@ def upright(image: Image.Image) -> Image.Image:
 def _readable() -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"not a readable photo: {error}") from None
+    except Exception as error:  # decoders raise whatever a broken file leads to
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"not a readable photo: {said}") from None
