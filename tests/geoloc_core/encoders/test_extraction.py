@@ -198,36 +198,42 @@ from geoloc_core.encoders.towers import onnx
 tower = encoder.load(onnx.Options(kind="onnx", output="colour", size=16, batch=4), Path(sys.argv[1]))
 for done in extraction.extract(tower, manifest.shards(Path(sys.argv[2])), Path(sys.argv[3])):
     print(done, flush=True)
-    if "wait" in sys.argv:
-        sys.stdin.readline()
+    sys.stdin.readline()
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batches", [0, 1, 2, 4, 6, 8])
-def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path, batches):
+def test_killed_in_the_middle_again_and_again_it_ends_in_the_same_bytes(tmp_path):
+    from geoloc_core.encoders import encoder
+    from geoloc_core.encoders.towers import onnx
+
     from .test_towers import network
 
-    weights, corpus = tmp_path / "weights", tmp_path / "corpus"
-    weights.mkdir()
+    weights, corpus, whole, resumed = (tmp_path / name for name in ("weights", "corpus", "whole", "resumed"))
+    for folder in (weights, whole, resumed):
+        folder.mkdir()
     network(weights / "model.onnx", ["N", 3, 16, 16], 1)
     write_corpus(corpus, PHOTOS)
+    tower = encoder.load(onnx.Options(kind="onnx", output="colour", size=16, batch=4), weights)
+    list(extraction.extract(tower, manifest.shards(corpus), whole))
 
-    def worker(parts, *more):
-        parts.mkdir(exist_ok=True)
-        command = [sys.executable, "-c", WORKER, *map(str, (weights, corpus, parts)), *more]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def run(batches: int | None) -> list[int]:
+        """Extract so many batches and be killed; all that are left where None. Returns the photos of each."""
+        command = [sys.executable, "-c", WORKER, *map(str, (weights, corpus, resumed))]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        seen: list[int] = []
+        while len(seen) != batches and (line := worker.stdout.readline()):
+            seen.append(int(line))
+            if len(seen) != batches:
+                worker.stdin.write("\n")
+                worker.stdin.flush()
+        if batches is not None:
+            worker.send_signal(signal.SIGKILL)
+        worker.communicate()
+        return seen
 
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    assert worker(whole).communicate()[0].split() == ["4", "4", "2"] * 3
-    running = worker(resumed, "wait")
-    for _ in range(batches):
-        assert running.stdout.readline()
-        running.stdin.write("\n")
-        running.stdin.flush()
-    running.send_signal(signal.SIGKILL)
-    running.communicate()
-    again = worker(resumed).communicate()[0].split()
-    assert again == ["4", "4", "2"] * (len(again) // 3)
-    assert len(again) // 3 >= 3 - (batches + 1) // 3
+    assert run(1) == [4], "in the middle of the first shard"
+    assert run(3) == [4, 4, 2], "after its last batch, before it is put in place"
+    assert run(4) == [4, 4, 2, 4], "in the middle of the second shard"
+    assert run(None) == [4, 4, 2] * 2, "the first shard is not encoded again"
     assert digest(resumed) == digest(whole)
