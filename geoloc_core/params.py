@@ -14,6 +14,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 """A name that becomes a folder, a DVC stage and a Dagster asset."""
 
 
+HOMES = ("pretrain", "pretrain_from", "checkpoints")
+"""Where the weights of an encoder may come from."""
 VALIDATION = "validation"
 """Name under which the held-out split of a variant's own corpus is scored."""
 
@@ -168,6 +170,9 @@ class Profile(Strict):
     expect: dict[Name, Expect] = Field(default_factory=dict)
     """What the corpora promise beyond what all of them do."""
     pretrain: dict[Name, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
+    """Towers that are trained from scratch."""
+    pretrain_from: dict[Name, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
+    """Towers that go on from the weights of the encoder that ``start`` names."""
     checkpoints: dict[Name, Checkpoint]
     encoders: dict[Name, options("geoloc_core.encoders.towers")]  # type: ignore[valid-type]
     variants: dict[str, dict[Name, Any]]
@@ -327,23 +332,37 @@ def _metrics(evaluation: Evaluation) -> list[str]:
     return ["accuracy", *(f"top_{k}" for k in evaluation.top_k if k > 1), *shares, "mean_km", "median_km"]
 
 
+def _check_pretraining(profile: Profile) -> list[str]:
+    """Corpora and starts that are not there. Where weights come from decides what a stage waits for."""
+    errors = []
+    for where in ("pretrain", "pretrain_from"):
+        for name, tower in getattr(profile, where).items():
+            corpus = profile.corpora.get(tower.corpus)
+            if corpus is None or corpus.role != "train":
+                errors.append(f"{where}.{name}.corpus: {tower.corpus!r} is no corpus with role: train")
+            start = getattr(tower, "start", None)
+            if where == "pretrain" and start is not None:
+                errors.append(f"pretrain.{name}.start: belongs under pretrain_from; here towers start from scratch")
+            if where == "pretrain_from" and (start is None or start == name or start not in profile.encoders):
+                others = ", ".join(other for other in profile.encoders if other != name)
+                errors.append(f"pretrain_from.{name}.start: {start!r}; expected another encoder, one of: {others}")
+    return errors
+
+
 def _check_references(profile: Profile, block: dict[str, Any]) -> list[str]:
     """What pydantic cannot see: names that point from one block to another."""
     from geoloc_core.models import options_of
 
     errors = []
     for name in profile.encoders:
-        homes = [home for home in ("pretrain", "checkpoints") if name in getattr(profile, home)]
+        homes = [home for home in HOMES if name in getattr(profile, home)]
         if len(homes) != 1:
-            errors.append(f"encoders.{name}: needs its weights from exactly one of pretrain and checkpoints")
-    for home in ("pretrain", "checkpoints"):
+            errors.append(f"encoders.{name}: needs its weights from exactly one of {' and '.join(HOMES)}")
+    for home in HOMES:
         errors += [
             f"{home}.{name}: no encoder of that name" for name in getattr(profile, home) if name not in profile.encoders
         ]
-    for name, tower in profile.pretrain.items():
-        corpus = profile.corpora.get(tower.corpus)
-        if corpus is None or corpus.role != "train":
-            errors.append(f"pretrain.{name}.corpus: {tower.corpus!r} is no corpus with role: train")
+    errors += _check_pretraining(profile)
     errors += [f"encoded: {name!r} is no corpus" for name in profile.encoded if name not in profile.corpora]
     errors += [f"encoded: {name!r} is there twice" for name, n in Counter(profile.encoded).items() if n > 1]
     if VALIDATION in profile.corpora:

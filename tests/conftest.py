@@ -45,6 +45,7 @@ PHOTOS = {
     },
     "encoded": ["photos"],
     "pretrain": {},
+    "pretrain_from": {},
     "checkpoints": {"net": {"file": "net.onnx"}},
     "encoders": {"net": {"kind": "onnx", "output": "embedding"}},
     "variants": {"head": {"linear": {"corpus": "photos", "encoder": "net", "labels": "country"}}},

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,6 +43,18 @@ class Towns:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def of_country(self, code: str) -> "Towns":
+        """The towns of one country, by its ISO 3166-1 alpha-2 code."""
+        return self._some(self.countries == code)
+
+    def first(self, count: int) -> "Towns":
+        """The most populous towns."""
+        return self._some(slice(count))
+
+    def _some(self, which: Any) -> "Towns":
+        columns = (self.names, self.countries, self.populations, self.latitudes, self.longitudes)
+        return Towns(*(column[which] for column in columns))
 
     def nearest(
         self, latitudes: ArrayLike, longitudes: ArrayLike, limit_km: float = np.inf

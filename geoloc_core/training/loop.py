@@ -1,18 +1,18 @@
 """Epochs that survive a kill: the run after it ends where an uninterrupted one would."""
 
-import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from geoloc_core.progress import say
 from geoloc_core.training import checkpoints
-
-if TYPE_CHECKING:
-    import torch
 
 SAVE_EVERY_S = 10.0
 """Seconds of training that a kill may cost: saving after every short epoch would cost more."""
+SAVING_SHARE = 0.05
+"""Of the time, that saving may take: the state of a large model is slow to write."""
 
 Metrics = dict[str, float]
 Log = Callable[[Metrics, int], None]
@@ -27,7 +27,7 @@ def run_epochs(
     log: Log,
     stop: Callable[[list[Metrics]], bool] = lambda history: False,
 ) -> list[Metrics]:
-    """Run epochs, keep a checkpoint now and then, and go on from the last one if it is of this very training.
+    """Run short epochs: :func:`run_steps` with epochs of one step.
 
     Args:
         parts: What has ``state_dict`` and ``load_state_dict``: model, optimiser, schedule.
@@ -41,32 +41,113 @@ def run_epochs(
     Returns:
         The metrics of every epoch.
     """
-    history: list[Metrics] = []
-    state = checkpoints.load(checkpoint, fingerprint)
-    if state:
-        history = state["history"]
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        for number, metrics in enumerate(history):
-            log(metrics, number)
-    saved = time.monotonic()
+
+    def one_step(epoch: int, first: int) -> Iterator[Metrics]:
+        if first == 0:
+            yield one_epoch(epoch)
+
+    return run_steps(parts, epochs, one_step, checkpoint, fingerprint, log, stop)
+
+
+def run_steps(
+    parts: dict[str, Any],
+    epochs: Iterable[int],
+    steps_of: Callable[[int, int], Iterator[Metrics]],
+    checkpoint: Path,
+    fingerprint: Any,
+    log: Log,
+    stop: Callable[[list[Metrics]], bool] = lambda history: False,
+    save_steps: int | None = None,
+) -> list[Metrics]:
+    """Run epochs, keep a checkpoint now and then, and go on from the last one if it is of this very training.
+
+    Args:
+        parts: See :func:`run_epochs`.
+        epochs: See :func:`run_epochs`.
+        steps_of: Given the number of an epoch and of its first step, trains the steps from there to the epoch's end
+            and yields the metrics of each. The randomness of a step must depend on the two numbers alone.
+        checkpoint: See :func:`run_epochs`.
+        fingerprint: See :func:`run_epochs`.
+        log: See :func:`run_epochs`.
+        stop: See :func:`run_epochs`.
+        save_steps: Save after so many steps of an epoch, and after every epoch; left out, save by the clock.
+
+    Returns:
+        The metrics of every epoch, each the mean over its steps.
+    """
+    saver = _Saver(checkpoint, fingerprint, parts, save_steps)
+    history, so_far = saver.resume()
+    for number, metrics in enumerate(history):
+        log(metrics, number)
     for epoch in epochs:
         if epoch < len(history):
             continue
         if history and stop(history):
             break
-        history.append(one_epoch(epoch))
+        for metrics in steps_of(epoch, so_far.steps):
+            so_far.add(metrics)
+            saver.after_step(history, so_far)
+        history.append(so_far.mean())
+        so_far = _SoFar()
         log(history[-1], epoch)
-        if time.monotonic() - saved >= SAVE_EVERY_S:
-            states = {name: part.state_dict() for name, part in parts.items()}
-            checkpoints.save(checkpoint, fingerprint, {"history": history, **states})
-            saved = time.monotonic()
+        saver.after_epoch(history)
     return history
 
 
-def set_cosine_rate(optimiser: "torch.optim.Optimizer", peak: float, step: int, steps: int, warmup: int) -> None:
-    """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
-    rising = min(1.0, (step + 1) / max(1, warmup))
-    falling = 0.5 * (1 + math.cos(math.pi * step / steps))
-    for group in optimiser.param_groups:
-        group["lr"] = peak * rising * falling
+@dataclass
+class _SoFar:
+    """Sums of the metrics of the steps of an epoch under way."""
+
+    steps: int = 0
+    sums: Metrics = field(default_factory=dict)
+
+    def add(self, metrics: Metrics) -> None:
+        self.steps += 1
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in metrics.items()}
+
+    def mean(self) -> Metrics:
+        return {name: value / self.steps for name, value in self.sums.items()}
+
+
+@dataclass
+class _Saver:
+    """Decides when the state of a training is written, and reads it back."""
+
+    checkpoint: Path
+    fingerprint: Any
+    parts: dict[str, Any]
+    save_steps: int | None
+    saved: float = field(default_factory=time.monotonic)
+    cost: float = 0.0
+
+    def resume(self) -> tuple[list[Metrics], _SoFar]:
+        """The history and the epoch under way of a training that was stopped; empty for a new one."""
+        state = checkpoints.load(self.checkpoint, self.fingerprint)
+        if not state:
+            return [], _SoFar()
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        so_far = _SoFar(state["steps"], state["sums"])
+        say(f"going on after epoch {len(state['history'])}, step {so_far.steps} of the next")
+        self.saved = time.monotonic()
+        return state["history"], so_far
+
+    def after_step(self, history: list[Metrics], so_far: _SoFar) -> None:
+        due = so_far.steps % self.save_steps == 0 if self.save_steps else self._late()
+        if due:
+            self._save(history, so_far)
+
+    def after_epoch(self, history: list[Metrics]) -> None:
+        if self.save_steps or self._late():
+            self._save(history, _SoFar())
+
+    def _late(self) -> bool:
+        return time.monotonic() - self.saved >= max(SAVE_EVERY_S, self.cost / SAVING_SHARE)
+
+    def _save(self, history: list[Metrics], so_far: _SoFar) -> None:
+        began = time.monotonic()
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        state = {"history": history, "steps": so_far.steps, "sums": so_far.sums, **states}
+        checkpoints.save(self.checkpoint, self.fingerprint, state)
+        self.saved = time.monotonic()
+        self.cost = self.saved - began

@@ -1,4 +1,4 @@
-"""Towers trained from scratch: one module per kind, named by ``pretrain.*.kind`` in params.yaml."""
+"""Towers trained here: a module per kind, named by ``kind`` under ``pretrain`` and ``pretrain_from`` in params.yaml."""
 
 from geoloc_core.files import remove, replacing, write_json
 from geoloc_core.params import entry
@@ -18,7 +18,7 @@ def pretrain(project: Project, encoder: str) -> None:
     """
     from geoloc_core.training import tracking
 
-    options = entry(project.profile.pretrain, encoder, "pretrain")
+    options = entry(project.profile.pretrain | project.profile.pretrain_from, encoder, "pretrain")
     partial = project.partial("pretrain", encoder)
     with tracking.run(
         project,

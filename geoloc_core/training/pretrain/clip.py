@@ -1,26 +1,44 @@
-"""A small CLIP trained on a corpus' photos and captions (Radford et al. 2021, symmetric contrastive loss).
+"""CLIP trained on a corpus' photos and captions (Radford et al. 2021), small from scratch or from published weights.
 
-It is saved in the folder format of published CLIP checkpoints, and read by the same code as they are.
+With captions made of geography this is how StreetCLIP (Haas, Alberti and Skreta 2023) and the CLIP of PIGEON and
+PIGEOTTO (Haas et al. 2024) were pre-trained. Read and saved in the folder format of published open_clip checkpoints.
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, StringConstraints, model_validator
 
+from geoloc_core.corpora import manifest
 from geoloc_core.encoders.device import device
 from geoloc_core.encoders.preprocess import Preprocess
+from geoloc_core.encoders.zero_shot import Places, text_embedder
+from geoloc_core.errors import UserError
+from geoloc_core.files import digest, read_json
 from geoloc_core.plugins import Strict
+from geoloc_core.progress import say
 from geoloc_core.project import Project
-from geoloc_core.training import loop, photos
+from geoloc_core.training import contrastive, geography, held_out, loop, photos, recipe
+from geoloc_core.training.captions import LISTED, OPENING, Captions, draw
+
+if TYPE_CHECKING:
+    import torch
+    from pandas import DataFrame
+
+OWN_TITLES = "A photo"
+"""How a zero-shot prompt begins where captions are the corpus' own."""
 
 
 class Options(Strict):
-    """Architecture and recipe."""
+    """Network, captions and recipe. ``image_size`` to ``context`` describe a network that starts from scratch."""
 
     kind: Literal["clip"]
     corpus: str
+    start: str | None = None
+    """The encoder whose weights it goes on from; left out, random weights."""
     image_size: int = Field(64, ge=32)
     image_tower: str = "test_byobnet"
     """A convolutional architecture of timm: convolutions learn from few photos."""
@@ -28,10 +46,75 @@ class Options(Strict):
     text_width: int = Field(64, gt=0, multiple_of=2)
     context: int = Field(24, gt=4)
     """Tokens of a caption."""
+
+    caption: str = "caption"
+    """Column of what the corpus publishes that holds its own captions."""
+    captions: Captions | None = None
+    """Captions made of geography, in place of the corpus' own."""
+    facts: geography.Sources = geography.Sources()
+    """Where those have their facts from."""
+    hold_out: tuple[Annotated[str, StringConstraints(pattern="^[A-Z]{3}$")], ...] = ()
+    """Countries kept out of the training, to be scored as unseen."""
+    zero_shot: held_out.ZeroShot = held_out.ZeroShot()
+    augment: photos.Augmentation = "shift"
+
     epochs: int = Field(gt=0)
     batch: int = Field(gt=1)
+    micro_batch: int | None = Field(None, gt=0)
+    """Photos in memory at once; left out, the whole batch."""
+    compare: Literal["batch", "micro_batch"] = "batch"
+    """What a photo's caption is told apart from: all of the batch (gradient caching) or its micro-batch alone."""
     lr: float = Field(gt=0)
+    schedule: recipe.Schedule = "cosine"
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
+    eps: float = Field(1e-6, gt=0)
     weight_decay: float = Field(0.1, ge=0)
+    clip_norm: float | None = Field(None, gt=0)
+    """Norm of all gradients together, above which they are scaled down."""
+    freeze_text: bool = False
+    freeze_blocks: Annotated[int, Field(ge=0)] | Literal["all_but_last"] = 0
+    """Blocks of the image transformer that stay as they are, from the first on."""
+    amp: bool = False
+    """bfloat16 arithmetic, where the device has it."""
+    checkpoint_activations: bool = False
+    """Compute activations again for the gradients: less memory, a third more time."""
+    cache_gb: float = Field(20.0, ge=0)
+    """Decoded photos up to this size are kept on disk; more are read from the shards in every epoch."""
+    save_steps: int | None = Field(None, gt=0)
+    """Steps after which unfinished work is saved; left out, every 10 s or so."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.start:
+            drawn = {"image_size", "image_tower", "embed_dim", "text_width", "context"} & self.model_fields_set
+            if drawn:
+                raise ValueError(
+                    f"{', '.join(sorted(drawn))}: come with the weights of start; expected one or the other"
+                )
+        if self.micro_batch and self.micro_batch > self.batch:
+            raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
+        if self.compare == "micro_batch" and not self.micro_batch:
+            raise ValueError("compare: micro_batch; expected the size of one under micro_batch")
+        return self
+
+
+@dataclass(frozen=True)
+class Network:
+    """A CLIP and what belongs to it.
+
+    Attributes:
+        model: Of open_clip.
+        config: The content of its ``open_clip_config.json``.
+        preprocess: The preparation of photos.
+        tokenise: Texts → (N, context) tokens.
+    """
+
+    model: Any
+    config: dict[str, Any]
+    preprocess: Preprocess
+    tokenise: Callable[[list[str]], "torch.Tensor"]
 
 
 def model_config(options: Options) -> dict[str, Any]:
@@ -55,6 +138,41 @@ def model_config(options: Options) -> dict[str, Any]:
     }
 
 
+def from_scratch(options: Options, seed: int) -> Network:
+    """A CLIP with random weights."""
+    import torch
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+    from open_clip.model import CLIP
+    from open_clip.tokenizer import SimpleTokenizer
+
+    config = model_config(options)
+    preprocess = Preprocess(options.image_size, "crop", "bicubic", OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    chosen = {"mean": list(preprocess.mean), "std": list(preprocess.std), "interpolation": "bicubic"}
+    prepared = {"size": options.image_size, "resize_mode": "shortest", **chosen}
+    torch.manual_seed(seed)
+    whole = {"model_cfg": config, "preprocess_cfg": prepared}
+    return Network(CLIP(**config), whole, preprocess, SimpleTokenizer(context_length=options.context))
+
+
+def from_checkpoint(weights: Path) -> Network:
+    """The CLIP of a checkpoint folder of open_clip.
+
+    Raises:
+        UserError: It is none, or has a tokenizer of its own, which a folder of weights does not hold.
+    """
+    import open_clip
+
+    from geoloc_core.encoders.towers.open_clip import CONFIG, open_model, preprocess_of
+
+    if not (weights / CONFIG).is_file():
+        raise UserError(f"{weights}: no {CONFIG}; expected an open_clip checkpoint folder; fetch or train it first")
+    config = read_json(weights / CONFIG)
+    if config["model_cfg"].get("text_cfg", {}).get("hf_tokenizer_name"):
+        raise UserError(f"{weights}: its texts need another tokenizer than CLIP's; expected a CLIP")
+    tokenise = open_clip.get_tokenizer(f"local-dir:{weights}")
+    return Network(open_model(weights), config, preprocess_of(config), tokenise)
+
+
 def pretrain(
     project: Project, options: Options, out: Path, partial: Path, log: loop.Log
 ) -> tuple[list[loop.Metrics], dict[str, Any]]:
@@ -62,7 +180,7 @@ def pretrain(
 
     Args:
         project: The project.
-        options: Architecture and recipe.
+        options: Network, captions and recipe.
         out: The folder to write the checkpoint to.
         partial: Where unfinished work survives a kill.
         log: Called with the metrics of every epoch.
@@ -70,58 +188,187 @@ def pretrain(
     Returns:
         The metrics of every epoch, and figures for the summary.
     """
-    import torch
-    from open_clip import ClipLoss
-    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-    from open_clip.model import CLIP
-    from open_clip.tokenizer import SimpleTokenizer
-
     from geoloc_core.encoders.checkpoints import save_clip
 
-    config = model_config(options)
-    preprocess = Preprocess(options.image_size, "crop", "bicubic", OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
-    rows = photos.training_rows(project, options.corpus)
-    steps = photos.batches_per_epoch(rows, options.batch, options.corpus)
-    made_of = photos.fingerprint(project, options.corpus)
-    images = photos.scaled(project.corpus(options.corpus), preprocess, partial / f"{made_of[:16]}.npy")
-    captions = np.asarray(
-        SimpleTokenizer(context_length=options.context)(
-            [text or "" for text in photos.attribute(project, options.corpus, "caption")]
-        )
-    )
-    torch.manual_seed(project.profile.seed)
-    model = CLIP(**config).to(device())
-    optimiser = torch.optim.AdamW(
-        model.parameters(), options.lr, betas=(0.9, 0.98), eps=1e-6, weight_decay=options.weight_decay
-    )
-    loss_of = ClipLoss()
-
-    def one_epoch(epoch: int) -> loop.Metrics:
-        model.train()
-        generator = torch.Generator().manual_seed(project.profile.seed * 1000 + epoch)
-        total, hits = 0.0, 0
-        for step, batch in enumerate(photos.batches(rows, options.batch, project.profile.seed, epoch)):
-            loop.set_cosine_rate(optimiser, options.lr, epoch * steps + step, options.epochs * steps, steps)
-            pixels = photos.augmented(images[batch], preprocess, generator).to(device())
-            vision, text, scale = model(pixels, torch.from_numpy(captions[batch]).to(device()))
-            loss = loss_of(vision, text, scale)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            with torch.no_grad():
-                model.logit_scale.clamp_(0, np.log(100))  # as in CLIP: larger scales diverge
-                hits += int(((vision @ text.T).argmax(1).cpu() == torch.arange(len(batch))).sum())
-            total += loss.item()
-        return {"loss": total / steps, "caption_accuracy": hits / (steps * options.batch)}
-
-    history = loop.run_epochs(
-        {"model": model, "optimiser": optimiser},
+    where = f"params.yaml: {'pretrain_from' if options.start else 'pretrain'}.{partial.name}"
+    seed = project.profile.seed
+    start = project.weights(options.start) if options.start else None
+    network = from_checkpoint(start) if start else from_scratch(options, seed)
+    _prepare(network.model, options, where)
+    corpus = _Corpus.read(project, options, network, partial, where)
+    trainer = _Trainer.of(network, options, corpus, seed)
+    depends = [options.model_dump(exclude={"save_steps", "cache_gb"}), seed, corpus.made_of, start and digest(start)]
+    history = loop.run_steps(
+        {"model": network.model, "optimiser": trainer.optimiser},
         range(options.epochs),
-        one_epoch,
+        trainer.steps_of,
         partial / "checkpoint.pt",
-        [options.model_dump(), project.profile.seed, made_of],
+        depends,
         log,
+        save_steps=options.save_steps,
     )
-    chosen = {"mean": list(preprocess.mean), "std": list(preprocess.std), "interpolation": "bicubic"}
-    save_clip(model, config, {"size": options.image_size, "resize_mode": "shortest", **chosen}, out)
-    return history, {"photos": len(rows), "parameters": sum(p.numel() for p in model.visual.parameters())}
+    save_clip(network.model, network.config["model_cfg"], network.config["preprocess_cfg"], out)
+    scores: dict[str, dict[str, dict[str, float]]] = {"zero_shot": corpus.score(network, options)}
+    if start:
+        scores["zero_shot_before"] = corpus.score(from_checkpoint(start), options)
+    flat = {(kind, name, key): v for kind, sets in scores.items() for name, s in sets.items() for key, v in s.items()}
+    told = [
+        f"{s['accuracy']} % of {s['photos']:,} photos of {name} countries" for name, s in scores["zero_shot"].items()
+    ]
+    say(f"zero-shot: the country of {' and of '.join(told)}")
+    log({".".join(key): value for key, value in flat.items()}, len(history) - 1)
+    parameters = sum(p.numel() for p in network.model.visual.parameters())
+    return history, {"photos": len(corpus.rows), "parameters": parameters, **scores}
+
+
+def _prepare(model: Any, options: Options, where: str) -> None:
+    """Bring the model to its device, and freeze what stays as it is."""
+    model.to(device())
+    if options.micro_batch and options.micro_batch < options.batch:
+        contrastive.check_micro_batches(model, f"{where}.micro_batch")
+    if options.freeze_text:
+        recipe.freeze_text(model)
+    recipe.freeze_blocks(model, options.freeze_blocks, f"{where}.freeze_blocks")
+    if options.checkpoint_activations:
+        model.set_grad_checkpointing(True)
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    """What is trained on and scored.
+
+    Attributes:
+        rows: (n,) rows to train on.
+        split: (N,) of all rows.
+        codes: (N,) countries, None where unknown.
+        points: (N, 2) latitudes and longitudes, NaN where unknown.
+        photos: All of them.
+        tokens_of: Rows (b,) and the number of an epoch → (b, context) tokens of their captions.
+        countries: The boundaries' units of level 0.
+        made_of: All that the photos and captions depend on.
+    """
+
+    rows: np.ndarray
+    split: np.ndarray
+    codes: np.ndarray
+    points: np.ndarray
+    photos: photos.Photos
+    tokens_of: "Callable[[np.ndarray, int], torch.Tensor]"
+    countries: "DataFrame"
+    made_of: list[str]
+
+    @classmethod
+    def read(cls, project: Project, options: Options, network: Network, partial: Path, where: str) -> "_Corpus":
+        """Gather all, and say which photos are left out.
+
+        Raises:
+            UserError: The corpus is not ready, has too few photos, or lacks a country or column that is asked for.
+        """
+        countries = geography.read_countries(project)
+        held_out.check_countries(options.hold_out, countries.index, f"{where}.hold_out")
+        labels = geography.read_labels(project, options.corpus, ["gid_0", "split"])
+        split, codes = labels["split"], labels["gid_0"]
+        need_country = bool(options.captions or options.hold_out)
+        rows = held_out.training_rows(split, codes, options.hold_out, need_country)
+        photos.batches_per_epoch(rows, options.batch, options.corpus)
+        left_out = int((split == "train").sum()) - len(rows)
+        if left_out:
+            say(f"{options.corpus}: {left_out:,} training photos left out: their country is held out or not known")
+        folder, made_of = project.corpus(options.corpus), photos.fingerprint(project, options.corpus)
+        cache = partial / f"{made_of[:16]}.npy"
+        table = manifest.read_manifest(folder, ["latitude", "longitude"])
+        files = options.facts.files(project.root) if options.captions else []
+        return cls(
+            rows=rows,
+            split=split,
+            codes=codes,
+            points=np.stack([table[name].to_numpy() for name in ("latitude", "longitude")], axis=1),
+            tokens_of=_tokens_of(project, options, network),
+            photos=photos.Photos.open(folder, network.preprocess, cache, options.cache_gb),
+            countries=countries,
+            made_of=[made_of, *map(digest, files)],
+        )
+
+    def score(self, network: Network, options: Options) -> dict[str, dict[str, float]]:
+        """Zero-shot scores on seen and unseen countries."""
+        template = options.captions.template if options.captions else None
+        opening, listed = (OPENING[template], LISTED[template]) if template else (OWN_TITLES, ())
+        return held_out.score(
+            network.model.to(device()),
+            text_embedder(network.model, network.tokenise, device()),
+            self.photos,
+            held_out.scored_rows(
+                self.split, self.codes, options.hold_out, self.photos.groups, options.zero_shot.photos
+            ),
+            (self.codes, self.points),
+            Places.of(self.countries, listed, options.zero_shot.towns),
+            options.zero_shot.prompts(opening),
+            device(),
+        )
+
+
+def _tokens_of(project: Project, options: Options, network: Network) -> "Callable[[np.ndarray, int], torch.Tensor]":
+    """How captions come to be: drawn anew in every epoch, or the corpus' own."""
+    if options.captions:
+        how, seed = options.captions, project.profile.seed
+        facts = geography.gather(project, options.corpus, options.facts)
+        return lambda rows, epoch: network.tokenise(draw(facts, how, rows, seed, epoch))
+    own = network.tokenise([text or "" for text in photos.attribute(project, options.corpus, options.caption)]).int()
+    return lambda rows, epoch: own[rows]
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    """One network in training."""
+
+    network: Network
+    options: Options
+    corpus: _Corpus
+    seed: int
+    optimiser: "torch.optim.AdamW"
+    autocast: contrastive.Autocast
+
+    @classmethod
+    def of(cls, network: Network, options: Options, corpus: _Corpus, seed: int) -> "_Trainer":
+        """The trainer of a network that is on its device."""
+        optimiser = recipe.adamw(network.model, options.lr, options.betas, options.eps, options.weight_decay)
+        return cls(network, options, corpus, seed, optimiser, recipe.autocast(device(), options.amp))
+
+    def steps_of(self, epoch: int, first: int) -> Iterator[loop.Metrics]:
+        """Train the steps of an epoch from ``first`` on; yields the metrics of each."""
+        options, per_epoch = self.options, len(self.corpus.rows) // self.options.batch
+        order = photos.order(self.corpus.rows, self.corpus.photos.groups, self.seed, epoch)
+        batches = list(photos.batches(order, options.batch, first))
+        self.network.model.train()
+        for step, (rows, pixels) in enumerate(zip(batches, self.corpus.photos.read(batches), strict=True), first):
+            done, steps = epoch * per_epoch + step, options.epochs * per_epoch
+            peak = recipe.rate(options.schedule, options.lr, done, steps, round(options.warmup * steps))
+            recipe.set_rate(self.optimiser, peak)
+            yield self._step(rows, pixels, epoch, step)
+
+    def _step(self, rows: np.ndarray, pixels: np.ndarray, epoch: int, step: int) -> loop.Metrics:
+        import torch
+
+        model, options = self.network.model, self.options
+        drawn = int(np.random.SeedSequence([self.seed, epoch, step]).generate_state(1)[0])
+        torch.manual_seed(drawn)  # what drops out must not depend on the steps before
+        images = photos.augmented(
+            torch.from_numpy(pixels).to(device()),
+            self.network.preprocess,
+            torch.Generator().manual_seed(drawn),
+            options.augment,
+        )
+        tokens = self.corpus.tokens_of(rows, epoch).to(device())
+        self.optimiser.zero_grad()
+        micro = options.micro_batch or options.batch
+        outcome = contrastive.backward(model, images, tokens, micro, options.compare == "batch", self.autocast)
+        if not np.isfinite(outcome.loss):
+            raise UserError(
+                f"epoch {epoch + 1}, step {step + 1}: the loss is {outcome.loss}; expected a number; lower lr"
+            )
+        if options.clip_norm:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
+        self.optimiser.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, np.log(100))  # as in CLIP: larger scales diverge
+        return {"loss": outcome.loss, "caption_accuracy": outcome.hits / len(rows)}

@@ -14,7 +14,7 @@ from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.files import write_json
 from geoloc_core.plugins import Strict
 from geoloc_core.project import Project
-from geoloc_core.training import loop, photos
+from geoloc_core.training import loop, photos, recipe
 
 HALF = (0.5, 0.5, 0.5)
 """Mean and standard deviation of Google's ViT checkpoints, and the thesis'."""
@@ -72,7 +72,7 @@ def pretrain(
     rows = photos.training_rows(project, options.corpus)
     steps = photos.batches_per_epoch(rows, options.batch, options.corpus)
     made_of = photos.fingerprint(project, options.corpus)
-    images = photos.scaled(project.corpus(options.corpus), preprocess, partial / f"{made_of[:16]}.npy")
+    images = photos.Photos.open(project.corpus(options.corpus), preprocess, partial / f"{made_of[:16]}.npy")
     names, classes = np.unique(photos.attribute(project, options.corpus, options.target), return_inverse=True)
     targets = torch.from_numpy(classes)
     torch.manual_seed(project.profile.seed)
@@ -92,10 +92,14 @@ def pretrain(
         model.train()
         generator = torch.Generator().manual_seed(project.profile.seed * 1000 + epoch)
         total, hits = 0.0, 0
-        for step, batch in enumerate(photos.batches(rows, options.batch, project.profile.seed, epoch)):
-            loop.set_cosine_rate(optimiser, options.lr, epoch * steps + step, options.epochs * steps, steps)
-            pixels = photos.augmented(images[batch], preprocess, generator).to(device())
-            logits = model(pixel_values=pixels).logits.cpu()
+        shuffled = photos.order(rows, images.groups, project.profile.seed, epoch)
+        batches = list(photos.batches(shuffled, options.batch))
+        for step, (batch, pixels) in enumerate(zip(batches, images.read(batches), strict=True)):
+            recipe.set_rate(
+                optimiser, recipe.rate("cosine", options.lr, epoch * steps + step, options.epochs * steps, steps)
+            )
+            inputs = photos.augmented(torch.from_numpy(pixels).to(device()), preprocess, generator)
+            logits = model(pixel_values=inputs).logits.cpu()
             loss = cross_entropy(logits, targets[batch])
             optimiser.zero_grad()
             loss.backward()

@@ -1,0 +1,131 @@
+"""Where a photo was taken, by the captions that a CLIP finds most like it: no training on places.
+
+Countries first, then the largest towns of the country that was found (*hierarchical linear probing*; Haas, Alberti and
+Skreta 2023, StreetCLIP). The two lists stay nested: a product of softmaxes over lists of different length favours
+countries with few towns.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geoloc_core.geo.articles import with_article
+from geoloc_core.geo.towns import Towns
+
+if TYPE_CHECKING:
+    import torch
+    from pandas import DataFrame
+
+Embed = Callable[[Sequence[str]], np.ndarray]
+"""M texts → (M, D) float32 of unit length."""
+TEXTS = 256
+"""Texts embedded at once."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """C countries that a photo may be from.
+
+    Attributes:
+        codes: (C,) ISO 3166-1 alpha-3.
+        names: (C,) as a sentence has them.
+        latitudes: (C,) degrees, of the centroids.
+        longitudes: (C,) degrees.
+        towns: (C,) each country's largest towns; none where GeoNames has none.
+    """
+
+    codes: np.ndarray
+    names: list[str]
+    latitudes: np.ndarray
+    longitudes: np.ndarray
+    towns: list[Towns]
+
+    @classmethod
+    def of(cls, countries: "DataFrame", listed: Collection[str], per_country: int = 30) -> "Places":
+        """Every country, with its most populous towns.
+
+        Args:
+            countries: The boundaries' units of level 0, by ``gid``.
+            listed: Codes of the countries whose names have an article.
+            per_country: Towns per country: 30 in the published use of StreetCLIP.
+        """
+        towns = Towns.load()
+        largest = [towns.of_country(code).first(per_country) for code in countries["iso_3166"]]
+        codes = countries.index.to_numpy(object)
+        names = with_article(countries["name"], codes, listed)
+        latitudes, longitudes = (countries[column].to_numpy(np.float64) for column in ("latitude", "longitude"))
+        return cls(codes, names, latitudes, longitudes, largest)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Captions to try; several of a kind are averaged (Radford et al. 2021, section 3.1.4).
+
+    Attributes:
+        country: Texts with ``{country}``.
+        town: Texts with ``{town}`` and ``{country}``.
+    """
+
+    country: tuple[str, ...]
+    town: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Where N photos were taken.
+
+    Attributes:
+        countries: (N,) positions among the places.
+        towns: (N,) names; empty where the country has no town.
+        latitudes: (N,) degrees, of the town or of the country's centroid.
+        longitudes: (N,) degrees.
+    """
+
+    countries: np.ndarray
+    towns: np.ndarray
+    latitudes: np.ndarray
+    longitudes: np.ndarray
+
+
+def search(images: np.ndarray, embed: Embed, places: Places, prompts: Prompts) -> Answers:
+    """The country whose caption is most like each photo, then the most like of its towns.
+
+    Args:
+        images: (N, D) float32 of unit length.
+        embed: Gives texts a place in the same space.
+        places: The candidates.
+        prompts: What is said about them.
+    """
+    texts = _ensemble(embed, [[p.format(country=name) for p in prompts.country] for name in places.names])
+    found = (images @ texts.T).argmax(axis=1)
+    towns = np.full(len(images), "", dtype=object)
+    latitudes, longitudes = places.latitudes[found], places.longitudes[found]
+    for country in np.unique(found):
+        own, name, rows = places.towns[country], places.names[country], np.flatnonzero(found == country)
+        if len(own):
+            said = [[p.format(town=town, country=name) for p in prompts.town] for town in own.names]
+            at = (images[rows] @ _ensemble(embed, said).T).argmax(axis=1)
+            towns[rows], latitudes[rows], longitudes[rows] = own.names[at], own.latitudes[at], own.longitudes[at]
+    return Answers(found, towns, latitudes, longitudes)
+
+
+def _ensemble(embed: Embed, texts: list[list[str]]) -> np.ndarray:
+    """(M, D) of unit length: the mean over the wordings of each of M places."""
+    embedded = embed([text for wordings in texts for text in wordings])
+    mean = embedded.reshape(len(texts), len(texts[0]), -1).mean(axis=1)
+    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+
+def text_embedder(model: Any, tokenise: Any, where: "torch.device") -> Embed:
+    """How a CLIP of open_clip embeds texts."""
+    import torch
+    from torch.nn.functional import normalize
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        parts = [tokenise(list(texts[start : start + TEXTS])).to(where) for start in range(0, len(texts), TEXTS)]
+        with torch.inference_mode():
+            return torch.cat([normalize(model.encode_text(part).float(), dim=-1) for part in parts]).cpu().numpy()
+
+    return embed

@@ -1,0 +1,118 @@
+"""How a network is moved: optimiser, schedule, what stays frozen, and the precision of the arithmetic."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal
+
+from geoloc_core.errors import UserError
+from geoloc_core.progress import say
+
+if TYPE_CHECKING:
+    import torch
+
+Schedule = Literal["cosine", "linear"]
+ALL_BUT_LAST = "all_but_last"
+Blocks = int | Literal["all_but_last"]
+
+
+def adamw(
+    model: "torch.nn.Module", lr: float, betas: tuple[float, float], eps: float, weight_decay: float
+) -> "torch.optim.AdamW":
+    """AdamW on what is not frozen; biases, gains of norms and the logit scale do not decay (as in open_clip).
+
+    PIGEON's trainer (that of transformers) lets the logit scale decay too, at 1e-3 of a rate of 1e-6.
+    """
+    import torch
+
+    moved = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in moved if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in moved if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr, betas=betas, eps=eps)
+
+
+def rate(schedule: Schedule, peak: float, step: int, steps: int, warmup: int) -> float:
+    """The learning rate of one step: linear warm-up to the peak, then down to zero.
+
+    Args:
+        schedule: ``cosine`` falls by half a cosine (Loshchilov and Hutter 2017; CLIP), ``linear`` in a straight line
+            (PIGEON).
+        peak: The highest rate, that of the last step of the warm-up.
+        step: From 0.
+        steps: Of the whole training.
+        warmup: Steps of the warm-up; the first is not wasted at a rate of zero.
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.5 * (1 + math.cos(math.pi * done)) if schedule == "cosine" else 1 - done)
+
+
+def set_rate(optimiser: "torch.optim.Optimizer", lr: float) -> None:
+    """Give all groups of an optimiser one learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+
+
+def freeze_text(model: Any) -> None:
+    """Keep all of a CLIP's text tower as it is."""
+    for name, parameter in model.named_parameters():
+        if not name.startswith("visual.") and name not in ("logit_scale", "logit_bias"):
+            parameter.requires_grad_(False)
+
+
+def freeze_blocks(model: Any, blocks: Blocks, where: str) -> None:
+    """Keep the first blocks of a CLIP's image transformer as they are, and what comes before them.
+
+    Args:
+        model: The CLIP.
+        blocks: How many, or ``all_but_last``: PIGEON's fine-tuning.
+        where: The parameter, for the message.
+
+    Raises:
+        UserError: The image tower is no transformer, or has fewer blocks.
+    """
+    if blocks == 0:
+        return
+    found = _image_blocks(model)
+    if found is None:
+        raise UserError(f"{where}: {blocks}; the image tower has no blocks of a transformer; expected 0")
+    count = len(found) - 1 if blocks == ALL_BUT_LAST else int(blocks)
+    if count > len(found):
+        raise UserError(f"{where}: {count}; the image tower has {len(found)} blocks; expected at most as many")
+    kept = {id(p) for block in found[count:] for p in block.parameters()} | {id(p) for p in _after_blocks(model)}
+    for parameter in model.visual.parameters():
+        parameter.requires_grad_(id(parameter) in kept)
+
+
+def _image_blocks(model: Any) -> "list[torch.nn.Module] | None":
+    """The blocks of open_clip's own vision transformer, or of timm's."""
+    visual = model.visual
+    if hasattr(visual, "transformer") and hasattr(visual.transformer, "resblocks"):
+        return list(visual.transformer.resblocks)
+    if hasattr(visual, "trunk") and hasattr(visual.trunk, "blocks"):
+        return list(visual.trunk.blocks)
+    return None
+
+
+def _after_blocks(model: Any) -> "Iterator[torch.nn.Parameter]":
+    """What follows the last block: norm, pooling and projection."""
+    after = ("ln_post", "proj", "attn_pool", "trunk.norm", "trunk.fc_norm", "trunk.attn_pool", "trunk.head", "head")
+    for name, parameter in model.visual.named_parameters():
+        if any(name == start or name.startswith(f"{start}.") for start in after):
+            yield parameter
+
+
+def autocast(where: "torch.device", wanted: bool) -> "Callable[[], AbstractContextManager[None]]":
+    """What opens bfloat16 arithmetic, where it is wanted and the device has it; weights and sums stay float32."""
+    import torch
+
+    if not wanted:
+        return nullcontext
+    has = torch.cuda.is_bf16_supported() if where.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not has:
+        say(f"amp: this {where.type} has no bfloat16; computing in float32")
+        return nullcontext
+    return lambda: torch.autocast(where.type, torch.bfloat16)

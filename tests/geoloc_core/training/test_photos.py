@@ -1,0 +1,116 @@
+"""Photos come in an order that can be read from shards, decoded alike whether from a cache or from the shards."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoloc_core.corpora import manifest
+from geoloc_core.encoders.preprocess import Preprocess
+from geoloc_core.training import photos
+
+from .corpus import make_project
+
+PREPARED = Preprocess(32, "crop", "bicubic", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+
+
+@given(rows=st.integers(1, 5000), per_group=st.integers(1, 50), seed=st.integers(0, 2**40), epoch=st.integers(0, 99))
+def test_an_epoch_has_every_row_once_in_windows_of_groups(rows, per_group, seed, epoch):
+    groups = np.arange(rows) // per_group * 7
+    chosen = np.arange(rows)[::2]
+    found = photos.order(chosen, groups, seed, epoch)
+    assert sorted(found) == list(chosen)
+    assert (found == photos.order(chosen, groups, seed, epoch)).all()
+    seen = groups[found]
+    last = {group: at for at, group in enumerate(seen)}
+    first = {group: at for at, group in reversed(list(enumerate(seen)))}
+    open_at_once = np.zeros(len(found) + 1, int)
+    for group in last:
+        open_at_once[first[group]] += 1
+        open_at_once[last[group] + 1] -= 1
+    assert open_at_once.cumsum().max() <= photos.WINDOW
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    rows = np.arange(500)
+    groups = rows // 250
+    orders = {tuple(photos.order(rows, groups, seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}
+    assert len(orders) == 4
+    neighbours = np.abs(np.diff(photos.order(rows, groups, 1, 0)))
+    assert neighbours.mean() > 100, "both groups are shuffled into each other"
+
+
+def test_batches_begin_anywhere_and_leave_out_the_incomplete_one():
+    rows = np.arange(23)
+    all_batches = [list(batch) for batch in photos.batches(rows, 5)]
+    assert all_batches == [list(range(start, start + 5)) for start in (0, 5, 10, 15)]
+    assert [list(batch) for batch in photos.batches(rows, 5, 3)] == all_batches[3:]
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "ROW_GROUP", 7)
+    return make_project(tmp_path).corpus("photos")
+
+
+def test_photos_from_the_shards_are_those_of_the_cache(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(photos, "WINDOW", 1)  # at most two groups are held
+    cached = photos.Photos.open(corpus, PREPARED, tmp_path / "cache.npy", 1.0)
+    streamed = photos.Photos.open(corpus, PREPARED, tmp_path / "none.npy", 0.0)
+    assert len(manifest.shards(corpus)) > 1
+    assert cached.array is not None
+    assert streamed.array is None
+    assert not (tmp_path / "none.npy").exists()
+    assert (cached.groups == streamed.groups).all()
+    order = photos.order(np.arange(60), cached.groups, 3, 1)
+    batches = list(photos.batches(order, 8))
+    pairs = list(zip(cached.read(batches), streamed.read(batches), strict=True))
+    assert len(pairs) == 7
+    for one, other in pairs:
+        assert one.shape == (8, 32, 32, 3)
+        assert (one == other).all()
+
+
+def test_a_broken_photo_in_a_shard_is_said_once_it_is_asked_for(corpus, tmp_path):
+    from geoloc_core.errors import UserError
+
+    path = manifest.shards(corpus)[0]
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"\xff\xd8\xff", b"\x00\x00\x00"))
+    streamed = photos.Photos.open(corpus, PREPARED, tmp_path / "none.npy", 0.0)
+    with pytest.raises(UserError, match="not a readable photo"):
+        list(streamed.read([np.arange(3)]))
+
+
+def pixels(count: int = 64) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8))
+
+
+def test_without_augmentation_photos_are_only_normalised():
+    found = photos.augmented(pixels(), PREPARED, torch.Generator(), "none")
+    expected = (pixels().float() / 255 - torch.tensor(PREPARED.mean)) / torch.tensor(PREPARED.std)
+    torch.testing.assert_close(found, expected.permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("how", ["shift", "crop"])
+def test_augmentation_depends_on_its_generator_alone(how):
+    one, same, other = (
+        photos.augmented(pixels(), PREPARED, torch.Generator().manual_seed(seed), how) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert one.shape == (64, 3, 32, 32)
+
+
+def test_a_crop_shows_most_of_the_photo_and_never_its_mirror():
+    across = torch.linspace(0, 255, 32).byte()
+    ramp = across.view(1, 1, 32, 1).expand(500, 32, 32, 3)
+    plain = Preprocess(32, "crop", "bicubic", (0, 0, 0), (1, 1, 1))
+    found = photos.augmented(ramp, plain, torch.Generator().manual_seed(1), "crop")[:, 0, 16]
+    widths = found[:, -1] - found[:, 0]
+    assert (widths > 0).all(), "left stays left"
+    assert widths.min() > 0.7
+    assert widths.max() <= 1.0
+    assert widths.std() > 0.02
+    assert found[:, 0].max() > 0.05, "a crop may begin away from the edge"
