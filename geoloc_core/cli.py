@@ -230,7 +230,7 @@ def check(params: Path, corpus: str, accept: bool) -> None:
 
 @stage("encoder", examples=("pretrain clip", "pretrain vit"))
 def pretrain(project: Project, encoder: str) -> None:
-    """Train the tower of ENCODER from scratch."""
+    """Train the tower of ENCODER, from scratch or from another encoder's weights on."""
     from geoloc_core.training.pretrain import pretrain
 
     pretrain(project, encoder)
