@@ -40,5 +40,5 @@ lock: $(READY)
 		--no-emit-index-url --prerelease if-necessary-or-explicit --quiet --output-file requirements.lock
 
 clean:
-	rm -rf .state data/raw data/corpora data/labels data/datasheets data/leaks data/boundaries data/weights data/features data/models data/scores \
-		data/summaries data/leaderboard .dvc/cache .dvc/tmp
+	rm -rf .state data/raw data/corpora data/labels data/datasheets data/leaks data/boundaries data/weights data/features \
+		data/texts data/text_features data/models data/scores data/summaries data/leaderboard .dvc/cache .dvc/tmp

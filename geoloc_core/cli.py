@@ -46,8 +46,9 @@ class Commands(click.Group):
 def geoloc(context: click.Context, params: Path) -> None:
     """Given a photo, say where on Earth it was taken.
 
-    The stages, in order: fetch and boundaries, ingest, label, describe, leaks, pretrain or download, encode, train,
-    evaluate, leaderboard, promote. `dvc repro` runs those that are out of date; `geoloc demo` does so through Dagster.
+    The stages, in order: fetch and boundaries, ingest, label, describe, leaks, pretrain or download, encode, texts and
+    encode-text, train, evaluate, leaderboard, promote. `dvc repro` runs those that are out of date; `geoloc demo` does
+    so through Dagster.
     """
     context.obj = params
 
@@ -126,7 +127,7 @@ def check_params(params: Path) -> None:
     click.echo(f"{params}: valid. {profile.description}")
     click.echo(f"  corpora     {', '.join(profile.corpora)}")
     click.echo(f"  encoded     {', '.join(profile.encoded) or 'none'}")
-    click.echo(f"  encoders    {', '.join(profile.encoders)}")
+    click.echo(f"  encoders    {', '.join(dict.fromkeys((*profile.encoders, *profile.text_encoders)))}")
     click.echo(f"  variants    {variants} in {len(profile.variants)} families")
     click.echo(f"  champion    {profile.registry.model}: {profile.registry.metric} on {profile.registry.benchmark}")
 
@@ -236,25 +237,74 @@ def pretrain(project: Project, encoder: str) -> None:
     pretrain(project, encoder)
 
 
-@stage("encoder", examples=("download clip",))
-def download(project: Project, encoder: str) -> None:
-    """Fetch the published weights of ENCODER, pinned."""
-    from geoloc_core.encoders.checkpoints import download
-
-    download(project, encoder)
-
-
-@geoloc.command(epilog="\b\nExamples:\n  geoloc encode mp16 --encoder clip\n  geoloc encode im2gps3k --encoder vit")
-@click.argument("corpus")
-@click.option("--encoder", required=True, help="An encoder of params.yaml.")
+@geoloc.command(epilog="\b\nExamples:\n  geoloc download clip\n  geoloc download clip-vit-l14")
+@click.argument("encoder")
 @click.pass_obj
-def encode(params: Path, corpus: str, encoder: str) -> None:
-    """Extract the features of CORPUS with an encoder."""
+def download(params: Path, encoder: str) -> None:
+    """Fetch the published weights of ENCODER, of any profile, pinned."""
+    from geoloc_core.encoders.checkpoints import download
+    from geoloc_core.params import any_encoder
+
+    download(Project.open(params), encoder, any_encoder(params, encoder))
+
+
+@geoloc.command(epilog="\b\nExamples:\n  geoloc encoders\n  geoloc encoders --json")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def encoders(params: Path, as_json: bool) -> None:
+    """List the encoders of all profiles: what they are, and whether their weights are at hand."""
+    from geoloc_core.encoders import listing
+    from geoloc_core.params import encoders
+
+    found = listing.rows(Project.open(params), encoders(params))
+    if as_json:
+        click.echo(listing.as_json(found))
+    else:
+        listing.show(found)
+
+
+@geoloc.command(
+    epilog="\b\nExamples:\n  geoloc encode mp16 --encoder clip\n"
+    "  geoloc encode made/corpus --encoder clip-vit-l14 --checkpoint /models/clip-vit-large-patch14 --out made/features"
+)
+@click.argument("corpus")
+@click.option("--encoder", required=True, help="An encoder of params.yaml, of any profile.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Its weights as published: a folder or a file.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder to write; else that of the project.")
+@click.pass_obj
+def encode(params: Path, corpus: str, encoder: str, checkpoint: Path | None, out: Path | None) -> None:
+    """Extract the features of CORPUS, a name or an ingested folder, with an encoder."""
+    from geoloc_core.encoders.alone import encode_alone
     from geoloc_core.encoders.extraction import encode
+    from geoloc_core.params import any_encoder
 
     project = Project.open(params)
     limit(project.profile.threads)
-    encode(project, corpus, encoder)
+    if checkpoint or out or corpus not in project.profile.corpora or encoder not in project.profile.encoders:
+        encode_alone(project, corpus, encoder, any_encoder(params, encoder), checkpoint, out)
+    else:
+        encode(project, corpus, encoder)
+
+
+@stage("name", examples=("texts clues",))
+def texts(project: Project, name: str) -> None:
+    """Gather the sentences of NAME, such as the clues of a guidebook or the captions of a corpus."""
+    from geoloc_core.encoders.text.sentences import texts
+
+    texts(project, name)
+
+
+@geoloc.command(epilog="\b\nExamples:\n  geoloc encode-text clues --encoder clip")
+@click.argument("texts")
+@click.option("--encoder", required=True, help="A text encoder of params.yaml.")
+@click.pass_obj
+def encode_text(params: Path, texts: str, encoder: str) -> None:
+    """Extract the features of sentences with a text encoder."""
+    from geoloc_core.encoders.text.extraction import encode_text
+
+    project = Project.open(params)
+    limit(project.profile.threads)
+    encode_text(project, texts, encoder)
 
 
 @stage("variant", examples=("train linear_clip_country",))

@@ -1,6 +1,5 @@
 """Large files from the network: resumed, checked, and either whole or not there."""
 
-import hashlib
 import http.client
 import os
 import ssl
@@ -14,6 +13,7 @@ from typing import Any
 
 from geoloc_core import progress
 from geoloc_core.errors import UserError
+from geoloc_core.files import sha256_of
 
 CHUNK = 1 << 20
 TIMEOUT = 60
@@ -65,7 +65,7 @@ def download(url: str, target: Path, size: int | None = None, sha256: str | None
     if not url.startswith(("https://", "http://")):
         raise UserError(f"{url}: cannot be downloaded; expected an address with http:// or https://")
     if target.exists():
-        digest = _digest(target)
+        digest = sha256_of(target)
         if sha256 in (None, digest) and size in (None, target.stat().st_size):
             return digest
     part = _Part.of(target)
@@ -74,7 +74,7 @@ def download(url: str, target: Path, size: int | None = None, sha256: str | None
         _persist(url, part, size, wait_s)
     except OSError as error:
         raise UserError(f"{part.path}: {error.strerror or error}; expected a place to write {url} to") from None
-    digest = _digest(part.path)
+    digest = sha256_of(part.path)
     got = part.path.stat().st_size
     if size not in (None, got) or sha256 not in (None, digest):
         part.remove()
@@ -171,8 +171,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"the server says {error.code} {error.reason}"
     return " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -60,6 +60,12 @@ def digest(*paths: Path) -> str:
     return total.hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def files_under(folder: Path) -> list[str]:
     """All files below a folder as sorted relative paths with ``/``, hidden ones and dead links too."""
     found = []

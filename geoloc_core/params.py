@@ -1,6 +1,7 @@
 """``params.yaml`` as typed, validated records: the only reader of that file."""
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -12,7 +13,9 @@ from geoloc_core.plugins import Strict, options
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 """A name that becomes a folder, a DVC stage and a Dagster asset."""
-
+EncoderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(-[a-z0-9_]+)*$")]
+"""Such a name that may have dashes: ``<encoder>-<corpus>`` stays unambiguous, since a corpus has none."""
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 HOMES = ("pretrain", "pretrain_from", "checkpoints")
 """Where the weights of an encoder may come from."""
@@ -111,30 +114,60 @@ def parsed(allowed: str) -> tuple[str, str, str]:
     return kind.strip(), one.strip(), other.strip()
 
 
+class About(Strict):
+    """What is published about weights, for those who do not have them; what is measured counts more."""
+
+    dim: PositiveInt | None = None
+    """Length of the feature, as the encoder of this name pools it."""
+    parameters: PositiveFloat | None = None
+    """Millions, of the tower that is used."""
+    licence: str | None = None
+    paper: str | None = None
+    used_by: str | None = None
+
+
 class Checkpoint(Strict):
-    """Where published weights come from: one of ``hub``, ``tag`` and ``file``."""
+    """Where published weights come from: one of ``hub``, ``url``, ``tag`` and ``file``."""
 
     hub: str | None = None
     """Repository of the Hugging Face hub."""
     revision: str | None = None
     """Commit of that repository: a branch name would not be reproducible."""
+    url: str | None = None
+    """Address of one file of weights; ``sha256`` pins it."""
     model: str | None = None
-    """open_clip architecture, with ``tag`` or ``file``."""
+    """open_clip architecture, with ``tag``, ``url`` or ``file``."""
     tag: str | None = None
     """open_clip pretrained tag."""
     file: Path | None = None
-    """A local file of weights, or an ONNX network."""
+    """A local file or folder of weights, or an ONNX network."""
+    sha256: Sha256 | None = None
+    """Checksum of the file of weights as published: anything else is refused."""
+    about: About = About()
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
-        given = [name for name in ("hub", "tag", "file") if getattr(self, name) is not None]
+        given = [name for name in ("hub", "url", "tag", "file") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"expected one of hub, tag and file, got {' and '.join(given) or 'none'}")
+            raise ValueError(f"expected one of hub, url, tag and file, got {' and '.join(given) or 'none'}")
         if self.hub and not self.revision:
             raise ValueError(f"no revision; expected the commit of {self.hub}, which never moves")
+        if self.url and not self.sha256:
+            raise ValueError(f"no sha256; expected the checksum of {self.url}, which makes it reproducible")
         if self.tag and not self.model:
             raise ValueError(f"no model; expected the open_clip architecture that {self.tag} belongs to")
         return self
+
+
+class Texts(Strict):
+    """Where sentences come from: one column of a table."""
+
+    path: Path
+    """A CSV, a Parquet file, or a JSON list of objects, from the project's root."""
+    text: str
+    """Column of the sentence."""
+    id: str | None = None
+    """Column that names the row; left out, rows are numbered."""
 
 
 class Evaluation(Strict):
@@ -169,12 +202,15 @@ class Profile(Strict):
     """The corpora whose features are extracted: those that variants are trained on, and benchmarks to score."""
     expect: dict[Name, Expect] = Field(default_factory=dict)
     """What the corpora promise beyond what all of them do."""
-    pretrain: dict[Name, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
+    pretrain: dict[EncoderName, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
     """Towers that are trained from scratch."""
-    pretrain_from: dict[Name, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
+    pretrain_from: dict[EncoderName, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
     """Towers that go on from the weights of the encoder that ``start`` names."""
-    checkpoints: dict[Name, Checkpoint]
-    encoders: dict[Name, options("geoloc_core.encoders.towers")]  # type: ignore[valid-type]
+    checkpoints: dict[EncoderName, Checkpoint]
+    encoders: dict[EncoderName, options("geoloc_core.encoders.towers")]  # type: ignore[valid-type]
+    texts: dict[Name, Texts]
+    text_encoders: dict[EncoderName, options("geoloc_core.encoders.text.towers")]  # type: ignore[valid-type]
+    """Each reads the weights of its name: a CLIP is the image encoder and the text encoder of one checkpoint."""
     variants: dict[str, dict[Name, Any]]
     evaluation: Evaluation
     registry: Registry
@@ -259,6 +295,60 @@ def any_corpus(path: Path, name: str) -> Corpus:
         for key, corpus in block["corpora"].items():
             known.setdefault(key, Corpus.model_validate(corpus))
     found: Corpus = entry(known, name, "corpus")
+    return found
+
+
+@dataclass(frozen=True)
+class NamedEncoder:
+    """What an encoder's name means.
+
+    Attributes:
+        profile: The profile that names it.
+        image: Options of its image tower, where it has one.
+        text: Options of its text tower, where it has one.
+        checkpoint: Where its weights are published; None where they are trained here.
+    """
+
+    profile: str
+    image: Any
+    text: Any
+    checkpoint: Checkpoint | None
+
+    @classmethod
+    def of(cls, profile: str, block: Profile, name: str) -> "NamedEncoder":
+        """What a profile means by a name."""
+        return cls(profile, block.encoders.get(name), block.text_encoders.get(name), block.checkpoints.get(name))
+
+
+def encoders(path: Path) -> list[tuple[str, NamedEncoder]]:
+    """Every encoder of every profile by name, those of the profile in use first.
+
+    Raises:
+        UserError: The file is wrong.
+    """
+    used, raw = load(path), yaml.safe_load(path.read_text(encoding="utf-8"))
+    blocks = raw.get("profiles") or {}
+    current = next((name for name, block in blocks.items() if block == raw["run"]), "run")
+    profiles = {current: used} | {
+        name: Profile.model_validate(block) for name, block in blocks.items() if block != raw["run"]
+    }
+    return [
+        (name, NamedEncoder.of(profile, block, name))
+        for profile, block in profiles.items()
+        for name in dict.fromkeys((*block.encoders, *block.text_encoders))
+    ]
+
+
+def any_encoder(path: Path, name: str) -> NamedEncoder:
+    """An encoder of the profile in use or, where that has none of the name, of any other.
+
+    Raises:
+        UserError: The file is wrong, or no profile has the encoder.
+    """
+    known: dict[str, NamedEncoder] = {}
+    for key, encoder in encoders(path):
+        known.setdefault(key, encoder)
+    found: NamedEncoder = entry(known, name, "encoder")
     return found
 
 
@@ -349,20 +439,37 @@ def _check_pretraining(profile: Profile) -> list[str]:
     return errors
 
 
+def _check_encoders(profile: Profile) -> list[str]:
+    """Encoders without weights, weights without an encoder, and names that only look different."""
+    errors = []
+    sides = {"encoders": profile.encoders, "text_encoders": profile.text_encoders}
+    names = list(dict.fromkeys(name for side in sides.values() for name in side))
+    for where, side in sides.items():
+        for name in side:
+            homes = [home for home in HOMES if name in getattr(profile, home)]
+            if len(homes) != 1:
+                errors.append(f"{where}.{name}: needs its weights from exactly one of {' and '.join(HOMES)}")
+    for home in HOMES:
+        errors += [f"{home}.{name}: no encoder of that name" for name in getattr(profile, home) if name not in names]
+    errors += [
+        f"text_encoders.{name}.kind: {tower.kind!r}; expected {profile.encoders[name].kind!r}: the weights are the same"
+        for name, tower in profile.text_encoders.items()
+        if name in profile.encoders and profile.encoders[name].kind != tower.kind
+    ]
+    plain = {name.replace("-", "_"): name for name in names}  # which is how Dagster names its steps
+    errors += [
+        f"encoders.{name}: too like {plain[name.replace('-', '_')]!r}; expected names that differ in more than a dash"
+        for name in names
+        if plain[name.replace("-", "_")] != name
+    ]
+    return errors
+
+
 def _check_references(profile: Profile, block: dict[str, Any]) -> list[str]:
     """What pydantic cannot see: names that point from one block to another."""
     from geoloc_core.models import options_of
 
-    errors = []
-    for name in profile.encoders:
-        homes = [home for home in HOMES if name in getattr(profile, home)]
-        if len(homes) != 1:
-            errors.append(f"encoders.{name}: needs its weights from exactly one of {' and '.join(HOMES)}")
-    for home in HOMES:
-        errors += [
-            f"{home}.{name}: no encoder of that name" for name in getattr(profile, home) if name not in profile.encoders
-        ]
-    errors += _check_pretraining(profile)
+    errors = [*_check_encoders(profile), *_check_pretraining(profile)]
     errors += [f"encoded: {name!r} is no corpus" for name in profile.encoded if name not in profile.corpora]
     errors += [f"encoded: {name!r} is there twice" for name, n in Counter(profile.encoded).items() if n > 1]
     if VALIDATION in profile.corpora:

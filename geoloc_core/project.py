@@ -72,6 +72,14 @@ class Project:
         """Features of a corpus, row-aligned with its manifest."""
         return self.data / "features" / encoder / corpus
 
+    def texts(self, name: str) -> Path:
+        """Sentences, a row each: ``id`` and ``text``."""
+        return self.data / "texts" / f"{name}.parquet"
+
+    def text_features(self, encoder: str, texts: str) -> Path:
+        """Features of sentences, row-aligned with :meth:`texts`."""
+        return self.data / "text_features" / encoder / texts
+
     def model(self, variant: str) -> Path:
         """A trained variant: self-contained but for its encoders."""
         return self.data / "models" / variant

@@ -48,6 +48,8 @@ PHOTOS = {
     "pretrain_from": {},
     "checkpoints": {"net": {"file": "net.onnx"}},
     "encoders": {"net": {"kind": "onnx", "output": "embedding"}},
+    "texts": {},
+    "text_encoders": {},
     "variants": {"head": {"linear": {"corpus": "photos", "encoder": "net", "labels": "country"}}},
     "evaluation": {},
     "registry": {"model": "geolocator", "benchmark": "validation", "metric": "within_750km"},

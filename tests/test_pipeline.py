@@ -120,7 +120,7 @@ def by_shell(by_dagster, tmp_path_factory):
 def test_every_stage_ran_and_the_leaderboard_is_printed(by_dagster):
     root, said = by_dagster
     stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
-    assert len(stages) == 29
+    assert len(stages) == 31
     assert "mlp_clip_vit_country" in said
     assert "promote" in said
     assert (root / "data/leaderboard/leaderboard.html").is_file()

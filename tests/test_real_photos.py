@@ -35,8 +35,8 @@ def road(shared, tmp_path_factory):
     (root / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
     said = {}
     for words in (
-        "fetch photos", "boundaries", "ingest photos", "label photos", "leaks", "download net", "encode net photos",
-        "train linear", "evaluate linear", "leaderboard", "promote",
+        "fetch photos", "boundaries", "ingest photos", "label photos", "leaks", "download net",
+        "encode photos --encoder net", "train linear", "evaluate linear", "leaderboard", "promote",
     ):  # fmt: skip
         said[words] = geoloc(root, *words.split())
     return root, said

@@ -21,6 +21,7 @@ NOT_FOLLOWED = {
     # what draws the contact sheet or finds land to crawl: no reason to fetch, and pay, again; the world is the `path`
     # of the corpora it renders
     "fetch": ("corpora.sources", "corpora.decode", "corpora.photo", "corpora.world", "geo"),
+    "encode": ("encoders.alone",),  # is of pairs outside the stages
     "label": ("geo.sources",),  # make the boundaries, which label only reads
 }
 """Rooms that a subcommand's imports lead to and its outputs do not depend on."""
@@ -60,7 +61,7 @@ def code_of(command: str) -> set[Path]:
         for node in ast.parse((ROOT / "geoloc_core/cli.py").read_text()).body
         if isinstance(node, ast.FunctionDef)
     }
-    todo, seen = imported(functions[command]), set[str]()
+    todo, seen = imported(functions[command.replace("-", "_")]), set[str]()
     closed = tuple(f"geoloc_core.{room}" for room in NOT_FOLLOWED.get(command, ()))
     while todo:
         module = todo.pop()

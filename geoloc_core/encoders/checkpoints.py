@@ -1,84 +1,223 @@
 """Published weights, brought to ``data/weights`` in their library's folder format and pinned."""
 
+import os
 import re
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
+from geoloc_core.encoders.openclip import save_clip
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, replacing, write_json
-from geoloc_core.params import Checkpoint, entry
+from geoloc_core.files import digest, remove, replacing, sha256_of, write_json
+from geoloc_core.params import Checkpoint, NamedEncoder
 from geoloc_core.progress import say
 from geoloc_core.project import Project
 
 COMMIT = re.compile("[0-9a-f]{40}")
+WEIGHTS = (".safetensors", ".bin", ".onnx", ".pt", ".pth")
+"""Endings of files of weights: what a checksum is of."""
+SETTINGS = ("input_resolution", "context_length", "vocab_size")
+"""Numbers among the tensors of OpenAI's files, which are no weights."""
 
-WANTED = {
-    "open_clip": ("open_clip_config.json", "open_clip_model.safetensors"),
-    "vit": ("config.json", "model.safetensors", "preprocessor_config.json"),
+Wanted = str | tuple[tuple[str, ...], ...]
+"""A file, or the ways in which a part of a checkpoint is published, best first, with the files of each; none is one."""
+TENSORS: Wanted = (("model.safetensors",), ("pytorch_model.bin",))
+VOCABULARY: Wanted = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",))
+TOKENIZER = (VOCABULARY, (("tokenizer_config.json",), ()), (("special_tokens_map.json",), ()))
+OPEN_CLIP = ("open_clip_config.json", "open_clip_model.safetensors")
+
+WANTED: dict[str, tuple[Wanted, ...]] = {
+    "open_clip": OPEN_CLIP,
+    "clip": ("config.json", TENSORS, "preprocessor_config.json"),
+    "vit": ("config.json", TENSORS, "preprocessor_config.json"),
+    "resnet": ("config.json", TENSORS, "preprocessor_config.json"),
     "onnx": ("model.onnx",),
 }
-"""The files a tower of each kind reads: nothing else is downloaded."""
+"""The files an image tower of each kind reads: nothing else is downloaded."""
+WANTED_FOR_TEXTS: dict[str, tuple[Wanted, ...]] = {
+    "open_clip": (*OPEN_CLIP, (("tokenizer.json",), ()), (("tokenizer_config.json",), ())),
+    "clip": ("config.json", TENSORS, *TOKENIZER),
+    "bert": ("config.json", TENSORS, *TOKENIZER),
+}
+"""The files a text tower of each kind reads."""
+
+Put = Callable[[Path, Path], Any]
+"""How a file gets into the folder of a checkpoint: copied, or linked."""
 
 
-def download(project: Project, encoder: str) -> None:
+def download(project: Project, name: str, encoder: NamedEncoder) -> None:
     """Fetch an encoder's published weights: the stage ``geoloc download ENCODER``.
 
     Raises:
-        UserError: The checkpoint block is incomplete, or its source cannot be reached or read.
+        UserError: They are not published but trained here; the checkpoint block is incomplete; its source cannot be
+            reached or read; or its file has another checksum.
     """
-    checkpoint = entry(project.profile.checkpoints, encoder, "checkpoint")
-    kind = project.profile.encoders[encoder].kind
-    with replacing(project.weights(encoder)) as aside:
+    if encoder.checkpoint is None:
+        raise UserError(f"encoder {name!r}: is trained here; run `geoloc pretrain {name}`")
+    partial, where = project.partial("download", name), f"params.yaml: checkpoints.{name}"
+    with replacing(project.weights(name)) as aside:
         aside.mkdir()
-        _bring(checkpoint, encoder, kind, project.root, aside)
+        try:
+            source = _fetched(encoder.checkpoint, partial, project.root)
+            _bring(source, _wanted(encoder), where, aside, shutil.copyfile)
+        except (UserError, OSError) as error:
+            remove(aside)  # gigabytes, maybe
+            raise error if isinstance(error, UserError) else UserError(f"{where}: {error}") from None
         sizes = {p.name: p.stat().st_size for p in sorted(aside.iterdir())}
         figures = {"megabytes": round(sum(sizes.values()) / 1e6, 3), "sha256": digest(aside), "files": sizes}
-    write_json(project.summary("download", encoder), figures)
-    say(f"download {encoder}: {figures['megabytes']} MB in {project.weights(encoder)}")
+    remove(partial)
+    write_json(project.summary("download", name), figures)
+    say(f"download {name}: {figures['megabytes']} MB in {project.weights(name)}")
 
 
-def _bring(checkpoint: Checkpoint, encoder: str, kind: str, root: Path, out: Path) -> None:
-    where = f"params.yaml: checkpoints.{encoder}"
+@contextmanager
+def of_your_own(encoder: NamedEncoder, path: Path) -> Iterator[Path]:
+    """A checkpoint that lies anywhere, as the folder that a tower of the encoder's kind opens.
+
+    It is what :func:`download` would make of it, but that files are linked where they need no change, and that what the
+    text tower alone reads may be missing.
+
+    Yields:
+        A folder that is there for the length of the block.
+
+    Raises:
+        UserError: There is nothing, or not a checkpoint of this kind.
+    """
+    model = encoder.checkpoint.model if encoder.checkpoint else None
+    given = Checkpoint(file=path.absolute(), model=model)
+    with TemporaryDirectory(prefix="geoloc-") as folder:
+        _bring(given, _wanted(encoder, photos_alone=True), "--checkpoint", Path(folder), os.symlink)
+        yield Path(folder)
+
+
+def _fetched(checkpoint: Checkpoint, partial: Path, root: Path) -> Checkpoint:
+    """The same checkpoint as a file here, where it is one elsewhere or named from the project's root."""
+    if checkpoint.url:
+        from geoloc_core.download import download as fetch
+
+        file = partial / Path(checkpoint.url).name
+        fetch(checkpoint.url, file, sha256=checkpoint.sha256)
+        return checkpoint.model_copy(update={"url": None, "file": file})
+    return checkpoint.model_copy(update={"file": root / checkpoint.file}) if checkpoint.file else checkpoint
+
+
+def _bring(checkpoint: Checkpoint, needs: tuple[str, tuple[Wanted, ...]], where: str, out: Path, put: Put) -> None:
+    """Lay a checkpoint out in an empty folder."""
+    kind, wanted = needs
     match checkpoint:
-        case Checkpoint(hub=str(), revision=str(revision)) if not COMMIT.fullmatch(revision):
-            raise UserError(f"{where}.revision: {revision!r} may move; expected a commit, 40 hexadecimal digits")
         case Checkpoint(hub=str(hub), revision=str(revision)):
-            _from_hub(hub, revision, WANTED[kind], out, where)
-        case Checkpoint(model=str(model), tag=str(tag)) if kind == "open_clip":
+            if not COMMIT.fullmatch(revision):
+                raise UserError(
+                    f"{where}.revision: {revision!r} may move; expected a commit, 40 hexadecimal digits: the hub lists "
+                    f"those of {hub} under Files and versions, History"
+                )
+            _lay_out(wanted, lambda name: _from_hub(hub, revision, name, where), out, put, f"{where}: {hub}@{revision}")
+            _check(out, checkpoint, where)
+        case Checkpoint(tag=str(tag), model=str(model)) if kind == "open_clip":
+            _check(_of_tag(model, tag, where), checkpoint, where)
             _save_clip(model, tag, _wants_quick_gelu(model, tag), out, where)
-        case Checkpoint(file=Path() as file):
-            path = root / file
-            if path.is_dir():
-                _copy_folder(path, WANTED[kind], out, where)
-            elif not path.is_file():
-                raise UserError(f"{where}.file: {path}: no such file or folder")
-            elif kind == "open_clip" and checkpoint.model:
-                _save_clip(checkpoint.model, str(path), False, out, where)
-            elif kind == "onnx":
-                shutil.copyfile(path, out / "model.onnx")
-            else:
-                raise UserError(f"{where}.file: a {kind} tower needs a folder with {', '.join(WANTED[kind])}")
+        case Checkpoint(file=Path() as given) if given.is_dir():
+            _lay_out(wanted, lambda name: _if_there(given / name), out, put, f"{where}.file: {given}")
+            _check(out, checkpoint, where)
+        case Checkpoint(file=Path() as given):
+            if not given.is_file():
+                raise UserError(f"{where}.file: {given}: no such file or folder")
+            _check(given, checkpoint, where)
+            _of_file(given, kind, wanted, checkpoint.model, out, put, f"{where}.file")
         case _:
-            raise UserError(f"{where}: expected hub and revision, or model and tag (open_clip), or file")
+            raise UserError(f"{where}: a {kind} tower needs hub and revision, or file; a tag is of open_clip")
 
 
-def _from_hub(hub: str, revision: str, names: tuple[str, ...], out: Path, where: str) -> None:
-    from huggingface_hub import hf_hub_download
-
-    for name in names:
-        try:
-            path = hf_hub_download(hub, name, revision=revision)
-        except (OSError, ValueError) as error:  # the hub's own errors are of these kinds
-            raise UserError(f"{where}: {name} of {hub}@{revision}: {str(error).splitlines()[0]}") from None
-        shutil.copyfile(path, out / name)
+def _wanted(encoder: NamedEncoder, photos_alone: bool = False) -> tuple[str, tuple[Wanted, ...]]:
+    """The kind of an encoder, and the files of its image tower and of its text tower."""
+    image = WANTED[encoder.image.kind] if encoder.image else ()
+    text = WANTED_FOR_TEXTS[encoder.text.kind] if encoder.text else ()
+    if photos_alone:
+        text = tuple(part if part in image else (*_ways(part), ()) for part in text)
+    return (encoder.image or encoder.text).kind, tuple(dict.fromkeys((*image, *text)))
 
 
-def _copy_folder(folder: Path, names: tuple[str, ...], out: Path, where: str) -> None:
-    for name in names:
-        if not (folder / name).is_file():
-            raise UserError(f"{where}.file: {folder} has no {name}; expected {', '.join(names)}")
-        shutil.copyfile(folder / name, out / name)
+def _lay_out(wanted: tuple[Wanted, ...], find: Callable[[str], Path | None], out: Path, put: Put, where: str) -> None:
+    """Put the files of a checkpoint into a folder, each part in the best way in which it is published."""
+    for part in wanted:
+        ways = _ways(part)
+        for names in ways:
+            found = [find(name) for name in names]
+            if all(found):
+                for path, name in zip(found, names, strict=True):
+                    put(path, out / name)  # type: ignore[arg-type]
+                break
+        else:
+            raise UserError(f"{where} has no {' or '.join(' with '.join(names) for names in ways)}")
+
+
+def _ways(part: Wanted) -> tuple[tuple[str, ...], ...]:
+    return ((part,),) if isinstance(part, str) else part
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _from_hub(hub: str, revision: str, name: str, where: str) -> Path | None:
+    """A file of a repository, in the hub's own cache; None where the repository has no such file."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+    from huggingface_hub.utils.logging import set_verbosity_error
+
+    set_verbosity_error()
+    cached = try_to_load_from_cache(hub, name, revision=revision)
+    if cached is not None and not isinstance(cached, str):  # the cache knows that there is no such file
+        return None
+    try:
+        return Path(hf_hub_download(hub, name, revision=revision))
+    except RemoteEntryNotFoundError:
+        return None
+    except Exception as error:  # of the hub, of its client and of the network beneath
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{where}: {name} of {hub}@{revision}: {said[:300]}") from None
+
+
+def _of_file(
+    path: Path, kind: str, wanted: tuple[Wanted, ...], model: str | None, out: Path, put: Put, where: str
+) -> None:
+    """Make a checkpoint folder of one file."""
+    if kind == "open_clip" and model:
+        _save_clip(model, str(path), False, out, where)
+    elif len(wanted) == 1 and isinstance(wanted[0], str):
+        put(path, out / wanted[0])
+    else:
+        parts = [_ways(part) for part in wanted]
+        listed = ", ".join(" or ".join(" with ".join(names) for names in ways) for ways in parts if all(ways))
+        needs = "`model` beside a file, or a folder" if kind == "open_clip" else "a folder"
+        raise UserError(f"{where}: {path.name}: a {kind} tower needs {needs} with {listed}")
+
+
+def _check(path: Path, checkpoint: Checkpoint, where: str) -> None:
+    """Hold the checksum that was given against a file, or against the weights in a folder."""
+    files = [file for file in path.iterdir() if file.suffix in WEIGHTS] if path.is_dir() else [path]
+    found = {file.name: sha256_of(file) for file in files} if checkpoint.sha256 else {}
+    if checkpoint.sha256 and checkpoint.sha256 not in found.values():
+        listed = ", ".join(f"{name} has {digits}" for name, digits in found.items()) or "there are no weights"
+        raise UserError(f"{where}.sha256: {listed}; expected {checkpoint.sha256}: it is another file")
+
+
+def _of_tag(model: str, tag: str, where: str) -> Path:
+    """The file of weights that an open_clip tag stands for."""
+    import open_clip
+
+    known = open_clip.get_pretrained_cfg(model, tag)
+    if not known:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+        raise UserError(f"{where}: {model} with {tag}: no such tag of open_clip; expected one of: {tags}")
+    try:
+        return Path(open_clip.download_pretrained(known))
+    except Exception as error:  # of open_clip, of the hub and of the network beneath
+        raise UserError(f"{where}: {model} with {tag}: {' '.join(str(error).split())[:300]}") from None
 
 
 def _wants_quick_gelu(model: str, tag: str) -> bool:
@@ -92,22 +231,33 @@ def _save_clip(model: str, pretrained: str, quick_gelu: bool, out: Path, where: 
     """Load one of open_clip's architectures with a tag or a file of weights, and save it as a checkpoint folder."""
     import open_clip
 
-    try:
-        network, _, _ = open_clip.create_model_and_transforms(
-            model, pretrained=pretrained, weights_only=True, force_quick_gelu=quick_gelu
-        )
-    except Exception as error:  # open_clip, torch and the hub each raise their own
-        raise UserError(f"{where}: {model} with {pretrained}: {str(error).splitlines()[0]}") from None
+    with TemporaryDirectory(prefix="geoloc-") as scratch:
+        try:
+            network, _, _ = open_clip.create_model_and_transforms(
+                model,
+                pretrained=_plain(Path(pretrained), Path(scratch)) if Path(pretrained).is_file() else pretrained,
+                weights_only=True,
+                force_quick_gelu=quick_gelu,
+            )
+        except Exception as error:  # open_clip, torch and the hub each raise their own
+            raise UserError(f"{where}: {model} with {pretrained}: {' '.join(str(error).split())[:300]}") from None
     config = open_clip.get_model_config(model)
     if quick_gelu:
         config["quick_gelu"] = True
     save_clip(network, config, open_clip.get_model_preprocess_cfg(network), out)
 
 
-def save_clip(network: Any, model_config: dict[str, Any], preprocess: dict[str, Any], out: Path) -> None:
-    """Write a CLIP model as the checkpoint folder that the ``open_clip`` tower, and the library itself, read."""
+def _plain(path: Path, scratch: Path) -> str:
+    """A file of weights as tensors alone: OpenAI publishes its own as TorchScript, which is a program as well."""
+    if not is_zipfile(path):
+        return str(path)
+    with ZipFile(path) as archive:
+        if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            return str(path)
+    import torch
     from safetensors.torch import save_file
 
-    write_json(out / "open_clip_config.json", {"model_cfg": model_config, "preprocess_cfg": preprocess})
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, out / "open_clip_model.safetensors")
+    tensors = torch.jit.load(path, map_location="cpu").state_dict()
+    weights = {name: tensor.clone() for name, tensor in tensors.items() if name not in SETTINGS}
+    save_file(weights, scratch / "weights.safetensors")
+    return str(scratch / "weights.safetensors")

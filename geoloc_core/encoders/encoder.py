@@ -29,6 +29,7 @@ class Encoder:
         preprocess: The tower's own preparation of photos.
         forward: (N, size, size, 3) uint8, scaled and not normalised → (N, *shape) float32.
         identity: All that the features depend on: weights, preparation, pooling.
+        parameters: Of the tower; None where its format does not tell.
     """
 
     shape: tuple[int, ...]
@@ -36,6 +37,7 @@ class Encoder:
     preprocess: Preprocess
     forward: Callable[[np.ndarray], np.ndarray]
     identity: dict[str, Any]
+    parameters: int | None = None
 
     @property
     def fingerprint(self) -> str:

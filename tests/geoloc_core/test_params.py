@@ -83,10 +83,19 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
         (lambda d: d["pretrain"]["vit"].update(heads=5), "pretrain.vit: heads 5 does not divide dim 96"),
         (lambda d: d["pretrain"]["vit"].update(patch_size=9), "pretrain.vit: patch_size 9 does not divide"),
         (lambda d: d["pretrain"]["clip"].update(text_width=33), "pretrain.clip.text_width: .* multiple of 2"),
-        (lambda d: d.update(checkpoints={"x": {}}), "checkpoints.x: expected one of hub, tag and file, got none"),
+        (lambda d: d.update(checkpoints={"x": {}}), "checkpoints.x: expected one of hub, url, tag and file, got none"),
         (lambda d: d.update(checkpoints={"x": {"hub": "a/b", "tag": "c"}}), "got hub and tag"),
         (lambda d: d.update(checkpoints={"x": {"hub": "a/b"}}), "checkpoints.x: no revision"),
         (lambda d: d.update(checkpoints={"x": {"tag": "openai"}}), "checkpoints.x: no model"),
+        (lambda d: d.update(checkpoints={"x": {"url": "http://a/b"}}), "checkpoints.x: no sha256"),
+        (lambda d: d.update(checkpoints={"x": {"file": "a", "sha256": "A1"}}), "checkpoints.x.sha256: "),
+        (lambda d: d["text_encoders"].update(words={"kind": "bert"}), "text_encoders.words: needs its weights"),
+        (lambda d: d["text_encoders"].update(clip={"kind": "clip"}), "text_encoders.clip.kind: 'clip'; expected 'op"),
+        (lambda d: d["text_encoders"].update(clip={"kind": "open_clip", "pooling": "mean"}), "text_encoders.clip.pool"),
+        (lambda d: d["encoders"].update({name: {"kind": "vit"} for name in ("a-b", "a_b")}), "a-b: too like 'a_b'"),
+        (lambda d: d["encoders"].update({"a-": {"kind": "vit"}}), "encoders.a-"),
+        (lambda d: d["corpora"].update({"a-b": d["corpora"]["mp16"]}), "corpora.a-b"),
+        (lambda d: d["texts"]["clues"].pop("text"), "texts.clues.text: missing"),
         (lambda d: d["evaluation"].update(top_k=[0]), "evaluation.top_k.0: .* greater than 0"),
         (lambda d: d.update(encoded=["mp16", "im2gps3k", "nowhere"]), "encoded: 'nowhere' is no corpus"),
         (lambda d: d.update(encoded=["mp16", "im2gps3k", "mp16"]), "encoded: 'mp16' is there twice"),
@@ -132,3 +141,19 @@ def test_a_change_of_what_is_expected_makes_no_stage_stale():
     params = [param for stage in stages for param in stage.get("do", stage).get("params", ())]
     assert params
     assert not [param for param in params if param in ("run", "profiles") or "expect" in param]
+
+
+def test_encoders_of_any_profile_have_pinned_weights():
+    from geoloc_core.params import any_encoder, encoders
+
+    path = ROOT / "params.yaml"
+    names = [name for name, encoder in encoders(path) if encoder.profile == "catalogue"]
+    assert {"clip-vit-b32", "clip-vit-l14", "clip-vit-l14-336", "clip-rn50x16", "streetclip", "vit-l16-in21k"} < {
+        *names
+    }
+    for name in names:
+        checkpoint = any_encoder(path, name).checkpoint
+        assert checkpoint.sha256 or len(checkpoint.revision) == 40, name
+        assert checkpoint.about.licence, name
+    assert any_encoder(path, "clip").profile == "demo", "the profile in use comes first"
+    assert any_encoder(path, "clip").checkpoint is None

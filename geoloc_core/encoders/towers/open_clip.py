@@ -1,72 +1,114 @@
 """CLIP image towers of open_clip: any of its architectures, in the folder format of the Hugging Face hub.
 
 The folder holds ``open_clip_config.json`` and ``open_clip_model.safetensors``, as published CLIP checkpoints do.
-The feature is the projected image embedding (Radford et al. 2021), not normalised.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from geoloc_core.encoders.compute import on_device
 from geoloc_core.encoders.encoder import Encoder
+from geoloc_core.encoders.openclip import CONFIG, config_of, open_model
 from geoloc_core.encoders.options import TorchTower
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
-from geoloc_core.files import read_json
 
-CONFIG = "open_clip_config.json"
-WEIGHTS = "open_clip_model.safetensors"
+if TYPE_CHECKING:
+    import torch
 
 
 class Options(TorchTower):
     """A CLIP tower."""
 
     kind: Literal["open_clip"]
+    pooling: Literal["projection", "class", "mean", "tokens"] = "projection"
+    """As of the kind ``clip``. Towers that are no transformers, such as RN50x16 with its attention pooling, have the
+    projection alone."""
 
 
 def load(options: Options, weights: Path) -> Encoder:
     """Open the image tower of a CLIP checkpoint folder.
 
     Raises:
-        UserError: The folder is not a CLIP checkpoint of open_clip.
+        UserError: The folder is not a CLIP checkpoint of open_clip, or its tower cannot pool so.
     """
-    for name in (CONFIG, WEIGHTS):
-        if not (weights / name).is_file():
-            raise UserError(f"{weights}: no {name}; expected an open_clip checkpoint folder; fetch or train it first")
+    config = config_of(weights)
+    preprocess = preprocess_of(config, weights / CONFIG)
     tower = open_model(weights).visual
-    config = read_json(weights / CONFIG)
-    preprocess = preprocess_of(config)
+    network, shape = pooled(tower, options.pooling, config["model_cfg"]["embed_dim"], weights)
     return Encoder(
-        shape=(config["model_cfg"]["embed_dim"],),
+        shape=shape,
         batch=options.batch,
         preprocess=preprocess,
-        forward=on_device(tower, preprocess),
-        identity={"kind": options.kind, "pooling": "projection"},
+        forward=on_device(network, preprocess, options.precision),
+        identity={"kind": options.kind, "pooling": options.pooling},
+        parameters=sum(p.numel() for p in tower.parameters()),
     )
 
 
-def open_model(weights: Path) -> "torch.nn.Module":  # type: ignore[name-defined] # noqa: F821
-    """The whole CLIP model of a checkpoint folder, both towers, in inference mode."""
-    import open_clip
-    from safetensors import SafetensorError
+def pooled(tower: Any, pooling: str, dim: int, weights: Path) -> "tuple[torch.nn.Module, tuple[int, ...]]":
+    """An image tower that pools as asked, and the shape of its feature.
 
-    try:
-        model = open_clip.create_model(f"local-dir:{weights}", load_weights=True)
-    except (RuntimeError, ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
-        raise UserError(f"{weights}: not an open_clip checkpoint: {str(error).splitlines()[0]}") from None
-    return model.eval()
+    Raises:
+        UserError: The tower has no such tokens.
+    """
+    import torch
+    from open_clip.transformer import VisionTransformer
+
+    if pooling == "projection":
+        return tower, (dim,)
+    if not isinstance(tower, VisionTransformer) or tower.attn_pool is not None or tower.pool_type != "tok":
+        raise UserError(
+            f"{weights}: pooling {pooling!r}: the tower, a {type(tower).__name__}, has no class token to pool with; "
+            "expected projection"
+        )
+
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tower = tower
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found = self.tower.forward_intermediates(
+                images, indices=1, intermediates_only=True, output_fmt="NLC", output_extra_tokens=True
+            )
+            tokens = torch.cat([found["image_intermediates_prefix"][0], found["image_intermediates"][0]], dim=1)
+            match pooling:
+                case "class":
+                    return self.tower.ln_post(tokens[:, 0])
+                case "mean":
+                    return tokens.mean(dim=1)
+                case _:
+                    return tokens
+
+    count, width = tower.positional_embedding.shape
+    return Pooled(), (count, width) if pooling == "tokens" else (width,)
 
 
-def preprocess_of(config: dict) -> Preprocess:
-    """The preparation a checkpoint's ``preprocess_cfg`` asks for; where it is silent, open_clip's own defaults."""
+def preprocess_of(config: dict[str, Any], where: Path) -> Preprocess:
+    """The preparation a ``preprocess_cfg`` asks for; where it is silent, open_clip's own defaults.
+
+    Raises:
+        UserError: It asks for something that would not be done.
+    """
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
     chosen = config.get("preprocess_cfg", {})
-    size = chosen.get("size") or config["model_cfg"]["vision_cfg"]["image_size"]
+    size = chosen.get("size") or config["model_cfg"].get("vision_cfg", {}).get("image_size", 224)
+    high, wide = size if isinstance(size, list | tuple) else (size, size)
+    mode, resample = chosen.get("resize_mode") or "shortest", chosen.get("interpolation") or "bicubic"
+    for key, got, expected in (
+        ("size", [high, wide], [[high, high]]),
+        ("resize_mode", mode, ["shortest", "squash"]),
+        ("interpolation", resample, ["bicubic", "bilinear", "random"]),
+        ("mode", chosen.get("mode", "RGB"), ["RGB"]),
+    ):
+        if got not in expected:
+            raise UserError(f"{where}: preprocess_cfg.{key}: {got!r}; expected {' or '.join(map(str, expected))}")
     return Preprocess(
-        size=size[0] if isinstance(size, list | tuple) else size,
-        mode="squash" if chosen.get("resize_mode") == "squash" else "crop",
-        resample=chosen.get("interpolation", "bicubic"),
-        mean=tuple(chosen.get("mean", OPENAI_DATASET_MEAN)),
-        std=tuple(chosen.get("std", OPENAI_DATASET_STD)),
+        size=high,
+        mode="squash" if mode == "squash" else "crop",
+        resample="bilinear" if resample == "bilinear" else "bicubic",  # random is of training alone
+        mean=tuple(chosen.get("mean") or OPENAI_DATASET_MEAN),
+        std=tuple(chosen.get("std") or OPENAI_DATASET_STD),
     )

@@ -1,6 +1,6 @@
 """Vision transformers of the transformers library (Dosovitskiy et al. 2021), as the thesis uses ViT-L/16.
 
-The folder holds ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
+The folder holds ``config.json``, ``preprocessor_config.json`` and ``model.safetensors`` or ``pytorch_model.bin``.
 """
 
 from pathlib import Path
@@ -8,21 +8,16 @@ from typing import Literal
 
 from geoloc_core.encoders.compute import on_device
 from geoloc_core.encoders.encoder import Encoder
+from geoloc_core.encoders.huggingface import config_of, open_network, preprocess_of, same_size
 from geoloc_core.encoders.options import TorchTower
-from geoloc_core.encoders.preprocess import Preprocess
-from geoloc_core.errors import UserError
-from geoloc_core.files import read_json
-
-FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
-PILLOW_BICUBIC = 3
 
 
 class Options(TorchTower):
     """A ViT tower."""
 
     kind: Literal["vit"]
-    pooling: Literal["cls", "mean"] = "cls"
-    """Of the last hidden state: its class token (thesis), or the mean of all tokens."""
+    pooling: Literal["class", "mean", "tokens"] = "class"
+    """Of the last hidden state: its class token (thesis), the mean of all tokens, or all of them."""
 
 
 def load(options: Options, weights: Path) -> Encoder:
@@ -31,20 +26,13 @@ def load(options: Options, weights: Path) -> Encoder:
     Raises:
         UserError: The folder is not a ViT checkpoint.
     """
-    for name in FILES:
-        if not (weights / name).is_file():
-            raise UserError(f"{weights}: no {name}; expected a transformers ViT folder; fetch or train it first")
+    config_of(weights, "vit")
+    preprocess = preprocess_of(weights)
     import torch
-    from safetensors import SafetensorError
     from transformers import ViTModel
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        model = ViTModel.from_pretrained(weights, add_pooling_layer=False, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{weights}: not a ViT checkpoint: {str(error).splitlines()[0]}") from None
+    model = open_network(ViTModel, weights, add_pooling_layer=False)
+    same_size(weights, preprocess, model.config.image_size)
 
     class Pooled(torch.nn.Module):
         def __init__(self) -> None:
@@ -53,25 +41,21 @@ def load(options: Options, weights: Path) -> Encoder:
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             tokens = self.vit(pixel_values=images).last_hidden_state
-            return tokens[:, 0] if options.pooling == "cls" else tokens.mean(dim=1)
+            match options.pooling:
+                case "class":
+                    return tokens[:, 0]
+                case "mean":
+                    return tokens.mean(dim=1)
+                case "tokens":
+                    return tokens
 
-    preprocess = preprocess_of(read_json(weights / "preprocessor_config.json"))
+    dim = model.config.hidden_size
+    tokens = (model.config.image_size // model.config.patch_size) ** 2 + 1
     return Encoder(
-        shape=(model.config.hidden_size,),
+        shape=(tokens, dim) if options.pooling == "tokens" else (dim,),
         batch=options.batch,
         preprocess=preprocess,
-        forward=on_device(Pooled(), preprocess),
+        forward=on_device(Pooled(), preprocess, options.precision),
         identity={"kind": options.kind, "pooling": options.pooling},
-    )
-
-
-def preprocess_of(config: dict) -> Preprocess:
-    """The preparation a ``preprocessor_config.json`` asks for."""
-    size = config["size"]
-    return Preprocess(
-        size=size["height"] if isinstance(size, dict) else size,
-        mode="squash",
-        resample="bicubic" if config.get("resample", 2) == PILLOW_BICUBIC else "bilinear",
-        mean=tuple(config["image_mean"]),
-        std=tuple(config["image_std"]),
+        parameters=sum(p.numel() for p in model.parameters()),
     )

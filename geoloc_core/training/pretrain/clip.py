@@ -17,7 +17,7 @@ from geoloc_core.encoders.device import device
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.encoders.zero_shot import Places, text_embedder
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, read_json
+from geoloc_core.files import digest
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say
 from geoloc_core.project import Project
@@ -162,15 +162,14 @@ def from_checkpoint(weights: Path) -> Network:
     """
     import open_clip
 
-    from geoloc_core.encoders.towers.open_clip import CONFIG, open_model, preprocess_of
+    from geoloc_core.encoders.openclip import CONFIG, config_of, open_model
+    from geoloc_core.encoders.towers.open_clip import preprocess_of
 
-    if not (weights / CONFIG).is_file():
-        raise UserError(f"{weights}: no {CONFIG}; expected an open_clip checkpoint folder; fetch or train it first")
-    config = read_json(weights / CONFIG)
+    config = config_of(weights)
     if config["model_cfg"].get("text_cfg", {}).get("hf_tokenizer_name"):
         raise UserError(f"{weights}: its texts need another tokenizer than CLIP's; expected a CLIP")
     tokenise = open_clip.get_tokenizer(f"local-dir:{weights}")
-    return Network(open_model(weights), config, preprocess_of(config), tokenise)
+    return Network(open_model(weights), config, preprocess_of(config, weights / CONFIG), tokenise)
 
 
 def pretrain(
@@ -188,7 +187,7 @@ def pretrain(
     Returns:
         The metrics of every epoch, and figures for the summary.
     """
-    from geoloc_core.encoders.checkpoints import save_clip
+    from geoloc_core.encoders.openclip import save_clip
 
     where = f"params.yaml: {'pretrain_from' if options.start else 'pretrain'}.{partial.name}"
     seed = project.profile.seed

@@ -1,0 +1,200 @@
+"""Folders in the format of Hugging Face transformers: their networks, and the preparation of photos they ask for."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from geoloc_core.encoders.preprocess import Preprocess
+from geoloc_core.errors import UserError
+from geoloc_core.files import read_json
+
+CONFIG = "config.json"
+PREPARATION = "preprocessor_config.json"
+RESAMPLE: dict[int, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers."""
+WARPED = 384
+"""Edge from which on ConvNeXt's processor scales both edges and cuts nothing, pixels."""
+
+
+def config_of(folder: Path, *kinds: str) -> dict[str, Any]:
+    """The ``config.json`` of a checkpoint folder.
+
+    Args:
+        folder: The checkpoint.
+        kinds: The ``model_type`` that are expected.
+
+    Raises:
+        UserError: There is none, or it is of another kind of network.
+    """
+    config = _json(folder / CONFIG)
+    if config.get("model_type") not in kinds:
+        raise UserError(
+            f"{folder / CONFIG}: model_type {config.get('model_type')!r}; expected {' or '.join(kinds)}: "
+            "the checkpoint is of another network"
+        )
+    return config
+
+
+def clip_config(folder: Path, side: Literal["vision", "text"]) -> Any:
+    """What the library calls the config of one tower of a CLIP checkpoint, be both or one of them in the folder.
+
+    Raises:
+        UserError: It is no CLIP checkpoint, or its config is not readable.
+    """
+    kind = config_of(folder, "clip", f"clip_{side}_model")["model_type"]
+    from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+
+    try:
+        if kind != "clip":
+            return {"vision": CLIPVisionConfig, "text": CLIPTextConfig}[side].from_pretrained(folder)
+        whole = CLIPConfig.from_pretrained(folder)
+    except Exception as error:  # the library raises whatever a wrong value leads to
+        raise UserError(f"{folder / CONFIG}: not a config of CLIP: {' '.join(str(error).split())[:300]}") from None
+    config = getattr(whole, f"{side}_config")
+    config.projection_dim = whole.projection_dim  # older checkpoints say it of the whole alone
+    return config
+
+
+def open_network(network: type, folder: Path, **options: Any) -> Any:
+    """A network of transformers with the weights of a folder, in float32 and inference mode.
+
+    Args:
+        network: One of the library's classes.
+        folder: With ``config.json`` and ``model.safetensors`` or, as older checkpoints are, ``pytorch_model.bin``.
+        options: Passed on to the library.
+
+    Returns:
+        The network, of that class.
+
+    Raises:
+        UserError: The folder does not hold all the weights of such a network: none is left at random.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model, found = network.from_pretrained(  # type: ignore[attr-defined]
+            folder, local_files_only=True, weights_only=True, dtype=torch.float32, output_loading_info=True, **options
+        )
+    except Exception as error:  # the library, torch, pickle and safetensors each raise their own
+        kind = "weights" if isinstance(error, SafetensorError) else network.__name__
+        raise UserError(f"{folder}: not a checkpoint of {kind}: {' '.join(str(error).split())[:300]}") from None
+    lacking = sorted(found["missing_keys"]) + sorted(str(key[0]) for key in found["mismatched_keys"])
+    if lacking:
+        raise UserError(
+            f"{folder}: not a whole checkpoint of {network.__name__}: no fitting weights for {lacking[0]}"
+            + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
+        )
+    return model.eval()
+
+
+def preprocess_of(folder: Path) -> Preprocess:
+    """The preparation that the ``preprocessor_config.json`` of a folder asks for, to the pixel.
+
+    The library's own class reads the file, with its defaults and the forms of older versions; what it would do with
+    Pillow is what :class:`Preprocess` does.
+
+    Raises:
+        UserError: There is no such file, or it asks for something that would not be done.
+    """
+    where = folder / PREPARATION
+    config = _json(where)
+    name = str(config.get("image_processor_type") or config.get("feature_extractor_type"))
+    family = (
+        name.removesuffix("Fast").removesuffix("Pil").removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
+    )
+    try:
+        asked = _processor(family)(**config)
+        refused = _refused(asked)
+        if refused is None:
+            return _prepared(family, asked)
+    except KeyError:
+        refused = f"{name} is not known; expected the image processor of CLIP, ViT or ConvNeXt"
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        refused = " ".join(str(error).split())
+    raise UserError(f"{where}: {refused}")
+
+
+def same_size(folder: Path, preprocess: Preprocess, size: int) -> None:
+    """Refuse a preparation that yields other photos than the network takes.
+
+    Raises:
+        UserError: The sizes differ.
+    """
+    if preprocess.size != size:
+        raise UserError(f"{folder / PREPARATION}: photos of {preprocess.size} pixels; expected {size}, as in {CONFIG}")
+
+
+def _processor(family: str) -> type:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    return {"CLIP": CLIPImageProcessorPil, "ViT": ViTImageProcessorPil, "ConvNext": ConvNextImageProcessorPil}[family]
+
+
+def _refused(asked: Any) -> str | None:
+    """What of a processor's wishes is not done here."""
+    if not asked.do_resize:
+        return "do_resize is false, so photos would keep their sizes; expected true"
+    if asked.resample not in RESAMPLE:
+        return f"resample {asked.resample!r}; expected 2 (bilinear) or 3 (bicubic)"
+    if getattr(asked, "do_pad", None):
+        return "do_pad is true; expected photos that are cut or scaled to a square"
+    return None
+
+
+def _prepared(family: str, asked: Any) -> Preprocess:
+    size, shorter = _square(asked.size), asked.size.shortest_edge
+    if asked.size.longest_edge or asked.size.max_height:
+        raise ValueError(f"size {dict(asked.size)}; expected shortest_edge, or height and width")
+    cut = _square(asked.crop_size) if getattr(asked, "do_center_crop", None) else None
+    if family == "ConvNext" and shorter and shorter < WARPED:  # its own rule: the share crop_pct of a photo is cut
+        cut, shorter = shorter, int(shorter / asked.crop_pct)
+    elif family == "ConvNext" and shorter:
+        size, shorter = shorter, None
+    edge, whole = cut or size, shorter or size
+    if edge is None or whole is None or bool(cut) != bool(shorter):
+        raise ValueError("expected size as shortest_edge with do_center_crop, or as height and width without it")
+    if edge > whole:
+        raise ValueError(f"crop_size {edge} is more than the scaled photo has; expected no more than {whole}")
+    # pixels are rescaled by 1/255 here: another factor is one of mean and deviation
+    factor = 255 * (asked.rescale_factor if asked.do_rescale else 1.0)
+    mean, std = (asked.image_mean, asked.image_std) if asked.do_normalize else ((0.0,) * 3, (1.0,) * 3)
+    return Preprocess(
+        size=edge,
+        mode="crop" if cut else "squash",
+        resample=RESAMPLE[asked.resample],
+        mean=_scaled(mean, factor),
+        std=_scaled(std, factor),
+        shorter_edge=whole if whole != edge else None,
+        rounding="down" if cut else "even",
+    )
+
+
+def _scaled(values: Any, factor: float) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red / factor, green / factor, blue / factor
+
+
+def _square(size: Any) -> int | None:
+    """The edge of a square; None where a size is given otherwise."""
+    if size is None or not size.height:
+        return None
+    if size.height != size.width:
+        raise ValueError(f"{size.height} × {size.width} pixels; expected a square")
+    return int(size.height)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path.parent}: no {path.name}; expected a checkpoint folder of transformers; fetch it first")
+    try:
+        value = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable JSON ({' '.join(str(error).split())})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: a {type(value).__name__}; expected an object")
+    return value

@@ -1,0 +1,157 @@
+"""What encoders there are, in every profile, and which of them can be used at once."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from geoloc_core.errors import UserError
+from geoloc_core.params import About, NamedEncoder
+from geoloc_core.project import Project
+
+COLUMNS = ("name", "profile", "kind", "what", "dim", "size", "licence", "used by", "checkpoint")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One encoder of one profile.
+
+    Attributes:
+        name: What variants call it.
+        profile: Which profile has it.
+        kind: The module that opens it.
+        what: ``image``, ``text``, ``image + text`` or ``instances``.
+        dimension: Of a feature; measured where the checkpoint is at hand, else as published.
+        parameters: Millions, of the image tower where there is one; as the dimension.
+        licence: As published.
+        paper: As published.
+        used_by: Which methods look through it.
+        checkpoint: Where the weights are, or where they come from.
+        at_hand: Whether they can be used at once.
+        remark: What is wrong with them, or other than published.
+    """
+
+    name: str
+    profile: str
+    kind: str
+    what: str
+    dimension: int | None
+    parameters: float | None
+    licence: str | None
+    paper: str | None
+    used_by: str | None
+    checkpoint: str
+    at_hand: bool
+    remark: str | None
+
+
+def rows(project: Project, known: list[tuple[str, NamedEncoder]]) -> list[Row]:
+    """Every encoder, with what is published about it and, where its checkpoint is at hand, what is measured.
+
+    Args:
+        project: Whose weights count.
+        known: The encoders of all profiles, those of the profile in use first.
+    """
+    first: dict[str, str] = {}
+    for name, encoder in known:
+        first.setdefault(name, encoder.profile)
+    return [_row(project, name, encoder, mine=first[name] == encoder.profile) for name, encoder in known]
+
+
+def _row(project: Project, name: str, encoder: NamedEncoder, mine: bool) -> Row:
+    about = encoder.checkpoint.about if encoder.checkpoint else About()
+    folder = project.weights(name)
+    # a folder belongs to the first profile that has the name: another may mean other weights by it
+    at_hand = mine and folder.is_dir()
+    dimension, parameters, remark = _measured(encoder, folder) if at_hand else (None, None, None)
+    differs = [
+        f"{what} {measured:g}, published as {published:g}"
+        for what, measured, published in (
+            ("dimension", dimension, about.dim),
+            ("million parameters", parameters, about.parameters),
+        )
+        if measured is not None and published is not None and abs(measured - published) > 0.01 * published
+    ]
+    return Row(
+        name,
+        encoder.profile,
+        (encoder.image or encoder.text).kind,
+        _what(encoder),
+        dimension or about.dim,
+        parameters or about.parameters,
+        about.licence,
+        about.paper,
+        about.used_by,
+        _place(project, encoder, folder if at_hand else None, name),
+        at_hand and remark is None,
+        remark or "; ".join(differs) or None,
+    )
+
+
+def _what(encoder: NamedEncoder) -> str:
+    if encoder.image is None:
+        return "text"
+    image = "instances" if encoder.image.kind == "mask2former" else "image"
+    return f"{image} + text" if encoder.text else image
+
+
+def _place(project: Project, encoder: NamedEncoder, folder: Path | None, name: str) -> str:
+    checkpoint = encoder.checkpoint
+    if folder:
+        return str(folder.relative_to(project.root))
+    if checkpoint is None:
+        return f"geoloc pretrain {name}"
+    if checkpoint.hub:
+        return f"{checkpoint.hub} @ {str(checkpoint.revision)[:7]}"
+    if checkpoint.url:
+        return checkpoint.url.split("//")[-1].partition("/")[0]
+    return str(checkpoint.file or f"open_clip {checkpoint.model} {checkpoint.tag}")
+
+
+def _measured(encoder: NamedEncoder, folder: Path) -> tuple[int | None, float | None, str | None]:
+    """Dimension and million parameters of a checkpoint, or why it cannot be opened."""
+    from geoloc_core.encoders import encoder as images
+    from geoloc_core.encoders.text import encoder as texts
+
+    tower: Any
+    try:
+        tower = images.load(encoder.image, folder) if encoder.image else texts.load(encoder.text, folder)
+    except UserError as error:
+        return None, None, str(error)
+    shape = getattr(tower, "shape", None) or (getattr(tower, "dim", None),)
+    count = getattr(tower, "parameters", None)
+    return shape[-1], round(count / 1e6, 2) if count else None, None
+
+
+def as_json(found: list[Row]) -> str:
+    """All that is known, for programs."""
+    import json
+
+    return json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False)
+
+
+def show(found: list[Row]) -> None:
+    """Print a table, the encoders at hand marked, and beneath it what is to be remarked."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, no_wrap=True)
+    for row in found:
+        table.add_row(*_cells(row))
+    # a line each, however narrow the terminal is
+    console = Console(highlight=False, width=max(Console().width, Console(width=1000).measure(table).maximum))
+    console.print(table, markup=False)
+    console.print(
+        "\n✓ at hand; the others: `geoloc download NAME`, or `geoloc encode … --checkpoint PATH`", markup=False
+    )
+    for row in found:
+        if row.remark:
+            console.print(f"{row.name} ({row.profile}): {row.remark}", markup=False, soft_wrap=True)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    size = f"{row.parameters:g} M" if row.parameters else ""
+    place = ("✓ " if row.at_hand else "  ") + row.checkpoint
+    dimension = str(row.dimension or "")
+    return row.name, row.profile, row.kind, row.what, dimension, size, row.licence or "", row.used_by or "", place

@@ -1,0 +1,51 @@
+"""Folders in the format of open_clip, as the Hugging Face hub publishes them: read and written."""
+
+from pathlib import Path
+from typing import Any
+
+from geoloc_core.errors import UserError
+from geoloc_core.files import read_json, write_json
+
+CONFIG = "open_clip_config.json"
+WEIGHTS = "open_clip_model.safetensors"
+
+
+def config_of(weights: Path) -> dict[str, Any]:
+    """The ``open_clip_config.json`` of a checkpoint folder.
+
+    Raises:
+        UserError: The folder is not a CLIP checkpoint of open_clip.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (weights / name).is_file():
+            raise UserError(f"{weights}: no {name}; expected an open_clip checkpoint folder; fetch or train it first")
+    try:
+        config = read_json(weights / CONFIG)
+        assert config["model_cfg"]["embed_dim"]
+    except (OSError, ValueError, KeyError, TypeError, AssertionError):
+        raise UserError(f"{weights / CONFIG}: no model_cfg with embed_dim; expected a config of open_clip") from None
+    return config
+
+
+def open_model(weights: Path) -> Any:
+    """The whole CLIP model of a checkpoint folder, both towers, in inference mode.
+
+    Raises:
+        UserError: The folder is not a CLIP checkpoint of open_clip.
+    """
+    import open_clip
+
+    try:
+        model = open_clip.create_model(f"local-dir:{weights}", load_weights=True)
+    except Exception as error:  # open_clip, torch and safetensors each raise their own
+        raise UserError(f"{weights}: not an open_clip checkpoint: {' '.join(str(error).split())[:300]}") from None
+    return model.eval()
+
+
+def save_clip(network: Any, model_config: dict[str, Any], preprocess: dict[str, Any], out: Path) -> None:
+    """Write a CLIP model as the checkpoint folder that the ``open_clip`` tower, and the library itself, read."""
+    from safetensors.torch import save_file
+
+    write_json(out / CONFIG, {"model_cfg": model_config, "preprocess_cfg": preprocess})
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, out / WEIGHTS)

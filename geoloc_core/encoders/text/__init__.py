@@ -1,0 +1,1 @@
+"""Frozen text towers, and the sentences that they turn into features."""

@@ -1,0 +1,77 @@
+"""From sentences to features: resumable by part, row-aligned with the sentences."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from geoloc_core.encoders import store
+from geoloc_core.encoders.text.encoder import TextEncoder, load
+from geoloc_core.errors import UserError
+from geoloc_core.files import digest, remove, replacing, write_json
+from geoloc_core.params import entry
+from geoloc_core.progress import say, track
+from geoloc_core.project import Project
+
+PART = 16384
+"""Texts that are encoded together and kept when the work is stopped."""
+
+
+def encode_text(project: Project, texts: str, encoder: str) -> None:
+    """Extract the features of sentences: the stage ``geoloc encode-text TEXTS --encoder ENCODER``.
+
+    Raises:
+        UserError: The encoder has no weights yet, or the sentences have not been gathered.
+    """
+    options = entry(project.profile.text_encoders, encoder, "text encoder")
+    entry(project.profile.texts, texts, "texts")
+    source = project.texts(texts)
+    if not source.is_file():
+        raise UserError(f"{source}: no such file; run `geoloc texts {texts}` first")
+    sentences = pq.read_table(source, columns=["text"])["text"].to_pylist()
+    if not sentences:
+        raise UserError(f"{source}: no sentences; expected at least one")
+    tower = load(options, project.weights(encoder))
+    # unfinished work is of these sentences and of this tower, or it is of no use
+    partial = project.partial("encode_text", f"{encoder}-{texts}-{tower.fingerprint}-{digest(source)[:16]}")
+    partial.mkdir(parents=True, exist_ok=True)
+    parts, cut = _parts(tower, sentences, partial, f"encode texts {texts} with {encoder}")
+    with replacing(project.text_features(encoder, texts)) as aside:
+        aside.mkdir()
+        made_by = {"encoder": encoder, "texts": texts, "fingerprint": tower.fingerprint, **tower.identity}
+        store.write(aside, parts, (tower.dim,), made_by)
+    _summarise(project, f"{encoder}-{texts}", store.read(project.text_features(encoder, texts)), tower, cut)
+    remove(partial)
+    say(f"encode texts {texts} with {encoder}: {len(sentences):,} × {tower.dim} features, {cut:,} texts at the limit")
+
+
+def _parts(tower: TextEncoder, sentences: list[str], partial: Path, what: str) -> tuple[list[Path], int]:
+    """Encode the parts that are not there yet; the parts, and how many texts have as many tokens as can be."""
+    paths, cut = [], 0
+    starts = range(0, len(sentences), PART)
+    for start in track(starts, what, len(sentences), "texts", PART):
+        path = partial / f"{start:09}.npy"
+        tokens = tower.tokenize(sentences[start : start + PART])
+        cut += sum(len(text) >= tower.longest for text in tokens)
+        if not path.is_file():
+            features = tower.encode(tokens).astype(np.float16)
+            with replacing(path) as aside, aside.open("wb") as stream:
+                np.save(stream, features)
+        paths.append(path)
+    return paths, cut
+
+
+def _summarise(project: Project, name: str, features: np.ndarray, tower: TextEncoder, cut: int) -> None:
+    sample = np.asarray(features[:: max(1, len(features) // 5000)], np.float32)
+    figures = {
+        "rows": len(features),
+        "fingerprint": tower.fingerprint,
+        "texts_at_the_limit": cut,
+        "features": {
+            "dim": tower.dim,
+            "mean_norm": round(float(np.linalg.norm(sample, axis=1).mean()), 3),
+            "mean_spread": round(float(sample.std(axis=0).mean()), 4),
+            "constant_dims": int((sample.std(axis=0) == 0).sum()),
+        },
+    }
+    write_json(project.summary("encode_text", name), figures)

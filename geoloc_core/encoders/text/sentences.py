@@ -1,0 +1,104 @@
+"""Sentences to encode: clues of a guidebook, captions of a corpus, or a column of any table."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geoloc_core.errors import UserError
+from geoloc_core.files import replacing, write_json
+from geoloc_core.params import Texts, entry
+from geoloc_core.progress import say
+from geoloc_core.project import Project
+
+SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)])
+
+
+def texts(project: Project, name: str) -> None:
+    """Gather sentences as ``id`` and ``text``: the stage ``geoloc texts NAME``.
+
+    Raises:
+        UserError: The table is missing, lacks a column, or its ids are not unique.
+    """
+    source = entry(project.profile.texts, name, "texts")
+    table = gathered(source, project.root / source.path)
+    path = project.texts(name)
+    with replacing(path) as aside:
+        pq.write_table(table, aside)
+    lengths = [len(text) for text in table["text"].to_pylist()]
+    empty = sum(not length for length in lengths)
+    figures = {
+        "rows": len(lengths),
+        "empty": empty,
+        "distinct": len(table["text"].unique()),
+        "mean_characters": round(sum(lengths) / max(1, len(lengths)), 1),
+    }
+    write_json(project.summary("texts", name), figures)
+    say(f"texts {name}: {len(lengths):,} of {source.path}, {empty:,} of them empty")
+
+
+def gathered(source: Texts, path: Path) -> pa.Table:
+    """One row per row of the table, in its order; a missing sentence is an empty one.
+
+    Args:
+        source: Which columns.
+        path: The table.
+
+    Returns:
+        Rows of :data:`SCHEMA`.
+
+    Raises:
+        UserError: The table is missing, lacks a column, or its ids are not unique.
+    """
+    columns = (source.text, *((source.id,) if source.id else ()))
+    found = _columns(path, columns)
+    sentences = [str(value if value is not None else "") for value in found[source.text]]
+    ids = [str(value) for value in found[source.id]] if source.id else [str(row) for row in range(len(sentences))]
+    if len(set(ids)) < len(ids):
+        seen: set[str] = set()
+        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise UserError(f"{path}: {source.id} {twice!r} occurs more than once; expected ids that name one row each")
+    return pa.table({"id": ids, "text": sentences}, SCHEMA)
+
+
+def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a table with {', '.join(names)}; run the stages before first")
+    if path.suffix == ".csv":
+        from geoloc_core.corpora.tables import read_csv
+
+        table = read_csv(path, names)
+        return {name: table[name].tolist() for name in names}
+    if path.suffix == ".parquet":
+        return _of_parquet(path, names)
+    if path.suffix == ".json":
+        return _of_json(path, names)
+    raise UserError(f"{path}: expected a .csv, a .parquet or a .json")
+
+
+def _of_parquet(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
+    try:
+        known = pq.read_schema(path).names
+        missing = [name for name in names if name not in known]
+        if not missing:
+            found: dict[str, list[Any]] = pq.read_table(path, columns=list(names)).to_pydict()
+            return found
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not readable Parquet: {' '.join(str(error).split())}") from None
+    raise UserError(f"{path}: no column {', '.join(missing)}; expected one of: {', '.join(known)}")
+
+
+def _of_json(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable JSON: {' '.join(str(error).split())}") from None
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: a {type(rows).__name__}; expected a list of objects with {', '.join(names)}")
+    for number, row in enumerate(rows):
+        for name in names:
+            if not isinstance(row, dict) or name not in row:
+                raise UserError(f"{path}: entry {number} has no {name!r}; expected it in each")
+    return {name: [row[name] for row in rows] for name in names}
