@@ -153,6 +153,8 @@ def test_encoders_of_any_profile_have_pinned_weights():
     }
     for name in names:
         checkpoint = any_encoder(path, name).checkpoint
+        if checkpoint is None or checkpoint.tag:
+            continue  # trained here, or of the library's own list
         assert checkpoint.sha256 or len(checkpoint.revision) == 40, name
         assert checkpoint.about.licence, name
     assert any_encoder(path, "clip").profile == "demo", "the profile in use comes first"

@@ -63,7 +63,8 @@ def folders(tmp_path_factory):
 
 
 def test_every_encoder_of_the_catalogue_makes_a_round_trip():
-    assert {*CATALOGUE.encoders, *CATALOGUE.text_encoders} <= {*MADE, *ELSEWHERE}
+    published = {name for name, checkpoint in CATALOGUE.checkpoints.items() if not checkpoint.tag}
+    assert published <= {*MADE, *ELSEWHERE}
 
 
 @pytest.mark.parametrize(("name", "options", "pooling"), cases("images"))
