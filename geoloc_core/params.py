@@ -127,7 +127,7 @@ class About(Strict):
 
 
 class Checkpoint(Strict):
-    """Where published weights come from: one of ``hub``, ``url``, ``tag`` and ``file``."""
+    """Where published weights come from: one of ``hub``, ``url``, ``tag``, ``file`` and ``parts``."""
 
     hub: str | None = None
     """Repository of the Hugging Face hub."""
@@ -141,15 +141,17 @@ class Checkpoint(Strict):
     """open_clip pretrained tag."""
     file: Path | None = None
     """A local file or folder of weights, or an ONNX network."""
+    parts: dict[Name, "Checkpoint"] | None = None
+    """Of an encoder of several networks, the checkpoint of each."""
     sha256: Sha256 | None = None
     """Checksum of the file of weights as published: anything else is refused."""
     about: About = About()
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
-        given = [name for name in ("hub", "url", "tag", "file") if getattr(self, name) is not None]
+        given = [name for name in ("hub", "url", "tag", "file", "parts") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"expected one of hub, url, tag and file, got {' and '.join(given) or 'none'}")
+            raise ValueError(f"expected one of hub, url, tag, file and parts, got {' and '.join(given) or 'none'}")
         if self.hub and not self.revision:
             raise ValueError(f"no revision; expected the commit of {self.hub}, which never moves")
         if self.url and not self.sha256:

@@ -12,13 +12,13 @@ from zipfile import ZipFile, is_zipfile
 
 from geoloc_core.encoders.openclip import save_clip
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, remove, replacing, sha256_of, write_json
+from geoloc_core.files import digest, files_under, remove, replacing, sha256_of, write_json
 from geoloc_core.params import Checkpoint, NamedEncoder
 from geoloc_core.progress import say
 from geoloc_core.project import Project
 
 COMMIT = re.compile("[0-9a-f]{40}")
-WEIGHTS = (".safetensors", ".bin", ".onnx", ".pt", ".pth")
+WEIGHTS = (".safetensors", ".bin", ".onnx", ".pt", ".pth", ".tar", ".ckpt")
 """Endings of files of weights: what a checksum is of."""
 SETTINGS = ("input_resolution", "context_length", "vocab_size")
 """Numbers among the tensors of OpenAI's files, which are no weights."""
@@ -35,9 +35,32 @@ WANTED: dict[str, tuple[Wanted, ...]] = {
     "clip": ("config.json", TENSORS, "preprocessor_config.json"),
     "vit": ("config.json", TENSORS, "preprocessor_config.json"),
     "resnet": ("config.json", TENSORS, "preprocessor_config.json"),
+    "mask2former": ("config.json", TENSORS, "preprocessor_config.json"),
     "onnx": ("model.onnx",),
+    "isn": ("isn.ckpt",),
 }
 """The files an image tower of each kind reads: nothing else is downloaded."""
+WANTED_FOR_PARTS: dict[str, dict[str, tuple[Wanted, ...]]] = {
+    "seg_vit": {
+        "segmenter": (
+            (
+                ("config.json", "preprocessor_config.json", "model.safetensors"),
+                ("config.json", "preprocessor_config.json", "pytorch_model.bin"),
+                ("encoder_epoch_30.pth", "decoder_epoch_30.pth"),
+            ),
+            (("palette.csv",), ()),
+        ),
+        "vit": WANTED["vit"],
+    },
+    "isn": {
+        "scene": (
+            (("resnet50_places365.pth.tar",), ("resnet18_places365.pth.tar",)),
+            "scene_hierarchy_places365.csv",
+        ),
+        **dict.fromkeys(("indoor", "natural", "urban"), WANTED["isn"]),
+    },
+}
+"""The files of encoders of several networks, each of which has a folder of its own."""
 WANTED_FOR_TEXTS: dict[str, tuple[Wanted, ...]] = {
     "open_clip": (*OPEN_CLIP, (("tokenizer.json",), ()), (("tokenizer_config.json",), ())),
     "clip": ("config.json", TENSORS, *TOKENIZER),
@@ -63,11 +86,11 @@ def download(project: Project, name: str, encoder: NamedEncoder) -> None:
         aside.mkdir()
         try:
             source = _fetched(encoder.checkpoint, partial, project.root)
-            _bring(source, _wanted(encoder), where, aside, shutil.copyfile)
+            _bring(source, encoder, where, aside, shutil.copyfile)
         except (UserError, OSError) as error:
             remove(aside)  # gigabytes, maybe
             raise error if isinstance(error, UserError) else UserError(f"{where}: {error}") from None
-        sizes = {p.name: p.stat().st_size for p in sorted(aside.iterdir())}
+        sizes = {name: (aside / name).stat().st_size for name in files_under(aside)}
         figures = {"megabytes": round(sum(sizes.values()) / 1e6, 3), "sha256": digest(aside), "files": sizes}
     remove(partial)
     write_json(project.summary("download", name), figures)
@@ -90,7 +113,7 @@ def of_your_own(encoder: NamedEncoder, path: Path) -> Iterator[Path]:
     model = encoder.checkpoint.model if encoder.checkpoint else None
     given = Checkpoint(file=path.absolute(), model=model)
     with TemporaryDirectory(prefix="geoloc-") as folder:
-        _bring(given, _wanted(encoder, photos_alone=True), "--checkpoint", Path(folder), os.symlink)
+        _bring(given, encoder, "--checkpoint", Path(folder), os.symlink, photos_alone=True)
         yield Path(folder)
 
 
@@ -102,11 +125,42 @@ def _fetched(checkpoint: Checkpoint, partial: Path, root: Path) -> Checkpoint:
         file = partial / Path(checkpoint.url).name
         fetch(checkpoint.url, file, sha256=checkpoint.sha256)
         return checkpoint.model_copy(update={"url": None, "file": file})
+    if checkpoint.parts:
+        parts = {name: _fetched(part, partial / name, root) for name, part in checkpoint.parts.items()}
+        return checkpoint.model_copy(update={"parts": parts})
     return checkpoint.model_copy(update={"file": root / checkpoint.file}) if checkpoint.file else checkpoint
 
 
-def _bring(checkpoint: Checkpoint, needs: tuple[str, tuple[Wanted, ...]], where: str, out: Path, put: Put) -> None:
-    """Lay a checkpoint out in an empty folder."""
+def _bring(
+    checkpoint: Checkpoint, encoder: NamedEncoder, where: str, out: Path, put: Put, photos_alone: bool = False
+) -> None:
+    """Lay a checkpoint out in an empty folder, that of each of its parts in a folder there."""
+    parts: tuple[str, ...] = getattr(encoder.image, "parts", ())
+    sources = _sources(checkpoint, parts, where)
+    if not parts:
+        _bring_one(checkpoint, _wanted(encoder, photos_alone), where, out, put)
+    for name, (source, place) in sources.items():
+        kind = encoder.image.kind
+        (out / name).mkdir()
+        _bring_one(source, (f"{kind}'s {name}", WANTED_FOR_PARTS[kind][name]), place, out / name, put)
+
+
+def _sources(checkpoint: Checkpoint, parts: tuple[str, ...], where: str) -> dict[str, tuple[Checkpoint, str]]:
+    """Where each part of an encoder comes from, and what the place is called."""
+    given, listed = checkpoint.parts or {}, ", ".join(parts)
+    if parts and checkpoint.file:
+        return {name: (Checkpoint(file=checkpoint.file / name), where) for name in parts}
+    if parts and not given:
+        raise UserError(
+            f"{where}: expected parts: {listed}, a checkpoint each, or file: a folder with a folder of each"
+        )
+    if given.keys() != set(parts):
+        raise UserError(f"{where}.parts: {', '.join(given)}; expected {listed or 'none: the encoder is one network'}")
+    return {name: (given[name], f"{where}.parts.{name}") for name in parts}
+
+
+def _bring_one(checkpoint: Checkpoint, needs: tuple[str, tuple[Wanted, ...]], where: str, out: Path, put: Put) -> None:
+    """Lay the checkpoint of one network out in an empty folder."""
     kind, wanted = needs
     match checkpoint:
         case Checkpoint(hub=str(hub), revision=str(revision)):

@@ -49,10 +49,6 @@ class Forward:
         self.precision = _chosen(network, precision)
         self.fills = device().type == "cuda"
 
-    def at(self, precision: Precision) -> "Forward":
-        """The same network in other numbers; this one is of no use afterwards."""
-        return Forward(self._network, self._preprocess, precision)
-
     def __call__(self, photos: np.ndarray) -> np.ndarray:
         """(N, size, size, 3) uint8 → (N, *shape) float32."""
         return self.start(photos)()

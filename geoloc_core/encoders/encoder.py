@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from geoloc_core.encoders.compute import Forward
 from geoloc_core.encoders.memory import Halving
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.files import digest
@@ -42,8 +41,7 @@ class Encoder:
     @property
     def fingerprint(self) -> str:
         """A digest of :attr:`identity`: equal fingerprints give equal features."""
-        text = json.dumps(self.identity, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return fingerprint(self.identity)
 
     @property
     def precision(self) -> str:
@@ -69,6 +67,11 @@ class Encoder:
         return np.concatenate(parts) if parts else np.empty((0, *self.shape), np.float32)
 
 
+def fingerprint(identity: dict[str, Any]) -> str:
+    """A digest of all that features depend on."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def load(options: Any, weights: Path) -> Encoder:
     """Open the tower that a block of ``params.yaml`` describes.
 
@@ -76,13 +79,15 @@ def load(options: Any, weights: Path) -> Encoder:
         options: The block, with its ``kind``.
         weights: The folder of its weights, in its library's published format.
 
+    Returns:
+        The tower; for ``mask2former`` an :class:`~geoloc_core.encoders.instances.Instances`.
+
     Raises:
         UserError: The folder does not hold what the kind expects.
     """
     encoder = module_of(TOWERS, options.kind).load(options, weights)
-    preprocess = replace(encoder.preprocess, reducing_gap=getattr(options, "reducing_gap", None))
-    forward = encoder.forward
-    if isinstance(forward, Forward):
-        forward = forward.at(getattr(options, "precision", "auto"))
+    if not isinstance(encoder, Encoder):  # a segmenter, of which nothing is to be added
+        return encoder
+    preprocess = replace(encoder.preprocess, reducing_gap=options.reducing_gap)
     identity = {"weights": digest(weights), "preprocess": preprocess.to_json(), **encoder.identity}
-    return replace(encoder, batch=options.batch, preprocess=preprocess, forward=Halving(forward), identity=identity)
+    return replace(encoder, batch=options.batch, preprocess=preprocess, forward=Halving(encoder.forward), identity=identity)

@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from geoloc_core.corpora import manifest
-from geoloc_core.encoders import store
+from geoloc_core.encoders import instances, store
 from geoloc_core.encoders.compute import buffers
 from geoloc_core.encoders.encoder import Encoder, load
+from geoloc_core.encoders.instances import Instances
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, read_json, remove, replacing, write_json
 from geoloc_core.params import entry
@@ -44,6 +45,9 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
     partial = project.partial("encode", f"{encoder}-{corpus}-{tower.fingerprint}-{photos_are}-{tower.precision}")
     partial.mkdir(parents=True, exist_ok=True)
     what = f"encode {corpus} with {encoder}"
+    if isinstance(tower, Instances):
+        _cut_out(project, corpus, encoder, tower, partial, rows)
+        return
     shards = manifest.shards(folder)
     left = sum(manifest.count(shard) for shard in shards if not is_done(shard, partial))
     for _ in track(extract(tower, shards, partial), what, left, "photos", int):
@@ -64,6 +68,20 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
     _say_missing(what, missing)
     shape = " × ".join(map(str, tower.shape))
     say(f"{what}: {rows:,} × {shape} features in {tower.precision}, encoder {tower.fingerprint}")
+
+
+def _cut_out(project: Project, corpus: str, encoder: str, tower: Instances, partial: Path, rows: int) -> None:
+    """The features of a tower that gives pictures instead of an array."""
+    what, out = f"encode {corpus} with {encoder}", project.features(encoder, corpus)
+    made_by = {"encoder": encoder, "corpus": corpus, "fingerprint": tower.fingerprint, **tower.identity}
+    shards = manifest.shards(project.corpus(corpus))
+    left = sum(manifest.count(shard) for shard in shards if not (partial / shard.name).is_file())
+    for _ in track(instances.extract(tower, shards, partial, out, made_by), what, left, "photos"):
+        pass
+    found = {"fingerprint": tower.fingerprint, **instances.figures(out, rows)}
+    write_json(project.summary("encode", f"{encoder}-{corpus}"), found)
+    remove(partial)
+    say(f"{what}: {found['rows']:,} features of {rows:,} photos, encoder {tower.fingerprint}")
 
 
 def _part(partial: Path, shard: Path) -> Path:

@@ -90,6 +90,21 @@ def open_network(network: type, folder: Path, **options: Any) -> Any:
     return model.eval()
 
 
+def open_processor(folder: Path) -> Any:
+    """The library's own image processor of a folder, for what :class:`Preprocess` does not do.
+
+    Raises:
+        UserError: There is none, or it is of no image processor of the library.
+    """
+    from transformers import AutoImageProcessor
+
+    _json(folder / PREPARATION)
+    try:
+        return AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # of the library and of what it reads
+        raise UserError(f"{folder / PREPARATION}: {' '.join(str(error).split())[:300]}") from None
+
+
 def preprocess_of(folder: Path) -> Preprocess:
     """The preparation that the ``preprocessor_config.json`` of a folder asks for, to the pixel.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from geoloc_core.errors import UserError
-from geoloc_core.params import About, NamedEncoder
+from geoloc_core.params import About, Checkpoint, NamedEncoder
 from geoloc_core.project import Project
 
 COLUMNS = ("name", "profile", "kind", "what", "dim", "size", "licence", "used by", "checkpoint")
@@ -95,11 +95,15 @@ def _what(encoder: NamedEncoder) -> str:
 
 
 def _place(project: Project, encoder: NamedEncoder, folder: Path | None, name: str) -> str:
-    checkpoint = encoder.checkpoint
     if folder:
         return str(folder.relative_to(project.root))
-    if checkpoint is None:
-        return f"geoloc pretrain {name}"
+    return _source(encoder.checkpoint) if encoder.checkpoint else f"geoloc pretrain {name}"
+
+
+def _source(checkpoint: Checkpoint) -> str:
+    if checkpoint.parts:
+        several = len(checkpoint.parts) > 2
+        return ", ".join(checkpoint.parts) if several else " + ".join(map(_source, checkpoint.parts.values()))
     if checkpoint.hub:
         return f"{checkpoint.hub} @ {str(checkpoint.revision)[:7]}"
     if checkpoint.url:

@@ -64,6 +64,8 @@ def read(folder: Path) -> np.ndarray:
         UserError: There are none, or they are not what the note beside them says.
     """
     expected = note(folder)
+    if "dim" not in expected:
+        raise UserError(f"{folder}: holds pictures of features, no array; name an encoder that gives one")
     array = np.load(folder / ARRAY, mmap_mode="r")
     shape = tuple(expected[name] for name in ("rows", "tokens", "dim") if name in expected)
     if array.shape != shape:

@@ -50,7 +50,7 @@ def refused(project: Project, says: str) -> str:
 
 
 def test_every_kind_of_tower_says_which_files_it_reads():
-    assert set(checkpoints.WANTED) == set(kinds(encoder.TOWERS))
+    assert {*checkpoints.WANTED, *checkpoints.WANTED_FOR_PARTS} == set(kinds(encoder.TOWERS))
     assert set(checkpoints.WANTED_FOR_TEXTS) == set(kinds("geoloc_core.encoders.text.towers"))
 
 

@@ -18,7 +18,7 @@ from .test_preprocess import photo
 
 ROOT = Path(__file__).parents[3]
 PHOTOS = [photo(90, 61), photo(61, 90), photo(64, 64, "PNG"), photo(40, 131)]
-ELSEWHERE = {"seg-vit", "isn", "mask2former"}
+ELSEWHERE = {"seg-vit", "seg-vit-segformer", "isn", "isn-routed", "places365", "mask2former"}
 """Encoders of the catalogue whose round trips have their own module."""
 
 

@@ -149,7 +149,7 @@ def started(tmp_path):
     more = {"kind": "clip", "corpus": "photos", "start": "base", "epochs": 1, "batch": 8, "lr": 1e-3, "warmup": 0}
     recipe = {**more, "micro_batch": 3, "freeze_text": True, "freeze_blocks": "all_but_last", "amp": False}
     project = make_project(tmp_path, 60, {"base": TINY}, {"clip": {**recipe, "hold_out": ["NLD"]}})
-    from geoloc_core.encoders.checkpoints import save_clip
+    from geoloc_core.encoders.openclip import save_clip
 
     from .networks import TEXT, VISION, transformer
 
