@@ -90,4 +90,6 @@ def load(options: Any, weights: Path) -> Encoder:
         return encoder
     preprocess = replace(encoder.preprocess, reducing_gap=options.reducing_gap)
     identity = {"weights": digest(weights), "preprocess": preprocess.to_json(), **encoder.identity}
-    return replace(encoder, batch=options.batch, preprocess=preprocess, forward=Halving(encoder.forward), identity=identity)
+    return replace(
+        encoder, batch=options.batch, preprocess=preprocess, forward=Halving(encoder.forward), identity=identity
+    )

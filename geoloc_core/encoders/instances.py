@@ -26,8 +26,8 @@ from geoloc_core.corpora import manifest
 from geoloc_core.encoders import store
 from geoloc_core.encoders.encoder import fingerprint
 from geoloc_core.encoders.groups import GROUPS, group_of
-from geoloc_core.encoders.preprocess import decode
 from geoloc_core.encoders.memory import ran_out
+from geoloc_core.encoders.preprocess import decode
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing, write_json
 from geoloc_core.progress import say
