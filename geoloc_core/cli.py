@@ -46,7 +46,7 @@ class Commands(click.Group):
 def geoloc(context: click.Context, params: Path) -> None:
     """Given a photo, say where on Earth it was taken.
 
-    The stages, in order: fetch and boundaries, ingest, label, describe, leaks, pretrain or download, encode, texts and
+    The stages, in order: fetch and boundaries, ingest, label, leaks, pretrain or download, encode, texts and
     encode-text, train, evaluate, leaderboard, promote. `dvc repro` runs those that are out of date; `geoloc demo` does
     so through Dagster.
     """
@@ -196,7 +196,7 @@ def simulate(params: Path, corpus: str, photos: int, size: int, out: Path) -> No
 
 @stage("corpus", examples=("label mp16",))
 def label(project: Project, corpus: str) -> None:
-    """Find the administrative units of every photo of CORPUS, and split it by group."""
+    """Find the administrative units of every photo of CORPUS, split it by group, and write its datasheet."""
     from geoloc_core.corpora.label import label
 
     label(project, corpus)

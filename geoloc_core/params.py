@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, ValidationError, model_validator
 
 from geoloc_core.errors import UserError
+from geoloc_core.files import parse_yaml
 from geoloc_core.plugins import Strict, options
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -259,7 +260,7 @@ def load(path: Path) -> Profile:
         UserError: The file is missing or wrong; all its errors are listed with their keys.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's root or give --params") from None
     except OSError as error:
@@ -293,7 +294,7 @@ def any_corpus(path: Path, name: str) -> Corpus:
         UserError: The file is wrong, or no profile has the corpus.
     """
     known = dict(load(path).corpora)
-    for block in (yaml.safe_load(path.read_text(encoding="utf-8")).get("profiles") or {}).values():
+    for block in (parse_yaml(path.read_text(encoding="utf-8")).get("profiles") or {}).values():
         for key, corpus in block["corpora"].items():
             known.setdefault(key, Corpus.model_validate(corpus))
     found: Corpus = entry(known, name, "corpus")
@@ -328,7 +329,7 @@ def encoders(path: Path) -> list[tuple[str, NamedEncoder]]:
     Raises:
         UserError: The file is wrong.
     """
-    used, raw = load(path), yaml.safe_load(path.read_text(encoding="utf-8"))
+    used, raw = load(path), parse_yaml(path.read_text(encoding="utf-8"))
     blocks = raw.get("profiles") or {}
     current = next((name for name, block in blocks.items() if block == raw["run"]), "run")
     profiles = {current: used} | {

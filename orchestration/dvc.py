@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from geoloc_core.errors import UserError
+from geoloc_core.files import parse_yaml
 from geoloc_core.plugins import Strict
 from orchestration import lockfile
 
@@ -151,7 +152,7 @@ def _is_torn(lock: Path) -> bool:
     if not lock.exists():
         return False
     try:
-        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(lock.read_bytes()))
+        COMPILED_LOCKFILE_SCHEMA(parse_yaml(lock.read_bytes()))
     except (yaml.YAMLError, Invalid):
         return True
     return False
@@ -256,7 +257,7 @@ def read_lock(repo: Any) -> dict[str, dict[str, str]]:
     path = Path(repo.root_dir) / "dvc.lock"
     with lock_repo(repo):
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-    lock = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}  # noqa: S506 - the fast safe loader
+    lock = parse_yaml(text) or {}
     return {
         name: {out["path"]: out["md5"] for out in entry.get("outs", ()) if "md5" in out}
         for name, entry in (lock.get("stages") or {}).items()

@@ -11,8 +11,8 @@ from orchestration.assets import source_assets, stage_asset
 from orchestration.checks import CHECKS, stage_check
 from orchestration.dvc import Stage
 
-PARALLEL = max(2, (os.cpu_count() or 2) // 4)
-"""Stages at a time: most of them are a process with threads of its own."""
+PARALLEL = max(3, (os.cpu_count() or 2) // 4)
+"""Stages at a time: most are a process with threads of its own, and wait a while for Dagster, DVC and the disk."""
 
 executor = dg.multiprocess_executor.configured(
     {"max_concurrent": PARALLEL, "start_method": {"forkserver": {"preload_modules": ["orchestration.preload"]}}}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import yaml
 
+from geoloc_core.files import parse_yaml
 from orchestration.assets import asset_key
 from orchestration.dvc import digest
 from orchestration.environment import tools
@@ -62,7 +62,7 @@ def promotion(root: Path, after: Sequence[str], command: Sequence[str] = COMMAND
 
 def version(root: Path, command: Sequence[str] = COMMAND) -> str:
     """Digest of what promotion depends on beside the ranking: its command and the registry's parameters."""
-    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")) or {}
+    params = parse_yaml((root / "params.yaml").read_text(encoding="utf-8")) or {}
     return digest([list(command), (params.get("run") or {}).get("registry")])
 
 

@@ -44,7 +44,17 @@ class Section:
 
 
 def describe(project: "Project", name: str) -> None:
-    """Write and print the datasheet of a corpus, a map beside it.
+    """Write the datasheet of a corpus, and print it.
+
+    Raises:
+        UserError: There is no such corpus, or it has not been ingested.
+    """
+    _print(name, write_datasheet(project, name))
+    progress.say(f"describe {name}: {project.datasheet(name)}")
+
+
+def write_datasheet(project: "Project", name: str) -> list[Section]:
+    """Write the datasheet of a corpus, a map beside it, and return its tables.
 
     Raises:
         UserError: There is no such corpus, or it has not been ingested.
@@ -69,8 +79,7 @@ def describe(project: "Project", name: str) -> None:
     ]
     with files.replacing(sheet) as aside:
         aside.write_text("\n".join(intro) + "\n\n" + "\n\n".join(s.markdown() for s in found) + "\n", encoding="utf-8")
-    _print(name, found)
-    progress.say(f"describe {name}: {sheet}")
+    return found
 
 
 def sections(table: "pa.Table", rejects: "pa.Table", labels: "pa.Table | None") -> list[Section]:

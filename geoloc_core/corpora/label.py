@@ -1,12 +1,13 @@
-"""The stage ``geoloc label CORPUS``: the administrative units and the split of every photo."""
+"""The stage ``geoloc label CORPUS``: the administrative units and the split of every photo, and the datasheet."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from geoloc_core import files, plots, progress
+from geoloc_core import files, progress
 from geoloc_core.corpora import manifest
+from geoloc_core.corpora.describe import write_datasheet
 from geoloc_core.corpora.manifest import LABELS
 from geoloc_core.corpora.splits import joined_by_place, split_by_group
 from geoloc_core.errors import UserError
@@ -24,7 +25,7 @@ SPLITS = ("train", "validation", "benchmark")
 
 
 def label(project: "Project", name: str) -> None:
-    """Write the labels of a corpus, row-aligned with its manifest.
+    """Write the labels of a corpus, row-aligned with its manifest, and its datasheet.
 
     Raises:
         UserError: There is no such corpus, it or the boundaries have not been made, or it cannot be split.
@@ -49,7 +50,7 @@ def label(project: "Project", name: str) -> None:
         manifest.write_table(pa.Table.from_pandas(rows, LABELS, preserve_index=False), aside, LABELS)
     summary = _summary(rows, photos, units)
     files.write_json(project.summary("label", name), summary)
-    _plot(rows, photos, project.plot("label", name), name)
+    write_datasheet(project, name)
     progress.say(
         f"label {name}: {summary['located']:,} of {summary['rows']:,} photos "
         f"in {summary['countries']} countries, {summary['unlocated']:,} without a unit"
@@ -124,12 +125,3 @@ def _summary(rows: "DataFrame", photos: "DataFrame", units: "DataFrame") -> dict
         "splits": {split: int(splits[split]) for split in SPLITS if split in splits},
         "continents": {str(key): int(n) for key, n in continents.value_counts().sort_index().items()},
     }
-
-
-def _plot(rows: "DataFrame", photos: "DataFrame", path: Any, name: str) -> None:
-    places = {
-        f"{split} ({len(shown):,})": (shown["latitude"], shown["longitude"])
-        for split, shown in photos.groupby(rows["split"])
-    }
-    title = f"{name}: {rows['gid_0'].notna().sum():,} photos in {rows['gid_0'].nunique()} countries"
-    plots.dot_map(path, title, places)

@@ -1,7 +1,8 @@
 """Folders in the format of Hugging Face transformers: their networks, and the preparation of photos they ask for."""
 
+import importlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
@@ -143,11 +144,9 @@ def same_size(folder: Path, preprocess: Preprocess, size: int) -> None:
 
 
 def _processor(family: str) -> type:
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-    from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
-    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-
-    return {"CLIP": CLIPImageProcessorPil, "ViT": ViTImageProcessorPil, "ConvNext": ConvNextImageProcessorPil}[family]
+    kind = {"CLIP": "clip", "ViT": "vit", "ConvNext": "convnext"}[family]
+    module = importlib.import_module(f"transformers.models.{kind}.image_processing_pil_{kind}")
+    return cast(type, getattr(module, f"{family}ImageProcessorPil"))
 
 
 def _refused(asked: Any) -> str | None:

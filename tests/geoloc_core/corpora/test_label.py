@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import geopandas
 import numpy as np
@@ -44,12 +45,17 @@ def project(tmp_path) -> Project:
         0: geopandas.GeoDataFrame(country, geometry=[shapely.box(0, 0, 20, 10)], crs="EPSG:4326"),
         1: geopandas.GeoDataFrame(parts, geometry=shapes, crs="EPSG:4326"),
     }
-    corpora = {name: Corpus.model_construct(role=role) for name, role in (("mine", "train"), ("test", "benchmark"))}
-    project = Project(tmp_path, Profile.model_construct(seed=1, labels=Labels(limit_km=100), corpora=corpora))
+    source = SimpleNamespace(kind="photos")
+    roles = (("mine", "train"), ("test", "benchmark"))
+    corpora = {name: Corpus.model_construct(role=role, source=source) for name, role in roles}
+    project = Project(
+        tmp_path, Profile.model_construct(seed=1, demo=False, labels=Labels(limit_km=100), corpora=corpora)
+    )
     boundaries.write(levels, project.boundaries)
     for name in corpora:
         project.corpus(name).mkdir(parents=True)
         manifest.write_table(fill(PHOTOS), project.corpus(name) / "manifest.parquet", manifest.MANIFEST)
+        manifest.write_table(manifest.REJECTS.empty_table(), project.corpus(name) / "rejects.parquet", manifest.REJECTS)
     return project
 
 
@@ -91,12 +97,13 @@ def test_figures_add_up(project, capsys):
         "subdivisions": 2,
         "continents": {"Europe": 44},
     }
-    assert project.plot("label", "mine").read_bytes().startswith(b"\x89PNG")
+    assert "| validation |" in project.datasheet("mine").read_text()
+    assert project.datasheet("mine").with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert "44 of 46 photos in 1 countries, 2 without a unit" in capsys.readouterr().err
 
 
 def test_the_same_data_are_the_same_bytes(project):
-    outputs = (project.labels("mine"), project.summary("label", "mine"), project.plot("label", "mine"))
+    outputs = (project.labels("mine"), project.summary("label", "mine"), project.datasheet("mine"))
     stage.label(project, "mine")
     first = [path.read_bytes() for path in outputs]
     stage.label(project, "mine")
