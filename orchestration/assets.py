@@ -19,8 +19,19 @@ def asset_key(name: str) -> dg.AssetKey:
     return dg.AssetKey([_UNUSUAL.sub("_", part) for part in _SEPARATORS.split(name) if part])
 
 
-def stage_asset(root: Path, stage: Stage) -> dg.AssetsDefinition:
-    """The asset of one stage."""
+def priority(number: int) -> dict[str, str]:
+    """The tag of a step that starts before those of lower numbers."""
+    return {"dagster/priority": str(number)}
+
+
+def stage_asset(root: Path, stage: Stage, ahead: int = 0) -> dg.AssetsDefinition:
+    """The asset of one stage.
+
+    Args:
+        root: The project.
+        stage: The stage.
+        ahead: How many stages one after the other wait for it.
+    """
     look = stage.look
 
     @dg.asset(
@@ -29,6 +40,7 @@ def stage_asset(root: Path, stage: Stage) -> dg.AssetsDefinition:
         group_name=look.group,
         kinds={"dvc", *look.kinds},
         pool=look.pool,
+        op_tags=priority(ahead),
         retry_policy=_patience(look.retries),
         description=stage.description,
         code_version=stage.version,

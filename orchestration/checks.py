@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.assets import asset_key
+from orchestration.assets import asset_key, priority
 from orchestration.dvc import Stage
 
 
@@ -31,13 +31,21 @@ CHECKS: dict[str, tuple[str, Callable[[Path, str], Any]]] = {
 """What ``meta.dagster.check`` may name: a description, and what makes the report."""
 
 
-def stage_check(root: Path, stage: Stage) -> dg.AssetChecksDefinition:
-    """The check that a stage asks for."""
+def stage_check(root: Path, stage: Stage, ahead: int = 0) -> dg.AssetChecksDefinition:
+    """The check that a stage asks for.
+
+    Args:
+        root: The project.
+        stage: The stage.
+        ahead: How many stages one after the other wait for it.
+    """
     name = stage.look.check
     assert name is not None
     description, report_of = CHECKS[name]
 
-    @dg.asset_check(asset=asset_key(stage.name), name=name, blocking=True, description=description)
+    @dg.asset_check(
+        asset=asset_key(stage.name), name=name, blocking=True, description=description, op_tags=priority(ahead)
+    )
     def checked() -> dg.AssetCheckResult:
         report = report_of(root, stage.subject)
         return dg.AssetCheckResult(

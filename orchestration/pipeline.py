@@ -29,16 +29,36 @@ def pipeline(root: Path, stages: list[Stage]) -> dg.Definitions:
         if stage.look.check and stage.look.check not in CHECKS:
             known = ", ".join(CHECKS)
             raise UserError(f"dvc.yaml: stage {stage.name}: meta.dagster.check: expected one of {known}")
+    ahead = chains(stages)
     ranking = [stage.name for stage in stages if stage.look.group == promotion.RANKING]
     return dg.Definitions(
         assets=[
             *source_assets(stages),
-            *(stage_asset(root, stage) for stage in stages),
+            *(stage_asset(root, stage, ahead[stage.name]) for stage in stages),
             *([promotion.promotion(root, ranking)] if ranking else []),
         ],
-        asset_checks=[stage_check(root, stage) for stage in stages if stage.look.check],
+        asset_checks=[stage_check(root, stage, ahead[stage.name]) for stage in stages if stage.look.check],
         jobs=[automation.everything()],
         schedules=[automation.retrain()],
         sensors=[automation.on_change(root)],
         executor=executor,
     )
+
+
+def chains(stages: list[Stage]) -> dict[str, int]:
+    """How many stages at most come one after the other behind each: those with the most start first.
+
+    A run takes as long as its longest chain, and what could run beside it should not come before.
+    """
+    readers: dict[str, list[str]] = {stage.name: [] for stage in stages}
+    for stage in stages:
+        for source in stage.stages:
+            readers[source].append(stage.name)
+    lengths: dict[str, int] = {}
+
+    def length(name: str) -> int:
+        if name not in lengths:
+            lengths[name] = max((1 + length(reader) for reader in readers[name]), default=0)
+        return lengths[name]
+
+    return {name: length(name) for name in readers}

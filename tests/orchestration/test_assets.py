@@ -142,3 +142,11 @@ def test_the_pages_show_the_same_staleness(project, instance):
     assert {"encode/clip-mp16", "encode/clip-im2gps"} <= stale()
     assert materialize(project, instance, "encode/clip-mp16", "encode/clip-im2gps").success
     assert stale() == {"train_head/mlp"}, "the same bytes leave what follows fresh"
+
+
+def test_what_most_waits_for_starts_first(project):
+    root = project
+    ahead = chains(read_stages(root))
+    assert ahead["fetch@mp16"] == 3  # ingest, encode, train
+    assert ahead["fetch@im2gps"] == 2  # ingest, encode
+    assert ahead["train_head@mlp"] == 0
