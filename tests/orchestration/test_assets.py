@@ -8,6 +8,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from orchestration.outdated import outdated
+from orchestration.pipeline import chains
 from tests.orchestration.small_project import definitions, dvc, materialize, read_stages, replace
 
 pytestmark = pytest.mark.usefixtures("checks_pass")
@@ -145,8 +146,7 @@ def test_the_pages_show_the_same_staleness(project, instance):
 
 
 def test_what_most_waits_for_starts_first(project):
-    root = project
-    ahead = chains(read_stages(root))
+    ahead = chains(read_stages(project))
     assert ahead["fetch@mp16"] == 3  # ingest, encode, train
     assert ahead["fetch@im2gps"] == 2  # ingest, encode
     assert ahead["train_head@mlp"] == 0
