@@ -83,8 +83,11 @@ def keep_only_own(partial: Path, request: dict[str, Any]) -> None:
         request: All that the unfinished work depends on.
     """
     note = partial / "request.json"
-    if note.exists() and read_json(note) == request:
-        return
+    try:
+        if read_json(note) == request:
+            return
+    except (FileNotFoundError, ValueError):  # a damaged note is no request of ours
+        pass
     remove(partial)
     write_json(note, request)
 

@@ -157,6 +157,8 @@ class Checkpoint(Strict):
             raise ValueError(f"no revision; expected the commit of {self.hub}, which never moves")
         if self.url and not self.sha256:
             raise ValueError(f"no sha256; expected the checksum of {self.url}, which makes it reproducible")
+        if self.parts and self.sha256:
+            raise ValueError("sha256: of several networks; expected a checksum with each of the parts")
         if self.tag and not self.model:
             raise ValueError(f"no model; expected the open_clip architecture that {self.tag} belongs to")
         return self
@@ -434,12 +436,31 @@ def _check_pretraining(profile: Profile) -> list[str]:
             if corpus is None or corpus.role != "train":
                 errors.append(f"{where}.{name}.corpus: {tower.corpus!r} is no corpus with role: train")
             start = getattr(tower, "start", None)
+            for role, encoder, expected in (("", name, WRITES[tower.kind]), (".start", start, "open_clip")):
+                found = profile.encoders.get(str(encoder))
+                if found and found.kind != expected:
+                    errors.append(f"{where}.{name}{role}: encoder {encoder!r} is {found.kind!r}; expected {expected!r}")
             if where == "pretrain" and start is not None:
                 errors.append(f"pretrain.{name}.start: belongs under pretrain_from; here towers start from scratch")
             if where == "pretrain_from" and (start is None or start == name or start not in profile.encoders):
                 others = ", ".join(other for other in profile.encoders if other != name)
                 errors.append(f"pretrain_from.{name}.start: {start!r}; expected another encoder, one of: {others}")
     return errors
+
+
+WRITES = {"clip": "open_clip", "vit": "vit"}
+"""The kind of tower that reads what a kind of pre-training writes."""
+
+
+def _no_vector(tower: Any) -> str | None:
+    """Why a head cannot be trained on an encoder; None where it gives a vector per photo."""
+    if tower is None:
+        return "unknown; expected one of `encoders`"
+    if tower.kind == "mask2former":
+        return "gives pictures; expected one that gives a vector per photo"
+    if getattr(tower, "pooling", None) == "tokens":
+        return "gives many tokens per photo; expected another pooling"
+    return None
 
 
 def _check_encoders(profile: Profile) -> list[str]:
@@ -501,9 +522,9 @@ def _check_references(profile: Profile, block: dict[str, Any]) -> list[str]:
             if variant is None:
                 continue
             errors += [
-                f"variants.{family}.{name}: unknown encoder {encoder!r}"
+                f"variants.{family}.{name}: encoder {encoder!r}: {wrong}"
                 for encoder in variant.inputs()
-                if encoder not in profile.encoders
+                if (wrong := _no_vector(profile.encoders.get(encoder)))
             ]
             corpus = profile.corpora.get(variant.corpus)
             if corpus is None or corpus.role != "train":

@@ -68,7 +68,7 @@ def world_map(axes: "Axes", latitudes: Any, longitudes: Any, **style: Any) -> No
 def dot_map(path: Path, title: str, points: Mapping[str, tuple[Any, Any]]) -> None:
     """Points on a plain longitude–latitude frame, as PNG; where many lie, the dots are darker.
 
-    Drawn without Matplotlib, which takes longer to start than such a map takes to draw: every corpus has three.
+    Drawn without Matplotlib, which takes longer to start than such a map takes to draw: every corpus has two.
 
     Args:
         path: The PNG to write.

@@ -5,6 +5,7 @@ hundred stages that takes a second, as long as a small stage. The safe ones of t
 byte, in a quarter of the time. And the file is replaced, where DVC would write in place and leave half of it if killed.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from geoloc_core.files import replacing
+
+NULL = re.compile(r"(?m)(:|- )( ?)~$")
+"""Null, where DVC writes nothing: behind a key, or in a list."""
 
 
 def use() -> None:
@@ -28,11 +32,15 @@ def modified(path: str, fs: Any = None) -> Iterator[dict[str, Any]]:
 
     Args:
         path: The file; where there is none, it is made.
-        fs: Ignored: the file is local.
+        fs: Ignored for lock files, which are local.
     """
-    from dvc.utils.serialize import load_yaml
+    from dvc.utils.serialize import load_yaml, modify_yaml
 
     file = Path(path)
+    if file.suffix != ".lock":  # of which people are the authors
+        with modify_yaml(path, fs=fs) as kept:
+            yield kept
+        return
     content = load_yaml(path) if file.exists() else {}
     yield content
     with replacing(file) as aside:
@@ -49,9 +57,10 @@ def printed(content: dict[str, Any]) -> str:
             return True
 
     Representer.add_representer(OrderedDict, SafeRepresenter.represent_dict)
+    Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "~"))
     writer, text = YAML(typ="safe"), StringIO()
     writer.Representer = Representer
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     writer.dump(content, text)
-    return text.getvalue()
+    return NULL.sub(r"\1", text.getvalue())

@@ -18,9 +18,9 @@ for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
     os.environ.pop(name, None)  # a developer's own server is not for tests
 
 # the same examples for everyone, so that a failure is anyone's to repeat; HYPOTHESIS_EXPLORE=1 looks for new ones
-hypothesis.settings.register_profile("repeatable", derandomize=True)
-if "HYPOTHESIS_EXPLORE" not in os.environ:
-    hypothesis.settings.load_profile("repeatable")
+hypothesis.settings.register_profile("default", deadline=None)  # no test asserts a time
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("default" if "HYPOTHESIS_EXPLORE" in os.environ else "repeatable")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -101,13 +101,12 @@ def check(project: "Project", name: str, accept: bool = False) -> None:
         UserError: A table is missing, or an expectation does not hold.
     """
     reports = [check_manifest(project, name, accept)]
+    console.print(reports[0].table())
     # A manifest that does not pass keeps its labels from being made.
-    later = accept and reports[0].passed and not _labelled(project, name)
-    if not later:
+    if project.labels(name).is_file() and (not accept or not reports[0].passed or _labelled(project, name)):
         reports.append(check_labels(project, name, accept))
-    for report in reports:
-        console.print(report.table())
-    if later:
+        console.print(reports[1].table())
+    elif accept and reports[0].passed:
         drift.accept_next(project.versions("labels", name))
         say(f"{name}: its labels are still to be made, and will be taken as they are")
     failed = [(report.title, row) for report in reports for row in report.rows if not row.passed]

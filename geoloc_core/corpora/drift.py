@@ -121,6 +121,8 @@ def _parted(versions: list[dict[str, Any]], figures: Figures) -> tuple[dict[str,
 def _read(history: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = read_json(history)
+        if not isinstance(found, dict) or found.keys() != {"accept_next", "versions"}:
+            raise ValueError
     except FileNotFoundError:
         return {"accept_next": False, "versions": []}
     except ValueError:

@@ -1,6 +1,7 @@
 """One corpus and one encoder by themselves, outside the project's stages."""
 
 import hashlib
+import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -76,5 +77,5 @@ def _of_links(
         link.symlink_to(real)
     encode(own, corpus, name)
     with replacing(target) as aside:
-        own.features(name, corpus).rename(aside)
+        shutil.move(own.features(name, corpus), aside)  # maybe to another disk
     remove(root)

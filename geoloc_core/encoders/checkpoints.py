@@ -149,6 +149,8 @@ def _sources(checkpoint: Checkpoint, parts: tuple[str, ...], where: str) -> dict
     """Where each part of an encoder comes from, and what the place is called."""
     given, listed = checkpoint.parts or {}, ", ".join(parts)
     if parts and checkpoint.file:
+        if checkpoint.sha256:
+            raise UserError(f"{where}.sha256: of several networks; expected parts, with a checksum each")
         return {name: (Checkpoint(file=checkpoint.file / name), where) for name in parts}
     if parts and not given:
         raise UserError(
@@ -224,10 +226,10 @@ def _from_hub(hub: str, revision: str, name: str, where: str) -> Path | None:
     from huggingface_hub.utils.logging import set_verbosity_error
 
     set_verbosity_error()
-    cached = try_to_load_from_cache(hub, name, revision=revision)
-    if cached is not None and not isinstance(cached, str):  # the cache knows that there is no such file
-        return None
     try:
+        cached = try_to_load_from_cache(hub, name, revision=revision)
+        if cached is not None and not isinstance(cached, str):  # the cache knows that there is no such file
+            return None
         return Path(hf_hub_download(hub, name, revision=revision))
     except RemoteEntryNotFoundError:
         return None

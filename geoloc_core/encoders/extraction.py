@@ -1,5 +1,6 @@
 """From shards of photos to features: resumable by shard, since a shard may take an hour."""
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ AHEAD = 2
 """Batches that are decoded while one is computed."""
 NAMED = 10
 """Photos that could not be read and are named on the terminal; the note has all of them."""
+SAMPLED = 5000
+"""Vectors of features that the figures of a summary are taken from, at most."""
 
 
 def encode(project: Project, corpus: str, encoder: str) -> None:
@@ -55,14 +58,15 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
     missing = _missing(shards, partial)
     if rows and len(missing) == rows:
         raise UserError(f"{folder}: none of the {rows:,} photos could be read: {missing[0]['reason']}; ingest it again")
+    held = sum(map(manifest.count, shards))
+    if held != rows:
+        raise UserError(f"{folder}: the shards hold {held} photos, the manifest {rows}; ingest it again")
     with replacing(project.features(encoder, corpus)) as aside:
         aside.mkdir()
         made_by = {"encoder": encoder, "corpus": corpus, "fingerprint": tower.fingerprint, **tower.identity}
         made_by["precision"] = tower.precision
         store.write(aside, [_part(partial, shard) for shard in shards], tower.shape, made_by, missing)
     features = store.read(project.features(encoder, corpus))
-    if len(features) != rows:
-        raise UserError(f"{folder}: the shards hold {len(features)} photos, the manifest {rows}; ingest it again")
     _summarise(project, f"{encoder}-{corpus}", features, tower, len(missing))
     remove(partial)
     _say_missing(what, missing)
@@ -220,7 +224,8 @@ def _say_missing(what: str, missing: list[dict[str, Any]]) -> None:
 
 
 def _summarise(project: Project, name: str, features: np.ndarray, tower: Encoder, missing: int) -> None:
-    sample = np.asarray(features[:: max(1, len(features) // 5000)], np.float32)
+    most = max(1, SAMPLED // math.prod(tower.shape[:-1]))
+    sample = np.asarray(features[:: -(-len(features) // most) or 1], np.float32)
     sample = sample.reshape(-1, tower.shape[-1])
     sample = sample[~np.isnan(sample).any(axis=1)]
     norms = np.linalg.norm(sample, axis=1)

@@ -63,7 +63,7 @@ def read_hierarchy(path: Path) -> Hierarchy:
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             rows = [row[1 : 1 + len(S3) + KINDS] for row in csv.reader(stream) if row][HEADINGS:]
-        flags = np.array(rows[:SCENES], np.float64)
+        flags = np.array(rows[:SCENES], np.float64).reshape(len(rows[:SCENES]), -1)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; export the scene hierarchy that Places365 publishes as CSV") from None
     except (OSError, ValueError) as error:

@@ -153,11 +153,6 @@ def draw(facts: Facts, how: Captions, rows: np.ndarray, seed: int, epoch: int) -
     return [text.strip() for text in location + others.sum(axis=1)]
 
 
-def locations(codes: list[str], names: list[str], template: Template) -> list[str]:
-    """The location sentence of whole countries, as zero-shot prompts (StreetCLIP's: A Street View photo in France.)."""
-    return [f"{OPENING[template]} in {name}." for name in articles.with_article(names, codes, LISTED[template])]
-
-
 def _locations(facts: Facts, template: Template, rows: np.ndarray, before: np.ndarray) -> np.ndarray:
     known = _known(facts.countries[rows])
     names = np.full(len(rows), "", dtype=object)

@@ -1,5 +1,7 @@
 """Photos as training reads them: decoded and scaled once and memory-mapped, or read from the shards in each epoch."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +52,7 @@ class Photos:
 
         Args:
             folder: The corpus, as ingested.
-            preprocess: How photos are scaled; a cache made for another size is made anew.
+            preprocess: How photos are scaled; a cache made for another preparation is not used.
             cache: The ``.npy`` that holds the scaled photos between runs.
             limit_gb: Size up to which there is a cache; above it, photos are read from the shards in each epoch.
         """
@@ -105,9 +107,11 @@ def scaled(folder: Path, preprocess: Preprocess, cache: Path) -> np.ndarray:
 
     Args:
         folder: The corpus, as ingested.
-        preprocess: How photos are scaled; a cache made for another size is made anew.
-        cache: The ``.npy`` that holds them between runs.
+        preprocess: How photos are scaled.
+        cache: The ``.npy`` that holds them between runs; its name gets what the preparation is known by.
     """
+    prepared = hashlib.sha256(json.dumps(preprocess.to_json(), sort_keys=True).encode()).hexdigest()[:8]
+    cache = cache.with_name(f"{cache.stem}-{prepared}.npy")
     rows = manifest.read_manifest(folder, ["row"]).num_rows
     shape = (rows, preprocess.size, preprocess.size, 3)
     if not cache.is_file() or np.load(cache, mmap_mode="r").shape != shape:

@@ -68,7 +68,7 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
         (lambda d: d.update(expect={"mp16": {"countries": []}}), "expect.mp16.countries: "),
         (lambda d: d.update(expect={"mp16": {"max_refused_share": 5}}), "expect.mp16.max_refused_share: "),
         (lambda d: d.update(expect={"mp16": {"drift": {"speed": 1}}}), "expect.mp16.drift.speed: unknown key"),
-        (lambda d: d["variants"]["head"]["mlp_clip_country"].update(encoder="clop"), "unknown encoder 'clop'"),
+        (lambda d: d["variants"]["head"]["mlp_clip_country"].update(encoder="clop"), "encoder 'clop': unknown"),
         (lambda d: d["variants"]["head"]["mlp_clip_country"].update(corpus="im2gps"), "no corpus with role: train"),
         (lambda d: d["variants"].update(guesser={"x": {}}), "variants.guesser: unknown model family"),
         (lambda d: d["variants"]["hybrid"].update(mlp_clip_country=d["variants"]["hybrid"]["mlp_clip_vit_country"]),

@@ -15,7 +15,7 @@ STAGES = {
         "params": {
             "params.yaml": {
                 "run.seed": 20,
-                "run.x": {"lr": 0.003, "wd": 1e-05, "on": True, "said": ["no", "1e-05", "über"]},
+                "run.x": {"lr": 0.003, "wd": 1e-05, "on": True, "said": ["no", "1e-05", "über", None], "none": None},
             }
         },
         "outs": [{"path": "data/raw/mp16", "hash": "md5", "md5": "1234567", "size": 5}],
@@ -33,7 +33,7 @@ def stored(path, change, by):
 
 def test_it_is_written_byte_for_byte_as_dvc_writes_it(tmp_path):
     for name, stage in STAGES.items():
-        ours = stored(tmp_path / "ours", {name: stage}, lockfile.modified)
+        ours = stored(tmp_path / "ours.lock", {name: stage}, lockfile.modified)
         assert ours == stored(tmp_path / "theirs", {name: stage}, modify_yaml)
     assert list(yaml.safe_load(ours)["stages"]) == list(STAGES)
 

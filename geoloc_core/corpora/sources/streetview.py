@@ -54,7 +54,7 @@ def _rows(options: Options, table: "pd.DataFrame", extra: list[str], store: Fold
     headings = numbers(table["heading"])
     there = table["path"].isin(set(store.names()))
     views = headings[there].mod(360).groupby(table.loc[there, "pano_id"]).nunique()
-    seen = table["pano_id"].map(views).fillna(0)
+    seen = table["pano_id"].map(views)  # unknown of panoramas without any file
     for number, row, place, count in zip(
         table.index, table.to_dict("records"), places.to_dict("records"), seen.tolist(), strict=True
     ):
@@ -63,7 +63,7 @@ def _rows(options: Options, table: "pd.DataFrame", extra: list[str], store: Fold
             yield Refusal(path or row["pano_id"] or "?", Reason.NO_METADATA, f"{options.table}: no path or no pano_id")
             continue
         flaw = place["flaw"]
-        if options.views and 0 < count < options.views:
+        if options.views and count < options.views:
             flaw = Reason.EXCLUDED, f"panorama {row['pano_id']} has {count:g} headings; {options.views} are asked for"
         yield Row(_photo(options, row, {**place, "flaw": flaw}, f"{options.table} row {number}", extra), (path,))
 

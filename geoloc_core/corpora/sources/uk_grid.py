@@ -74,6 +74,8 @@ def read(options: Options, raw: Path) -> Source:
     if not lists:
         raise UserError(f"{folder}: no list of towns; expected a CSV per square, such as {folder.name}/108.csv")
     towns = {int(name): read_towns(path) for name, path in lists.items()}
+    if len(towns) < len(lists):
+        raise UserError(f"{folder}: two lists of one square, such as 7.csv and 007.csv; expected one each")
     inside = {f"{options.towns}/{path.name}" for path in lists.values()} if options.images == "." else set()
     files = views_under(raw / options.images, inside)
     items = views(options, raw / options.images, files, _attributes(towns))
@@ -116,7 +118,7 @@ def write(world: Simulation, folder: Path, options: Options) -> None:
     for shot in world.shots:
         here = square(shot, PLAN, DEGREES)
         towns.setdefault(here, {}).setdefault(shot.city, (shot.latitude, shot.longitude))
-        place = f"{here}+{shot.latitude},{shot.longitude}"
+        place = f"{here}+{shot.latitude:.6f},{shot.longitude:.6f}"
         save(folder / options.images / place / f"{shot.heading}_{shot.moment:%Y-%m}.jpg", shot.jpeg)
     for here, named in towns.items():
         with csv_table(folder / options.towns / f"{here}.csv", COLUMNS) as table:

@@ -177,7 +177,7 @@ def write(world: Simulation, folder: Path, options: Options) -> None:
 
     sides: tuple[dict[str, None], dict[str, None]] = ({}, {})
     for shot in world.shots:
-        place = f"{square(shot, PLAN, DEGREES)}+{shot.latitude},{shot.longitude}"
+        place = f"{square(shot, PLAN, DEGREES)}+{shot.latitude:.6f},{shot.longitude:.6f}"
         sides[shot.spot % 5 == 4][place] = None
         save(folder / options.images / place / f"{shot.heading}_{shot.moment:%Y-%m}.jpg", shot.jpeg)
     for name, places in zip((options.train, options.test), sides, strict=True):

@@ -77,7 +77,8 @@ def _scenes(weights: Path, preprocess: Preprocess, precision: Precision) -> tupl
 
 def _routed(weights: Path, preprocess: Preprocess, precision: Precision) -> tuple[Forward, int, int]:
     """Each photo through the tower of the kind of scene that is most probable."""
-    scene, _, parameters = _scenes(weights, preprocess, precision)
+    # a scene is right or wrong: what decides has bf16 only where it is asked for
+    scene, _, parameters = _scenes(weights, preprocess, "fp32" if precision == "auto" else precision)
     kinds = read_hierarchy(weights / "scene" / HIERARCHY).s3
     networks, dims = zip(*(tower(weights / name / FILE) for name in S3), strict=True)
     if len(set(dims)) > 1:

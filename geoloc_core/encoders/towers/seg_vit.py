@@ -127,11 +127,19 @@ def _transformers(folder: Path, options: Options) -> "tuple[torch.nn.Module, Pre
             found = self.segmenter(pixel_values=photos)
             return torch.stack(processor.post_process_semantic_segmentation(found, target_sizes=sizes))
 
-    return Classes(), _prepared(processor, options), model.config.num_labels
+    return Classes(), _prepared(folder, processor, options), model.config.num_labels
 
 
-def _prepared(processor: Any, options: Options) -> Preprocess:
-    """The preparation a segmenter's own processor does, in the square that batches are."""
+def _prepared(folder: Path, processor: Any, options: Options) -> Preprocess:
+    """The preparation a segmenter's own processor does, in the square that batches are.
+
+    Raises:
+        UserError: It asks for something that would not be done.
+    """
+    asked = f"resample {processor.resample}, mean {processor.image_mean}, std {processor.image_std}"
+    flipped = getattr(processor, "do_flip_channel_order", False)
+    if processor.resample is None or int(processor.resample) not in RESAMPLE or not processor.do_normalize or flipped:
+        raise UserError(f"{folder}: prepares photos with {asked}; expected RGB, bilinear or bicubic, and normalised")
     return Preprocess(
         size=options.size or getattr(processor.size, "height", None) or SIZE,
         mode=options.mode,

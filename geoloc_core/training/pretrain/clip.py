@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders.device import device
@@ -18,6 +18,7 @@ from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.encoders.zero_shot import Places, text_embedder
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest
+from geoloc_core.params import CountryCode
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say
 from geoloc_core.project import Project
@@ -53,7 +54,7 @@ class Options(Strict):
     """Captions made of geography, in place of the corpus' own."""
     facts: geography.Sources = geography.Sources()
     """Where those have their facts from."""
-    hold_out: tuple[Annotated[str, StringConstraints(pattern="^[A-Z]{3}$")], ...] = ()
+    hold_out: tuple[CountryCode, ...] = ()
     """Countries kept out of the training, to be scored as unseen."""
     zero_shot: held_out.ZeroShot = held_out.ZeroShot()
     augment: photos.Augmentation = "shift"
