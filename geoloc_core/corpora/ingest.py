@@ -1,18 +1,17 @@
 """From a corpus as published to one that can be trusted: manifest and shards, the refused beside them."""
 
 import os
-import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
+from geoloc_core.corpora.on_disk import Shelf
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing, write_json
@@ -28,44 +27,6 @@ R = TypeVar("R")
 BATCH_PHOTOS = 64
 BATCH_BYTES = 32 * 2**20
 MAX_THREADS = 16
-CACHE_KIB = 16 * 1024
-
-
-class Known:
-    """Names by key, on disk, so that five million take no more memory than ten thousand; ``with`` it.
-
-    Args:
-        path: A file that is not there yet, and is gone when it is closed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = sqlite3.connect(path, isolation_level=None)
-        # Nothing of it outlives a kill, so nothing need be safe from one.
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
-            self._file.execute(f"PRAGMA {pragma}")
-        self._file.execute("CREATE TABLE known (key BLOB PRIMARY KEY, name TEXT) WITHOUT ROWID")
-        self._file.execute("BEGIN")
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def first(self, key: bytes, name: str) -> str | None:
-        """The name under which a key occurred before; None where it is new, and has this name from now on."""
-        if self._file.execute("INSERT OR IGNORE INTO known VALUES (?, ?)", (key, name)).rowcount:
-            self._count += 1
-            return None
-        return str(self._file.execute("SELECT name FROM known WHERE key = ?", (key,)).fetchone()[0])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-        self._path.unlink()
 
 
 @dataclass
@@ -172,9 +133,8 @@ def write(
     import pyarrow as pa
 
     attributes = pa.schema([manifest.MANIFEST.field("image_id"), *source.attributes])
-    tally = Tally()
+    tally, known = Tally(), Shelf()
     with ExitStack() as stack:
-        known = stack.enter_context(Known(folder / "digests.sqlite"))
         rows = stack.enter_context(manifest.TableWriter(folder / "manifest.parquet", manifest.MANIFEST))
         extra = stack.enter_context(manifest.TableWriter(folder / "attributes.parquet", attributes))
         rejects = stack.enter_context(manifest.TableWriter(folder / "rejects.parquet", manifest.REJECTS))
@@ -197,7 +157,7 @@ def write(
 
 
 def _judge(
-    item: Photo | Refusal, verdict: Sound | Refusal, known: Known, licences: tuple[str, ...] | None
+    item: Photo | Refusal, verdict: Sound | Refusal, known: Shelf, licences: tuple[str, ...] | None
 ) -> dict[str, Any] | Refusal:
     """A photo's row of the manifest, without its place in the shards; or why it is refused."""
     if isinstance(verdict, Refusal):
@@ -213,9 +173,9 @@ def _judge(
         flaw = (verdict.exif and verdict.exif.flaw) or unknown
     if flaw:
         return Refusal(item.image_id, *flaw)
-    first = known.first(verdict.sha256, item.image_id)
+    first = known.first(verdict.sha256.hex(), item.image_id.encode())
     if first is not None:
-        return Refusal(item.image_id, Reason.DUPLICATE, f"the same bytes as {first}")
+        return Refusal(item.image_id, Reason.DUPLICATE, f"the same bytes as {first.decode()}")
     return row
 
 
@@ -301,13 +261,13 @@ def _summary(folder: Path, tally: Tally) -> dict[str, Any]:
 
     # The one thing that grows: 8 bytes a photo, as a median needs them all.
     pixels, start = np.empty(tally.kept, np.int64), 0
-    with Known(folder / "groups.sqlite") as groups:
-        for batch in manifest.read_batches(folder, ["group_id", "width", "height"]):
-            for group in batch["group_id"].unique().to_pylist():
-                groups.first(group.encode(), "")
-            stop = start + batch.num_rows
-            np.multiply(batch["width"], batch["height"], out=pixels[start:stop], dtype=np.int64)
-            start = stop
+    groups = Shelf()
+    for batch in manifest.read_batches(folder, ["group_id", "width", "height"]):
+        for group in batch["group_id"].unique().to_pylist():
+            groups.first(group)
+        stop = start + batch.num_rows
+        np.multiply(batch["width"], batch["height"], out=pixels[start:stop], dtype=np.int64)
+        start = stop
     shards = manifest.shards(folder)
     return {
         "seen": tally.seen,

@@ -1,5 +1,6 @@
 """Rows of a table and the photos they name: each row and each file is kept or refused, none is lost."""
 
+import pickle
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -7,16 +8,16 @@ from pathlib import Path
 from typing import Protocol
 
 from geoloc_core.corpora.decode import not_a_photo
+from geoloc_core.corpora.on_disk import Shelf, files_on
 from geoloc_core.corpora.photo import MAX_FILE_BYTES, Flaw, Photo, Reason, Refusal, load, printable
 from geoloc_core.errors import UserError
-from geoloc_core.files import files_under
 
 
 class Store(Protocol):
     """Where a corpus keeps its photos, by name."""
 
-    def names(self) -> Iterable[str]:
-        """Every file, always in the same order."""
+    def names(self) -> Shelf:
+        """Every file, for the caller to keep."""
         ...
 
     def load(self, name: str) -> bytes | Flaw:
@@ -36,9 +37,9 @@ class Folder:
     root: Path
     tables: frozenset[str | None] = frozenset()
 
-    def names(self) -> Iterable[str]:
+    def names(self) -> Shelf:
         """Paths relative to the folder."""
-        return [name for name in files_under(self.root) if name not in self.tables]
+        return files_on(self.root, self.tables)
 
     def load(self, name: str) -> bytes | Flaw:
         """The bytes of a file, or why they cannot be had."""
@@ -51,11 +52,11 @@ class Zips:
 
     Attributes:
         files: The zip files.
-        members: Which one holds a name, and the member's entry.
+        members: Which one holds a name, and the member's entry, pickled.
     """
 
     files: tuple[zipfile.ZipFile, ...]
-    members: dict[str, tuple[int, zipfile.ZipInfo]]
+    members: Shelf
 
     @classmethod
     def open(cls, paths: Iterable[Path]) -> "Zips":
@@ -65,7 +66,7 @@ class Zips:
             UserError: A file is no zip file.
         """
         files: list[zipfile.ZipFile] = []
-        members: dict[str, tuple[int, zipfile.ZipInfo]] = {}
+        members = Shelf()
         for path in paths:
             try:
                 files.append(zipfile.ZipFile(path))
@@ -74,18 +75,24 @@ class Zips:
             number = len(files) - 1
             for info in files[-1].infolist():
                 if not info.is_dir():
-                    members.setdefault(info.filename, (number, info))
+                    members.first(info.filename, pickle.dumps((number, info)))
+            # What a shelf holds need not be in memory too: entries of five million files would fill it.
+            files[-1].filelist.clear()
+            files[-1].NameToInfo.clear()
         return cls(tuple(files), members)
 
-    def names(self) -> Iterable[str]:
-        """Names of the members, in the order of the files."""
-        return list(self.members)
+    def names(self) -> Shelf:
+        """Names of the members."""
+        found = Shelf()
+        for name in self.members:
+            found.first(name)
+        return found
 
     def load(self, name: str) -> bytes | Flaw:
         """The bytes of a member, or why they cannot be had."""
         import zlib
 
-        number, info = self.members[name]
+        number, info = pickle.loads(self.members[name])  # noqa: S301 - written by this process, for itself alone
         if info.file_size > MAX_FILE_BYTES:
             return Reason.TOO_LARGE, f"{info.file_size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
         try:
@@ -120,23 +127,20 @@ def listed(
         table: The table's name, for messages.
         limit: After that many photos the rest is neither read nor refused.
     """
-    files = dict.fromkeys(store.names())
-    met: set[str] = set()
+    files, met = store.names(), Shelf()
     found = 0
     for row in rows:
         if isinstance(row, Refusal):
             yield row
             continue
         photo = row.photo
-        if photo.image_id in met:
+        if met.first(photo.image_id) is not None:
             yield Refusal(photo.image_id, Reason.DUPLICATE, f"in {table}: the id occurred before")
             continue
-        met.add(photo.image_id)
-        name = next((name for name in row.names if name in files), None)
+        name = next((name for name in row.names if files.take(name)), None)
         if name is None:
             yield Refusal(photo.image_id, Reason.MISSING, f"in {table}, but there is no file {row.names[0]}")
             continue
-        del files[name]
         data = store.load(name)
         if isinstance(data, bytes):
             yield replace(photo, data=data, path=name)

@@ -2,8 +2,8 @@
 
 JPEGs of 500 × 375 pixels, cut from the real photographs where they are here, else painted noise, are ingested from a
 folder with a table; beside it, in the same run, what reading the files, decoding them in full and decoding them as
-ingest does take alone. Before that, the peak memory of ingesting more and more tiny photos in MP-16's layout, each in a
-process of its own; ``--rows 10000 100000 1000000 --photos 0`` is that alone. What its table takes is told apart.
+ingest does take alone. Before that, the peak memory of ``geoloc ingest`` with more and more tiny photos in the layouts
+of ``--corpora``; ``--rows 10000 100000 1000000 --photos 0`` is that alone.
 """
 
 import argparse
@@ -17,25 +17,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import msgpack
 import numpy as np
 from PIL import Image
 from report import machine, row
 
-from geoloc_core.corpora import ingest as ingest_module
+from geoloc_core.corpora import manifest
 from geoloc_core.corpora.decode import Decoder, quiet_pillow
 from geoloc_core.corpora.ingest import write
 from geoloc_core.corpora.photo import Photo
-from geoloc_core.corpora.sources import photos, places365
+from geoloc_core.corpora.simulated import Plan, Shot, Simulation
+from geoloc_core.corpora.sources import photos
+from geoloc_core.params import any_corpus
+from geoloc_core.plugins import module_of
 
 IMAGES = Path(__file__).resolve().parents[3] / "shared/data/images"
 SIZE = (500, 375)
-MEMORY = """
-import resource, sys
-from bench_ingest import ingest_tiny
-for peak in ingest_tiny(sys.argv[1]):
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def pictures(random: np.random.Generator) -> list[Image.Image]:
@@ -66,30 +63,34 @@ def make(folder: Path, count: int) -> None:
     (folder / "t.csv").write_text("\n".join(lines))
 
 
-def make_tiny(count: int, raw: Path) -> None:
-    """So many photos of 32 × 24 pixels in MP-16's layout, each the same picture and bytes of its own."""
+def tiny(count: int, plan: Plan) -> Iterator[Shot]:
+    """So many photos of 32 × 24 pixels, each the same picture and bytes of its own."""
     stream = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)).save(stream, "JPEG")
-    raw.mkdir()
-    with (raw / "m.csv").open("w") as table:
-        table.write(",".join(places365.COLUMNS) + "\n")
-        for start in range(0, count, 4096):
-            names = [f"{n % 256:02x}/{n // 256 % 256:02x}/{n}.jpg" for n in range(start, min(start + 4096, count))]
-            with (raw / f"shard_{start // 4096}.msg").open("wb") as shard:
-                for n, name in enumerate(names, start):
-                    shard.write(msgpack.packb({"image": stream.getvalue() + n.to_bytes(8), "id": name}))
-                    table.write(f"{name},u{n // 20},{1 + n % 80},{n % 170},1,2,3,0.1,0.7,0.2\n")
-
-
-def ingest_tiny(folder: str) -> Iterator[None]:
-    """Read the table, and ingest; each step ends with a pause, to be asked what it took."""
-    options = places365.Options(kind="places365", metadata="m.csv", shards="shard_*.msg")
-    source, out = places365.read(options, Path(folder, "raw")), Path(folder, "out")
-    yield
-    out.mkdir()
-    ingest_module._summary(out, write(source, out, "c", 1e6))
-    ingest_module._map(out, Path(folder, "map.png"), "c")
-    yield
+    south, west, north, east = plan.within
+    for n in range(count):
+        spot, view = divmod(n, len(plan.headings) or 1)
+        part = spot / count
+        yield Shot(
+            index=n,
+            spot=spot,
+            author=f"{n // 20:08}@N00",
+            latitude=round(max(south, -60) + part * (min(north, 70) - max(south, -60)), 6),
+            longitude=round(west + (spot * 0.618 % 1) * (east - west), 6),
+            country="FR",
+            country_name="France",
+            city=f"City{spot % 100}",
+            heading=plan.headings[view] if plan.headings else None,
+            taken="2019-07-14T12:00:00",
+            labels=(1, 2, 3),
+            probabilities=(0.1, 0.7, 0.2),
+            caption=f"photo {n} of a street",
+            number=1_000_000_000 + n,
+            secret=f"{n:010x}",
+            server=7,
+            jpeg=stream.getvalue() + n.to_bytes(8),  # what follows a JPEG's end is ignored
+            mask=None,
+        )
 
 
 def timed(work: Callable[[], object], times: int = 3) -> float:
@@ -106,28 +107,33 @@ def fully(path: Path) -> None:
     Image.open(io.BytesIO(path.read_bytes())).load()
 
 
-def memory(sizes: list[int]) -> None:
-    row("rows", "time", "rows/s", "peak memory, the table read", "peak memory at the end")
-    row("---", "---:", "---:", "---:", "---:")
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as made:
-            make_tiny(size, Path(made, "raw"))
-            started = time.perf_counter()
-            run = subprocess.run(
-                [sys.executable, "-c", MEMORY, made],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            taken = time.perf_counter() - started
-        peaks = [f"{int(peak) / 1024:,.0f} MB" for peak in run.stdout.split()]
-        row(f"{size:,}", f"{taken:.0f} s", f"{size / taken:,.0f}", *peaks)
+def memory(corpora: list[str], sizes: list[int]) -> None:
+    """Peak memory of the command, as the system tells it."""
+    row("corpus", "rows", "kept", "time", "rows/s", "peak memory")
+    row("---", "---:", "---:", "---:", "---:", "---:")
+    for name in corpora:
+        source = any_corpus(ROOT / "params.yaml", name).source
+        layout = module_of("geoloc_core.corpora.sources", source.kind)
+        for size in sizes:
+            with tempfile.TemporaryDirectory() as made:
+                raw, out = Path(made, "raw"), Path(made, "out")
+                raw.mkdir()
+                layout.write(Simulation(tiny(size, layout.PLAN)), raw, source)
+                started = time.perf_counter()
+                geoloc = Path(sys.executable).with_name("geoloc")
+                command = [geoloc, "ingest", name, "--raw", raw, "--out", out]
+                run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+                _, status, used = os.wait4(run.pid, 0)
+                taken = time.perf_counter() - started
+                assert status == 0, (command, status)
+                kept = manifest.count(out / "manifest.parquet")
+            peak = used.ru_maxrss / 1024
+            row(name, f"{size:,}", f"{kept:,}", f"{taken:.0f} s", f"{size / taken:,.0f}", f"{peak:,.0f} MB")
 
 
-def main(count: int, rows: list[int]) -> None:
+def main(count: int, corpora: list[str], rows: list[int]) -> None:
     print(machine(), "\n")
-    memory(rows)  # first: a process counts what its parent held when it was started
+    memory(corpora, rows)  # first: a process counts what its parent held when it was started
     print()
     if not count:
         return
@@ -166,6 +172,7 @@ def main(count: int, rows: list[int]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=3000)
+    parser.add_argument("--corpora", nargs="*", default=["mp16"], help="of params.yaml, for the peak memory")
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000], help="of tiny photos")
     chosen = parser.parse_args()
-    main(chosen.photos, chosen.rows)
+    main(chosen.photos, chosen.corpora, chosen.rows)

@@ -1,6 +1,6 @@
 """A folder per country, as *Geolocation – Geoguessr Images (50k)* is published: countries alone, no coordinates."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -8,10 +8,10 @@ from pydantic import Field
 
 from geoloc_core.corpora.countries import iso3
 from geoloc_core.corpora.decode import not_a_photo
+from geoloc_core.corpora.on_disk import files_on
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, load, printable, without
 from geoloc_core.corpora.simulated import Plan, Simulation, save
 from geoloc_core.errors import UserError
-from geoloc_core.files import files_under
 from geoloc_core.progress import say
 
 PLAN = Plan("street", (0,))
@@ -40,7 +40,7 @@ def read(options: Options, raw: Path) -> Source:
     root = raw / options.images
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; expected one with a folder of photos per country")
-    files = files_under(root)
+    files = files_on(root)
     folders = sorted({path.split("/")[0] for path in files if "/" in path})
     codes = {name: options.names.get(name) or iso3(name) for name in folders}
     unknown = [printable(name) for name, code in codes.items() if code is None]
@@ -55,7 +55,9 @@ def read(options: Options, raw: Path) -> Source:
     )
 
 
-def _items(options: Options, root: Path, files: list[str], codes: dict[str, str | None]) -> Iterator[Photo | Refusal]:
+def _items(
+    options: Options, root: Path, files: Iterable[str], codes: dict[str, str | None]
+) -> Iterator[Photo | Refusal]:
     for path in files:
         name, folder = printable(path), path.split("/")[0]
         wrong = not_a_photo(path)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from geoloc_core.corpora.countries import iso3, names
 from geoloc_core.corpora.listing import unnamed
+from geoloc_core.corpora.on_disk import Shelf, files_on
 from geoloc_core.corpora.panorama import perspective
 from geoloc_core.corpora.photo import (
     Flaw,
@@ -29,9 +30,8 @@ from geoloc_core.corpora.photo import (
 )
 from geoloc_core.corpora.simulated import Plan, Simulation, csv_table, png, save
 from geoloc_core.corpora.sources.streetview import pano_id
-from geoloc_core.corpora.tables import read_csv
+from geoloc_core.corpora.tables import csv_chunks, read_csv
 from geoloc_core.errors import UserError
-from geoloc_core.files import files_under
 
 SPLITS = ("train", "val", "test")
 YAWS = (45, 135, 225, 315)
@@ -102,14 +102,12 @@ def read(options: Options, raw: Path) -> Source:
 
 
 def _once(items: Iterator[Photo | Refusal]) -> Iterator[Photo | Refusal]:
-    met: set[str] = set()
+    met = Shelf()
     for item in items:
-        if isinstance(item, Photo):
-            if item.image_id in met:
-                yield Refusal(item.image_id, Reason.DUPLICATE, "IMG_ID occurred before, in this split or another")
-                continue
-            met.add(item.image_id)
-        yield item
+        if isinstance(item, Photo) and met.first(item.image_id) is not None:
+            yield Refusal(item.image_id, Reason.DUPLICATE, "IMG_ID occurred before, in this split or another")
+        else:
+            yield item
 
 
 def _guidebook(root: Path) -> Guidebook:
@@ -150,14 +148,12 @@ def _only(geoparsed: list[dict[str, str]]) -> str | None:
 
 
 def _split(options: Options, root: Path, split: str, path: Path, book: Guidebook) -> Iterator[Photo | Refusal]:
-    table = read_csv(path, ("IMG_ID",))
-    placed = {"LAT", "LON"} <= set(table.columns)
-    places = locate(table, "LAT", "LON", path.name).to_dict("records") if placed else [{}] * len(table)
-    views = dict.fromkeys(files_under(root / split / "images"))
-    panoramas = dict.fromkeys(files_under(root / split / "panos"))
+    views, panoramas = (
+        files_on(folder) if folder.is_dir() else Shelf() for folder in (root / split / "images", root / split / "panos")
+    )
     cutter = Cutter(root / split / "panos")
-    used = set()
-    for number, name, place in zip(table.index, table["IMG_ID"], places, strict=True):
+    used = Shelf()
+    for number, name, place in _places(path):
         pano, _, turn = name.rpartition("_")
         turn = turn.partition(".")[0]
         if not pano or turn not in ("0", "1", "2", "3"):
@@ -165,7 +161,7 @@ def _split(options: Options, root: Path, split: str, path: Path, book: Guidebook
             continue
         data: bytes | Flaw = (Reason.MISSING, f"in {path.name}, but there is neither the view nor its panorama")
         if name in views:
-            used.add(name)
+            used.first(name)
             data = load(root / split / "images", name)
         elif f"{pano}.jpg" in panoramas:
             data = cutter.cut(f"{pano}.jpg", int(turn))
@@ -174,6 +170,13 @@ def _split(options: Options, root: Path, split: str, path: Path, book: Guidebook
         else:
             yield Refusal(name, *data)
     yield from unnamed((view for view in views if view not in used), path.name)
+
+
+def _places(path: Path) -> Iterator[tuple[int, str, dict[Any, Any]]]:
+    for table in csv_chunks(path, ("IMG_ID",)):
+        placed = {"LAT", "LON"} <= set(table.columns)
+        places = locate(table, "LAT", "LON", path.name).to_dict("records") if placed else [{}] * len(table)
+        yield from zip(table.index, table["IMG_ID"], places, strict=True)
 
 
 def _photo(

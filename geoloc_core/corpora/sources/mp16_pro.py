@@ -7,10 +7,10 @@ The table names photos ``aa/bb/<photo>.jpg``; in the tar the third part of a mem
 import tarfile
 from collections.abc import Iterator
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from geoloc_core.corpora.on_disk import Rows, in_chunks
 from geoloc_core.corpora.photo import (
     MAX_FILE_BYTES,
     Flaw,
@@ -25,17 +25,16 @@ from geoloc_core.corpora.photo import (
 )
 from geoloc_core.corpora.simulated import Plan, Simulation, csv_table
 from geoloc_core.corpora.sources.places365 import hashed
-from geoloc_core.corpora.tables import read_csv
+from geoloc_core.corpora.tables import csv_chunks
 from geoloc_core.errors import UserError
 from geoloc_core.progress import say
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 COLUMNS = ("IMG_ID", "LAT", "LON")
 PLACE = ("neighbourhood", "city", "county", "state", "region", "country", "continent")
-FLAW, AUTHOR = "_flaw", "_author"
+FLAW, KEY = "_flaw", "_key"
 MAX_STUB_BYTES = 5120
 """Flickr answers for a photo that is gone with a small picture that says so; smaller members are taken for it."""
 CHUNK = 256
@@ -61,73 +60,68 @@ def read(options: Options, raw: Path) -> Source:
     """
     import pyarrow as pa
 
-    table = read_csv(raw / options.metadata, COLUMNS)
+    table = Rows(_metadata(raw / options.metadata), KEY)
     if not (raw / options.tar).is_file():
         raise UserError(f"{raw / options.tar}: no such file; expected the tar of photos")
-    table[["LAT", "LON", FLAW]] = locate(table, "LAT", "LON", options.metadata)
-    key = table["IMG_ID"].str.replace("/", "_")
-    twice = key.duplicated()
-    again = [
-        Refusal(name, Reason.DUPLICATE, f"{options.metadata} row {row}: IMG_ID occurred before")
-        for row, name in table.loc[twice, "IMG_ID"].items()
-    ]
-    table = table[~twice].set_index(key[~twice])
-    table[AUTHOR] = _authors(raw / options.authors).reindex(table["IMG_ID"]).to_numpy() if options.authors else None
-    names = [name for name in table.columns if name not in (*COLUMNS, FLAW, AUTHOR)]
+    authors = None
+    if options.authors:
+        authors = Rows(csv_chunks(raw / options.authors, ("IMG_ID", "AUTHOR")), "IMG_ID")
+    names = [name for name in table.columns if name not in (*COLUMNS, FLAW, KEY)]
 
     def every() -> Iterator[Photo | Refusal]:
-        yield from again
-        yield from _stream(options, raw / options.tar, table, names)
+        for number, row in table.again:
+            where = f"{options.metadata} row {number}"
+            yield Refusal(row["IMG_ID"], Reason.DUPLICATE, f"{where}: IMG_ID occurred before")
+        yield from _stream(options, raw / options.tar, table, authors, names)
 
     schema = pa.schema([(name, pa.string()) for name in names])
-    return Source(without(every(), options.takedown), schema, len(table) + len(again))
+    return Source(without(every(), options.takedown), schema, table.total)
 
 
-def _authors(path: Path) -> "pd.Series":
-    table = read_csv(path, ("IMG_ID", "AUTHOR")).drop_duplicates("IMG_ID")
-    return table.set_index("IMG_ID")["AUTHOR"]
+def _metadata(path: Path) -> Iterator["pd.DataFrame"]:
+    for table in csv_chunks(path, COLUMNS):
+        table[["LAT", "LON", FLAW]] = locate(table, "LAT", "LON", path.name)
+        table[KEY] = table["IMG_ID"].str.replace("/", "_")
+        yield table
 
 
-def _stream(options: Options, tar: Path, table: "pd.DataFrame", names: list[str]) -> Iterator[Photo | Refusal]:
-    import numpy as np
-    import pandas as pd
+def _stream(
+    options: Options, tar: Path, table: Rows, authors: Rows | None, names: list[str]
+) -> Iterator[Photo | Refusal]:
+    met = bytearray(table.last + 1)
+    for chunk in in_chunks(_members(tar), CHUNK):
+        rows = table.find({name for name, _ in chunk})
+        known = authors.find({row["IMG_ID"] for _, row in rows.values()}) if authors else {}
+        for name, data in chunk:
+            if name not in rows:
+                wrong = (Reason.NO_METADATA, f"in {options.tar}, not in {options.metadata}")
+                yield Refusal(name, *(wrong if isinstance(data, bytes) else data))
+                continue
+            at, row = rows[name]
+            if met[at]:
+                yield Refusal(row["IMG_ID"], Reason.DUPLICATE, f"in {options.tar}: {name} occurred before")
+                continue
+            met[at] = True
+            if isinstance(data, bytes):
+                author = known[row["IMG_ID"]][1]["AUTHOR"] if row["IMG_ID"] in known else None
+                yield _photo(options, row, author or None, name, data, names)
+            else:
+                yield Refusal(row["IMG_ID"], *data)
+    for number, row in table:
+        if not met[number]:
+            yield Refusal(row["IMG_ID"], Reason.MISSING, f"in {options.metadata}, not in {options.tar}")
 
-    met = np.zeros(len(table), bool)
-    members = _members(tar)
-    while chunk := list(islice(members, CHUNK)):
-        rows = table.index.get_indexer(pd.Index([name for name, _ in chunk]))
-        for (name, data), at in zip(chunk, rows.tolist(), strict=True):
-            yield _judge(options, table, names, met, at, name, data)
-    for name in table["IMG_ID"][~met]:
-        yield Refusal(name, Reason.MISSING, f"in {options.metadata}, not in {options.tar}")
 
-
-def _judge(
-    options: Options,
-    table: "pd.DataFrame",
-    names: list[str],
-    met: "np.ndarray",
-    at: int,
-    name: str,
-    data: bytes | Flaw,
-) -> Photo | Refusal:
-    if at < 0:
-        wrong = (Reason.NO_METADATA, f"in {options.tar}, not in {options.metadata}")
-        return Refusal(name, *(wrong if isinstance(data, bytes) else data))
-    row = table.iloc[at]
-    if met[at]:
-        return Refusal(row["IMG_ID"], Reason.DUPLICATE, f"in {options.tar}: {name} occurred before")
-    met[at] = True
-    if not isinstance(data, bytes):
-        return Refusal(row["IMG_ID"], *data)
-    author = row[AUTHOR] if isinstance(row[AUTHOR], str) and row[AUTHOR] else None
+def _photo(
+    options: Options, row: dict[str, Any], author: str | None, name: str, data: bytes, names: list[str]
+) -> Photo:
     return Photo(
         image_id=row["IMG_ID"],
         data=data,
         path=name,
         group_id=author or row["IMG_ID"],
-        latitude=float(row["LAT"]),
-        longitude=float(row["LON"]),
+        latitude=row["LAT"],
+        longitude=row["LON"],
         flaw=row[FLAW],
         author=author,
         licence=options.licence,

@@ -3,21 +3,21 @@
 Columns that are read are :data:`COLUMNS`; the others are attributes. A folder of some of the zips is enough.
 """
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from pydantic import Field
 
 from geoloc_core.corpora.listing import Folder, Row, Store, Zips, listed
+from geoloc_core.corpora.on_disk import Shelf
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, without
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table
+from geoloc_core.corpora.tables import csv_chunks
 from geoloc_core.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COLUMNS = (
     "id",
@@ -36,7 +36,6 @@ HEADER = (
     *("quadtree_10_500", "quadtree_10_2500", "unique_region", "unique_sub-region", "unique_city", "unique_country"),
     *("creator_username", "creator_id"),
 )
-CHUNK = 4096
 PER_ZIP = 50_000
 PLAN = Plan("street")
 LICENCE = "CC BY-SA 4.0"
@@ -66,40 +65,23 @@ def read(options: Options, raw: Path) -> Source:
     folder = raw / options.images
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected OSV-5M's zips 00.zip …, or what they unpack to")
-    header = next(_chunks(raw / options.metadata)).columns
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise UserError(
-            f"{raw / options.metadata}: no column {', '.join(missing)}; expected OSV-5M's {', '.join(COLUMNS)}"
-        )
+    header = next(csv_chunks(raw / options.metadata, COLUMNS)).columns
     extra = [str(name) for name in header if name not in COLUMNS]
     schema = pa.schema([(name, pa.string()) for name in extra])
 
     def items() -> Iterator[Photo | Refusal]:
         zips = sorted(folder.glob("*.zip"))
         store: Store = Zips.open(zips) if zips else Folder(folder)
-        paths = {name.rpartition("/")[2]: name for name in store.names()}
+        paths = Shelf()
+        for name in store.names():
+            paths.first(name.rpartition("/")[2], os.fsencode(name))
         yield from listed(_rows(options, raw, paths, extra), store, options.metadata, options.limit)
 
     return Source(without(items(), options.takedown), schema, options.limit)
 
 
-def _chunks(path: Path) -> Iterator["pd.DataFrame"]:
-    import pandas as pd
-
-    try:
-        yield from pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False, chunksize=CHUNK
-        )
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected OSV-5M's table") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: not a readable CSV: {' '.join(str(error).split())}; expected OSV-5M's") from None
-
-
-def _rows(options: Options, raw: Path, paths: dict[str, str], extra: list[str]) -> Iterator[Row | Refusal]:
-    for chunk in _chunks(raw / options.metadata):
-        table = chunk.set_axis(chunk.index + 2).fillna("")
+def _rows(options: Options, raw: Path, paths: Shelf, extra: list[str]) -> Iterator[Row | Refusal]:
+    for table in csv_chunks(raw / options.metadata, COLUMNS):
         places = locate(table, "latitude", "longitude", options.metadata)
         for number, row, place in zip(table.index, table.to_dict("records"), places.to_dict("records"), strict=True):
             if not row["id"].strip():
@@ -107,7 +89,7 @@ def _rows(options: Options, raw: Path, paths: dict[str, str], extra: list[str]) 
                 yield Refusal(where, Reason.NO_METADATA, f"{where}: no id")
                 continue
             name = f"{row['id']}.jpg"
-            yield Row(_photo(options, row, place, extra), (paths.get(name, name),))
+            yield Row(_photo(options, row, place, extra), (os.fsdecode(paths.get(name) or name),))
 
 
 def _photo(options: Options, row: dict[Any, str], place: dict[Any, Any], extra: list[str]) -> Photo:

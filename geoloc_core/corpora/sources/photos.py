@@ -1,12 +1,15 @@
 """Any folder of photographs: coordinates from their EXIF, or from a table beside them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
 from geoloc_core.corpora.decode import not_a_photo
+from geoloc_core.corpora.listing import unnamed
+from geoloc_core.corpora.on_disk import Shelf, files_on
 from geoloc_core.corpora.photo import (
     Photo,
     Reason,
@@ -20,14 +23,12 @@ from geoloc_core.corpora.photo import (
     without,
 )
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
-from geoloc_core.corpora.tables import read_csv
+from geoloc_core.corpora.tables import csv_chunks
 from geoloc_core.errors import UserError
-from geoloc_core.files import files_under
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CHUNK = 256
 PLAN = Plan()
 
 
@@ -84,19 +85,19 @@ def read(options: Options, raw: Path) -> Source:
 
     if not raw.is_dir():
         raise UserError(f"{raw}: no such folder; expected the photos; run the stage that fetches them")
-    files = dict.fromkeys(files_under(raw))
+    files = files_on(raw, {options.table})
     if options.table is None:
         items = _from_exif(options, raw, files)
         return Source(without(items, options.takedown), pa.schema([]), len(files))
-    files.pop(options.table, None)
-    table = read_csv(raw / options.table, options.columns)
-    extra = [name for name in table.columns if name not in options.columns]
-    items = _from_table(options, raw, files, table, extra)
+    chunks = csv_chunks(raw / options.table, options.columns)
+    first = next(chunks)
+    extra = [name for name in first.columns if name not in options.columns]
+    items = _from_table(options, raw, files, chain([first], chunks), extra)
     schema = pa.schema([(name, pa.string()) for name in extra])
     return Source(without(items, options.takedown), schema)
 
 
-def _from_exif(options: Options, raw: Path, files: dict[str, None]) -> Iterator[Photo | Refusal]:
+def _from_exif(options: Options, raw: Path, files: Shelf) -> Iterator[Photo | Refusal]:
     for path in files:
         name = printable(path)
         data = _data(raw, path)
@@ -108,17 +109,16 @@ def _from_exif(options: Options, raw: Path, files: dict[str, None]) -> Iterator[
 
 
 def _from_table(
-    options: Options, raw: Path, files: dict[str, None], table: "pd.DataFrame", extra: list[str]
+    options: Options, raw: Path, files: Shelf, chunks: Iterable["pd.DataFrame"], extra: list[str]
 ) -> Iterator[Photo | Refusal]:
-    met: set[str] = set()
-    for number, row, place in _rows(options, table):
+    met = Shelf()
+    for number, row, place in _rows(options, chunks):
         path = row[options.path_column]
         at = f"{options.table} row {number}"
-        if path in met:
+        if met.first(path) is not None:
             yield Refusal(path, Reason.DUPLICATE, f"{at}: the path occurred before")
             continue
-        met.add(path)
-        if path not in files:
+        if not files.take(path):
             yield Refusal(path, Reason.MISSING, f"{at}: no such file")
             continue
         data = _data(raw, path)
@@ -126,19 +126,11 @@ def _from_table(
             yield _photo(options, path, data, row, place, extra, at)
         else:
             yield Refusal(path, *data)
-    for path in files:
-        if path not in met:
-            wrong = not_a_photo(path)
-            yield Refusal(
-                printable(path),
-                Reason.NOT_A_PHOTO if wrong else Reason.NO_METADATA,
-                wrong or f"not in {options.table}",
-            )
+    yield from unnamed(files, str(options.table))
 
 
-def _rows(options: Options, table: "pd.DataFrame") -> Iterator[tuple[int, dict[Any, str], dict[Any, Any]]]:
-    for start in range(0, len(table), CHUNK):
-        chunk = table.iloc[start : start + CHUNK]
+def _rows(options: Options, chunks: Iterable["pd.DataFrame"]) -> Iterator[tuple[int, dict[Any, str], dict[Any, Any]]]:
+    for chunk in chunks:
         places = locate(chunk, options.latitude_column, options.longitude_column, str(options.table))
         yield from zip(chunk.index, chunk.to_dict("records"), places.to_dict("records"), strict=True)
 

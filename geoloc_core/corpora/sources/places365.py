@@ -5,16 +5,17 @@ and ``images`` is a folder of files named by IMG_ID, flat or hashed (``aa/bb/<ph
 from a list of addresses, ``gone`` says which of them no longer had one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
 from geoloc_core.corpora.decode import not_a_photo
+from geoloc_core.corpora.on_disk import Rows, Shelf, files_on, in_chunks
 from geoloc_core.corpora.photo import (
     Photo,
     Reason,
@@ -28,13 +29,11 @@ from geoloc_core.corpora.photo import (
     without,
 )
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
-from geoloc_core.corpora.tables import read_csv
+from geoloc_core.corpora.tables import csv_chunks
 from geoloc_core.errors import UserError
-from geoloc_core.files import files_under
 from geoloc_core.progress import say
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     import pyarrow as pa
 
@@ -76,130 +75,140 @@ class Options(SourceOptions):
         return self
 
 
+@dataclass(frozen=True)
+class _Tables:
+    """What the tables say of a photo, by IMG_ID."""
+
+    metadata: Rows
+    urls: Rows | None
+    captions: Rows | None
+    gone: Rows | None
+
+    def find(self, names: Collection[str]) -> dict[str, tuple[int, dict[str, Any]]]:
+        """Number and cells of the metadata's rows of those names, what the other tables say among the cells."""
+        found = self.metadata.find(names)
+        urls = self.urls.find(names) if self.urls else {}
+        captions = self.captions.find(names) if self.captions else {}
+        unknown = dict.fromkeys(_texts(self.captions))
+        for name, (_, cells) in found.items():
+            cells[URL] = urls[name][1]["url"] if name in urls else None
+            cells.update({key: captions[name][1][key] for key in unknown} if name in captions else unknown)
+        return found
+
+    def absent(self, names: Collection[str], options: Options, otherwise: str) -> Iterator[Refusal]:
+        """Why each of those photos is not there."""
+        gone = self.gone.find(names) if self.gone else {}
+        for name in names:
+            if name in gone:
+                _, why = gone[name]
+                yield Refusal(name, Reason.GONE, f"{options.gone}: {why['reason']}, {why['detail']}")
+            else:
+                yield Refusal(name, Reason.MISSING, otherwise)
+
+
 def read(options: Options, raw: Path) -> Source:
     """A corpus of this layout.
 
     Raises:
         UserError: A file is missing or its table is wrong.
     """
-    table = read_metadata(raw / options.metadata)
-    twice = table["IMG_ID"].duplicated()
-    again = [
-        Refusal(name, Reason.DUPLICATE, f"{options.metadata} row {row}: IMG_ID occurred before")
-        for row, name in table.loc[twice, "IMG_ID"].items()
-    ]
-    table = table[~twice].set_index("IMG_ID", drop=False)
-    table[URL] = _urls(raw / options.urls).reindex(table.index) if options.urls else None
-    if options.captions and (raw / options.captions).exists():
-        captions = _captions(raw / options.captions, list(table.columns))
-        table = table.join(captions.reindex(table.index))
+    metadata = Rows(read_metadata(raw / options.metadata), "IMG_ID")
+    urls = Rows(_urls(raw / options.urls), "IMG_ID") if options.urls else None
+    captions = _read_if_there(raw, options.captions, ("IMG_ID",))
+    clash = sorted(set(_texts(captions)) & set(metadata.columns))
+    if clash:
+        raise UserError(f"{raw / str(options.captions)}: column {clash[0]} is in the metadata too; rename one of them")
+    gone = _read_if_there(raw, options.gone, ("IMG_ID", "url", "reason", "detail"))
+    tables = _Tables(metadata, urls, captions, gone)
     stream = _from_shards if options.shards else _from_images
-    items = stream(options, raw, table)
+    items = stream(options, raw, tables)
 
     def every() -> Iterator[Photo | Refusal]:
-        yield from again
+        for number, row in metadata.again:
+            where = f"{options.metadata} row {number}"
+            yield Refusal(row["IMG_ID"], Reason.DUPLICATE, f"{where}: IMG_ID occurred before")
         yield from items
 
-    return Source(without(every(), options.takedown), _attributes(table), len(table) + len(again))
+    return Source(without(every(), options.takedown), _attributes(metadata, captions), metadata.total)
 
 
-def read_metadata(path: Path) -> "pd.DataFrame":
-    """The table, checked.
+def read_metadata(path: Path) -> Iterator["pd.DataFrame"]:
+    """The table, checked, in pieces.
 
-    Returns:
+    Yields:
         One row per photo, indexed by its row in the file: the file's columns, ``LAT``, ``LON`` (degrees, WGS 84)
         and probabilities as float64, labels as Int32; column ``_flaw`` says what is wrong with the coordinates.
 
     Raises:
         UserError: The file is missing, is no such table, or a label is no number.
     """
-    table = read_csv(path, COLUMNS)
-    table[["LAT", "LON", FLAW]] = locate(table, "LAT", "LON", path.name)
-    for name in (*LABELS, *PROBABILITIES):
-        values = numbers(table[name])
-        wrong = values.isna() & table[name].str.strip().ne("")
-        if name in LABELS:
-            wrong |= values.notna() & (values.mod(1).ne(0) | values.abs().ge(2**31))
-        if wrong.any():
-            row = wrong.idxmax()
-            kind = "a whole number" if name in LABELS else "a number"
-            raise UserError(f"{path}: row {row}, column {name}: expected {kind}, got {table.at[row, name]!r}")
-        table[name] = values.astype("Int32" if name in LABELS else "float64")
-    blank = table["IMG_ID"].str.strip().eq("")
-    if blank.any():
-        raise UserError(f"{path}: row {blank.idxmax()}, column IMG_ID: empty; expected the name of a photo")
-    return table
+    for table in csv_chunks(path, COLUMNS):
+        table[["LAT", "LON", FLAW]] = locate(table, "LAT", "LON", path.name)
+        for name in (*LABELS, *PROBABILITIES):
+            values = numbers(table[name])
+            wrong = values.isna() & table[name].str.strip().ne("")
+            if name in LABELS:
+                wrong |= values.notna() & (values.mod(1).ne(0) | values.abs().ge(2**31))
+            if wrong.any():
+                row = wrong.idxmax()
+                kind = "a whole number" if name in LABELS else "a number"
+                raise UserError(f"{path}: row {row}, column {name}: expected {kind}, got {table.at[row, name]!r}")
+            table[name] = values.astype("Int32" if name in LABELS else "float64")
+        blank = table["IMG_ID"].str.strip().eq("")
+        if blank.any():
+            raise UserError(f"{path}: row {blank.idxmax()}, column IMG_ID: empty; expected the name of a photo")
+        yield table
 
 
-def _urls(path: Path) -> "pd.Series":
-    table = read_csv(path, ("IMG_ID", "url"), header=False)
-    table = table[table["url"].str.contains("://", regex=False)].drop_duplicates("IMG_ID")
-    return table.set_index("IMG_ID")["url"]
+def _urls(path: Path) -> Iterator["pd.DataFrame"]:
+    for table in csv_chunks(path, ("IMG_ID", "url"), header=False):
+        yield table[table["url"].str.contains("://", regex=False)]
 
 
-def _captions(path: Path, taken: list[str]) -> "pd.DataFrame":
-    table = read_csv(path, ("IMG_ID",)).drop_duplicates("IMG_ID").set_index("IMG_ID")
-    clash = sorted(set(table.columns) & set(taken))
-    if clash:
-        raise UserError(f"{path}: column {clash[0]} is in the metadata too; rename one of them")
-    return table
+def _read_if_there(raw: Path, name: str | None, columns: tuple[str, ...]) -> Rows | None:
+    return Rows(csv_chunks(raw / name, columns), "IMG_ID") if name and (raw / name).exists() else None
 
 
-def _gone(raw: Path, name: str | None) -> "pd.Series":
-    """What is known of photos that could not be brought, by IMG_ID; without the file, nothing."""
-    import pandas as pd
-
-    if name is None or not (raw / name).exists():
-        return pd.Series(dtype=str)
-    table = read_csv(raw / name, ("IMG_ID", "url", "reason", "detail")).drop_duplicates("IMG_ID").set_index("IMG_ID")
-    return name + ": " + table["reason"] + ", " + table["detail"]
+def _texts(captions: Rows | None) -> list[str]:
+    return [name for name in captions.columns if name != "IMG_ID"] if captions else []
 
 
-def _absent(name: str, gone: "pd.Series", otherwise: str) -> Refusal:
-    known = gone.get(name)
-    return Refusal(name, Reason.GONE, known) if known else Refusal(name, Reason.MISSING, otherwise)
-
-
-def _attributes(table: "pd.DataFrame") -> "pa.Schema":
+def _attributes(metadata: Rows, captions: Rows | None) -> "pa.Schema":
     import pyarrow as pa
 
     def kind(name: str) -> pa.DataType:
         return pa.int32() if name in LABELS else pa.float64() if name in PROBABILITIES else pa.string()
 
-    return pa.schema([(name, kind(name)) for name in table.columns if name not in OWN])
+    names = [*metadata.columns, *_texts(captions)]
+    return pa.schema([(name, kind(name)) for name in names if name not in OWN])
 
 
-def _from_shards(options: Options, raw: Path, table: "pd.DataFrame") -> Iterator[Photo | Refusal]:
-    import numpy as np
-
+def _from_shards(options: Options, raw: Path, tables: _Tables) -> Iterator[Photo | Refusal]:
     assert options.shards
     shards = sorted(raw.glob(options.shards), key=_by_number)
     if not shards:
         raise UserError(f"{raw / options.shards}: no such file; expected the msgpack shards of the corpus")
-    return _stream(options, shards, table, np.zeros(len(table), bool), _gone(raw, options.gone))
+    return _stream(options, shards, tables)
 
 
-def _stream(
-    options: Options, shards: list[Path], table: "pd.DataFrame", met: "np.ndarray", gone: "pd.Series"
-) -> Iterator[Photo | Refusal]:
-    import pandas as pd
-
+def _stream(options: Options, shards: list[Path], tables: _Tables) -> Iterator[Photo | Refusal]:
+    met = bytearray(tables.metadata.last + 1)
     for shard in shards:
-        records = _records(shard)
-        while chunk := list(islice(records, CHUNK)):
-            rows = table.index.get_indexer(pd.Index([name for name, _ in chunk]))
-            known = iter(_rows(table, rows[rows >= 0]))
-            for row, (name, data) in zip(rows, chunk, strict=True):
-                if row < 0:
+        for chunk in in_chunks(_records(shard), CHUNK):
+            known = tables.find({name for name, _ in chunk})
+            for name, data in chunk:
+                if name not in known:
                     yield Refusal(name, Reason.NO_METADATA, f"in {shard.name}, not in {options.metadata}")
-                elif met[row]:
-                    next(known)
+                    continue
+                row, cells = known[name]
+                if met[row]:
                     yield Refusal(name, Reason.DUPLICATE, f"in {shard.name}: IMG_ID occurred before")
                 else:
                     met[row] = True
-                    yield _photo(next(known), data, options)
-    for name in table.index[~met]:
-        yield _absent(name, gone, f"in {options.metadata}, in none of {len(shards)} shards")
+                    yield _photo(cells, data, options)
+    absent = (row["IMG_ID"] for number, row in tables.metadata if not met[number])
+    for names in in_chunks(absent, CHUNK):
+        yield from tables.absent(names, options, f"in {options.metadata}, in none of {len(shards)} shards")
 
 
 def _records(shard: Path) -> Iterator[tuple[str, bytes]]:
@@ -226,29 +235,24 @@ def _records(shard: Path) -> Iterator[tuple[str, bytes]]:
         say(f"{shard.name}: broken after {count:,} photos ({problem}); {lost}")
 
 
-def _from_images(options: Options, raw: Path, table: "pd.DataFrame") -> Iterator[Photo | Refusal]:
+def _from_images(options: Options, raw: Path, tables: _Tables) -> Iterator[Photo | Refusal]:
     assert options.images
     folder = raw / options.images
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected the image files of the corpus")
-    return _files(options, folder, table, dict.fromkeys(files_under(folder)), _gone(raw, options.gone))
+    return _files(options, folder, tables, files_on(folder))
 
 
-def _files(
-    options: Options, folder: Path, table: "pd.DataFrame", files: dict[str, None], gone: "pd.Series"
-) -> Iterator[Photo | Refusal]:
-    import numpy as np
-
-    for start in range(0, len(table), CHUNK):
-        for row in _rows(table, np.arange(start, min(start + CHUNK, len(table)))):
-            name = row["IMG_ID"]
-            path = next((path for path in _paths(name) if path in files), None)
+def _files(options: Options, folder: Path, tables: _Tables, files: Shelf) -> Iterator[Photo | Refusal]:
+    for names in in_chunks((row["IMG_ID"] for _, row in tables.metadata), CHUNK):
+        known = tables.find(names)
+        for name in names:
+            path = next((path for path in _paths(name) if files.take(path)), None)
             if path is None:
-                yield _absent(name, gone, f"in {options.metadata}, not in {options.images}/")
+                yield from tables.absent([name], options, f"in {options.metadata}, not in {options.images}/")
                 continue
-            del files[path]
             data = load(folder, path)
-            yield _photo(row, data, options) if isinstance(data, bytes) else Refusal(name, *data)
+            yield _photo(known[name][1], data, options) if isinstance(data, bytes) else Refusal(name, *data)
     for path in files:
         wrong = not_a_photo(path)
         yield Refusal(
@@ -261,11 +265,6 @@ def _files(
 def _paths(name: str) -> tuple[str, ...]:
     """The places where mirrors of these corpora keep a photo."""
     return name, name.replace("/", "_"), name.rsplit("/", 1)[-1]
-
-
-def _rows(table: "pd.DataFrame", rows: "np.ndarray") -> list[dict[str, Any]]:
-    chunk = table.iloc[rows].astype(object)
-    return cast("list[dict[str, Any]]", chunk.where(chunk.notna(), None).to_dict("records"))
 
 
 def _photo(row: dict[str, Any], data: bytes, options: Options) -> Photo:

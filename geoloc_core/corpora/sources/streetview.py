@@ -7,17 +7,15 @@ PIGEON's sample of four headings per place were never published: a crawl of one'
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from geoloc_core.corpora.listing import Folder, Row, listed
+from geoloc_core.corpora.on_disk import Shelf
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, numbers, said_of, without
 from geoloc_core.corpora.simulated import Plan, Simulation, csv_table, save
-from geoloc_core.corpora.tables import read_csv
-
-if TYPE_CHECKING:
-    import pandas as pd
+from geoloc_core.corpora.tables import csv_chunks
 
 COLUMNS = ("path", "pano_id", "latitude", "longitude", "heading", "date")
 PLAN = Plan("street", (0, 90, 180, 270))
@@ -41,31 +39,39 @@ def read(options: Options, raw: Path) -> Source:
     """
     import pyarrow as pa
 
-    table = read_csv(raw / options.table, COLUMNS)
-    extra = [name for name in table.columns if name not in COLUMNS]
+    header = next(csv_chunks(raw / options.table, COLUMNS)).columns
+    extra = [name for name in header if name not in COLUMNS]
     store = Folder(raw, frozenset({options.table}))
     fields = [("pano_id", pa.string()), ("month", pa.int32()), *((name, pa.string()) for name in extra)]
-    rows = _rows(options, table, extra, store)
+    rows = _rows(options, raw / options.table, extra, store)
     return Source(without(listed(rows, store, options.table), options.takedown), pa.schema(fields))
 
 
-def _rows(options: Options, table: "pd.DataFrame", extra: list[str], store: Folder) -> Iterator[Row | Refusal]:
-    places = locate(table, "latitude", "longitude", options.table)
-    headings = numbers(table["heading"])
-    there = table["path"].isin(set(store.names()))
-    views = headings[there].mod(360).groupby(table.loc[there, "pano_id"]).nunique()
-    seen = table["pano_id"].map(views)  # unknown of panoramas without any file
-    for number, row, place, count in zip(
-        table.index, table.to_dict("records"), places.to_dict("records"), seen.tolist(), strict=True
-    ):
-        path = row["path"]
-        if not path or not row["pano_id"]:
-            yield Refusal(path or row["pano_id"] or "?", Reason.NO_METADATA, f"{options.table}: no path or no pano_id")
-            continue
-        flaw = place["flaw"]
-        if options.views and count < options.views:
-            flaw = Reason.EXCLUDED, f"panorama {row['pano_id']} has {count:g} headings; {options.views} are asked for"
-        yield Row(_photo(options, row, {**place, "flaw": flaw}, f"{options.table} row {number}", extra), (path,))
+def _rows(options: Options, path: Path, extra: list[str], store: Folder) -> Iterator[Row | Refusal]:
+    views = _views(path, store) if options.views else None
+    for table in csv_chunks(path, COLUMNS):
+        places = locate(table, "latitude", "longitude", options.table)
+        for number, row, place in zip(table.index, table.to_dict("records"), places.to_dict("records"), strict=True):
+            name, pano = row["path"], row["pano_id"]
+            if not name or not pano:
+                yield Refusal(name or pano or "?", Reason.NO_METADATA, f"{options.table}: no path or no pano_id")
+                continue
+            flaw = place["flaw"]
+            count = views.count(f"{pano}\0") if views else None
+            if options.views and count is not None and count < options.views:
+                flaw = Reason.EXCLUDED, f"panorama {pano} has {count} headings; {options.views} are asked for"
+            yield Row(_photo(options, row, {**place, "flaw": flaw}, f"{options.table} row {number}", extra), (name,))
+
+
+def _views(path: Path, store: Folder) -> Shelf:
+    """Each panorama with each of its headings of which there is a file, whole turns taken off."""
+    files, views = store.names(), Shelf()
+    for table in csv_chunks(path, COLUMNS):
+        headings = numbers(table["heading"]).mod(360)
+        for name, pano, heading in zip(table["path"], table["pano_id"], headings, strict=True):
+            if heading == heading and name in files:
+                views.first(f"{pano}\0{heading}")
+    return views
 
 
 def _photo(options: Options, row: dict[Any, Any], place: dict[Any, Any], where: str, extra: list[str]) -> Photo:

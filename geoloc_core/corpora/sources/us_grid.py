@@ -7,12 +7,13 @@ of the folders' names.
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from geoloc_core.corpora.decode import not_a_photo
+from geoloc_core.corpora.on_disk import Shelf, files_on
 from geoloc_core.corpora.photo import (
     Photo,
     Reason,
@@ -26,7 +27,6 @@ from geoloc_core.corpora.photo import (
 )
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, save
 from geoloc_core.errors import UserError
-from geoloc_core.files import files_under
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +73,7 @@ def read(options: Options, raw: Path) -> Source:
     return Source(without(items, options.takedown), _schema(), len(files))
 
 
-def views_under(root: Path, others: Collection[str | None]) -> list[str]:
+def views_under(root: Path, others: Collection[str | None]) -> Shelf:
     """Every file but the known others below a folder of places' folders.
 
     Raises:
@@ -81,9 +81,9 @@ def views_under(root: Path, others: Collection[str | None]) -> list[str]:
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; expected folders such as 0+40.529828,-124.268035")
-    files = [path for path in files_under(root) if path not in others]
+    files = files_on(root, others)
     if not any(PLACE.fullmatch(path.rpartition("/")[0]) for path in files):
-        shown = printable(files[0]) if files else "it is empty"
+        shown = printable(next(iter(files))) if len(files) else "it is empty"
         raise UserError(f"{root}: no folder is a place's ({shown}); expected such as 0+40.529828,-124.268035")
     return files
 
@@ -116,7 +116,7 @@ def _list(raw: Path, name: str | None) -> list[str]:
 
 
 def views(
-    options: SourceOptions, root: Path, files: list[str], attributes: Callable[[re.Match[str]], dict[str, Any]]
+    options: SourceOptions, root: Path, files: Iterable[str], attributes: Callable[[re.Match[str]], dict[str, Any]]
 ) -> Iterator[Photo | Refusal]:
     """Each file as a view of its place, or why it is none.
 

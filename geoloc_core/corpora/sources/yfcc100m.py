@@ -18,6 +18,7 @@ from urllib.parse import quote_plus, unquote_plus
 from pydantic import Field
 
 from geoloc_core.corpora.listing import Folder, Row, listed
+from geoloc_core.corpora.on_disk import Shelf
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, numbers, without
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
 from geoloc_core.errors import UserError
@@ -131,7 +132,7 @@ def _rows(options: Options, raw: Path, table: Path, width: int) -> Iterator[Row 
         next(lines, None)
     hashes = _Hashes.read(raw / options.hashes) if options.hashes else None
     only = _ids(raw / options.only) if options.only else None
-    leave_out = _ids(raw / options.leave_out) if options.leave_out else frozenset[str]()
+    leave_out = _ids(raw / options.leave_out) if options.leave_out else Shelf()
     while chunk := list(islice(lines, CHUNK)):
         yield from _chunk(options, chunk, width, hashes, only, leave_out)
 
@@ -141,8 +142,8 @@ def _chunk(
     chunk: list[tuple[int, list[str]]],
     width: int,
     hashes: "_Hashes | None",
-    only: frozenset[str] | None,
-    leave_out: frozenset[str],
+    only: Shelf | None,
+    leave_out: Shelf,
 ) -> Iterator[Row | Refusal]:
     import pandas as pd
 
@@ -169,9 +170,7 @@ def _chunk(
             yield Row(_photo(options, row, place), _names(options, row))
 
 
-def _excluded(
-    options: Options, row: dict[Any, Any], only: frozenset[str] | None, leave_out: frozenset[str]
-) -> tuple[Reason, str] | None:
+def _excluded(options: Options, row: dict[Any, Any], only: Shelf | None, leave_out: Shelf) -> tuple[Reason, str] | None:
     if row["media_type"].strip() not in ("0", ""):
         return Reason.NOT_A_PHOTO, f"media_type {row['media_type']}; photos have 0"
     if row["accuracy"] < options.min_accuracy or (options.min_accuracy and row["accuracy"] != row["accuracy"]):
@@ -226,12 +225,15 @@ def by_hash(digest: str) -> str:
     return f"{digest[:3]}/{digest[3:6]}/{digest}.jpg"
 
 
-def _ids(path: Path) -> frozenset[str]:
+def _ids(path: Path) -> Shelf:
+    found = Shelf()
     try:
-        text = path.read_text(encoding="utf-8", errors="backslashreplace")
+        with path.open(encoding="utf-8", errors="backslashreplace") as lines:
+            for line in filter(None, map(str.strip, lines)):
+                found.first(line.removesuffix(".jpg"))
     except OSError:
         raise UserError(f"{path}: no such file; expected one photo_id per line") from None
-    return frozenset(line.strip().removesuffix(".jpg") for line in text.splitlines() if line.strip())
+    return found
 
 
 class _Hashes:

@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.decode import FORMATS, Decoder, quiet_pillow
-from geoloc_core.corpora.ingest import Known, ingest
+from geoloc_core.corpora.ingest import ingest
 from geoloc_core.corpora.ingest import write as write_corpus
 from geoloc_core.corpora.photo import Photo, Refusal
 from geoloc_core.corpora.sources import photos, places365
@@ -139,17 +139,6 @@ def test_the_first_of_the_same_bytes_stays_whatever_the_threads_do(tmp_path, mon
         kept, refused = tables(made)
         assert kept["image_id"].tolist() == [f"{n:03}.jpg" for n in range(7)]
         assert refused["detail"].tolist() == [f"the same bytes as {n % 7:03}.jpg" for n in range(7, 300)]
-
-
-def test_names_are_known_by_key_whatever_they_are(tmp_path):
-    names = ["a", "", "\0b\0", "日本", "x" * 10_000]
-    with Known(tmp_path / "k") as known:
-        for number, name in enumerate(names):
-            assert known.first(bytes([number]), name) is None
-        for number, name in enumerate(names):
-            assert known.first(bytes([number]), "another") == name
-        assert len(known) == len(names)
-    assert not (tmp_path / "k").exists()
 
 
 def test_nothing_that_helped_to_write_stays(tmp_path):

@@ -55,7 +55,7 @@ def test_unpacked_zips_are_the_same_corpus(tmp_path):
 
 def test_a_limit_reads_no_further(tmp_path):
     """Rows beyond the limit are so wrong that reading them would fail."""
-    rows = table(*(row(n) for n in range(5000))) + b'"' + b"," * 99 + b"\n"
+    rows = table(*(row(n) for n in range(20_000))) + b'"' + b"," * 99 + b"\n"
     write(tmp_path, {"train.csv": rows, **{f"images/train/00/{n}.jpg": encoded(n) for n in (1, 3, 4)}})
     options = OPTIONS.model_copy(update={"limit": 2})
     photos, refused = split(read(options, tmp_path))

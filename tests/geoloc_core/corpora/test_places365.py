@@ -107,7 +107,7 @@ def test_bad_coordinates_are_named_with_their_row(tmp_path):
     rows = [row("a.jpg"), row("b.jpg", "abc"), row("c.jpg", 95), row("d.jpg", 0, 0), row("e.jpg", "", "")]
     rows += [row("f.jpg", "nan"), row("g.jpg", 10, "inf"), row("h.jpg", "", 5), row("i.jpg", "1e400")]
     write(tmp_path, {"m.csv": table(*rows)})
-    found = read_metadata(tmp_path / "m.csv")
+    found = pd.concat(read_metadata(tmp_path / "m.csv"))
     reasons = [flaw[0] if flaw else None for flaw in found["_flaw"]]
     bad, none = Reason.BAD_COORDINATES, Reason.NO_COORDINATES
     assert reasons == [None, bad, bad, bad, none, bad, bad, bad, bad]
@@ -149,7 +149,7 @@ def test_captions_and_further_columns_become_attributes(tmp_path):
 def test_a_wrong_table_is_named_with_its_place(tmp_path, content, said):
     write(tmp_path, {"m.csv": content})
     with pytest.raises(UserError, match=said) as caught:
-        read_metadata(tmp_path / "m.csv")
+        list(read_metadata(tmp_path / "m.csv"))
     assert "\n" not in str(caught.value)
     assert "m.csv" in str(caught.value)
 
@@ -172,7 +172,7 @@ def test_missing_parts_are_named(tmp_path):
 @pytest.mark.parametrize(("name", "rows"), [("im2gps", 237), ("im2gps3k", 2997), ("yfcc25600", 25600)])
 def test_published_tables_read_whole(name, rows):
     path = REAL / "benchmarks" / f"{name}_places365.csv"
-    found = read_metadata(path)
+    found = pd.concat(read_metadata(path))
     published = pd.read_csv(path, float_precision="round_trip")
     assert len(found) == rows
     assert found["_flaw"].isna().all()

@@ -1,0 +1,192 @@
+"""What is looked up and grows with a corpus, on disk: five million rows take no more memory than ten thousand.
+
+SQLite keeps each in a temporary file of its own, where ``TMPDIR`` says, else in ``/var/tmp``. It has no name and is
+gone with the process, however that ends.
+"""
+
+import os
+import pickle
+import sqlite3
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from geoloc_core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+CACHE_KIB = 2 * 1024
+
+
+def _temporary() -> sqlite3.Connection:
+    file = sqlite3.connect("", isolation_level=None)
+    # Nothing of it outlives a kill, so nothing need be safe from one.
+    for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
+        file.execute(f"PRAGMA {pragma}")
+    return file
+
+
+def in_chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items, so many at a time."""
+    every = iter(items)
+    while chunk := list(islice(every, size)):
+        yield chunk
+
+
+def _key(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _text(key: bytes) -> str:
+    return key.decode("utf-8", "surrogateescape")
+
+
+class Shelf:
+    """Values by key, on disk. Keys are text, or names of files whatever bytes they hold."""
+
+    def __init__(self) -> None:
+        self._file = _temporary()
+        self._file.execute("CREATE TABLE shelf (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
+        self._file.execute("BEGIN")
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, key: str) -> bool:
+        return self.get(key) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys in the order of their characters. Nothing may be put in or taken out meanwhile."""
+        return (_text(key) for (key,) in self._file.execute("SELECT key FROM shelf ORDER BY key"))
+
+    def get(self, key: str) -> bytes | None:
+        """The value of a key; None where there is none."""
+        found = self._file.execute("SELECT value FROM shelf WHERE key = ?", (_key(key),)).fetchone()
+        return found[0] if found else None
+
+    def __getitem__(self, key: str) -> bytes:
+        found = self.get(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def count(self, start: str) -> int:
+        """How many keys start so; the last character of the start is NUL."""
+        assert start.endswith("\0")
+        low = _key(start)
+        found = self._file.execute("SELECT count(*) FROM shelf WHERE key > ? AND key < ?", (low, low[:-1] + b"\1"))
+        return int(found.fetchone()[0])
+
+    def first(self, key: str, value: bytes = b"") -> bytes | None:
+        """The value that a key has already; None where it is new, and has this one from now on."""
+        if self._file.execute("INSERT OR IGNORE INTO shelf VALUES (?, ?)", (_key(key), value)).rowcount:
+            self._count += 1
+            return None
+        return self.get(key)
+
+    def take(self, key: str) -> bool:
+        """Take a key off; whether it was there."""
+        taken = self._file.execute("DELETE FROM shelf WHERE key = ?", (_key(key),)).rowcount == 1
+        self._count -= taken
+        return taken
+
+
+def files_on(folder: Path, others: Iterable[str | None] = ()) -> Shelf:
+    """All files below a folder as relative paths with ``/``, hidden ones and dead links too.
+
+    Args:
+        folder: A folder.
+        others: Paths to leave out.
+
+    Raises:
+        UserError: A folder cannot be read.
+    """
+    found, folders, others = Shelf(), [""], frozenset(others)
+    while folders:
+        parent = folders.pop()
+        try:
+            with os.scandir(os.path.join(folder, parent)) as entries:
+                for entry in entries:
+                    path = f"{parent}{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(f"{path}/")
+                    elif path not in others:
+                        found.first(path)
+        except OSError as error:
+            raise UserError(f"{folder / parent}: {error.strerror}; expected a folder that can be read") from None
+    return found
+
+
+class Rows:
+    """A table on disk, its rows found by key.
+
+    Of rows with one key the first counts; :attr:`again` names the others.
+
+    Attributes:
+        columns: The table's.
+        total: How many rows it has.
+        last: The highest number of a row, 0 where there is none.
+
+    Args:
+        chunks: The table in pieces of the same columns, each indexed by the rows' numbers, which rise. There is one at
+            least.
+        key: The column of keys, text.
+    """
+
+    def __init__(self, chunks: Iterable["pd.DataFrame"], key: str) -> None:
+        self._file = _temporary()
+        self._file.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, key BLOB, cells BLOB)")
+        self._file.execute("BEGIN")
+        self.columns: tuple[str, ...] = ()
+        for chunk in chunks:
+            self.columns = tuple(chunk.columns)
+            at = 1 + self.columns.index(key)
+            plain = chunk.astype(object).where(chunk.notna(), None)
+            self._file.executemany(
+                "INSERT INTO rows VALUES (?, ?, ?)",
+                ((row[0], _key(row[at]), pickle.dumps(row[1:])) for row in plain.itertuples(name=None)),
+            )
+        # Sorted once at the end: keys come in any order, and putting each in its place would touch a page per row.
+        self._file.execute("CREATE INDEX by_key ON rows (key)")
+        self.total, last = self._file.execute("SELECT count(*), max(number) FROM rows").fetchone()
+        self.last = last or 0
+        self._file.execute(
+            "CREATE TABLE again AS SELECT * FROM rows WHERE EXISTS "
+            "(SELECT 1 FROM rows AS other WHERE other.key = rows.key AND other.number < rows.number)"
+        )
+        doubles = self._file.execute("DELETE FROM rows WHERE number IN (SELECT number FROM again)").rowcount
+        self._count = self.total - doubles
+
+    def __len__(self) -> int:
+        """Different keys."""
+        return self._count
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Number and cells of each row that counts, in the order of the table."""
+        return self._listed("SELECT number, cells FROM rows ORDER BY number")
+
+    @property
+    def again(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Number and cells of each row whose key occurred before, in the order of the table."""
+        return self._listed("SELECT number, cells FROM again ORDER BY number")
+
+    def find(self, keys: Iterable[str]) -> dict[str, tuple[int, dict[str, Any]]]:
+        """The rows of those keys that have one: number and cells, None where a cell is missing."""
+        found = {}
+        for key in keys:
+            row = self._file.execute("SELECT number, cells FROM rows WHERE key = ?", (_key(key),)).fetchone()
+            if row:
+                found[key] = row[0], self._cells(row[1])
+        return found
+
+    def _listed(self, query: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        return ((number, self._cells(cells)) for number, cells in self._file.execute(query))
+
+    def _cells(self, pickled: bytes) -> dict[str, Any]:
+        # Nobody else can have written there.
+        return dict(zip(self.columns, pickle.loads(pickled), strict=True))  # noqa: S301
