@@ -108,14 +108,30 @@ def ui(params: Path, port: int, mlflow_port: int) -> None:
 
 
 def _orchestrate(module: str, project: Project, words: list[str]) -> int:
-    """Hand over to the orchestrator, which this package never imports, and return its exit code."""
+    """Hand over to the orchestrator, which this package never imports, and return its exit code.
+
+    A first Ctrl-C, or what else asks this process to end, lets it end its steps; a second one ends them all at once.
+    """
+    import signal
     import subprocess
 
     command = [sys.executable, "-m", f"orchestration.{module}", *words]
-    try:
-        return subprocess.run(command, cwd=project.root, check=False).returncode  # noqa: S603
-    except KeyboardInterrupt:
-        return 130
+    # In a session of its own: what asks the whole group to end would end its steps while they hold each other's locks.
+    process = subprocess.Popen(command, cwd=project.root, start_new_session=True)  # noqa: S603
+    asked = False
+
+    def stop(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            os.killpg(process.pid, signal.SIGKILL)
+        elif process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        asked = True
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    code = process.wait()
+    return 128 - code if code < 0 else code
 
 
 @geoloc.command(name="params", epilog="\b\nExamples:\n  geoloc params\n  geoloc --params other/params.yaml params")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dagster import DagsterEvent, DagsterEventType
+from dagster import DagsterEvent, DagsterEventType, DagsterExecutionInterruptedError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markdown import Markdown
@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 LAST_SHOWN = 5
-MARKS = {"done": Text("✓", "green"), "failed": Text("✗", "red")}
+STOPPED = DagsterExecutionInterruptedError.__name__
+MARKS = {"done": Text("✓", "green"), "failed": Text("✗", "red"), "stopped": Text("■", "yellow")}
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Done:
     Attributes:
         label: Its name for people.
         seconds: How long it took.
-        state: ``done``, ``unchanged`` or ``failed``.
+        state: ``done``, ``unchanged``, ``failed``, or ``stopped`` with the run.
     """
 
     label: str
@@ -63,10 +64,15 @@ class Progress:
         """How many steps wait, or were left out since one before them failed."""
         return len(self.labels) - len(self.done) - len(self.running)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the run was ended before its time."""
+        return any(done.state == "stopped" for done in self.done)
+
     def take(self, event: DagsterEvent, at: float) -> Done | None:
         """Learn from one event; returns the step that it ends, if it ends one."""
         kind, key = event.event_type, event.step_key
-        if kind == DagsterEventType.RUN_FAILURE and not self.failures:
+        if kind == DagsterEventType.RUN_FAILURE and not self.failures and not self.stopped:
             error = event.job_failure_data.error
             self.failures.append(error.message.strip() if error else str(event.message))
         if key is None or key not in self.labels:
@@ -83,6 +89,9 @@ class Progress:
         elif kind == DagsterEventType.STEP_SUCCESS:
             return self._end(key, at, "unchanged" if key in self._unchanged else "done")
         elif kind == DagsterEventType.STEP_FAILURE:
+            error = event.step_failure_data.error
+            if error and error.cls_name == STOPPED:
+                return self._end(key, at, "stopped")
             self._read_failure(key, event)
             return self._end(key, at, "failed")
         return None

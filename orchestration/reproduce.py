@@ -67,13 +67,13 @@ def reproduce(root: Path, stage: Stage, tags: dict[str, str] | None = None) -> O
     with output_to(log) as terminal, log.open("rb") as written:
         work.start()
         try:
-            while work.is_alive():
-                work.join(0.2)
+            while not work.ended.wait(0.2):
                 os.write(terminal, written.read())
         except BaseException:
-            while work.is_alive():
+            # not asked of the thread itself: one that was waited for when the signal came passes for ended
+            while not work.ended.is_set():
                 _end([p for p in psutil.Process().children(recursive=True) if _runs(p, root, stage)])
-                work.join(0.2)
+                work.ended.wait(0.2)
             raise
         os.write(terminal, written.read())
     if work.error:
@@ -86,6 +86,7 @@ class _Work(threading.Thread):
     def __init__(self, root: Path, name: str, environment: dict[str, str]) -> None:
         super().__init__(name=f"reproduce {name}", daemon=True)
         self._root, self._stage, self._environment = root, name, environment
+        self.ended = threading.Event()
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
 
@@ -94,6 +95,8 @@ class _Work(threading.Thread):
             self.outcome = with_dvc(self._root, self._reproduce)
         except Exception as error:  # handed to the thread that waits
             self.error = error
+        finally:
+            self.ended.set()
 
     def _reproduce(self, repo: Any) -> Outcome:
         done = repo.reproduce(targets=[self._stage], single_item=True, run_env=self._environment)

@@ -16,15 +16,15 @@ from orchestration.terminal import output_to
 if TYPE_CHECKING:
     from orchestration.display import Progress
 
-USER_ERROR, OTHER_ERROR = 2, 1
-STATES = ("done", "unchanged", "failed")
+OTHER_ERROR, USER_ERROR, STOPPED = 1, 2, 130
+STATES = ("done", "unchanged", "failed", "stopped")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what is out of date and say what came of it.
 
     Returns:
-        0, or 2 where a user's mistake is all that failed, or else 1.
+        0, or 130 where it was stopped, or 2 where a user's mistake is all that failed, or else 1.
     """
     parser = argparse.ArgumentParser(prog="python -m orchestration.run", description=__doc__)
     parser.add_argument("--ui-hint", action="store_true", help="say at the end how to look at the run")
@@ -40,6 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
         except (UserError, DvcException) as error:
             console.print(f"geoloc: error: {error}", markup=False, highlight=False, soft_wrap=True)
             return USER_ERROR
+        except KeyboardInterrupt:
+            code = STOPPED
+        if code == STOPPED:
+            console.print("geoloc: stopped; run the same command again to go on", highlight=False)
         if options.ui_hint and code == 0:
             console.print("See it with: geoloc ui", highlight=False)
         return code
@@ -81,6 +85,8 @@ def _tell(progress: "Progress", seconds: float, console: Console) -> int:
     console.print(f"{parts} in {seconds:.0f} s", highlight=False)
     if not progress.failures and len(progress.done) == len(progress.labels):
         return 0
+    if progress.stopped and not progress.failures:
+        return STOPPED
     return USER_ERROR if progress.exit_codes and set(progress.exit_codes) == {USER_ERROR} else OTHER_ERROR
 
 

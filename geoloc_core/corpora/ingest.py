@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
-from geoloc_core.corpora.on_disk import Shelf
+from geoloc_core.corpora.on_disk import Shelf, room_on_disk
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing, write_json
@@ -102,9 +102,10 @@ def ingest_folder(name: str, corpus: Any, raw: Path, folder: Path) -> dict[str, 
     Raises:
         UserError: The raw folder is not as its source expects, or none of its photos can be used.
     """
-    source = module_of("geoloc_core.corpora.sources", corpus.source.kind).read(corpus.source, raw)
-    folder.mkdir()
-    tally = write(source, folder, name, corpus.max_megapixels * 1e6, corpus.licences)
+    with room_on_disk():
+        source = module_of("geoloc_core.corpora.sources", corpus.source.kind).read(corpus.source, raw)
+        folder.mkdir()
+        tally = write(source, folder, name, corpus.max_megapixels * 1e6, corpus.licences)
     assert tally.seen == manifest.count(folder / "manifest.parquet") + manifest.count(folder / "rejects.parquet")
     _tell(name, tally)
     if not tally.kept:
@@ -259,7 +260,7 @@ def _tell(name: str, tally: Tally) -> None:
 def _summary(folder: Path, tally: Tally) -> dict[str, Any]:
     import numpy as np
 
-    # The one thing that grows: 8 bytes a photo, as a median needs them all.
+    # 8 bytes a photo, as a median needs them all.
     pixels, start = np.empty(tally.kept, np.int64), 0
     groups = Shelf()
     for batch in manifest.read_batches(folder, ["group_id", "width", "height"]):

@@ -1,13 +1,14 @@
 """What is looked up and grows with a corpus, on disk: five million rows take no more memory than ten thousand.
 
-SQLite keeps each in a temporary file of its own, where ``TMPDIR`` says, else in ``/var/tmp``. It has no name and is
-gone with the process, however that ends.
+SQLite keeps each in a temporary file of its own, where ``TMPDIR`` says, else in ``/var/tmp`` or ``/tmp``. It has no
+name and is gone with the process, however that ends.
 """
 
 import os
 import pickle
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,12 +38,28 @@ def in_chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def _key(text: str) -> bytes:
+@contextmanager
+def room_on_disk() -> Iterator[None]:
+    """Say where room was wanted if there is none left for what a block keeps on disk.
+
+    Raises:
+        UserError: SQLite could not write.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        where = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108 - as SQLite does
+        raise UserError(f"{where}: {error}; expected room for temporary files; make some, or set TMPDIR") from None
+
+
+def as_bytes(text: str) -> bytes:
+    """Text, or the name of a file whatever bytes it holds, as bytes."""
     return text.encode("utf-8", "surrogateescape")
 
 
-def _text(key: bytes) -> str:
-    return key.decode("utf-8", "surrogateescape")
+def as_text(data: bytes) -> str:
+    """What :func:`as_bytes` was given."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 class Shelf:
@@ -61,12 +78,12 @@ class Shelf:
         return self.get(key) is not None
 
     def __iter__(self) -> Iterator[str]:
-        """The keys in the order of their characters. Nothing may be put in or taken out meanwhile."""
-        return (_text(key) for (key,) in self._file.execute("SELECT key FROM shelf ORDER BY key"))
+        """The keys in the order of their bytes. Nothing may be put in or taken out meanwhile."""
+        return (as_text(key) for (key,) in self._file.execute("SELECT key FROM shelf ORDER BY key"))
 
     def get(self, key: str) -> bytes | None:
         """The value of a key; None where there is none."""
-        found = self._file.execute("SELECT value FROM shelf WHERE key = ?", (_key(key),)).fetchone()
+        found = self._file.execute("SELECT value FROM shelf WHERE key = ?", (as_bytes(key),)).fetchone()
         return found[0] if found else None
 
     def __getitem__(self, key: str) -> bytes:
@@ -78,20 +95,20 @@ class Shelf:
     def count(self, start: str) -> int:
         """How many keys start so; the last character of the start is NUL."""
         assert start.endswith("\0")
-        low = _key(start)
+        low = as_bytes(start)
         found = self._file.execute("SELECT count(*) FROM shelf WHERE key > ? AND key < ?", (low, low[:-1] + b"\1"))
         return int(found.fetchone()[0])
 
     def first(self, key: str, value: bytes = b"") -> bytes | None:
         """The value that a key has already; None where it is new, and has this one from now on."""
-        if self._file.execute("INSERT OR IGNORE INTO shelf VALUES (?, ?)", (_key(key), value)).rowcount:
+        if self._file.execute("INSERT OR IGNORE INTO shelf VALUES (?, ?)", (as_bytes(key), value)).rowcount:
             self._count += 1
             return None
         return self.get(key)
 
     def take(self, key: str) -> bool:
         """Take a key off; whether it was there."""
-        taken = self._file.execute("DELETE FROM shelf WHERE key = ?", (_key(key),)).rowcount == 1
+        taken = self._file.execute("DELETE FROM shelf WHERE key = ?", (as_bytes(key),)).rowcount == 1
         self._count -= taken
         return taken
 
@@ -106,19 +123,24 @@ def files_on(folder: Path, others: Iterable[str | None] = ()) -> Shelf:
     Raises:
         UserError: A folder cannot be read.
     """
-    found, folders, others = Shelf(), [""], frozenset(others)
-    while folders:
-        parent = folders.pop()
-        try:
-            with os.scandir(os.path.join(folder, parent)) as entries:
-                for entry in entries:
-                    path = f"{parent}{entry.name}"
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{path}/")
-                    elif path not in others:
-                        found.first(path)
-        except OSError as error:
-            raise UserError(f"{folder / parent}: {error.strerror}; expected a folder that can be read") from None
+    found, others, at = Shelf(), frozenset(others), ""
+    try:
+        # A folder is gone into as it is met, since a list of a corpus' folders may be as long as that of its files.
+        inside = [("", os.scandir(folder))]
+        while inside:
+            parent, entries = inside[-1]
+            entry = next(entries, None)
+            if entry is None:
+                inside.pop()
+                continue
+            path = f"{parent}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                at = path
+                inside.append((f"{path}/", os.scandir(entry.path)))
+            elif path not in others:
+                found.first(path)
+    except OSError as error:
+        raise UserError(f"{folder / at}: {error.strerror}; expected a folder that can be read") from None
     return found
 
 
@@ -149,7 +171,7 @@ class Rows:
             plain = chunk.astype(object).where(chunk.notna(), None)
             self._file.executemany(
                 "INSERT INTO rows VALUES (?, ?, ?)",
-                ((row[0], _key(row[at]), pickle.dumps(row[1:])) for row in plain.itertuples(name=None)),
+                ((row[0], as_bytes(row[at]), pickle.dumps(row[1:])) for row in plain.itertuples(name=None)),
             )
         # Sorted once at the end: keys come in any order, and putting each in its place would touch a page per row.
         self._file.execute("CREATE INDEX by_key ON rows (key)")
@@ -179,7 +201,7 @@ class Rows:
         """The rows of those keys that have one: number and cells, None where a cell is missing."""
         found = {}
         for key in keys:
-            row = self._file.execute("SELECT number, cells FROM rows WHERE key = ?", (_key(key),)).fetchone()
+            row = self._file.execute("SELECT number, cells FROM rows WHERE key = ?", (as_bytes(key),)).fetchone()
             if row:
                 found[key] = row[0], self._cells(row[1])
         return found

@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -69,20 +71,23 @@ def test_a_process_that_outlived_its_run_is_ended_first(project, fetch):
             process.wait()
 
 
-def test_an_interrupt_ends_the_command(project, fetch, monkeypatch):
+def test_an_interrupt_ends_the_command(project, fetch):
     (project / "code" / "work.sh").write_text("touch started; sleep 60\n")
-    waited = os.write
 
-    def interrupt(number, data):
-        if (project / "started").exists():
-            raise KeyboardInterrupt
-        return waited(number, data)
+    def interrupt():
+        while not (project / "started").exists():
+            time.sleep(0.1)
+        signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(os, "write", interrupt)
-    begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        reproduce(project, fetch)
-    assert time.monotonic() - begun < 30
+    thread = threading.Thread(target=interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            reproduce(project, fetch)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     assert not any(p.name() == "sleep" for p in psutil.Process().children(recursive=True))
 
 

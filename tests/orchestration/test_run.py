@@ -7,6 +7,7 @@ import sys
 import time
 
 import dagster as dg
+import psutil
 import pytest
 
 from tests.orchestration.small_project import REPOSITORY, replace
@@ -71,6 +72,40 @@ def test_a_broken_pipeline_is_one_message(project):
     code, lines = run(project)
     assert code == 2
     assert lines[0].startswith("geoloc: error:")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_end_leaves_nothing_behind(project, number):
+    script = (project / "code" / "work.sh").read_text()
+    (project / "code" / "work.sh").write_text(f"touch started\nsleep 300\n{script}")
+    code = (
+        "import sys; from types import SimpleNamespace; from pathlib import Path;"
+        "from geoloc_core.cli import _orchestrate;"
+        "sys.exit(_orchestrate('run', SimpleNamespace(root=Path(sys.argv[1])), []))"
+    )
+    environment = {**os.environ, "GEOLOC_ROOT": str(project), "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen([sys.executable, "-c", code, str(project)], cwd=project, env=environment, text=True,
+                               stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (project / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(process.pid, number)  # as a terminal and `timeout` do
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == "geoloc: stopped; run the same command again to go on"
+    assert "stopped, " in said.splitlines()[-2]
+    assert "Dagster" not in said
+    left = [p for p in psutil.process_iter() if _of(p, project) and p.status() != psutil.STATUS_ZOMBIE]
+    assert not [p for p in left if p.name() == "sleep"]
+    (project / "code" / "work.sh").write_text(script)
+    assert run(project)[0] == 0
+
+
+def _of(process, project):
+    try:
+        return process.environ().get("GEOLOC_ROOT") == str(project)
+    except psutil.Error:
+        return False
 
 
 def test_a_killed_run_is_taken_up_by_the_next(project, monkeypatch):

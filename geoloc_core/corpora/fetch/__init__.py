@@ -62,19 +62,17 @@ def draw(raw: Path, source: Any, path: Path, name: str) -> None:
 
 
 def first_photos(raw: Path, source: Any, count: int) -> list["Image"]:
-    """The first photos that decode, as squares of :data:`SIDE` pixels; none where the source finds fault."""
+    """The first photos that decode, as squares of :data:`SIDE` pixels; those before the source finds fault."""
     from PIL import Image, ImageOps
 
     from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
+    from geoloc_core.corpora.on_disk import room_on_disk
     from geoloc_core.corpora.photo import Photo
 
     module, decoder, found = module_of("geoloc_core.corpora.sources", source.kind), Decoder(50e6), []
-    try:
-        items = module.read(source, raw).items
-    except UserError:  # ingest says it better
-        return []
-    with quiet_pillow():
-        for item in islice(items, 50 * count):
+    # What is wrong with the raw folder, and be it in its last row, ingest says better.
+    with quiet_pillow(), suppress(UserError), room_on_disk():
+        for item in islice(module.read(source, raw).items, 50 * count):
             if isinstance(item, Photo) and isinstance(decoder.check(item), Sound):
                 # A sound photo may still be of a kind that has no colours, such as 16-bit heights.
                 with suppress(OSError, ValueError), Image.open(BytesIO(item.data)) as image:

@@ -91,7 +91,7 @@ def _stream(
     met = bytearray(table.last + 1)
     for chunk in in_chunks(_members(tar), CHUNK):
         rows = table.find({name for name, _ in chunk})
-        known = authors.find({row["IMG_ID"] for _, row in rows.values()}) if authors else {}
+        known = authors.find({row["IMG_ID"] for _, row in rows.values()}) if authors is not None else {}
         for name, data in chunk:
             if name not in rows:
                 wrong = (Reason.NO_METADATA, f"in {options.tar}, not in {options.metadata}")

@@ -3,7 +3,6 @@
 Columns that are read are :data:`COLUMNS`; the others are attributes. A folder of some of the zips is enough.
 """
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 from pydantic import Field
 
 from geoloc_core.corpora.listing import Folder, Row, Store, Zips, listed
-from geoloc_core.corpora.on_disk import Shelf
+from geoloc_core.corpora.on_disk import Shelf, as_bytes, as_text
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, without
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table
 from geoloc_core.corpora.tables import csv_chunks
@@ -74,7 +73,7 @@ def read(options: Options, raw: Path) -> Source:
         store: Store = Zips.open(zips) if zips else Folder(folder)
         paths = Shelf()
         for name in store.names():
-            paths.first(name.rpartition("/")[2], os.fsencode(name))
+            paths.first(name.rpartition("/")[2], as_bytes(name))
         yield from listed(_rows(options, raw, paths, extra), store, options.metadata, options.limit)
 
     return Source(without(items(), options.takedown), schema, options.limit)
@@ -89,7 +88,7 @@ def _rows(options: Options, raw: Path, paths: Shelf, extra: list[str]) -> Iterat
                 yield Refusal(where, Reason.NO_METADATA, f"{where}: no id")
                 continue
             name = f"{row['id']}.jpg"
-            yield Row(_photo(options, row, place, extra), (os.fsdecode(paths.get(name) or name),))
+            yield Row(_photo(options, row, place, extra), (as_text(paths.get(name) or as_bytes(name)),))
 
 
 def _photo(options: Options, row: dict[Any, str], place: dict[Any, Any], extra: list[str]) -> Photo:

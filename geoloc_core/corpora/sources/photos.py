@@ -79,7 +79,7 @@ def read(options: Options, raw: Path) -> Source:
     """The photos of a folder, those that a table names first and in its order.
 
     Raises:
-        UserError: The folder or the table is missing or wrong.
+        UserError: The folder or the table is missing or wrong; of a later row while the photos are read.
     """
     import pyarrow as pa
 

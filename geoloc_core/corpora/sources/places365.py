@@ -87,8 +87,8 @@ class _Tables:
     def find(self, names: Collection[str]) -> dict[str, tuple[int, dict[str, Any]]]:
         """Number and cells of the metadata's rows of those names, what the other tables say among the cells."""
         found = self.metadata.find(names)
-        urls = self.urls.find(names) if self.urls else {}
-        captions = self.captions.find(names) if self.captions else {}
+        urls = self.urls.find(names) if self.urls is not None else {}
+        captions = self.captions.find(names) if self.captions is not None else {}
         unknown = dict.fromkeys(_texts(self.captions))
         for name, (_, cells) in found.items():
             cells[URL] = urls[name][1]["url"] if name in urls else None
@@ -97,7 +97,7 @@ class _Tables:
 
     def absent(self, names: Collection[str], options: Options, otherwise: str) -> Iterator[Refusal]:
         """Why each of those photos is not there."""
-        gone = self.gone.find(names) if self.gone else {}
+        gone = self.gone.find(names) if self.gone is not None else {}
         for name in names:
             if name in gone:
                 _, why = gone[name]
@@ -170,7 +170,7 @@ def _read_if_there(raw: Path, name: str | None, columns: tuple[str, ...]) -> Row
 
 
 def _texts(captions: Rows | None) -> list[str]:
-    return [name for name in captions.columns if name != "IMG_ID"] if captions else []
+    return [name for name in captions.columns if name != "IMG_ID"] if captions is not None else []
 
 
 def _attributes(metadata: Rows, captions: Rows | None) -> "pa.Schema":

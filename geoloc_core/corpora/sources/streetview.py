@@ -35,7 +35,7 @@ def read(options: Options, raw: Path) -> Source:
     """The views in the order of the table, grouped by panorama.
 
     Raises:
-        UserError: The table is missing or wrong.
+        UserError: The table is missing or wrong; of a later row while the views are read.
     """
     import pyarrow as pa
 
@@ -57,7 +57,7 @@ def _rows(options: Options, path: Path, extra: list[str], store: Folder) -> Iter
                 yield Refusal(name or pano or "?", Reason.NO_METADATA, f"{options.table}: no path or no pano_id")
                 continue
             flaw = place["flaw"]
-            count = views.count(f"{pano}\0") if views else None
+            count = views.count(f"{pano}\0") if views is not None else None
             if options.views and count is not None and count < options.views:
                 flaw = Reason.EXCLUDED, f"panorama {pano} has {count} headings; {options.views} are asked for"
             yield Row(_photo(options, row, {**place, "flaw": flaw}, f"{options.table} row {number}", extra), (name,))

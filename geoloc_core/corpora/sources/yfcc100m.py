@@ -6,7 +6,7 @@ written as in addresses: ``Santa+Maria%2C+Venice``.
 """
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from hashlib import md5
@@ -18,13 +18,13 @@ from urllib.parse import quote_plus, unquote_plus
 from pydantic import Field
 
 from geoloc_core.corpora.listing import Folder, Row, listed
-from geoloc_core.corpora.on_disk import Shelf
+from geoloc_core.corpora.on_disk import Rows, Shelf
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, numbers, without
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
 from geoloc_core.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
+    import pandas as pd
 
 FIELDS = (
     "photo_id",
@@ -130,7 +130,7 @@ def _rows(options: Options, raw: Path, table: Path, width: int) -> Iterator[Row 
     lines = enumerate(_lines(table), 1)
     if header:
         next(lines, None)
-    hashes = _Hashes.read(raw / options.hashes) if options.hashes else None
+    hashes = _hashes(raw / options.hashes) if options.hashes else None
     only = _ids(raw / options.only) if options.only else None
     leave_out = _ids(raw / options.leave_out) if options.leave_out else Shelf()
     while chunk := list(islice(lines, CHUNK)):
@@ -141,7 +141,7 @@ def _chunk(
     options: Options,
     chunk: list[tuple[int, list[str]]],
     width: int,
-    hashes: "_Hashes | None",
+    hashes: Rows | None,
     only: Shelf | None,
     leave_out: Shelf,
 ) -> Iterator[Row | Refusal]:
@@ -158,8 +158,9 @@ def _chunk(
     table["photo_id"] = table["photo_id"].str.removesuffix(".jpg")
     places = locate(table, "latitude", "longitude", options.metadata)
     table["accuracy"] = numbers(table["accuracy"])
-    if hashes:
-        table["hash"] = hashes.of(table["photo_id"])
+    if hashes is not None:
+        known = hashes.find(table["photo_id"])
+        table["hash"] = [known[name][1]["hash"] if name in known else "" for name in table["photo_id"]]
     for row, place in zip(table.to_dict("records"), places.to_dict("records"), strict=True):
         wrong = _excluded(options, row, only, leave_out)
         if wrong:
@@ -236,41 +237,35 @@ def _ids(path: Path) -> Shelf:
     return found
 
 
-class _Hashes:
-    """A hundred million ids and hashes in two arrays."""
+def _hashes(path: Path) -> Rows:
+    """A hundred million ids and hashes, on disk."""
+    return Rows(_hash_chunks(path), "photo_id")
 
-    def __init__(self, ids: "np.ndarray", hashes: Any) -> None:
-        self._ids, self._hashes = ids, hashes
 
-    @classmethod
-    def read(cls, path: Path) -> "_Hashes":
-        import pyarrow as pa
-        import pyarrow.compute as pc
-        from pyarrow import csv as tables
+def _hash_chunks(path: Path) -> Iterator["pd.DataFrame"]:
+    import pandas as pd
+    import pyarrow as pa
+    from pyarrow import csv as tables
 
-        try:
-            table = tables.read_csv(
-                path,
-                tables.ReadOptions(column_names=["photo_id", "hash"]),
-                tables.ParseOptions(delimiter="\t", quote_char=False),
-                tables.ConvertOptions(column_types={"photo_id": pa.int64(), "hash": pa.string()}),
-            )
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{path}: expected photo_id and hash between tabs; {str(error).splitlines()[0]}") from None
-        table = table.take(pc.sort_indices(table["photo_id"]))
-        return cls(table["photo_id"].to_numpy(), table["hash"])
-
-    def of(self, ids: Iterable[str]) -> list[str]:
-        """The hashes of photos; empty where there is none."""
-        import numpy as np
-
-        known = np.array([int(text) if text.isascii() and text.isdigit() else -1 for text in ids], dtype=object)
-        known = np.where(known < 2**63, known, -1).astype(np.int64)
-        if not len(self._ids):
-            return [""] * len(known)
-        at = np.minimum(np.searchsorted(self._ids, known), len(self._ids) - 1)
-        found = self._hashes.take(at).to_pylist()
-        return [text if hit and text else "" for text, hit in zip(found, self._ids[at] == known, strict=True)]
+    names = ["photo_id", "hash"]
+    start = 1
+    try:
+        with tables.open_csv(
+            path,
+            tables.ReadOptions(column_names=names),
+            tables.ParseOptions(delimiter="\t", quote_char=False),
+            tables.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        ) as batches:
+            for batch in batches:
+                chunk = batch.to_pandas().set_axis(pd.RangeIndex(start, start + batch.num_rows))
+                wrong = ~chunk["photo_id"].str.fullmatch("[0-9]+")
+                if wrong.any():
+                    found = chunk["photo_id"][wrong].iloc[0]
+                    raise UserError(f"{path} row {wrong.idxmax()}: expected photo_id and hash, got {found!r}")
+                yield chunk
+                start += batch.num_rows
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path}: expected photo_id and hash between tabs; {str(error).splitlines()[0]}") from None
 
 
 def write(world: Simulation, folder: Path, options: Options) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from geoloc_core.corpora.fetch import draw, fetch, first_photos
 from geoloc_core.corpora.fetch.files import Options, by_suffix
 from geoloc_core.corpora.fetch.files import fetch as fetch_files
-from geoloc_core.corpora.sources import photos
+from geoloc_core.corpora.sources import photos, streetview
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, read_json
 
@@ -95,6 +95,13 @@ def test_a_relative_path_starts_at_the_project(tmp_path, monkeypatch):
 def test_an_unknown_corpus_is_named(tmp_path):
     with pytest.raises(UserError, match=r"corpus 'x': not in params\.yaml; expected one of: c"):
         fetch(project(tmp_path), "x")
+
+
+def test_what_is_wrong_with_the_last_row_is_left_to_ingest(tmp_path):
+    rows = "".join(f"{n}.jpg,p{n},1,2,0,\n" for n in range(9000))
+    table = f'path,pano_id,latitude,longitude,heading,date\n{rows}"'.encode()
+    folder = write(tmp_path / "raw", {"panoramas.csv": table, "0.jpg": encoded(1)})
+    assert first_photos(folder, streetview.Options(kind="streetview", views=4), 8) == []
 
 
 def test_the_picture_shows_sound_photos_or_the_types_of_files(tmp_path):

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from geoloc_core.corpora.on_disk import Rows, Shelf, files_on, in_chunks
-from geoloc_core.corpora.sources import mp16_pro, osv5m, places365, streetview, yfcc100m
+from geoloc_core.corpora.sources import mp16_pro, osv5m, places365, streetview
 from geoloc_core.errors import UserError
 from geoloc_core.files import files_under
 
@@ -63,11 +64,31 @@ def test_every_file_is_found_whatever_its_name(tmp_path):
     (tmp_path / "empty/y").mkdir()
     (tmp_path / "dead").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / ("d/" * 300) / "x").mkdir(parents=True)
+    (tmp_path / ("d/" * 300) / "x" / "y.jpg").write_bytes(b"")
     found = files_on(tmp_path, {"a.jpg", None})
     assert sorted(found) == sorted(set(files_under(tmp_path)) - {"a.jpg"})
     assert odd in found
     assert {"dead", "loop"} <= set(found)
-    assert len(found) == 7
+    assert len(found) == 8
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path):
+    """The limit on the size of a file stands for the disk's."""
+    code = """
+import resource, signal
+from geoloc_core.corpora.on_disk import Shelf, room_on_disk
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
+with room_on_disk():
+    shelf = Shelf()
+    for number in range(10_000):
+        shelf.first(str(number), bytes(1000))
+"""
+    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)},
+                         capture_output=True, text=True)  # fmt: skip
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith(f"geoloc_core.errors.UserError: {tmp_path}: disk I/O error; expected")
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
@@ -122,38 +143,40 @@ TABLES = {
     "mp16_pro": ({"metadata": "t.csv", "authors": "t.csv"}, ",".join((*mp16_pro.COLUMNS, "AUTHOR", "city"))),
     "osv5m": ({"metadata": "t.csv", "images": "images"}, ",".join(osv5m.HEADER)),
     "streetview": ({"table": "t.csv", "views": 4}, ",".join(streetview.COLUMNS)),
-    "photos": ({"table": "t.csv"}, "path,latitude,longitude,note"),
-    "yfcc100m": ({"metadata": "t.csv", "only": "only.txt"}, ",".join(yfcc100m.HEADER)),
 }
 
 
 def cell(column: str, row: int) -> object:
     """What could stand there; ids are longer than a pointer, so that keeping them would be seen."""
     kind = column.lower()
-    if kind in ("img_id", "id", "path", "photoid", "pano_id"):
+    if kind in ("img_id", "id", "path", "pano_id"):
         return f"{row % 256:02x}/{row // 256 % 256:02x}/{row:012}.jpg"
     if kind.startswith("lat"):
         return 1 + row % 80
     if kind.startswith("lon"):
         return 1 + row % 170
-    numeric = kind.endswith("label") or kind.startswith(("prob", "heading", "accuracy"))
+    numeric = kind.endswith("label") or kind.startswith(("prob", "heading"))
     return row % 360 if numeric else "" if kind == "date" else f"{column} {row}"
 
 
 def lay_out(folder: Path, header: str, rows: int) -> None:
-    """A table that names so many photos, none of which is there."""
+    """A table that names so many photos, none of which is there, and zip files of as many that it does not name."""
     columns = header.split(",")
-    (folder / "images").mkdir(parents=True)
+    folder.mkdir()
     with (folder / "t.csv").open("w") as table:
         print(header, file=table)
         for row in range(rows):
             print(*(cell(column, row) for column in columns), sep=",", file=table)
-    with (folder / "u.csv").open("w") as urls, (folder / "only.txt").open("w") as only:
+    with (folder / "u.csv").open("w") as urls:
         for row in range(rows):
             print(cell("id", row), f"https://host.example/{row}.jpg", sep=",", file=urls)
-            print(cell("id", row), file=only)
     (folder / "0.msg").write_bytes(b"")
     (folder / "mp-16-images.tar").write_bytes(b"\0" * 10240)
+    (folder / "images").mkdir()
+    for number in range(rows // 10_000):
+        with ZipFile(folder / "images" / f"{number:02}.zip", "w") as file:
+            for row in range(10_000):
+                file.writestr(f"{number:02}/{row:012}.png", b"")
 
 
 def counted(kind: str, options: dict, folder: Path) -> tuple[int, float]:
@@ -162,6 +185,22 @@ def counted(kind: str, options: dict, folder: Path) -> tuple[int, float]:
     command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", COUNTED, kind, json.dumps(options), str(folder)]
     items, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return int(items), float(peak)
+
+
+@pytest.mark.slow
+def test_a_folders_length_takes_no_memory(tmp_path):
+    peaks = []
+    for files in (1_000, 150_000):
+        folder = tmp_path / str(files)
+        for row in range(files):
+            if row % 1000 == 0:
+                place = folder / f"{row:012}"
+                place.mkdir(parents=True)
+            os.mknod(place / f"{row:060}.jpg")
+        items, peak = counted("photos", {}, folder)
+        assert items == files
+        peaks.append(peak)
+    assert peaks[1] - peaks[0] < 20, peaks
 
 
 @pytest.mark.slow

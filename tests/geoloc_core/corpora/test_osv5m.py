@@ -43,6 +43,14 @@ def test_zips_are_read_in_place(tmp_path):
     assert (first.attributes["country"], first.attributes["city"]) == ("FR", None)
 
 
+def test_of_two_files_with_one_name_the_first_is_taken(tmp_path):
+    write(
+        tmp_path, {"train.csv": table(row(1)), "images/train/a/1.jpg": encoded(1), "images/train/b/1.jpg": encoded(2)}
+    )
+    (photo,), (other,) = split(read(OPTIONS, tmp_path))
+    assert (photo.path, other.image_id, other.reason.value) == ("a/1.jpg", "b/1.jpg", "no_metadata")
+
+
 def test_unpacked_zips_are_the_same_corpus(tmp_path):
     module, options, made = layout(tmp_path / "zips", kind="osv5m")
     with zipfile.ZipFile(tmp_path / "zips/images/train/00.zip") as file:

@@ -133,6 +133,16 @@ def test_captions_and_further_columns_become_attributes(tmp_path):
     assert (b.author, b.group_id) == (None, "b.jpg")
 
 
+def test_captions_of_no_photo_are_columns_all_the_same(tmp_path):
+    write(tmp_path, {"m.csv": table(row("a.jpg")), "images/a.jpg": encoded(1), "captions.csv": b"IMG_ID,caption\n"})
+    source = read(IMAGES, tmp_path)
+    assert source.attributes.names == [*COLUMNS[4:], "caption"]
+    assert [photo.attributes["caption"] for photo in source.items] == [None]
+    write(tmp_path, {"captions.csv": b"IMG_ID,LAT\n"})
+    with pytest.raises(UserError, match=r"captions\.csv: column LAT is in the metadata too"):
+        read(IMAGES, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -30,6 +30,12 @@ def test_half_a_turn_is_refused_where_a_whole_one_is_asked_for(tmp_path):
     assert {item.reason.value for item in refused} == {"missing"}
 
 
+def test_without_any_heading_no_panorama_is_a_whole_turn(tmp_path):
+    write(tmp_path, {"panoramas.csv": (HEADER + "a.jpg,p,1,2,east,,\n").encode(), "a.jpg": encoded(0)})
+    (photo,), _ = split(read(OPTIONS.model_copy(update={"views": 4}), tmp_path))
+    assert photo.flaw == ("excluded", "panorama p has 0 headings; 4 are asked for")
+
+
 def test_a_heading_or_date_that_is_none_is_left_out_and_said(tmp_path):
     rows = "a.jpg,p,1,2,east,2016-13,\nb.jpg,p,1,2,,,\n"
     write(tmp_path, {"panoramas.csv": (HEADER + rows).encode(), "a.jpg": encoded(0), "b.jpg": encoded(1)})
