@@ -1,5 +1,6 @@
 """The command line: one subcommand per stage, and the few commands around them."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -439,3 +440,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or "the disk that is written to"
+        click.echo(f"geoloc: error: {where}: {error.strerror}; make room and run the same command again", err=True)
+        sys.exit(2)

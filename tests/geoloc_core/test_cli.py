@@ -76,6 +76,16 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(words, says):
     assert result.stdout == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk_is_one_clear_line_too():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "geoloc_core", "params"], cwd=ROOT, stdout=full,
+                              stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("geoloc: error: the disk that is written to: No space left on device; make room")
+    assert "Traceback" not in done.stderr
+
+
 def test_light_commands_start_light():
     loaded = subprocess.run(
         [sys.executable, "-c", "import geoloc_core.cli, sys; print(*sys.modules)"],
