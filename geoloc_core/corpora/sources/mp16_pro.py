@@ -134,7 +134,8 @@ def _members(tar: Path) -> Iterator[tuple[str, bytes | Flaw]]:
     count = 0
     try:
         with tarfile.open(tar, "r|*") as stream:
-            for member in stream:
+            while (member := stream.next()) is not None:
+                stream.members.clear()  # it would remember all of them
                 if member.isdir():
                     continue
                 yield printable(_name(member.name)), _data(stream, member)

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -160,7 +161,7 @@ def cell(column: str, row: int) -> object:
 
 
 def lay_out(folder: Path, header: str, rows: int) -> None:
-    """A table that names so many photos, none of which is there, and zip files of as many that it does not name."""
+    """A table that names so many photos, and a tar and zip files of as many others."""
     columns = header.split(",")
     folder.mkdir()
     with (folder / "t.csv").open("w") as table:
@@ -171,7 +172,9 @@ def lay_out(folder: Path, header: str, rows: int) -> None:
         for row in range(rows):
             print(cell("id", row), f"https://host.example/{row}.jpg", sep=",", file=urls)
     (folder / "0.msg").write_bytes(b"")
-    (folder / "mp-16-images.tar").write_bytes(b"\0" * 10240)
+    with tarfile.open(folder / "mp-16-images.tar", "w") as tar:
+        for row in range(rows):
+            tar.addfile(tarfile.TarInfo(f"mp-16/images/{row:012}.jpg"))
     (folder / "images").mkdir()
     for number in range(rows // 10_000):
         with ZipFile(folder / "images" / f"{number:02}.zip", "w") as file:
