@@ -56,7 +56,7 @@ _HUGGINGFACE = {
 INSTANCES = pa.schema(
     [
         _field("image_id", pa.string(), "the photo's, as in the manifest"),
-        # never null; a field that promises so is no image to `datasets`, which compares types to the letter
+        # never null, but nullable for the reason that the photos' shards are
         _field("image", manifest.SHARD.field("image").type, "the feature's picture, encoded", nullable=True),
         _field("class", pa.string(), "as the segmenter names it"),
         _field("group", pa.string(), "ground, structures, vegetation or vehicles; null for the rest", nullable=True),
