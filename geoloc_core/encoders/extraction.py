@@ -42,58 +42,48 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
     entry(project.profile.corpora, corpus, "corpus")
     folder = project.corpus(corpus)
     rows = len(manifest.read_manifest(folder, ["row"]))
+    shards = manifest.shards(folder)
+    held = sum(map(manifest.count, shards))
+    if held != rows:
+        raise UserError(f"{folder}: the shards hold {held} photos, the manifest {rows}; ingest it again")
     tower = load(options, project.weights(encoder))
     # unfinished work is of these photos, of this tower and of its numbers, or it is of no use
     photos_are = digest(folder / "manifest.parquet")[:16]
     partial = project.partial("encode", f"{encoder}-{corpus}-{tower.fingerprint}-{photos_are}-{tower.precision}")
     partial.mkdir(parents=True, exist_ok=True)
-    what = f"encode {corpus} with {encoder}"
-    if isinstance(tower, Instances):
-        _cut_out(project, corpus, encoder, tower, partial, rows)
-        return
-    shards = manifest.shards(folder)
-    left = sum(manifest.count(shard) for shard in shards if not is_done(shard, partial))
-    for _ in track(extract(tower, shards, partial), what, left, "photos", int):
+    what, out = f"encode {corpus} with {encoder}", project.features(encoder, corpus)
+    made_by = {"encoder": encoder, "corpus": corpus, "fingerprint": tower.fingerprint, **tower.identity}
+    made_by["precision"] = tower.precision
+    done, work = (
+        (instances.is_done, instances.extract(tower, shards, partial))
+        if isinstance(tower, Instances)
+        else (is_done, extract(tower, shards, partial))
+    )
+    left = sum(manifest.count(shard) for shard in shards if not done(shard, partial))
+    for _ in track(work, what, left, "photos", int):
         pass
     missing = _missing(shards, partial)
     if rows and len(missing) == rows:
         raise UserError(f"{folder}: none of the {rows:,} photos could be read: {missing[0]['reason']}; ingest it again")
-    held = sum(map(manifest.count, shards))
-    if held != rows:
-        raise UserError(f"{folder}: the shards hold {held} photos, the manifest {rows}; ingest it again")
-    with replacing(project.features(encoder, corpus)) as aside:
+    with replacing(out) as aside:
         aside.mkdir()
-        made_by = {"encoder": encoder, "corpus": corpus, "fingerprint": tower.fingerprint, **tower.identity}
-        made_by["precision"] = tower.precision
-        store.write(aside, [_part(partial, shard) for shard in shards], tower.shape, made_by, missing)
-    features = store.read(project.features(encoder, corpus))
-    _summarise(project, f"{encoder}-{corpus}", features, tower, len(missing))
-    remove(partial)
-    _say_missing(what, missing)
-    shape = " × ".join(map(str, tower.shape))
-    say(f"{what}: {rows:,} × {shape} features in {tower.precision}, encoder {tower.fingerprint}")
-
-
-def _cut_out(project: Project, corpus: str, encoder: str, tower: Instances, partial: Path, rows: int) -> None:
-    """The features of a tower that gives pictures instead of an array."""
-    what, out = f"encode {corpus} with {encoder}", project.features(encoder, corpus)
-    made_by = {"encoder": encoder, "corpus": corpus, "fingerprint": tower.fingerprint, **tower.identity}
-    shards = manifest.shards(project.corpus(corpus))
-    left = sum(manifest.count(shard) for shard in shards if not (partial / shard.name).is_file())
-    for _ in track(instances.extract(tower, shards, partial, out, made_by), what, left, "photos"):
-        pass
-    found = {"fingerprint": tower.fingerprint, **instances.figures(out, rows)}
+        if isinstance(tower, Instances):
+            instances.write(aside, [instances.part(partial, shard) for shard in shards], made_by, missing)
+            figures = instances.figures(aside, rows)
+            made = f"{figures['rows']:,} features of {rows:,} photos"
+        else:
+            store.write(aside, [_part(partial, shard) for shard in shards], tower.shape, made_by, missing)
+            figures = _figures(store.read(aside))
+            made = f"{rows:,} × {' × '.join(map(str, tower.shape))} features"
+    found = {"fingerprint": tower.fingerprint, "missing": len(missing), **figures}
     write_json(project.summary("encode", f"{encoder}-{corpus}"), found)
     remove(partial)
-    say(f"{what}: {found['rows']:,} features of {rows:,} photos, encoder {tower.fingerprint}")
+    _say_missing(what, missing)
+    say(f"{what}: {made} in {tower.precision}, encoder {tower.fingerprint}")
 
 
 def _part(partial: Path, shard: Path) -> Path:
     return partial / f"{shard.stem}.npy"
-
-
-def _flaws(partial: Path, shard: Path) -> Path:
-    return partial / f"{shard.stem}.json"
 
 
 def is_done(shard: Path, partial: Path) -> bool:
@@ -158,7 +148,7 @@ def _encode_shard(
             yield len(batch.decoding)
         array.flush()
         del array
-        write_json(_flaws(partial, shard), {str(row): reason for row, reason in flaws.items()})
+        write_json(store.flaws(partial, shard), {str(row): reason for row, reason in flaws.items()})
 
 
 def _computed(
@@ -205,7 +195,7 @@ def _missing(shards: Sequence[Path], partial: Path) -> list[dict[str, Any]]:
     """Every photo that could not be read: its row in the corpus, its id and the reason."""
     found, start = [], 0
     for shard in shards:
-        flaws = read_json(_flaws(partial, shard))
+        flaws = read_json(store.flaws(partial, shard))
         if flaws:
             ids = pq.read_table(shard, columns=["image_id"])["image_id"]
             found += [
@@ -223,21 +213,18 @@ def _say_missing(what: str, missing: list[dict[str, Any]]) -> None:
         say(f"{what}: {len(missing):,} photos could not be read and have no features: {named}{more}")
 
 
-def _summarise(project: Project, name: str, features: np.ndarray, tower: Encoder, missing: int) -> None:
-    most = max(1, SAMPLED // math.prod(tower.shape[:-1]))
-    sample = np.asarray(features[:: -(-len(features) // most) or 1], np.float32)
-    sample = sample.reshape(-1, tower.shape[-1])
+def _figures(features: np.ndarray) -> dict[str, Any]:
+    """What the summary of a corpus says: how many features there are, and how they lie."""
+    *tokens, dim = features.shape[1:]
+    most = max(1, SAMPLED // math.prod(tokens))
+    sample = np.asarray(features[:: -(-len(features) // most) or 1], np.float32).reshape(-1, dim)
     sample = sample[~np.isnan(sample).any(axis=1)]
-    norms = np.linalg.norm(sample, axis=1)
-    figures = {
+    return {
         "rows": len(features),
-        "missing": missing,
-        "fingerprint": tower.fingerprint,
         "features": {
-            "dim": tower.shape[-1],
-            "mean_norm": round(float(norms.mean()), 3),
+            "dim": dim,
+            "mean_norm": round(float(np.linalg.norm(sample, axis=1).mean()), 3),
             "mean_spread": round(float(sample.std(axis=0).mean()), 4),
             "constant_dims": int((sample.std(axis=0) == 0).sum()),
         },
     }
-    write_json(project.summary("encode", name), figures)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,11 +26,9 @@ from geoloc_core.corpora import manifest
 from geoloc_core.encoders import store
 from geoloc_core.encoders.encoder import fingerprint
 from geoloc_core.encoders.groups import GROUPS, group_of
-from geoloc_core.encoders.memory import ran_out
 from geoloc_core.encoders.preprocess import decode
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing, write_json
-from geoloc_core.progress import say
 
 WINDOW = 32
 """Photos in memory at a time, decoded."""
@@ -112,52 +110,44 @@ class Instances:
         """A digest of :attr:`identity`: equal fingerprints give equal features."""
         return fingerprint(self.identity)
 
-    def __call__(self, photos: Sequence[bytes], pool: ThreadPoolExecutor | None = None) -> list[list[dict[str, Any]]]:
+    def __call__(
+        self, photos: Sequence[bytes], pool: ThreadPoolExecutor | None = None
+    ) -> list[list[dict[str, Any]] | UserError]:
         """The features of N encoded photos: rows of :data:`INSTANCES` with the picture alone, and without its id.
 
-        A photo that cannot be decoded has none.
+        In the place of a photo that cannot be decoded stands the reason.
         """
         each = pool.map if pool else map
         images = list(each(_decoded, photos))
-        features: list[list[dict[str, Any]]] = [[] for _ in photos]
-        for chosen in _packed(images, self.batch):
-            upright = [image for row in chosen if (image := images[row])]
-            for row, found in zip(chosen, each(self._cut_all, upright, self._segmented(upright)), strict=True):
+        features: list[list[dict[str, Any]] | UserError] = [
+            image if isinstance(image, UserError) else [] for image in images
+        ]
+        for rows, upright in _packed(images, self.batch):
+            for row, found in zip(rows, each(self._cut_all, upright, self.segment(upright)), strict=True):
                 features[row] = found
         return features
-
-    def _segmented(self, photos: Sequence[Image.Image]) -> list[list[Segment]]:
-        """The segments of each photo, in as many pieces as memory asks for."""
-        try:
-            return self.segment(photos)
-        except (MemoryError, RuntimeError) as error:
-            if not ran_out(error):
-                raise
-        if len(photos) == 1:
-            raise UserError(f"out of memory with one photo of {photos[0].width} × {photos[0].height} pixels")
-        size, half = f"{photos[0].width} × {photos[0].height} pixels", len(photos) // 2
-        say(f"out of memory with {len(photos)} photos of {size}; going on with half")
-        return [*self._segmented(photos[:half]), *self._segmented(photos[half:])]
 
     def _cut_all(self, image: Image.Image, segments: list[Segment]) -> list[dict[str, Any]]:
         return [cut for segment in segments if (cut := _cut(image, segment, self.min_area))]
 
 
-def _decoded(photo: bytes) -> Image.Image | None:
+def _decoded(photo: bytes) -> Image.Image | UserError:
     try:
         return decode(photo)
-    except UserError:
-        return None
+    except UserError as error:
+        return error
 
 
-def _packed(images: list[Image.Image | None], batch: int) -> Iterator[list[int]]:
-    """Rows of photos of one size, at most ``batch`` at a time: a segmenter takes photos of any one size."""
-    by_size: dict[tuple[int, int], list[int]] = {}
+def _packed(images: list[Image.Image | UserError], batch: int) -> Iterator[tuple[Sequence[int], Sequence[Image.Image]]]:
+    """Rows and photos of one size, at most ``batch`` at a time: a segmenter takes photos of any one size."""
+    by_size: dict[tuple[int, int], list[tuple[int, Image.Image]]] = {}
     for row, image in enumerate(images):
-        if image:
-            by_size.setdefault(image.size, []).append(row)
-    for rows in by_size.values():
-        yield from (rows[start : start + batch] for start in range(0, len(rows), batch))
+        if not isinstance(image, UserError):
+            by_size.setdefault(image.size, []).append((row, image))
+    for of_one_size in by_size.values():
+        for start in range(0, len(of_one_size), batch):
+            rows, upright = zip(*of_one_size[start : start + batch], strict=True)
+            yield rows, upright
 
 
 def _cut(image: Image.Image, segment: Segment, min_area: float) -> dict[str, Any] | None:
@@ -194,52 +184,73 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def extract(
-    tower: Instances, photos: Sequence[Path], partial: Path, out: Path, made_by: dict[str, Any]
-) -> Iterator[None]:
-    """Cut all photos of a corpus into their features; shards that are done already are not done again.
+def part(partial: Path, shard: Path) -> Path:
+    """Where the features of a shard wait until those of all are there."""
+    return partial / shard.name
+
+
+def is_done(shard: Path, partial: Path) -> bool:
+    """Whether a shard's features lie in the folder of parts, and what there is to say of its photos."""
+    return part(partial, shard).is_file() and store.flaws(partial, shard).is_file()
+
+
+def extract(tower: Instances, shards: Sequence[Path], partial: Path) -> Iterator[int]:
+    """Cut the photos of every shard that has no part yet into their features, in a part of its own.
+
+    A photo that cannot be decoded has no features and an entry in :func:`~geoloc_core.encoders.store.flaws`.
 
     Args:
         tower: The segmenter.
-        photos: The shards of the corpus.
-        partial: Where finished shards wait, so that a killed run resumes.
-        out: The folder to make.
-        made_by: What the note says.
+        shards: Files of photos.
+        partial: The folder of parts.
 
     Yields:
-        Nothing, once per photo that is done.
+        How many photos have been cut since the last time.
     """
-    parts = [partial / shard.name for shard in photos]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for shard, part in zip(photos, parts, strict=True):
-            if not part.is_file():
-                yield from write_part(tower, shard, part, pool)
-    with replacing(out) as aside:
-        (aside / "shards").mkdir(parents=True)
-        for part in parts:
-            shutil.copyfile(part, aside / "shards" / part.name)
-        layout = {"rows": sum(map(manifest.count, parts)), "pictures": True}
-        write_json(aside / store.NOTE, {**made_by, **layout})
+        for shard in shards:
+            if not is_done(shard, partial):
+                yield from write_part(tower, shard, partial, pool)
 
 
-def write_part(tower: Instances, shard: Path, part: Path, pool: ThreadPoolExecutor | None = None) -> Iterator[None]:
-    """Cut the photos of one shard, and write their features in one piece.
-
-    Yields:
-        Nothing, once per photo that is done.
-    """
+def write_part(tower: Instances, shard: Path, partial: Path, pool: ThreadPoolExecutor) -> Iterator[int]:
+    """Cut the photos of one shard, and write their features in one piece."""
     pending: list[dict[str, Any]] = []
-    ids = iter(pq.read_table(shard, columns=["image_id"])["image_id"].to_pylist())
-    with replacing(part) as aside, pq.ParquetWriter(aside, INSTANCES, compression="none", use_dictionary=False) as file:
+    flaws: dict[str, str] = {}
+    ids = enumerate(pq.read_table(shard, columns=["image_id"])["image_id"].to_pylist())
+    with (
+        replacing(part(partial, shard)) as aside,
+        pq.ParquetWriter(aside, INSTANCES, compression="none", use_dictionary=False) as file,
+    ):
         for photos in manifest.read_photos(shard, WINDOW):
-            for image_id, found in zip(islice(ids, len(photos)), tower(photos, pool), strict=True):
-                pending += [_named(image_id, number, row) for number, row in enumerate(found)]
+            for (row, image_id), found in zip(islice(ids, len(photos)), tower(photos, pool), strict=True):
+                if isinstance(found, UserError):
+                    flaws[str(row)] = str(found)
+                else:
+                    pending += [_named(image_id, number, cut) for number, cut in enumerate(found)]
             while len(pending) >= manifest.ROW_GROUP:
                 file.write_table(pa.Table.from_pylist(pending[: manifest.ROW_GROUP], INSTANCES))
                 del pending[: manifest.ROW_GROUP]
-            yield from repeat(None, len(photos))
+            yield len(photos)
         if pending:
             file.write_table(pa.Table.from_pylist(pending, INSTANCES))
+        write_json(store.flaws(partial, shard), flaws)
+
+
+def write(folder: Path, parts: list[Path], note: dict[str, Any], missing: Sequence[dict[str, Any]]) -> None:
+    """Put the parts of a corpus together.
+
+    Args:
+        folder: Where to write; must exist.
+        parts: One per shard, in shard order.
+        note: What made the features.
+        missing: Of each photo that could not be read its ``row``, ``image_id`` and the ``reason``; it has no features.
+    """
+    (folder / "shards").mkdir()
+    for part in parts:
+        shutil.copyfile(part, folder / "shards" / part.name)
+    layout = {"rows": sum(map(manifest.count, parts)), "pictures": True, "missing": list(missing)}
+    write_json(folder / store.NOTE, {**note, **layout})
 
 
 def _named(image_id: str, number: int, row: dict[str, Any]) -> dict[str, Any]:

@@ -32,11 +32,12 @@ class Halving:
     """A forward that halves its batch where memory runs out, says so, and goes on.
 
     Args:
-        forward: (N, size, size, 3) uint8 → (N, *shape) float32.
+        forward: N photos → what is found for each: (N, size, size, 3) uint8 → (N, *shape) float32, or of other types.
+        join: Puts together what was found for pieces of a batch.
     """
 
-    def __init__(self, forward: Callable[[np.ndarray], np.ndarray]) -> None:
-        self.forward = forward
+    def __init__(self, forward: Callable[[Any], Any], join: Callable[[list[Any]], Any] = np.concatenate) -> None:
+        self.forward, self._join = forward, join
         self.batch: int | None = None
         """What it has come down to; None while whole batches fit."""
 
@@ -50,8 +51,8 @@ class Halving:
         """Whether a batch that is not full is better filled up."""
         return getattr(self.forward, "fills", False) and self.batch is None
 
-    def __call__(self, photos: np.ndarray) -> np.ndarray:
-        """Features of N photos.
+    def __call__(self, photos: Any) -> Any:
+        """What is found for N photos.
 
         Raises:
             UserError: Not even one photo fits.
@@ -77,8 +78,8 @@ class Halving:
             self._halve(error, len(photos))
             return self._in_pieces(photos)
 
-    def _in_pieces(self, photos: np.ndarray) -> np.ndarray:
-        found: list[np.ndarray] = []
+    def _in_pieces(self, photos: Any) -> Any:
+        found: list[Any] = []
         done = 0
         while done < len(photos):
             piece = photos[done : done + (self.batch or len(photos))]
@@ -87,7 +88,7 @@ class Halving:
                 done += len(piece)
             except Exception as error:
                 self._halve(error, len(piece))
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        return found[0] if len(found) == 1 else self._join(found)
 
     def _halve(self, error: Exception, rows: int) -> None:
         if not ran_out(error):

@@ -44,6 +44,11 @@ def write(
     write_json(folder / NOTE, {**note, **layout, **({"tokens": shape[0]} if shape[1:] else {})})
 
 
+def flaws(partial: Path, shard: Path) -> Path:
+    """Beside the part of a shard in the folder of parts: why some photos could not be read, by row of the shard."""
+    return partial / f"{shard.stem}.json"
+
+
 def note(folder: Path) -> dict[str, Any]:
     """What made the features of a folder: encoder, fingerprint, rows, dim, dtype.
 

@@ -7,6 +7,7 @@ features. The folder holds ``config.json``, ``preprocessor_config.json`` and ``m
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from geoloc_core.encoders.device import device
 from geoloc_core.encoders.groups import GROUPS, group_of
 from geoloc_core.encoders.huggingface import CONFIG, config_of, open_network, open_processor
 from geoloc_core.encoders.instances import Instances, Segment
+from geoloc_core.encoders.memory import Halving
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest
 from geoloc_core.plugins import Strict
@@ -57,7 +59,7 @@ def load(options: Options, weights: Path) -> Instances:
         )
     return Instances(
         batch=options.batch,
-        segment=_segmenter(model, processor, labels, options),
+        segment=Halving(_segmenter(model, processor, labels, options), lambda pieces: [*chain(*pieces)]),
         min_area=options.min_area,
         identity={"weights": digest(weights), **options.model_dump(exclude={"batch"})},
         parameters=sum(tensor.numel() for tensor in model.parameters()),

@@ -156,6 +156,14 @@ def test_a_corpus_of_nothing_readable_is_refused(project):
     assert not project.features("net", "photos").exists()
 
 
+def test_shards_that_are_not_the_manifests_are_refused_before_they_are_encoded(project):
+    project, _, calls = project
+    manifest.shards(project.corpus("photos"))[1].unlink()
+    with pytest.raises(UserError, match="photos: the shards hold 20 photos, the manifest 30; ingest it again"):
+        extraction.encode(project, "photos", "net")
+    assert not calls
+
+
 def test_tokens_are_kept_row_by_row(project, monkeypatch):
     project, tower, _ = project
 

@@ -24,7 +24,7 @@ from geoloc_core.encoders.instances import Instances, Segment
 from geoloc_core.encoders.preprocess import decode
 from geoloc_core.encoders.towers import mask2former
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, read_json
+from geoloc_core.files import digest, read_json, remove
 from geoloc_core.params import NamedEncoder
 from geoloc_core.project import Project
 
@@ -129,28 +129,34 @@ def test_box_and_area_fit_the_mask_at_any_resolution(width, height, wide, high, 
         assert 0 < row["area"] <= (right - left) * (bottom - top)
 
 
-def test_small_features_and_broken_photos_give_none():
+def test_small_features_are_left_out_and_broken_photos_are_said():
     mask = np.zeros((10, 10), bool)
     mask[:2, :2] = True
     assert one_segment(mask, 0.05)([PHOTOS[0]]) == [[]]
-    assert [len(found) for found in one_segment(mask, 0.03)([PHOTOS[0], b"no photo", PHOTOS[1]])] == [1, 0, 1]
+    one, broken, other = one_segment(mask, 0.03)([PHOTOS[0], b"no photo", PHOTOS[1]])
+    assert len(one) == len(other) == 1
+    assert str(broken).startswith("not a readable photo")
 
 
-def test_a_batch_that_memory_does_not_hold_is_halved(capfd):
-    def segment(photos):
-        if len(photos) > 2:
+def test_a_batch_that_memory_does_not_hold_is_halved_once_for_all(weights, capfd):
+    tower = encoder.load(mask2former.Options(batch=7, **ALL), weights)
+    whole = tower(PHOTOS[:1] * 7)
+    forward = tower.segment.forward
+
+    def segment(photos, most=3):
+        if len(photos) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return [[Segment("road", 0.9, np.ones((4, 4), bool))] for _ in photos]
+        return forward(photos)
 
-    found = Instances(8, segment, 0.0, {})([photo(70, 50)] * 7)
-    assert [len(one) for one in found] == [1] * 7
-    assert "out of memory with 7 photos of 70 × 50 pixels; going on with half" in capfd.readouterr().err
-
-    def hopeless(photos):
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory")
-
-    with pytest.raises(UserError, match="out of memory with one photo of 70 × 50 pixels"):
-        Instances(8, hopeless, 0.0, {})([photo(70, 50)] * 2)
+    tower.segment.forward = segment
+    for data in PHOTOS[:2]:  # of another size each
+        found = tower([data] * 7)
+        assert [len(one) for one in found] == [len(found[0])] * 7
+    assert [len(one) for one in tower(PHOTOS[:1] * 7)] == [len(one) for one in whole]
+    assert capfd.readouterr().err == "out of memory with a batch of 7 photos; going on with 3\n"
+    tower.segment.forward = lambda photos: segment(photos, most=0)
+    with pytest.raises(UserError, match="out of memory with one photo: CUDA out of memory"):
+        tower(PHOTOS[:1] * 2)
 
 
 def test_there_is_one_vocabulary_of_groups():
@@ -168,6 +174,20 @@ def test_there_is_one_vocabulary_of_groups():
     assert {name: group_of(name) for name in CLASSES if group_of(name)} == rendered
 
 
+def write_corpus(folder, photos):
+    """A corpus of photos, some to a shard."""
+    folder.mkdir(parents=True)
+    ids = [f"p{number:02d}" for number in range(len(photos))]
+    writer = manifest.ShardWriter(folder, limit=4 * len(PHOTOS[0]))
+    places = [writer.add(name, data, f"{name}.jpg") for name, data in zip(ids, photos, strict=True)]
+    writer.close()
+    shards, rows = zip(*places, strict=True)
+    known = {"image_id": ids, "corpus": ["photos"] * len(ids), "shard": shards, "row": rows, "group_id": ids}
+    known |= {"width": [70] * len(ids), "height": [50] * len(ids), "sha256": ids}
+    table = pa.table({name: known.get(name, [None] * len(ids)) for name in manifest.MANIFEST.names})
+    manifest.write_table(table, folder / "manifest.parquet", manifest.MANIFEST)
+
+
 @pytest.fixture
 def project(tmp_path, weights):
     """A corpus of 12 photos in three shards, and the random segmenter as its encoder."""
@@ -179,17 +199,7 @@ def project(tmp_path, weights):
     profile["variants"] = {}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
     project = Project.open(tmp_path / "params.yaml")
-    folder = project.corpus("photos")
-    folder.mkdir(parents=True)
-    ids = [f"p{number:02d}" for number in range(12)]
-    writer = manifest.ShardWriter(folder, limit=4 * len(PHOTOS[0]))
-    places = [writer.add(name, PHOTOS[0], f"{name}.jpg") for name in ids]
-    writer.close()
-    shards, rows = zip(*places, strict=True)
-    known = {"image_id": ids, "corpus": ["photos"] * 12, "shard": shards, "row": rows, "group_id": ids}
-    known |= {"width": [70] * 12, "height": [50] * 12, "sha256": ids}
-    table = pa.table({name: known.get(name, [None] * 12) for name in manifest.MANIFEST.names})
-    manifest.write_table(table, folder / "manifest.parquet", manifest.MANIFEST)
+    write_corpus(project.corpus("photos"), PHOTOS[:1] * 12)
     from geoloc_core.encoders import checkpoints
 
     checkpoints.download(project, "cutter", NamedEncoder.of("run", project.profile, "cutter"))
@@ -214,8 +224,9 @@ def test_features_stand_beside_their_photos(project):
     assert Image.open(io.BytesIO(pictures[0])).size == (box[2] - box[0], box[3] - box[1])
     summary = read_json(project.summary("encode", "cutter-photos"))
     assert summary["rows"] == table.num_rows == sum(summary["groups"].values())
-    assert summary["photos_without"] == 0
-    assert read_json(out / store.NOTE)["fingerprint"] == summary["fingerprint"]
+    assert summary["photos_without"] == summary["missing"] == 0
+    note = read_json(out / store.NOTE)
+    assert (note["fingerprint"], note["missing"]) == (summary["fingerprint"], [])
     with pytest.raises(UserError, match="holds pictures of features, no array"):
         store.read(out)
 
@@ -226,10 +237,10 @@ def test_a_finished_shard_is_not_cut_again(project, monkeypatch):
     done = []
     write_part = instances.write_part
 
-    def stop_at_the_third(tower, shard, part, pool):
+    def stop_at_the_third(tower, shard, partial, pool):
         if len(done) == 2:
             raise KeyboardInterrupt
-        yield from write_part(tower, shard, part, pool)
+        yield from write_part(tower, shard, partial, pool)
         done.append(shard.name)
 
     monkeypatch.setattr(instances, "write_part", stop_at_the_third)
@@ -241,6 +252,44 @@ def test_a_finished_shard_is_not_cut_again(project, monkeypatch):
     extraction.encode(project, "photos", "cutter")
     assert done == ["00000.parquet", "00001.parquet", "00002.parquet"]
     assert digest(project.features("cutter", "photos")) == whole
+
+
+def test_a_broken_photo_is_named(project, capsys):
+    remove(project.corpus("photos"))
+    photos = PHOTOS[:1] * 12
+    photos[5], photos[11] = b"no photo", photos[11][:200]
+    write_corpus(project.corpus("photos"), photos)
+    extraction.encode(project, "photos", "cutter")
+    out = project.features("cutter", "photos")
+    missing = store.note(out)["missing"]
+    assert [(photo["row"], photo["image_id"]) for photo in missing] == [(5, "p05"), (11, "p11")]
+    assert all("not a readable photo" in photo["reason"] for photo in missing)
+    np.testing.assert_array_equal(store.missing([out]), [5, 11])
+    assert set(instances.read(out)["image_id"].to_pylist()) == {f"p{row:02d}" for row in range(12)} - {"p05", "p11"}
+    assert "2 photos could not be read and have no features: p05, p11" in capsys.readouterr().err
+    assert read_json(project.summary("encode", "cutter-photos"))["missing"] == 2
+
+
+def test_a_corpus_that_cannot_be_encoded_is_refused(project):
+    folder, out = project.corpus("photos"), project.features("cutter", "photos")
+    manifest.shards(folder)[2].unlink()
+    with pytest.raises(UserError, match=r"photos: the shards hold \d photos, the manifest 12; ingest it again"):
+        extraction.encode(project, "photos", "cutter")
+    remove(folder)
+    write_corpus(folder, [b"x", b"y"])
+    with pytest.raises(UserError, match="none of the 2 photos could be read: not a readable photo"):
+        extraction.encode(project, "photos", "cutter")
+    assert not out.exists()
+
+
+def test_unfinished_work_that_says_nothing_of_its_photos_is_done_again(project, monkeypatch):
+    monkeypatch.setattr(instances, "write", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        extraction.encode(project, "photos", "cutter")
+    monkeypatch.undo()
+    next(project.partial("encode", "").glob("cutter-photos-*/00001.json")).unlink()
+    extraction.encode(project, "photos", "cutter")
+    assert store.note(project.features("cutter", "photos"))["missing"] == []
 
 
 @pytest.mark.slow
