@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def geoloc(context: click.Context, params: Path) -> None:
 
 
 def stage(*arguments: str, examples: tuple[str, ...]) -> Callable[[Callable[..., None]], click.Command]:
-    """Make a subcommand of a function of a project and some names.
+    """Make a subcommand of a function of a project, of some names, and of the options it is decorated with.
 
     Args:
         arguments: What the names are, such as ``corpus``.
@@ -63,17 +64,17 @@ def stage(*arguments: str, examples: tuple[str, ...]) -> Callable[[Callable[...,
     """
 
     def wrap(function: Callable[..., None]) -> click.Command:
-        def command(**names: str) -> None:
+        @wraps(function)
+        def command(**given: Any) -> None:
             project = Project.open(click.get_current_context().obj)
             limit(project.profile.threads)
-            function(project, **names)
+            function(project, **given)
 
         lines = "\n".join(f"  geoloc {example}" for example in examples)
         made: Callable[..., Any] = command
         for argument in reversed(arguments):
             made = click.argument(argument)(made)
-        name = function.__name__.replace("_", "-")
-        return geoloc.command(name, help=function.__doc__, epilog=f"\b\nExamples:\n{lines}")(made)
+        return geoloc.command(epilog=f"\b\nExamples:\n{lines}")(made)
 
     return wrap
 
@@ -235,15 +236,13 @@ def describe(project: Project, corpus: str) -> None:
     describe(project, corpus)
 
 
-@geoloc.command(epilog="\b\nExamples:\n  geoloc check mp16\n  geoloc check mp16 --accept")
-@click.argument("corpus")
+@stage("corpus", examples=("check mp16", "check mp16 --accept"))
 @click.option("--accept", is_flag=True, help="Take a version that moved too far from the last one as it is.")
-@click.pass_obj
-def check(params: Path, corpus: str, accept: bool) -> None:
+def check(project: Project, corpus: str, accept: bool) -> None:
     """Hold the manifest and the labels of CORPUS against what they promise, and against the last version."""
     from geoloc_core.corpora.checks import check
 
-    check(Project.open(params), corpus, accept)
+    check(project, corpus, accept)
 
 
 @stage("encoder", examples=("pretrain clip", "pretrain vit"))
@@ -311,16 +310,12 @@ def texts(project: Project, name: str) -> None:
     texts(project, name)
 
 
-@geoloc.command(epilog="\b\nExamples:\n  geoloc encode-text clues --encoder clip")
-@click.argument("texts")
+@stage("texts", examples=("encode-text clues --encoder clip",))
 @click.option("--encoder", required=True, help="A text encoder of params.yaml.")
-@click.pass_obj
-def encode_text(params: Path, texts: str, encoder: str) -> None:
+def encode_text(project: Project, texts: str, encoder: str) -> None:
     """Extract the features of sentences with a text encoder."""
     from geoloc_core.encoders.text.extraction import encode_text
 
-    project = Project.open(params)
-    limit(project.profile.threads)
     encode_text(project, texts, encoder)
 
 
@@ -340,28 +335,25 @@ def evaluate(project: Project, variant: str) -> None:
     evaluate(project, variant)
 
 
-@geoloc.command(epilog="\b\nExamples:\n  geoloc leaderboard\n  geoloc leaderboard --show")
+@stage(examples=("leaderboard", "leaderboard --show"))
 @click.option("--show", is_flag=True, help="Print the leaderboard that there is, and write nothing.")
-@click.pass_obj
-def leaderboard(params: Path, show: bool) -> None:
+def leaderboard(project: Project, show: bool) -> None:
     """Put all scores beside the papers' numbers, in Markdown, HTML and JSON."""
     from geoloc_core.evaluation import leaderboard as board
 
-    project = Project.open(params)
     if show:
         board.show(project)
     else:
         board.leaderboard(project)
 
 
-@geoloc.command(epilog="\b\nExamples:\n  geoloc promote\n  geoloc promote --replace")
+@stage(examples=("promote", "promote --replace"))
 @click.option("--replace", is_flag=True, help="Replace the champion whatever it scored, as when the benchmark changed.")
-@click.pass_obj
-def promote(params: Path, replace: bool) -> None:
+def promote(project: Project, replace: bool) -> None:
     """Register the best variant; it becomes the champion only when it is better on the named metric."""
     from geoloc_core.training.tracking import promote
 
-    click.echo(_verdict(promote(Project.open(params), replace)))
+    click.echo(_verdict(promote(project, replace)))
 
 
 def _verdict(decision: dict[str, Any]) -> str:

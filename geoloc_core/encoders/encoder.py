@@ -1,19 +1,22 @@
 """What every image tower is, whatever library it comes from."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geoloc_core.encoders import store
+from geoloc_core.encoders.compute import on_device
 from geoloc_core.encoders.memory import Halving
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.files import digest
 from geoloc_core.plugins import module_of
+
+if TYPE_CHECKING:
+    import torch
 
 TOWERS = "geoloc_core.encoders.towers"
 
@@ -41,7 +44,7 @@ class Encoder:
     @property
     def fingerprint(self) -> str:
         """A digest of :attr:`identity`: equal fingerprints give equal features."""
-        return fingerprint(self.identity)
+        return store.fingerprint(self.identity)
 
     @property
     def precision(self) -> str:
@@ -67,9 +70,23 @@ class Encoder:
         return np.concatenate(parts) if parts else np.empty((0, *self.shape), np.float32)
 
 
-def fingerprint(identity: dict[str, Any]) -> str:
-    """A digest of all that features depend on."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+def of_network(options: Any, network: "torch.nn.Module", preprocess: Preprocess, shape: tuple[int, ...]) -> Encoder:
+    """The tower that a network is, if nothing but its weights, ``kind`` and ``pooling`` makes it what it is.
+
+    Args:
+        options: The tower's block of ``params.yaml``, a :class:`~geoloc_core.encoders.options.TorchTower`.
+        network: From normalised photos (N, 3, size, size) to features (N, *shape).
+        preprocess: Of the tower.
+        shape: Of one feature.
+    """
+    return Encoder(
+        shape=shape,
+        batch=options.batch,
+        preprocess=preprocess,
+        forward=on_device(network, preprocess, options.precision),
+        identity={"kind": options.kind, "pooling": options.pooling},
+        parameters=sum(p.numel() for p in network.parameters()),
+    )
 
 
 def load(options: Any, weights: Path) -> Encoder:
@@ -90,6 +107,4 @@ def load(options: Any, weights: Path) -> Encoder:
         return encoder
     preprocess = replace(encoder.preprocess, reducing_gap=options.reducing_gap)
     identity = {"weights": digest(weights), "preprocess": preprocess.to_json(), **encoder.identity}
-    return replace(
-        encoder, batch=options.batch, preprocess=preprocess, forward=Halving(encoder.forward), identity=identity
-    )
+    return replace(encoder, preprocess=preprocess, forward=Halving(encoder.forward), identity=identity)

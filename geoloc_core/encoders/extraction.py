@@ -1,6 +1,5 @@
 """From shards of photos to features: resumable by shard, since a shard may take an hour."""
 
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +27,6 @@ AHEAD = 2
 """Batches that are decoded while one is computed."""
 NAMED = 10
 """Photos that could not be read and are named on the terminal; the note has all of them."""
-SAMPLED = 5000
-"""Vectors of features that the figures of a summary are taken from, at most."""
 
 
 def encode(project: Project, corpus: str, encoder: str) -> None:
@@ -73,7 +70,7 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
             made = f"{figures['rows']:,} features of {rows:,} photos"
         else:
             store.write(aside, [_part(partial, shard) for shard in shards], tower.shape, made_by, missing)
-            figures = _figures(store.read(aside))
+            figures = store.figures(aside)
             made = f"{rows:,} × {' × '.join(map(str, tower.shape))} features"
     found = {"fingerprint": tower.fingerprint, "missing": len(missing), **figures}
     write_json(project.summary("encode", f"{encoder}-{corpus}"), found)
@@ -211,20 +208,3 @@ def _say_missing(what: str, missing: list[dict[str, Any]]) -> None:
         named = ", ".join(photo["image_id"] for photo in missing[:NAMED])
         more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
         say(f"{what}: {len(missing):,} photos could not be read and have no features: {named}{more}")
-
-
-def _figures(features: np.ndarray) -> dict[str, Any]:
-    """What the summary of a corpus says: how many features there are, and how they lie."""
-    *tokens, dim = features.shape[1:]
-    most = max(1, SAMPLED // math.prod(tokens))
-    sample = np.asarray(features[:: -(-len(features) // most) or 1], np.float32).reshape(-1, dim)
-    sample = sample[~np.isnan(sample).any(axis=1)]
-    return {
-        "rows": len(features),
-        "features": {
-            "dim": dim,
-            "mean_norm": round(float(np.linalg.norm(sample, axis=1).mean()), 3),
-            "mean_spread": round(float(sample.std(axis=0).mean()), 4),
-            "constant_dims": int((sample.std(axis=0) == 0).sum()),
-        },
-    }

@@ -24,7 +24,6 @@ from PIL import Image
 
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders import store
-from geoloc_core.encoders.encoder import fingerprint
 from geoloc_core.encoders.groups import GROUPS, group_of
 from geoloc_core.encoders.preprocess import decode
 from geoloc_core.errors import UserError
@@ -108,7 +107,7 @@ class Instances:
     @property
     def fingerprint(self) -> str:
         """A digest of :attr:`identity`: equal fingerprints give equal features."""
-        return fingerprint(self.identity)
+        return store.fingerprint(self.identity)
 
     def __call__(
         self, photos: Sequence[bytes], pool: ThreadPoolExecutor | None = None

@@ -1,5 +1,8 @@
 """Features on disk: per encoder and corpus one array, row-aligned with the manifest, and a note of what made it."""
 
+import hashlib
+import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,13 @@ ARRAY = "features.npy"
 NOTE = "features.json"
 ROWS = 4096
 """Rows copied at a time."""
+SAMPLED = 5000
+"""Vectors of features that the figures of a summary are taken from, at most."""
+
+
+def fingerprint(identity: dict[str, Any]) -> str:
+    """A digest of all that features depend on."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write(
@@ -76,6 +86,24 @@ def read(folder: Path) -> np.ndarray:
     if array.shape != shape:
         raise UserError(f"{folder}: features are {array.shape}, the note says {shape}")
     return array
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """What a summary says of features: how many there are, and how they lie."""
+    features = read(folder)
+    *tokens, dim = features.shape[1:]
+    most = max(1, SAMPLED // math.prod(tokens))
+    sample = np.asarray(features[:: -(-len(features) // most) or 1], np.float32).reshape(-1, dim)
+    sample = sample[~np.isnan(sample).any(axis=1)]
+    return {
+        "rows": len(features),
+        "features": {
+            "dim": dim,
+            "mean_norm": round(float(np.linalg.norm(sample, axis=1).mean()), 3),
+            "mean_spread": round(float(sample.std(axis=0).mean()), 4),
+            "constant_dims": int((sample.std(axis=0) == 0).sum()),
+        },
+    }
 
 
 def missing(folders: Iterable[Path]) -> np.ndarray:

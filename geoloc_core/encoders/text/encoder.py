@@ -1,7 +1,5 @@
 """What every text tower is, whatever library it comes from."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from geoloc_core.encoders import store
 from geoloc_core.files import digest
 from geoloc_core.plugins import module_of
 
@@ -40,8 +39,7 @@ class TextEncoder:
     @property
     def fingerprint(self) -> str:
         """A digest of :attr:`identity`: equal fingerprints give equal features."""
-        text = json.dumps(self.identity, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return store.fingerprint(self.identity)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Features (N, dim) float32 of N texts."""
@@ -68,4 +66,4 @@ def load(options: Any, weights: Path) -> TextEncoder:
         UserError: The folder does not hold what the kind expects.
     """
     encoder: TextEncoder = module_of(TOWERS, options.kind).load(options, weights)
-    return replace(encoder, batch=options.batch, identity={"weights": digest(weights), **encoder.identity})
+    return replace(encoder, identity={"weights": digest(weights), **encoder.identity})

@@ -40,7 +40,9 @@ def encode_text(project: Project, texts: str, encoder: str) -> None:
         aside.mkdir()
         made_by = {"encoder": encoder, "texts": texts, "fingerprint": tower.fingerprint, **tower.identity}
         store.write(aside, parts, (tower.dim,), made_by)
-    _summarise(project, f"{encoder}-{texts}", store.read(project.text_features(encoder, texts)), tower, cut)
+        figures = store.figures(aside)
+    found = {"fingerprint": tower.fingerprint, "texts_at_the_limit": cut, **figures}
+    write_json(project.summary("encode_text", f"{encoder}-{texts}"), found)
     remove(partial)
     say(f"encode texts {texts} with {encoder}: {len(sentences):,} × {tower.dim} features, {cut:,} texts at the limit")
 
@@ -59,19 +61,3 @@ def _parts(tower: TextEncoder, sentences: list[str], partial: Path, what: str) -
                 np.save(stream, features)
         paths.append(path)
     return paths, cut
-
-
-def _summarise(project: Project, name: str, features: np.ndarray, tower: TextEncoder, cut: int) -> None:
-    sample = np.asarray(features[:: max(1, len(features) // 5000)], np.float32)
-    figures = {
-        "rows": len(features),
-        "fingerprint": tower.fingerprint,
-        "texts_at_the_limit": cut,
-        "features": {
-            "dim": tower.dim,
-            "mean_norm": round(float(np.linalg.norm(sample, axis=1).mean()), 3),
-            "mean_spread": round(float(sample.std(axis=0).mean()), 4),
-            "constant_dims": int((sample.std(axis=0) == 0).sum()),
-        },
-    }
-    write_json(project.summary("encode_text", name), figures)

@@ -6,8 +6,7 @@ The folder holds ``config.json``, ``preprocessor_config.json`` and ``model.safet
 from pathlib import Path
 from typing import Literal
 
-from geoloc_core.encoders.compute import on_device
-from geoloc_core.encoders.encoder import Encoder
+from geoloc_core.encoders.encoder import Encoder, of_network
 from geoloc_core.encoders.huggingface import clip_config, open_network, preprocess_of, same_size
 from geoloc_core.encoders.options import TorchTower
 
@@ -54,11 +53,5 @@ def load(options: Options, weights: Path) -> Encoder:
 
     dim = config.projection_dim if options.pooling == "projection" else config.hidden_size
     tokens = (config.image_size // config.patch_size) ** 2 + 1
-    return Encoder(
-        shape=(tokens, dim) if options.pooling == "tokens" else (dim,),
-        batch=options.batch,
-        preprocess=preprocess,
-        forward=on_device(Pooled(), preprocess, options.precision),
-        identity={"kind": options.kind, "pooling": options.pooling},
-        parameters=sum(p.numel() for p in model.parameters()),
-    )
+    shape = (tokens, dim) if options.pooling == "tokens" else (dim,)
+    return of_network(options, Pooled(), preprocess, shape)

@@ -6,8 +6,7 @@ The folder holds ``open_clip_config.json`` and ``open_clip_model.safetensors``, 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from geoloc_core.encoders.compute import on_device
-from geoloc_core.encoders.encoder import Encoder
+from geoloc_core.encoders.encoder import Encoder, of_network
 from geoloc_core.encoders.openclip import CONFIG, config_of, open_model
 from geoloc_core.encoders.options import TorchTower
 from geoloc_core.encoders.preprocess import Preprocess
@@ -34,16 +33,8 @@ def load(options: Options, weights: Path) -> Encoder:
     """
     config = config_of(weights)
     preprocess = preprocess_of(config, weights / CONFIG)
-    tower = open_model(weights).visual
-    network, shape = pooled(tower, options.pooling, config["model_cfg"]["embed_dim"], weights)
-    return Encoder(
-        shape=shape,
-        batch=options.batch,
-        preprocess=preprocess,
-        forward=on_device(network, preprocess, options.precision),
-        identity={"kind": options.kind, "pooling": options.pooling},
-        parameters=sum(p.numel() for p in tower.parameters()),
-    )
+    network, shape = pooled(open_model(weights).visual, options.pooling, config["model_cfg"]["embed_dim"], weights)
+    return of_network(options, network, preprocess, shape)
 
 
 def pooled(tower: Any, pooling: str, dim: int, weights: Path) -> "tuple[torch.nn.Module, tuple[int, ...]]":

@@ -8,8 +8,7 @@ not trained with; here they are normalised as the checkpoint asks.
 from pathlib import Path
 from typing import Literal
 
-from geoloc_core.encoders.compute import on_device
-from geoloc_core.encoders.encoder import Encoder
+from geoloc_core.encoders.encoder import Encoder, of_network
 from geoloc_core.encoders.huggingface import config_of, open_network, preprocess_of
 from geoloc_core.encoders.options import TorchTower
 
@@ -53,11 +52,4 @@ def load(options: Options, weights: Path) -> Encoder:
     network, edge = Pooled().eval(), preprocess.size
     with torch.inference_mode():
         probe = network(torch.zeros(1, 3, edge, edge))
-    return Encoder(
-        shape=tuple(probe.shape[1:]),
-        batch=options.batch,
-        preprocess=preprocess,
-        forward=on_device(network, preprocess, options.precision),
-        identity={"kind": options.kind, "pooling": options.pooling},
-        parameters=sum(p.numel() for p in model.parameters()),
-    )
+    return of_network(options, network, preprocess, tuple(probe.shape[1:]))

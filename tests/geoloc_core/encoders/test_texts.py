@@ -109,7 +109,7 @@ def test_features_stand_in_the_order_of_the_sentences(project):
     note = store.note(folder)
     assert (note["texts"], note["encoder"], note["rows"], note["dim"]) == ("clues", "words", 40, 32)
     figures = read_json(project.summary("encode_text", "words-clues"))
-    assert figures["rows"] == 40
+    assert (figures["rows"], figures["features"]["dim"]) == (40, 32)
     assert figures["fingerprint"] == note["fingerprint"]
     assert read_json(project.summary("texts", "clues"))["empty"] == 8
     assert not any(project.partial("encode_text", "x").parent.iterdir())
