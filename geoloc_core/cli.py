@@ -310,13 +310,18 @@ def texts(project: Project, name: str) -> None:
     texts(project, name)
 
 
-@stage("texts", examples=("encode-text clues --encoder clip",))
-@click.option("--encoder", required=True, help="A text encoder of params.yaml.")
-def encode_text(project: Project, texts: str, encoder: str) -> None:
+@geoloc.command(epilog="\b\nExamples:\n  geoloc encode-text clues --encoder clip")
+@click.argument("texts")
+@click.option("--encoder", required=True, help="A text encoder of params.yaml, of any profile.")
+@click.pass_obj
+def encode_text(params: Path, texts: str, encoder: str) -> None:
     """Extract the features of sentences with a text encoder."""
     from geoloc_core.encoders.text.extraction import encode_text
+    from geoloc_core.params import any_encoder
 
-    encode_text(project, texts, encoder)
+    project = Project.open(params)
+    limit(project.profile.threads)
+    encode_text(project, texts, encoder, any_encoder(params, encoder))
 
 
 @stage("variant", examples=("train linear_clip_country",))

@@ -241,7 +241,7 @@ class Profile(Strict):
         return entry(found, name, "variant")
 
 
-def entry(table: dict[str, Any], name: str, what: str) -> Any:
+def entry(table: dict[str, Any], name: str, what: str, where: str = "the profile in use") -> Any:
     """``table[name]``, or one clear line that lists what there is.
 
     Raises:
@@ -249,7 +249,7 @@ def entry(table: dict[str, Any], name: str, what: str) -> Any:
     """
     if name not in table:
         known = ", ".join(table) or "none"
-        raise UserError(f"{what} {name!r}: not in params.yaml; expected one of: {known}")
+        raise UserError(f"{what} {name!r}: not in {where}; expected one of: {known}")
     return table[name]
 
 
@@ -299,7 +299,7 @@ def any_corpus(path: Path, name: str) -> Corpus:
     for block in (parse_yaml(path.read_text(encoding="utf-8")).get("profiles") or {}).values():
         for key, corpus in block["corpora"].items():
             known.setdefault(key, Corpus.model_validate(corpus))
-    found: Corpus = entry(known, name, "corpus")
+    found: Corpus = entry(known, name, "corpus", "params.yaml")
     return found
 
 
@@ -353,7 +353,7 @@ def any_encoder(path: Path, name: str) -> NamedEncoder:
     known: dict[str, NamedEncoder] = {}
     for key, encoder in encoders(path):
         known.setdefault(key, encoder)
-    found: NamedEncoder = entry(known, name, "encoder")
+    found: NamedEncoder = entry(known, name, "encoder", "params.yaml")
     return found
 
 

@@ -41,8 +41,8 @@ def encode_alone(
         raise UserError(f"{target}: there is something else; expected a new folder or features; name another")
     weights = project.weights(name)
     if checkpoint is None and not weights.is_dir():
-        how = "pretrain" if encoder.checkpoint is None else "download"
-        raise UserError(f"{weights}: no weights of {name}; run `geoloc {how} {name}` first, or give --checkpoint")
+        how = checkpoints.remedy(project, name, encoder)
+        raise UserError(f"{weights}: no weights of {name}; {how} first, or give --checkpoint")
     with checkpoints.of_your_own(encoder, checkpoint) if checkpoint else nullcontext(weights) as opened:
         _of_links(project, known, name, encoder.image, folder, opened, target)
 

@@ -80,7 +80,7 @@ def download(project: Project, name: str, encoder: NamedEncoder) -> None:
             reached or read; or its file has another checksum.
     """
     if encoder.checkpoint is None:
-        raise UserError(f"encoder {name!r}: is trained here; run `geoloc pretrain {name}`")
+        raise UserError(f"encoder {name!r}: is trained here; {remedy(project, name, encoder)}")
     partial, where = project.partial("download", name), f"params.yaml: checkpoints.{name}"
     with replacing(project.weights(name)) as aside:
         aside.mkdir()
@@ -95,6 +95,23 @@ def download(project: Project, name: str, encoder: NamedEncoder) -> None:
     remove(partial)
     write_json(project.summary("download", name), figures)
     say(f"download {name}: {figures['megabytes']} MB in {project.weights(name)}")
+
+
+def remedy(project: Project, name: str, encoder: NamedEncoder) -> str:
+    """What brings the weights of an encoder here, with the command that ends it."""
+    if encoder.checkpoint is None:
+        here = name in project.profile.pretrain | project.profile.pretrain_from
+        copy = f"copy recipe, encoder, start and corpus from profile {encoder.profile} to the one in use, then "
+        return f"{'' if here else copy}run `geoloc pretrain {name}`"
+    lacking = [file for file in _files(encoder.checkpoint) if not (project.root / file).exists()]
+    put = f"put {', '.join(map(str, lacking))} there or change the place in params.yaml, then "
+    return f"{put if lacking else ''}run `geoloc download {name}`"
+
+
+def _files(checkpoint: Checkpoint) -> list[Path]:
+    """The local files and folders that a checkpoint is made of."""
+    parts = checkpoint.parts or {}
+    return [checkpoint.file] if checkpoint.file else [file for part in parts.values() for file in _files(part)]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from geoloc_core.encoders.checkpoints import remedy
 from geoloc_core.errors import UserError
 from geoloc_core.params import About, Checkpoint, NamedEncoder
 from geoloc_core.project import Project
@@ -27,6 +28,7 @@ class Row:
         used_by: Which methods look through it.
         checkpoint: Where the weights are, or where they come from.
         at_hand: Whether they can be used at once.
+        remedy: What to do so that they can; None where nothing is needed.
         remark: What is wrong with them, or other than published.
     """
 
@@ -41,6 +43,7 @@ class Row:
     used_by: str | None
     checkpoint: str
     at_hand: bool
+    remedy: str | None
     remark: str | None
 
 
@@ -61,8 +64,9 @@ def _row(project: Project, name: str, encoder: NamedEncoder, mine: bool) -> Row:
     about = encoder.checkpoint.about if encoder.checkpoint else About()
     folder = project.weights(name)
     # a folder belongs to the first profile that has the name: another may mean other weights by it
-    at_hand = mine and folder.is_dir()
-    dimension, parameters, remark = _measured(encoder, folder) if at_hand else (None, None, None)
+    there = mine and folder.is_dir()
+    dimension, parameters, remark = _measured(encoder, folder) if there else (None, None, None)
+    at_hand = there and remark is None
     differs = [
         f"{what} {measured:g}, published as {published:g}"
         for what, measured, published in (
@@ -81,8 +85,9 @@ def _row(project: Project, name: str, encoder: NamedEncoder, mine: bool) -> Row:
         about.licence,
         about.paper,
         about.used_by,
-        _place(project, encoder, folder if at_hand else None, name),
-        at_hand and remark is None,
+        str(folder.relative_to(project.root)) if there else _source(encoder.checkpoint),
+        at_hand,
+        None if at_hand else _remedy(project, name, encoder, mine),
         remark or "; ".join(differs) or None,
     )
 
@@ -94,13 +99,15 @@ def _what(encoder: NamedEncoder) -> str:
     return f"{image} + text" if encoder.text else image
 
 
-def _place(project: Project, encoder: NamedEncoder, folder: Path | None, name: str) -> str:
-    if folder:
-        return str(folder.relative_to(project.root))
-    return _source(encoder.checkpoint) if encoder.checkpoint else f"geoloc pretrain {name}"
+def _remedy(project: Project, name: str, encoder: NamedEncoder, mine: bool) -> str:
+    if not mine:
+        return f"name profile {encoder.profile} under `run` of params.yaml first: till then it is another encoder"
+    return remedy(project, name, encoder)
 
 
-def _source(checkpoint: Checkpoint) -> str:
+def _source(checkpoint: Checkpoint | None) -> str:
+    if checkpoint is None:
+        return "trained here"
     if checkpoint.parts:
         several = len(checkpoint.parts) > 2
         return ", ".join(checkpoint.parts) if several else " + ".join(map(_source, checkpoint.parts.values()))
@@ -146,9 +153,15 @@ def show(found: list[Row]) -> None:
     # a line each, however narrow the terminal is
     console = Console(highlight=False, width=max(Console().width, Console(width=1000).measure(table).maximum))
     console.print(table, markup=False)
-    console.print(
-        "\n✓ at hand; the others: `geoloc download NAME`, or `geoloc encode … --checkpoint PATH`", markup=False
-    )
+    others: dict[str, list[str]] = {}
+    for row in found:
+        if row.remedy:
+            others.setdefault(row.remedy.replace(f" {row.name}`", " NAME`"), []).append(row.name)
+    console.print("\n✓ at hand; what brings the others here:")
+    for what, names in others.items():
+        console.print(f"  {', '.join(names)}: {what}", markup=False, soft_wrap=True)
+    elsewhere = "`geoloc encode CORPUS --encoder NAME --checkpoint PATH`"
+    console.print(f"with weights that lie elsewhere, photos alone: {elsewhere}", markup=False, soft_wrap=True)
     for row in found:
         if row.remark:
             console.print(f"{row.name} ({row.profile}): {row.remark}", markup=False, soft_wrap=True)

@@ -37,8 +37,8 @@ def test_every_stage_of_the_graph_has_its_command():
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["fetch", "nowhere"], "corpus 'nowhere': not in params.yaml; expected one of: mp16, im2gps, im2gps3k"),
-        (["train", "nothing"], "variant 'nothing': not in params.yaml"),
+        (["fetch", "nowhere"], "corpus 'nowhere': not in the profile in use; expected one of: mp16, im2gps, im2gps3k"),
+        (["train", "nothing"], "variant 'nothing': not in the profile in use"),
         (["encode", "nowhere", "--encoder", "clip"], "corpus 'nowhere'"),
         (["pretrain", "nothing"], "pretrain 'nothing'"),
         (["download", "nothing"], "encoder 'nothing': not in params.yaml; expected one of: clip, vit, clip-vit-b32"),
@@ -50,9 +50,9 @@ def test_every_stage_of_the_graph_has_its_command():
         (["encode", "mp16", "--encoder", "roberta-base"], "encodes texts; expected an encoder of photos"),
         (
             ["encode-text", "nothing", "--encoder", "clip"],
-            "texts 'nothing': not in params.yaml; expected one of: clues",
+            "texts 'nothing': not in the profile in use; expected one of: clues",
         ),
-        (["texts", "nothing"], "texts 'nothing': not in params.yaml; expected one of: clues"),
+        (["texts", "nothing"], "texts 'nothing': not in the profile in use; expected one of: clues"),
         (["predict", "nowhere.jpg"], "nowhere.jpg: no such file; expected a photo"),
         (["predict", "params.yaml"], "params.yaml: not a readable photo"),
         (["--params", "nowhere.yaml", "params"], "nowhere.yaml: no such file"),

@@ -9,7 +9,7 @@ from geoloc_core.encoders import store
 from geoloc_core.encoders.text.encoder import TextEncoder, load
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, remove, replacing, write_json
-from geoloc_core.params import entry
+from geoloc_core.params import NamedEncoder, entry
 from geoloc_core.progress import say, track
 from geoloc_core.project import Project
 
@@ -17,13 +17,20 @@ PART = 16384
 """Texts that are encoded together and kept when the work is stopped."""
 
 
-def encode_text(project: Project, texts: str, encoder: str) -> None:
+def encode_text(project: Project, texts: str, name: str, encoder: NamedEncoder) -> None:
     """Extract the features of sentences: the stage ``geoloc encode-text TEXTS --encoder ENCODER``.
 
+    Args:
+        project: Where everything lies.
+        texts: Sentences of the profile in use.
+        name: What the features say made them, and the place of the weights in the project.
+        encoder: What the name means, whatever profile it is of.
+
     Raises:
-        UserError: The encoder has no weights yet, or the sentences have not been gathered.
+        UserError: The encoder is of photos or has no weights yet, or the sentences have not been gathered.
     """
-    options = entry(project.profile.text_encoders, encoder, "text encoder")
+    if encoder.text is None:
+        raise UserError(f"encoder {name!r}: encodes photos; expected an encoder of texts, or `geoloc encode`")
     entry(project.profile.texts, texts, "texts")
     source = project.texts(texts)
     if not source.is_file():
@@ -31,20 +38,20 @@ def encode_text(project: Project, texts: str, encoder: str) -> None:
     sentences = pq.read_table(source, columns=["text"])["text"].to_pylist()
     if not sentences:
         raise UserError(f"{source}: no sentences; expected at least one")
-    tower = load(options, project.weights(encoder))
+    tower = load(encoder.text, project.weights(name))
     # unfinished work is of these sentences and of this tower, or it is of no use
-    partial = project.partial("encode_text", f"{encoder}-{texts}-{tower.fingerprint}-{digest(source)[:16]}")
+    partial = project.partial("encode_text", f"{name}-{texts}-{tower.fingerprint}-{digest(source)[:16]}")
     partial.mkdir(parents=True, exist_ok=True)
-    parts, cut = _parts(tower, sentences, partial, f"encode texts {texts} with {encoder}")
-    with replacing(project.text_features(encoder, texts)) as aside:
+    parts, cut = _parts(tower, sentences, partial, f"encode texts {texts} with {name}")
+    with replacing(project.text_features(name, texts)) as aside:
         aside.mkdir()
-        made_by = {"encoder": encoder, "texts": texts, "fingerprint": tower.fingerprint, **tower.identity}
+        made_by = {"encoder": name, "texts": texts, "fingerprint": tower.fingerprint, **tower.identity}
         store.write(aside, parts, (tower.dim,), made_by)
         figures = store.figures(aside)
     found = {"fingerprint": tower.fingerprint, "texts_at_the_limit": cut, **figures}
-    write_json(project.summary("encode_text", f"{encoder}-{texts}"), found)
+    write_json(project.summary("encode_text", f"{name}-{texts}"), found)
     remove(partial)
-    say(f"encode texts {texts} with {encoder}: {len(sentences):,} × {tower.dim} features, {cut:,} texts at the limit")
+    say(f"encode texts {texts} with {name}: {len(sentences):,} × {tower.dim} features, {cut:,} texts at the limit")
 
 
 def _parts(tower: TextEncoder, sentences: list[str], partial: Path, what: str) -> tuple[list[Path], int]:

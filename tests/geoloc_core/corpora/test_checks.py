@@ -154,7 +154,7 @@ def test_what_is_not_there_is_named(made):
     made.labels("c").unlink()
     with pytest.raises(UserError, match=r"c\.parquet: no such file; expected the labels"):
         check_labels(made, "c")
-    with pytest.raises(UserError, match=r"corpus 'x': not in params\.yaml"):
+    with pytest.raises(UserError, match=r"corpus 'x': not in the profile in use"):
         check_manifest(made, "x")
 
 

@@ -82,7 +82,7 @@ def test_the_same_corpus_has_the_same_datasheet(made):
 
 
 def test_what_is_not_there_is_named(made):
-    with pytest.raises(UserError, match=r"corpus 'x': not in params\.yaml"):
+    with pytest.raises(UserError, match=r"corpus 'x': not in the profile in use"):
         describe(made, "x")
     (made.corpus("c") / "manifest.parquet").unlink()
     with pytest.raises(UserError, match="no such file; expected the manifest"):

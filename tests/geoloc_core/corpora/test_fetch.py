@@ -93,7 +93,7 @@ def test_a_relative_path_starts_at_the_project(tmp_path, monkeypatch):
 
 
 def test_an_unknown_corpus_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"corpus 'x': not in params\.yaml; expected one of: c"):
+    with pytest.raises(UserError, match=r"corpus 'x': not in the profile in use; expected one of: c"):
         fetch(project(tmp_path), "x")
 
 

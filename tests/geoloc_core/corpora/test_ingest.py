@@ -187,7 +187,7 @@ def test_a_failed_run_leaves_the_last_one_alone(tmp_path):
 
 def test_an_empty_folder_and_an_unknown_corpus_are_named(tmp_path):
     made = project(tmp_path)
-    with pytest.raises(UserError, match=r"corpus 'x': not in params\.yaml"):
+    with pytest.raises(UserError, match=r"corpus 'x': not in the profile in use"):
         ingest(made, "x")
     made.raw("c").mkdir(parents=True)
     with pytest.raises(UserError, match=r"none of 0 photos can be used .the folder is empty"):

@@ -142,7 +142,7 @@ def test_one_group_cannot_be_split(project):
 
 
 def test_unknown_and_missing_corpora_are_named(project):
-    with pytest.raises(UserError, match=r"corpus 'other': not in params.yaml; expected one of: mine, test"):
+    with pytest.raises(UserError, match=r"corpus 'other': not in the profile in use; expected one of: mine, test"):
         stage.label(project, "other")
     (project.corpus("mine") / "manifest.parquet").unlink()
     with pytest.raises(UserError, match=r"manifest.parquet: no such file"):

@@ -126,7 +126,7 @@ def test_a_changed_checkpoint_never_reuses_old_features(root, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("encode", "nowhere", "--encoder", "small-vit"), "corpus 'nowhere': not in params.yaml; expected one of: ph"),
+        (("encode", "nowhere", "--encoder", "small-vit"), "corpus 'nowhere': not in the profile in use; expected"),
         (("encode", "photos", "--encoder", "nothing"), "encoder 'nothing': not in params.yaml; .*small-vit"),
         (("encode", "photos", "--encoder", "words"), "encodes texts; expected an encoder of photos"),
         (("encode", "{made}", "--encoder", "small-vit", "--checkpoint", "{root}/none"), "none: no such file or folder"),
@@ -135,7 +135,9 @@ def test_a_changed_checkpoint_never_reuses_old_features(root, monkeypatch):
         (("encode", "{made}", "--encoder", "net", "--checkpoint", "{root}/params.yaml"), "not an ONNX network"),
         (("encode", "{made}", "--encoder", "small-vit", "--checkpoint", "{root}/given", "--out", "{made}"),
          "made: there is something else; expected a new folder or features"),
-        (("encode-text", "none", "--encoder", "words"), "text encoder 'words': not in params.yaml"),
+        (("encode-text", "none", "--encoder", "words"), "texts 'none': not in the profile in use"),
+        (("encode-text", "none", "--encoder", "small-vit"), "encodes photos; expected an encoder of texts"),
+        (("encode-text", "none", "--encoder", "nothing"), "encoder 'nothing': not in params.yaml; .*words"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_nothing_is_written(root, words, says):
@@ -175,3 +177,43 @@ def test_what_is_measured_counts_more_than_what_is_published(root):
     (row,) = (row for row in json.loads(run(root, "encoders", "--json")) if row["name"] == "small-vit")
     assert not row["at_hand"]
     assert "model_type None; expected vit" in row["remark"]
+
+
+def test_what_brings_an_encoder_here_is_said_and_does(root):
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    recipe = {"pretrain": {"own": {"kind": "clip", "corpus": "photos", "epochs": 1, "batch": 2, "lr": 0.1}}}
+    other = params["profiles"]["other"] | recipe
+    other["encoders"] |= {"own": {"kind": "open_clip"}, "net": {"kind": "vit"}}
+    other["checkpoints"] |= {"net": {"file": "given"}}
+    used = PHOTOS | {"texts": {"clues": {"path": "clues.csv", "text": "clue"}}}
+
+    def remedies(used) -> dict[tuple[str, str], str | None]:
+        (root / "params.yaml").write_text(yaml.safe_dump({"profiles": {"used": used, "other": other}, "run": used}))
+        return {(row["name"], row["profile"]): row["remedy"] for row in json.loads(run(root, "encoders", "--json"))}
+
+    copied = (
+        "copy recipe, encoder, start and corpus from profile other to the one in use, then run `geoloc pretrain own`"
+    )
+    assert remedies(used) == {
+        ("net", "used"): "put net.onnx there or change the place in params.yaml, then run `geoloc download net`",
+        ("small-vit", "other"): "run `geoloc download small-vit`",
+        ("words", "other"): "put words there or change the place in params.yaml, then run `geoloc download words`",
+        ("own", "other"): copied,
+        ("net", "other"): "name profile other under `run` of params.yaml first: till then it is another encoder",
+    }
+    assert "\n  small-vit: run `geoloc download NAME`\n" in run(root, "encoders")
+    for words in (("download", "own"), ("encode", str(root / "made"), "--encoder", "own")):
+        with pytest.raises(UserError, match=copied):
+            run(root, *words)
+
+    followed = used | recipe | {"encoders": used["encoders"] | {"own": {"kind": "open_clip"}}}
+    assert remedies(followed)["own", "used"] == "run `geoloc pretrain own`"
+    (root / "words").mkdir()
+    MADE["distilbert"].write(root / "words")
+    assert remedies(used)["words", "other"] == "run `geoloc download words`"
+    run(root, "download", "words")
+    assert remedies(used)["words", "other"] is None
+    (root / "clues.csv").write_text("clue\nroad\nbuilding\n")
+    run(root, "texts", "clues")
+    run(root, "encode-text", "clues", "--encoder", "words")  # of another profile
+    assert store.read(root / "data/text_features/words/clues").shape == (2, 32)

@@ -15,7 +15,7 @@ from geoloc_core.encoders.text import encoder, extraction, sentences
 from geoloc_core.encoders.text.towers import bert
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, read_json
-from geoloc_core.params import Texts
+from geoloc_core.params import NamedEncoder, Texts
 from geoloc_core.project import Project
 
 from ...conftest import PHOTOS
@@ -102,8 +102,12 @@ def expected(project) -> np.ndarray:
     return np.concatenate([tower([text]) for text in texts])
 
 
+def encode_text(project, texts) -> None:
+    extraction.encode_text(project, texts, "words", NamedEncoder.of("run", project.profile, "words"))
+
+
 def test_features_stand_in_the_order_of_the_sentences(project):
-    extraction.encode_text(project, "clues", "words")
+    encode_text(project, "clues")
     folder = project.text_features("words", "clues")
     np.testing.assert_allclose(store.read(folder), expected(project), atol=5e-3)  # kept in half precision
     note = store.note(folder)
@@ -117,12 +121,12 @@ def test_features_stand_in_the_order_of_the_sentences(project):
 
 def test_finished_parts_are_not_encoded_again_and_give_the_same_bytes(project, monkeypatch):
     monkeypatch.setattr(extraction, "PART", 16)
-    extraction.encode_text(project, "clues", "words")
+    encode_text(project, "clues")
     whole = digest(project.text_features("words", "clues"))
     write = store.write
     monkeypatch.setattr(store, "write", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        extraction.encode_text(project, "clues", "words")
+        encode_text(project, "clues")
     monkeypatch.setattr(store, "write", write)
     parts = sorted(project.partial("encode_text", "").glob("words-clues-*/*.npy"))
     assert len(parts) == 3
@@ -132,7 +136,7 @@ def test_finished_parts_are_not_encoded_again_and_give_the_same_bytes(project, m
     monkeypatch.setattr(
         encoder.TextEncoder, "encode", lambda self, tokens: (encoded.append(1), encode(self, tokens))[1]
     )
-    extraction.encode_text(project, "clues", "words")
+    encode_text(project, "clues")
     assert len(encoded) == 1
     assert digest(project.text_features("words", "clues")) == whole
 
@@ -142,7 +146,7 @@ def test_changed_weights_or_sentences_are_encoded_anew(project, monkeypatch):
 
     monkeypatch.setattr(store, "write", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        extraction.encode_text(project, "clues", "words")
+        encode_text(project, "clues")
     monkeypatch.undo()
     path = project.weights("words") / "model.safetensors"
     save_file({name: tensor * 1.5 for name, tensor in load_file(path).items()}, path, {"format": "pt"})
@@ -150,16 +154,16 @@ def test_changed_weights_or_sentences_are_encoded_anew(project, monkeypatch):
     rows[3]["clue"] = "another sentence"
     written(project.root, "clues.json", rows)
     sentences.texts(project, "clues")
-    extraction.encode_text(project, "clues", "words")
+    encode_text(project, "clues")
     np.testing.assert_allclose(store.read(project.text_features("words", "clues")), expected(project), atol=1e-2)
 
 
 def test_what_is_missing_is_named_with_its_remedy(project):
-    with pytest.raises(UserError, match=r"texts 'none': not in params.yaml; expected one of: clues"):
-        extraction.encode_text(project, "none", "words")
+    with pytest.raises(UserError, match=r"texts 'none': not in the profile in use; expected one of: clues"):
+        encode_text(project, "none")
     project.texts("clues").unlink()
     with pytest.raises(UserError, match="run `geoloc texts clues` first"):
-        extraction.encode_text(project, "clues", "words")
+        encode_text(project, "clues")
 
 
 @settings(max_examples=40, deadline=None)
