@@ -41,4 +41,4 @@ lock: $(READY)
 
 clean:
 	rm -rf .state data/raw data/corpora data/labels data/datasheets data/leaks data/boundaries data/weights data/features \
-		data/texts data/text_features data/models data/scores data/summaries data/leaderboard .dvc/cache .dvc/tmp
+		data/texts data/text_features data/models data/truth data/scores data/summaries data/leaderboard .dvc/cache .dvc/tmp

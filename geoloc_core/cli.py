@@ -49,8 +49,8 @@ def geoloc(context: click.Context, params: Path) -> None:
     """Given a photo, say where on Earth it was taken.
 
     The stages, in order: fetch and boundaries, ingest, label, leaks, pretrain or download, encode, texts and
-    encode-text, train, evaluate, leaderboard, promote. `dvc repro` runs those that are out of date; `geoloc demo` does
-    so through Dagster.
+    encode-text, train, truth, evaluate, leaderboard, promote. `dvc repro` runs those that are out of date; `geoloc
+    demo` does so through Dagster.
     """
     context.obj = params
 
@@ -330,6 +330,14 @@ def train(project: Project, variant: str) -> None:
     from geoloc_core.training.train import train
 
     train(project, variant)
+
+
+@stage("corpus", examples=("truth im2gps",))
+def truth(project: Project, corpus: str) -> None:
+    """Gather what is true of CORPUS, one that is encoded: places, units, split, and how many photos were published."""
+    from geoloc_core.evaluation.truth import truth
+
+    truth(project, corpus)
 
 
 @stage("variant", examples=("evaluate linear_clip_country",))

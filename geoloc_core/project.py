@@ -80,6 +80,10 @@ class Project:
         """Features of sentences, row-aligned with :meth:`texts`."""
         return self.data / "text_features" / encoder / texts
 
+    def truth(self, corpus: str) -> Path:
+        """What evaluation reads of an encoded corpus, row-aligned with its manifest."""
+        return self.data / "truth" / f"{corpus}.parquet"
+
     def model(self, variant: str) -> Path:
         """A trained variant: self-contained but for its encoders."""
         return self.data / "models" / variant

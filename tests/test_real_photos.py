@@ -36,7 +36,7 @@ def road(shared, tmp_path_factory):
     said = {}
     for words in (
         "fetch photos", "boundaries", "ingest photos", "label photos", "leaks", "download net",
-        "encode photos --encoder net", "train linear", "evaluate linear", "leaderboard", "promote",
+        "encode photos --encoder net", "train linear", "truth photos", "evaluate linear", "leaderboard", "promote",
     ):  # fmt: skip
         said[words] = geoloc(root, *words.split())
     return root, said

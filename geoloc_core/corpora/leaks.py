@@ -27,7 +27,6 @@ import pyarrow.compute as pc
 
 from geoloc_core import files, plots, progress
 from geoloc_core.corpora import manifest, near
-from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere
 from geoloc_core.params import parsed
 
@@ -140,9 +139,7 @@ def read(project: "Project") -> Photos:
     tables, sets = [], []
     for name in project.profile.corpora:
         table = manifest.read_manifest(project.corpus(name), ["image_id", "author", "latitude", "longitude", "phash"])
-        labels = manifest.read_table(project.labels(name), manifest.LABELS, ["image_id", "split"])
-        if not labels["image_id"].equals(table["image_id"]):
-            raise UserError(f"{project.labels(name)}: not the rows of the manifest; run `geoloc label {name}` again")
+        labels = manifest.read_labels(project.labels(name), table["image_id"], ["split"])
         tables.append(table)
         named = pc.binary_join_element_wise(name, labels["split"], "/")
         sets.append(pc.if_else(pc.equal(labels["split"], "benchmark"), name, named))

@@ -256,6 +256,24 @@ def read_manifest(folder: Path, columns: list[str] | None = None) -> pa.Table:
     return read_table(folder / "manifest.parquet", MANIFEST, columns)
 
 
+def read_labels(path: Path, image_ids: pa.ChunkedArray, columns: list[str] | None = None) -> pa.Table:
+    """The labels of a corpus, or some columns, row by row.
+
+    Args:
+        path: The table, named like the corpus.
+        image_ids: Those of its manifest.
+        columns: Left out, all.
+
+    Raises:
+        UserError: The corpus has not been labelled, or by another version, or the labels are of another manifest.
+    """
+    wanted = columns if columns is None else list(dict.fromkeys(["image_id", *columns]))
+    table = read_table(path, LABELS, wanted)
+    if not table["image_id"].equals(image_ids):
+        raise UserError(f"{path}: not the rows of the manifest; run `geoloc label {path.stem}` again")
+    return table if columns is None else table.select(columns)
+
+
 def shard_path(folder: Path, shard: int) -> Path:
     """The file of one shard."""
     return folder / "shards" / f"{shard:05d}.parquet"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from geoloc_core.corpora.manifest import LABELS, REJECTS, read_manifest, read_table
 from geoloc_core.errors import UserError
+from geoloc_core.evaluation import truth
 from geoloc_core.evaluation.scoring import VALIDATION, Countries, Truth, unit_column
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.project import Project
@@ -69,37 +69,30 @@ def read(project: Project, name: str, corpus: str, labelspace: LabelSpace) -> Be
     A row without coordinates cannot be scored and is left out; a row without unit is scored and missed.
 
     Raises:
-        UserError: The corpus' files are missing or disagree, or no row is left.
+        UserError: What is true of the corpus has not been written, or no row is left.
     """
     column = unit_column(labelspace.kind)
-    manifest = read_manifest(project.corpus(corpus), ["image_id", "latitude", "longitude"])
-    labels = read_table(project.labels(corpus), LABELS, sorted({"gid_0", column, "split"}))
-    if len(labels) != len(manifest):
-        raise UserError(
-            f"{project.labels(corpus)}: {len(labels):,} rows, its manifest has {len(manifest):,}; "
-            f"run geoloc label {corpus} again"
-        )
-    latitudes, longitudes = (manifest[key].to_numpy() for key in ("latitude", "longitude"))
+    known = truth.read(project, corpus, list(dict.fromkeys([*truth.COLUMNS["manifest"], "gid_0", column, "split"])))
+    latitudes, longitudes = (known[key].to_numpy() for key in ("latitude", "longitude"))
     wanted = np.isfinite(latitudes) & np.isfinite(longitudes)
     if name == VALIDATION:
-        wanted &= labels["split"].to_numpy() == VALIDATION
+        wanted &= known["split"].to_numpy() == VALIDATION
     rows = np.flatnonzero(wanted)
     if not len(rows):
         raise UserError(f"{project.corpus(corpus)}: no row to score in {name}; expected photos with coordinates")
-    labels = labels.take(rows)
-    refused = read_table(project.corpus(corpus) / "rejects.parquet", REJECTS, ["image_id"])
+    known = known.take(rows)
     return Benchmark(
         name=name,
         corpus=corpus,
         rows=rows,
-        published=len(manifest) + len(refused),
-        image_ids=manifest["image_id"].take(rows),
-        units=labels[column],
+        published=int(known.schema.metadata[truth.PUBLISHED]),
+        image_ids=known["image_id"],
+        units=known[column],
         truth=Truth(
             latitudes=latitudes[rows],
             longitudes=longitudes[rows],
-            classes=labelspace.index(labels[column].to_pandas()),
-            countries=Countries.of(labelspace).index(labels["gid_0"].to_pandas()),
+            classes=labelspace.index(known[column].to_pandas()),
+            countries=Countries.of(labelspace).index(known["gid_0"].to_pandas()),
         ),
     )
 
@@ -107,5 +100,5 @@ def read(project: Project, name: str, corpus: str, labelspace: LabelSpace) -> Be
 def train_classes(project: Project, corpus: str, labelspace: LabelSpace) -> np.ndarray:
     """Classes (M,) of the training rows of a corpus; −1 where a row has none."""
     column = unit_column(labelspace.kind)
-    labels = read_table(project.labels(corpus), LABELS, [column, "split"])
-    return labelspace.index(labels[column].to_pandas()[labels["split"].to_numpy() == "train"])
+    known = truth.read(project, corpus, [column, "split"])
+    return labelspace.index(known[column].to_pandas()[known["split"].to_numpy() == "train"])

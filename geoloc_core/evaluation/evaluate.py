@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from geoloc_core.corpora.manifest import count
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import baselines, benchmarks, metrics, scoring
 from geoloc_core.evaluation.benchmarks import Benchmark
@@ -76,14 +77,14 @@ def _features(project: Project, model: Geolocator, corpus: str) -> dict[str, np.
     """Features (M, D) of a whole corpus by encoder, from the very encoders that the model was trained on."""
     from geoloc_core.encoders import store
 
-    rows = pq.read_metadata(project.corpus(corpus) / "manifest.parquet").num_rows
+    rows = count(project.truth(corpus))
     found = {}
     for encoder in model.encoders:
         folder = project.features(encoder, corpus)
         again = f"run geoloc encode {corpus} --encoder {encoder} and geoloc train again"
         found[encoder] = store.read(folder)
         if len(found[encoder]) != rows:
-            raise UserError(f"{folder}: {len(found[encoder]):,} rows, the manifest has {rows:,}; {again}")
+            raise UserError(f"{folder}: {len(found[encoder]):,} rows, the corpus has {rows:,}; {again}")
         if store.note(folder)["fingerprint"] != model.fingerprints[encoder]:
             raise UserError(f"{folder}: not made by the encoder that the model was trained on; {again}")
     return found

@@ -10,6 +10,7 @@ from geoloc_core.errors import UserError
 from orchestration.assets import asset_key
 from orchestration.dvc import changed_stages, locked_outputs, read_stages
 from orchestration.reproduce import StageError, reproduce
+from tests.conftest import ROOT
 from tests.orchestration.small_project import replace
 
 
@@ -77,6 +78,28 @@ def test_a_recipe_does_not_change_with_its_data(project):
 def test_code_that_is_missing_is_no_obstacle_to_reading(project):
     (project / "code" / "work.sh").unlink()
     assert len(read_stages(project)) == 10
+
+
+@pytest.fixture
+def real(project):
+    """The project's own graph."""
+    for name in ("dvc.yaml", "params.yaml"):
+        (project / name).write_text((ROOT / name).read_text())
+    return project
+
+
+def test_evaluation_reads_no_corpus_but_the_encoded_ones(real):
+    run = yaml.safe_load((real / "params.yaml").read_text())["run"]
+    stages, truth = by_name(real), {f"truth@{name}" for name in run["encoded"]}
+    assert len(truth) < len(run["corpora"])
+    evaluations = [stage for name, stage in stages.items() if name.startswith("evaluate_")]
+    assert len(evaluations) == sum(map(len, run["variants"].values()))
+    for stage in evaluations:
+        kinds = {name.partition("@")[0] for name in stage.stages}
+        assert kinds == {stage.name.partition("@")[0].replace("evaluate", "train"), "encode", "truth"}
+        assert {name for name in stage.stages if name.startswith("truth")} == truth
+    for name in run["encoded"]:
+        assert stages[f"truth@{name}"].stages == (f"ingest@{name}", f"label@{name}")
 
 
 def test_a_wrong_look_is_named_with_its_stage(project):

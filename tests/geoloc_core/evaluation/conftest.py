@@ -10,6 +10,7 @@ import pytest
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.manifest import LABELS
 from geoloc_core.encoders import store
+from geoloc_core.evaluation.truth import truth
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.models.paper import Paper
 from geoloc_core.models.prediction import Prediction
@@ -78,6 +79,7 @@ def make_project(root):
     made = Project(root, profile())
     for seed, corpus in enumerate(("mp16", "im2gps")):
         write_corpus(made, corpus, np.random.default_rng(seed))
+        truth(made, corpus)
     return made
 
 

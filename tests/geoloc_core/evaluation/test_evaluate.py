@@ -119,7 +119,7 @@ def test_features_that_do_not_match_the_manifest_are_refused(project, models):
     np.save(folder / "features.npy", np.zeros((3, 4), np.float16))
     note = json.loads((folder / "features.json").read_text())
     (folder / "features.json").write_text(json.dumps(note | {"rows": 3}))
-    with pytest.raises(UserError, match="3 rows, the manifest has 40"):
+    with pytest.raises(UserError, match="3 rows, the corpus has 40"):
         evaluate(project, "by_country")
 
 

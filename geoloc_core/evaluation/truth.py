@@ -1,0 +1,52 @@
+"""The stage ``geoloc truth CORPUS``: all that is true of an encoded corpus and that evaluation reads.
+
+A table apart, since DVC cannot template a list of dependencies: evaluation depends on the folder of these tables, in
+which there are the corpora that are encoded and no others, so that a change of any other makes no score stale.
+"""
+
+import pyarrow as pa
+
+from geoloc_core import files, progress
+from geoloc_core.corpora import manifest
+from geoloc_core.params import entry
+from geoloc_core.project import Project
+
+COLUMNS = {"manifest": ["image_id", "latitude", "longitude"], "labels": ["gid_0", "gid_1", "split"]}
+TRUTH = pa.schema(
+    [
+        *(manifest.MANIFEST.field(name) for name in COLUMNS["manifest"]),
+        *(manifest.LABELS.field(name) for name in COLUMNS["labels"]),
+    ],
+    metadata={"geoloc.schema": "truth", "geoloc.version": manifest.VERSION},
+)
+"""Row-aligned with the manifest: one table per encoded corpus under ``data/truth/``."""
+PUBLISHED = b"geoloc.published"
+"""Key of the table's metadata that says how many rows the corpus was published with: kept and refused ones."""
+
+
+def truth(project: Project, name: str) -> None:
+    """Write what is true of every photo of a corpus, row-aligned with its manifest.
+
+    Raises:
+        UserError: The corpus is not encoded, has not been ingested or labelled, or its labels are of another manifest.
+    """
+    entry(dict.fromkeys(project.profile.encoded), name, "encoded corpus")
+    photos = manifest.read_manifest(project.corpus(name), COLUMNS["manifest"])
+    labels = manifest.read_labels(project.labels(name), photos["image_id"], COLUMNS["labels"])
+    refused = manifest.read_table(project.corpus(name) / "rejects.parquet", manifest.REJECTS, ["image_id"])
+    published = len(photos) + len(refused)
+    table = pa.table([*photos.columns, *labels.columns], names=TRUTH.names)
+    with files.replacing(project.truth(name)) as aside:
+        manifest.write_table(table, aside, TRUTH.with_metadata({**TRUTH.metadata, PUBLISHED: str(published)}))
+    placed = len(photos) - photos["latitude"].null_count
+    files.write_json(project.summary("truth", name), {"rows": len(photos), "placed": placed, "published": published})
+    progress.say(f"truth {name}: {placed:,} of {published:,} published photos can be scored")
+
+
+def read(project: Project, name: str, columns: list[str]) -> pa.Table:
+    """Columns of what is true of a corpus, row by row; :data:`PUBLISHED` is in the metadata of the schema.
+
+    Raises:
+        UserError: It has not been written, or by another version.
+    """
+    return manifest.read_table(project.truth(name), TRUTH, columns)

@@ -1,0 +1,61 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from geoloc_core.corpora import manifest
+from geoloc_core.errors import UserError
+from geoloc_core.evaluation.truth import TRUTH, truth
+from geoloc_core.files import digest
+from tests.geoloc_core.evaluation.conftest import write_corpus
+
+
+def test_it_holds_the_places_the_units_and_the_split_row_by_row(project):
+    found = pd.read_parquet(project.truth("mp16"))
+    photos = pd.read_parquet(project.corpus("mp16") / "manifest.parquet")
+    labels = pd.read_parquet(project.labels("mp16"))
+    assert list(found) == ["image_id", "latitude", "longitude", "gid_0", "gid_1", "split"]
+    for name in found:
+        pd.testing.assert_series_equal(found[name], (photos if name in photos else labels)[name])
+    assert json.loads(project.summary("truth", "mp16").read_text()) == {"rows": 40, "placed": 39, "published": 42}
+    assert pq.read_schema(project.truth("mp16")).metadata[b"geoloc.published"] == b"42"
+
+
+def test_what_no_score_needs_does_not_change_it(project):
+    before = digest(project.truth("mp16"))
+    photos = manifest.read_manifest(project.corpus("mp16")).to_pandas().assign(author="ann", width=9)
+    labels = manifest.read_table(project.labels("mp16"), manifest.LABELS).to_pandas().assign(name_0="Anywhere")
+    for frame, path, schema in (
+        (photos, project.corpus("mp16") / "manifest.parquet", manifest.MANIFEST),
+        (labels, project.labels("mp16"), manifest.LABELS),
+    ):
+        manifest.write_table(manifest.pa.Table.from_pandas(frame, schema, preserve_index=False), path, schema)
+    truth(project, "mp16")
+    assert digest(project.truth("mp16")) == before
+    labels = labels.assign(gid_0="KEN")
+    table = manifest.pa.Table.from_pandas(labels, manifest.LABELS, preserve_index=False)
+    manifest.write_table(table, project.labels("mp16"), manifest.LABELS)
+    truth(project, "mp16")
+    assert digest(project.truth("mp16")) != before
+
+
+def test_a_corpus_that_is_not_encoded_is_refused(project):
+    write_corpus(project, "crawl", np.random.default_rng(3))
+    with pytest.raises(UserError, match="encoded corpus 'crawl': not in the profile in use; expected one of: mp16"):
+        truth(project, "crawl")
+    assert not project.truth("crawl").exists()
+
+
+def test_labels_of_other_photos_are_refused_and_nothing_is_lost(project):
+    before = digest(project.truth("im2gps"))
+    rows = manifest.read_table(project.labels("im2gps"), manifest.LABELS)
+    manifest.write_table(rows.take(list(range(39, -1, -1))), project.labels("im2gps"), manifest.LABELS)
+    with pytest.raises(UserError, match=r"im2gps\.parquet: not the rows of the manifest; run `geoloc label im2gps`"):
+        truth(project, "im2gps")
+    assert digest(project.truth("im2gps")) == before
+
+
+def test_it_has_the_types_of_what_it_is_made_of(project):
+    assert pq.read_schema(project.truth("mp16")).equals(TRUTH)
