@@ -39,7 +39,7 @@ WANTED: dict[str, tuple[Wanted, ...]] = {
     "onnx": ("model.onnx",),
     "isn": ("isn.ckpt",),
 }
-"""The files an image tower of each kind reads: nothing else is downloaded."""
+"""The files an image tower of each kind reads: nothing but these and a text tower's is downloaded."""
 WANTED_FOR_PARTS: dict[str, dict[str, tuple[Wanted, ...]]] = {
     "seg_vit": {
         "segmenter": (
@@ -206,12 +206,16 @@ def _bring_one(checkpoint: Checkpoint, needs: tuple[str, tuple[Wanted, ...]], wh
 
 
 def _wanted(encoder: NamedEncoder, photos_alone: bool = False) -> tuple[str, tuple[Wanted, ...]]:
-    """The kind of an encoder, and the files of its image tower and of its text tower."""
-    image = WANTED[encoder.image.kind] if encoder.image else ()
-    text = WANTED_FOR_TEXTS[encoder.text.kind] if encoder.text else ()
-    if photos_alone:
-        text = tuple(part if part in image else (*_ways(part), ()) for part in text)
-    return (encoder.image or encoder.text).kind, tuple(dict.fromkeys((*image, *text)))
+    """The kind of an encoder, and the files that its image tower and its text tower read.
+
+    What only a tower reads that is not used may be missing. Where it is published it comes too: a tower that is added
+    later finds its files, and features do not depend on what else is used.
+    """
+    kind = (encoder.image or encoder.text).kind
+    image, text = WANTED.get(kind, ()), WANTED_FOR_TEXTS.get(kind, ())
+    needed = {*(image if encoder.image else ()), *(text if encoder.text and not photos_alone else ())}
+    every = dict.fromkeys((*image, *text))
+    return kind, tuple(part if part in needed else (*_ways(part), ()) for part in every)
 
 
 def _lay_out(wanted: tuple[Wanted, ...], find: Callable[[str], Path | None], out: Path, put: Put, where: str) -> None:

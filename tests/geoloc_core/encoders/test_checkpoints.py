@@ -28,8 +28,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CLIP, VIT = {"kind": "open_clip"}, {"kind": "vit"}
 
 
-def project_with(tmp_path, kind: dict, checkpoint: dict, text: dict | None = None) -> Project:
-    profile = {**PHOTOS, "encoders": {"net": kind}, "checkpoints": {"net": checkpoint}, "variants": {}}
+def project_with(tmp_path, kind: dict | None, checkpoint: dict, text: dict | None = None) -> Project:
+    profile = {**PHOTOS, "encoders": {"net": kind} if kind else {}, "checkpoints": {"net": checkpoint}, "variants": {}}
     profile |= {"text_encoders": {"net": text} if text else {}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
     return Project.open(tmp_path / "params.yaml")
@@ -308,6 +308,33 @@ def test_photos_alone_need_no_tokenizer(tmp_path):
         assert encoder.load(named.image, folder).shape == (24,)
     with pytest.raises(UserError, match=r"given has no tokenizer\.json or vocab\.json with merges\.txt or vocab\.txt"):
         download(project)
+
+
+def test_a_tower_that_is_added_later_finds_its_files_and_changes_no_features(tmp_path):
+    from geoloc_core.encoders.text import encoder as text_encoder
+
+    given, kind = tmp_path / "given", {"kind": "clip"}
+    given.mkdir()
+    MADE["streetclip"].write(given)
+    photos = project_with(tmp_path, kind, {"file": "given"})
+    folder = download(photos)
+    before = encoder.load(photos.profile.encoders["net"], folder).fingerprint
+    both = project_with(tmp_path, kind, {"file": "given"}, kind)
+    assert text_encoder.load(both.profile.text_encoders["net"], folder)(["a photo"]).shape == (1, 24)
+    assert encoder.load(both.profile.encoders["net"], download(both)).fingerprint == before
+
+
+@pytest.mark.parametrize(("image", "text"), [({"kind": "clip"}, None), (None, {"kind": "clip"})])
+def test_what_only_an_unused_tower_reads_may_be_missing(tmp_path, image, text):
+    given = tmp_path / "given"
+    given.mkdir()
+    MADE["streetclip"].write(given)
+    missing = "vocab.json" if image else "preprocessor_config.json"
+    (given / missing).unlink()
+    project = project_with(tmp_path, image, {"file": "given"}, text)
+    assert {"config.json", "model.safetensors"} <= {path.name for path in download(project).iterdir()}
+    (tmp_path / "both").mkdir()
+    refused(project_with(tmp_path / "both", {"kind": "clip"}, {"file": "../given"}, {"kind": "clip"}), missing)
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
