@@ -10,13 +10,13 @@ from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, Valid
 
 from geoloc_core.errors import UserError
 from geoloc_core.files import parse_yaml
+from geoloc_core.pins import Sha256
 from geoloc_core.plugins import Strict, options
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 """A name that becomes a folder, a DVC stage and a Dagster asset."""
 EncoderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(-[a-z0-9_]+)*$")]
 """Such a name that may have dashes: ``<encoder>-<corpus>`` stays unambiguous, since a corpus has none."""
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 HOMES = ("pretrain", "pretrain_from", "checkpoints")
 """Where the weights of an encoder may come from."""

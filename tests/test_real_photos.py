@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from geoloc_core.files import sha256_of
+
 from .conftest import PHOTOS
 
 pytestmark = pytest.mark.slow
@@ -21,7 +23,7 @@ def road(shared, tmp_path_factory):
     boundaries = shared / "boundaries" / "ne_10m_admin_0_countries.gpkg"
     profile = {
         **PHOTOS,
-        "boundaries": {"kind": "natural_earth", "path": str(boundaries)},
+        "boundaries": {"kind": "natural_earth", "path": str(boundaries), "sha256": sha256_of(boundaries)},
         "labels": {"validation_share": 0.3},
         "corpora": {
             "photos": {

@@ -11,7 +11,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PLUMBING = {
     f"geoloc_core{name}"
     for name in (
-        "", ".cli", ".errors", ".files", ".params", ".plots", ".plugins", ".progress", ".project", ".threads",
+        "", ".cli", ".errors", ".files", ".params", ".pins", ".plots", ".plugins", ".progress", ".project", ".threads",
         ".training.tracking",
     )
 }  # fmt: skip

@@ -16,6 +16,7 @@ from geoloc_core import files, plots, progress
 from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere, vectors
 from geoloc_core.geo.locate import FOLDER, NAMES, Locator
+from geoloc_core.pins import hold
 from geoloc_core.plugins import module_of
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def build(project: "Project") -> None:
     """
     options = project.profile.boundaries
     source = module_of("geoloc_core.geo.sources", options.kind)
+    hold(source.files(options, project.root), getattr(options, "sha256", None), "params.yaml: boundaries")
     progress.say(f"boundaries: reading {options.kind}")
     levels = source.read(options, project.root)
     units = write(levels, project.boundaries)

@@ -11,6 +11,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.geo import rasters
 from geoloc_core.geo.driving import driving_sides
 from geoloc_core.geo.towns import Towns
+from geoloc_core.pins import Sha256
 from geoloc_core.plugins import Strict
 from geoloc_core.training.captions import MONTHS, Facts, facing
 
@@ -35,6 +36,8 @@ class Sources(Strict):
     """Of a town, among GeoNames' places."""
     town_km: float = 50.0
     """How far a photo may be from the town that its caption calls close."""
+    sha256: Sha256 | None = None
+    """Checksum of the files, so that others make the stage stale: the stage asks for it, and says which it is."""
 
     def files(self, root: Path) -> list[Path]:
         """The files that are read."""

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from geoloc_core import files, progress
+from geoloc_core import progress
 from geoloc_core.errors import UserError
+from geoloc_core.files import replacing
 from geoloc_core.geo import names, vectors
+from geoloc_core.pins import Sha256
 from geoloc_core.plugins import Strict
 
 if TYPE_CHECKING:
@@ -57,8 +59,8 @@ class Options(Strict):
     """What is downloaded where there is no ``path``: a zip archive with the GeoPackage."""
     size: int | None = Field(None, gt=0)
     """Bytes of the download, where known."""
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
-    """Its checksum; without one, that of the first download is printed and kept."""
+    sha256: Sha256 | None = None
+    """Checksum of the download; without one, that of the first is printed and kept. Of files it has to be given."""
     accept_licence: bool = False
     """That the use is academic or otherwise non-commercial, and nothing is redistributed."""
 
@@ -74,7 +76,8 @@ def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":
             f"boundaries.accept_licence: false; {LICENCE}: set it to true if your use is such, or use natural_earth"
         )
     frames: dict[int, list[GeoDataFrame]] = {}
-    for path, level, layer in _layers(_files(options, root)):
+    paths = files(options, root) or [_fetch(options, root / ".state" / "downloads")]
+    for path, level, layer in _layers(paths):
         frames.setdefault(level, []).append(_read(path, level, layer))
     lost = [level for level in range(max(frames)) if level not in frames]
     if lost:
@@ -84,10 +87,14 @@ def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":
     return _marked({level: _joined(frames[level], level) for level in sorted(frames)})
 
 
-def _files(options: Options, root: Path) -> list[Path]:
-    """The files to read, in a stable order."""
+def files(options: Options, root: Path) -> list[Path]:
+    """The files that ``path`` names, in a stable order; none where they are downloaded.
+
+    Raises:
+        UserError: A folder has no such file.
+    """
     if options.path is None:
-        return [_fetch(options, root / ".state" / "downloads")]
+        return []
     given = options.path if isinstance(options.path, tuple) else (options.path,)
     found: list[Path] = []
     for path in (root / part for part in given):
@@ -118,7 +125,7 @@ def _fetch(options: Options, folder: Path) -> Path:
                 raise UserError(f"{archive}: {len(members)} GeoPackages in it; expected one")
             target = folder / digest[:12] / Path(members[0]).name
             if not target.exists():
-                with files.replacing(target) as aside, opened.open(members[0]) as packed, aside.open("wb") as out:
+                with replacing(target) as aside, opened.open(members[0]) as packed, aside.open("wb") as out:
                     shutil.copyfileobj(packed, out, 1 << 20)
     except (zipfile.BadZipFile, zlib.error):
         raise UserError(f"{archive}: not a zip archive; expected that of {options.url}: delete it") from None

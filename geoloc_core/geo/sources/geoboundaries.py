@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from geoloc_core import progress
 from geoloc_core.errors import UserError
 from geoloc_core.geo import vectors
+from geoloc_core.pins import Sha256
 from geoloc_core.plugins import Strict
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ class Options(Strict):
     path: Path
     """A folder with ``geoBoundariesCGAZ_ADM0`` and, if there, ``…ADM1`` and ``…ADM2``, in any format; relative to the
     project."""
+    sha256: Sha256 | None = None
+    """Checksum of the files, so that others make the stage stale: the stage asks for it, and says which it is."""
+
+
+def files(options: Options, root: Path) -> list[Path]:
+    """Those of the levels that there are."""
+    return [path for level in COLUMNS if (path := _file(root / options.path, level))]
 
 
 def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":

@@ -32,6 +32,11 @@ class Options(Strict):
     """Great-circle distance from a place up to which land is its unit's; less in small countries."""
 
 
+def files(options: Options, root: Path) -> list[Path]:
+    """None."""
+    return []
+
+
 def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":
     """Countries and first-level subdivisions in GADM's schema."""
     import geopandas

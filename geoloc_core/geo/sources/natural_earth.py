@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from geoloc_core import progress
 from geoloc_core.geo import vectors
+from geoloc_core.pins import Sha256
 from geoloc_core.plugins import Strict
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ class Options(Strict):
     """``ne_*_admin_0_countries`` as GeoPackage, GeoJSON or shapefile."""
     subdivisions: Path | None = None
     """``ne_10m_admin_1_states_provinces``, or a file made from it that has ADM0_A3, NAME, or more of its columns."""
+    sha256: Sha256 | None = None
+    """Checksum of the files, so that others make the stage stale: the stage asks for it, and says which it is."""
+
+
+def files(options: Options, root: Path) -> list[Path]:
+    """The one file or both."""
+    return [root / path for path in (options.path, options.subdivisions) if path]
 
 
 def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":

@@ -19,6 +19,7 @@ from geoloc_core.encoders.zero_shot import Places, text_embedder
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest
 from geoloc_core.params import CountryCode
+from geoloc_core.pins import hold
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say
 from geoloc_core.project import Project
@@ -96,6 +97,8 @@ class Options(Strict):
                 )
         if self.micro_batch and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
+        if "facts" in self.model_fields_set and not self.captions:
+            raise ValueError("facts: nothing tells them without captions; expected captions too, or no facts")
         if self.compare == "micro_batch" and not self.micro_batch:
             raise ValueError("compare: micro_batch; expected the size of one under micro_batch")
         return self
@@ -245,7 +248,7 @@ class _Corpus:
         photos: All of them.
         tokens_of: Rows (b,) and the number of an epoch → (b, context) tokens of their captions.
         countries: The boundaries' units of level 0.
-        made_of: All that the photos and captions depend on.
+        made_of: All that the photos and captions depend on, beside the parameters.
     """
 
     rows: np.ndarray
@@ -255,7 +258,7 @@ class _Corpus:
     photos: photos.Photos
     tokens_of: "Callable[[np.ndarray, int], torch.Tensor]"
     countries: "DataFrame"
-    made_of: list[str]
+    made_of: str
 
     @classmethod
     def read(cls, project: Project, options: Options, network: Network, partial: Path, where: str) -> "_Corpus":
@@ -264,6 +267,7 @@ class _Corpus:
         Raises:
             UserError: The corpus is not ready, has too few photos, or lacks a country or column that is asked for.
         """
+        hold(options.facts.files(project.root), options.facts.sha256, f"{where}.facts")
         countries = geography.read_countries(project)
         held_out.check_countries(options.hold_out, countries.index, f"{where}.hold_out")
         labels = geography.read_labels(project, options.corpus, ["gid_0", "split"])
@@ -277,7 +281,6 @@ class _Corpus:
         folder, made_of = project.corpus(options.corpus), photos.fingerprint(project, options.corpus)
         cache = partial / f"{made_of[:16]}.npy"
         table = manifest.read_manifest(folder, ["latitude", "longitude"])
-        files = options.facts.files(project.root) if options.captions else []
         return cls(
             rows=rows,
             split=split,
@@ -286,7 +289,7 @@ class _Corpus:
             tokens_of=_tokens_of(project, options, network),
             photos=photos.Photos.open(folder, network.preprocess, cache, options.cache_gb),
             countries=countries,
-            made_of=[made_of, *map(digest, files)],
+            made_of=made_of,
         )
 
     def score(self, network: Network, options: Options) -> dict[str, dict[str, float]]:

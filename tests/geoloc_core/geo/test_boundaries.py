@@ -1,4 +1,5 @@
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_units_of_another_making_are_refused(folder):
 
 @pytest.fixture
 def project(tmp_path, levels, monkeypatch) -> Project:
-    source = SimpleNamespace(APPROXIMATE=True, read=lambda options, root: levels)
+    source = SimpleNamespace(APPROXIMATE=True, read=lambda options, root: levels, files=lambda options, root: [])
     monkeypatch.setattr(boundaries, "module_of", lambda package, kind: source)
     return Project(tmp_path, Profile.model_construct(boundaries=SimpleNamespace(kind="made_up")))
 
@@ -149,3 +150,32 @@ def test_a_stage_that_fails_leaves_what_was_there(project, levels):
     with pytest.raises(UserError):
         boundaries.build(project)
     assert (project.boundaries / "boundaries.gpkg").read_bytes() == before
+
+
+SOURCES = {
+    "natural_earth": {"path": "a.gpkg", "subdivisions": "b.gpkg"},
+    "geoboundaries": {"path": "cgaz"},
+    "gadm": {"path": ["a.gpkg", "b.gpkg"], "accept_licence": True},
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_file_of_the_user_is_read_only_with_its_checksum(tmp_path, kind):
+    """Which the stage depends on, as it is among its parameters."""
+    (tmp_path / "cgaz").mkdir()
+    for name in ("a.gpkg", "b.gpkg", "cgaz/geoBoundariesCGAZ_ADM0.json", "cgaz/geoBoundariesCGAZ_ADM1.json"):
+        (tmp_path / name).write_text(f"not {name}")
+
+    def said(sha256: str | None) -> str:
+        block = {"kind": kind, **SOURCES[kind], **({"sha256": sha256} if sha256 else {})}
+        chosen = boundaries.module_of("geoloc_core.geo.sources", kind).Options.model_validate(block)
+        with pytest.raises(UserError) as error:
+            boundaries.build(Project(tmp_path, Profile.model_construct(boundaries=chosen)))
+        return str(error.value)
+
+    asked = re.search(r"boundaries\.sha256: missing; expected ([0-9a-f]{64}), that of .* and 1 more", said(None))
+    assert asked
+    assert "sha256" not in said(asked[1]), "it is read, and is no such file"
+    for name in ("b.gpkg", "cgaz/geoBoundariesCGAZ_ADM1.json"):
+        (tmp_path / name).write_text("another")
+    assert f"boundaries.sha256: {asked[1]}; expected" in said(asked[1])

@@ -1,6 +1,7 @@
 """The stage ``geoloc pretrain`` for CLIP: what it learns, what it keeps out, and that kills change nothing."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -215,6 +216,7 @@ def test_the_whole_stage_writes_weights_summary_and_run(tmp_path):
         ({"captions": {"template": "pigeon", "town": 2}}, r"pretrain\.clip\.captions\.town: .*less than or equal to 1"),
         ({"captions": {"template": "pigeon", "village": 1}}, r"pretrain\.clip\.captions\.village: unknown key"),
         ({"facts": {"legend": "koppen"}}, r"pretrain\.clip\.facts\.legend: Input should be 'beck' or 'rubel'"),
+        ({"facts": {"climate": "koppen.tif"}}, r"pretrain\.clip: facts: nothing tells them without captions; expected"),
         ({"hold_out": ["France"]}, r"pretrain\.clip\.hold_out\.0: .*pattern"),
         ({"micro_batch": 9}, r"pretrain\.clip: micro_batch 9 is larger than batch 8"),
         ({"compare": "micro_batch"}, r"pretrain\.clip: compare: micro_batch; expected the size"),
@@ -261,6 +263,23 @@ def test_what_does_not_fit_the_corpus_or_tower_is_said_before_training(tmp_path,
     project = make_project(tmp_path, 60, {"clip": {**TINY, **block}})
     with pytest.raises(UserError, match=says):
         train(project, tmp_path / "out")
+
+
+def test_facts_are_read_only_with_their_checksum(tmp_path):
+    facts = {"climate": "koppen.tif", "driving_sides": "sides.json"}
+
+    def said(root: str, **more: str) -> str:
+        project = make_project(tmp_path / root, 60, {"clip": {**TINY, **PIGEON, "facts": {**facts, **more}}})
+        for name in facts.values():
+            (project.root / name).write_text(name)
+        with pytest.raises(UserError) as error:
+            train(project, tmp_path / root / "out")
+        return str(error.value)
+
+    asked = re.search(r"clip\.facts\.sha256: missing; expected (\w+), that of koppen\.tif and 1 more", said("a"))
+    assert asked
+    assert "sha256" not in said("b", sha256=asked[1]), "they are read, and are no such files"
+    assert f"facts.sha256: {'0' * 64}; expected {asked[1]}" in said("c", sha256="0" * 64)
 
 
 def test_a_start_must_be_a_clip_of_open_clip(started, tmp_path):
