@@ -47,7 +47,7 @@ def describe(project: "Project", name: str) -> None:
     """Write the datasheet of a corpus, and print it.
 
     Raises:
-        UserError: There is no such corpus, or it has not been ingested.
+        UserError: There is no such corpus, it has not been ingested, or it has labels of another manifest.
     """
     _print(name, write_datasheet(project, name))
     progress.say(f"describe {name}: {project.datasheet(name)}")
@@ -57,14 +57,14 @@ def write_datasheet(project: "Project", name: str) -> list[Section]:
     """Write the datasheet of a corpus, a map beside it, and return its tables.
 
     Raises:
-        UserError: There is no such corpus, or it has not been ingested.
+        UserError: There is no such corpus, it has not been ingested, or it has labels of another manifest.
     """
     corpus = entry(project.profile.corpora, name, "corpus")
     folder = project.corpus(name)
     table = manifest.read_manifest(folder)
     rejects = manifest.read_table(folder / "rejects.parquet", manifest.REJECTS, ["reason"])
     path = project.labels(name)
-    labels = manifest.read_table(path, manifest.LABELS) if path.is_file() else None
+    labels = manifest.read_labels(path, table["image_id"]) if path.is_file() else None
     found = sections(table, rejects, labels)
     sheet = project.datasheet(name)
     picture = sheet.with_suffix(".png")

@@ -62,7 +62,8 @@ def test_a_datasheet_counts_what_is_there_missing_and_refused(made, capfd):
     assert "(c.png)" in text
 
 
-def test_labels_add_countries_and_splits(made):
+def label(made) -> pa.Table:
+    """Labels of the 21 photos: two in the first of twenty countries, one in each of the others."""
     rows = manifest.read_manifest(made.corpus("c"), ["image_id"]).to_pandas()
     frame = pd.DataFrame(dict.fromkeys(manifest.LABELS.names), index=rows.index)
     countries = [f"Land {n:02}" for n in range(20)]
@@ -70,10 +71,25 @@ def test_labels_add_countries_and_splits(made):
     made.labels("c").parent.mkdir()
     table = pa.Table.from_pandas(frame, manifest.LABELS, preserve_index=False)
     manifest.write_table(table, made.labels("c"), manifest.LABELS)
+    return table
+
+
+def test_labels_add_countries_and_splits(made):
+    label(made)
     text = sheet(made)
     assert "| train | 21 | 100.0% |" in text
     assert "| Land 00 | 2 | 9.5% |" in text
     assert "| 5 more | 5 | 23.8% |" in text
+
+
+@pytest.mark.parametrize("rows", [[*range(20)], [*range(20), 19], [*range(20, -1, -1)]])
+def test_labels_of_another_manifest_are_refused_and_the_datasheet_stays(made, rows):
+    labels = label(made)
+    before = sheet(made)
+    manifest.write_table(labels.take(rows), made.labels("c"), manifest.LABELS)
+    with pytest.raises(UserError, match=r"c\.parquet: not the rows of the manifest; run `geoloc label c` again$"):
+        describe(made, "c")
+    assert made.datasheet("c").read_text() == before
 
 
 def test_the_same_corpus_has_the_same_datasheet(made):
