@@ -135,7 +135,7 @@ def _members(tar: Path) -> Iterator[tuple[str, bytes | Flaw]]:
     try:
         with tarfile.open(tar, "r|*") as stream:
             while (member := stream.next()) is not None:
-                stream.members.clear()  # it would remember all of them
+                stream.members.clear()  # type: ignore[attr-defined]  # it would remember all of them
                 if member.isdir():
                     continue
                 yield printable(_name(member.name)), _data(stream, member)
