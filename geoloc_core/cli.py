@@ -118,21 +118,24 @@ def _orchestrate(module: str, project: Project, words: list[str]) -> int:
     import subprocess
 
     command = [sys.executable, "-m", f"orchestration.{module}", *words]
-    # In a session of its own: what asks the whole group to end would end its steps while they hold each other's locks.
-    process = subprocess.Popen(command, cwd=project.root, start_new_session=True)  # noqa: S603
-    asked = False
+    process: subprocess.Popen[bytes] | None = None
+    asked = 0
 
     def stop(*_: object) -> None:
         nonlocal asked
-        if asked:
-            os.killpg(process.pid, signal.SIGKILL)
-        elif process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        asked = True
+        asked += 1
+        if process and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL) if asked > 1 else process.send_signal(signal.SIGINT)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
+    # In a session of its own: what asks the whole group to end would end its steps while they hold each other's locks.
+    process = subprocess.Popen(command, cwd=project.root, start_new_session=True)  # noqa: S603
+    if asked:
+        process.send_signal(signal.SIGINT)
     code = process.wait()
+    if asked and code < 0:
+        raise click.Abort
     return 128 - code if code < 0 else code
 
 

@@ -1,5 +1,6 @@
 """Files that are either whole or not there."""
 
+import errno
 import hashlib
 import json
 import os
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from geoloc_core.errors import UserError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -16,10 +19,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Yields:
         The path to write to, in the same folder. It does not exist yet; ``path`` is untouched until the end.
+
+    Raises:
+        UserError: There can be no such file or folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.new")
-    remove(aside)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(aside)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise UserError(f"{path}: cannot be made there ({error.strerror}); expected a folder to write to") from None
     yield aside
     old = path.with_name(f".{path.name}.old")
     remove(old)

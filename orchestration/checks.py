@@ -6,8 +6,9 @@ from typing import Any
 
 import dagster as dg
 
+from geoloc_core.files import parse_yaml
 from orchestration.assets import asset_key, priority
-from orchestration.dvc import Stage
+from orchestration.dvc import Stage, digest
 
 
 def _manifest(root: Path, corpus: str) -> Any:
@@ -24,11 +25,18 @@ def _labels(root: Path, corpus: str) -> Any:
     return check_labels(Project.open(root / "params.yaml"), corpus)
 
 
+PROMISES = "promises"
 CHECKS: dict[str, tuple[str, Callable[[Path, str], Any]]] = {
     "manifest": ("Every row of the manifest keeps the manifest's contract", _manifest),
     "labels": ("Every row has the units and the split that the labels' contract promises", _labels),
 }
 """What ``meta.dagster.check`` may name: a description, and what makes the report."""
+
+
+def promises(root: Path) -> Callable[[str], str]:
+    """What the parameters promise of a corpus, as a digest: a check that was made against other promises is void."""
+    expect = parse_yaml((root / "params.yaml").read_bytes())["run"].get("expect") or {}
+    return lambda corpus: digest(expect.get(corpus))
 
 
 def stage_check(root: Path, stage: Stage, ahead: int = 0) -> dg.AssetChecksDefinition:
@@ -53,6 +61,7 @@ def stage_check(root: Path, stage: Stage, ahead: int = 0) -> dg.AssetChecksDefin
             severity=dg.AssetCheckSeverity.ERROR,
             metadata={
                 "expectations": len(report.rows),
+                PROMISES: promises(root)(stage.subject),
                 "failed": sum(not row.passed for row in report.rows),
                 "report": dg.MetadataValue.md(report.markdown()),
             },

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 LAST_SHOWN = 5
+USER_ERROR = 2
 STOPPED = DagsterExecutionInterruptedError.__name__
 MARKS = {"done": Text("✓", "green"), "failed": Text("✗", "red"), "stopped": Text("■", "yellow")}
 
@@ -111,7 +112,7 @@ class Progress:
         data = event.step_failure_data
         told = data.user_failure_data
         code = told.metadata.get("exit_code") if told else None
-        self.exit_codes.append(int(str(code.value)) if code else 1)
+        self.exit_codes.append(int(str(code.value)) if code else USER_ERROR if key in self._reports else 1)
         if key in self._reports:
             self.failures.append(f"{self.labels[key]}: the check did not pass\n\n{self._reports[key]}")
         elif told and told.description:

@@ -12,6 +12,7 @@ from dagster._core.storage.asset_check_execution_record import (
 
 from orchestration import promotion
 from orchestration.assets import asset_key
+from orchestration.checks import PROMISES, promises
 from orchestration.dvc import Stage, changed_stages, locked_outputs
 
 
@@ -38,7 +39,7 @@ def outdated(root: Path, instance: dg.DagsterInstance, stages: list[Stage]) -> s
         or recorded[key][CODE_VERSION_TAG] != recipe
         or (key in data and recorded[key][DATA_VERSION_TAG] != data[key])
     }
-    found |= _unchecked(instance, stages)
+    found |= _unchecked(root, instance, stages)
     return with_downstream(found, after)
 
 
@@ -67,24 +68,27 @@ def _recorded(instance: dg.DagsterInstance, keys: list[dg.AssetKey]) -> dict[dg.
     return found
 
 
-def _unchecked(instance: dg.DagsterInstance, stages: list[Stage]) -> set[dg.AssetKey]:
-    """Assets whose latest materialisation is not followed by a check that passed."""
-    checks = [dg.AssetCheckKey(asset_key(s.name), s.look.check) for s in stages if s.look.check]
+def _unchecked(root: Path, instance: dg.DagsterInstance, stages: list[Stage]) -> set[dg.AssetKey]:
+    """Assets whose latest materialisation is not followed by a check that passed, of what is promised now."""
+    checks = {dg.AssetCheckKey(asset_key(s.name), s.look.check): s.subject for s in stages if s.look.check}
     if not checks:
         return set()
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+    promised = promises(root)
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
     records = instance.get_asset_records([check.asset_key for check in checks])
     made = {r.asset_entry.asset_key: r.asset_entry.last_materialization_storage_id for r in records}
     return {
         check.asset_key
-        for check in checks
-        if check not in latest or not _passed(latest[check], made.get(check.asset_key))
+        for check, subject in checks.items()
+        if check not in latest or not _passed(latest[check], made.get(check.asset_key), promised(subject))
     }
 
 
-def _passed(check: AssetCheckExecutionRecord, materialization: int | None) -> bool:
+def _passed(check: AssetCheckExecutionRecord, materialization: int | None, promised: str) -> bool:
     event = check.event.dagster_event if check.event else None
     if event is None or check.status != AssetCheckExecutionRecordStatus.SUCCEEDED:
         return False
-    target = event.asset_check_evaluation_data.target_materialization_data
-    return target is not None and target.storage_id == materialization
+    evaluation = event.asset_check_evaluation_data
+    held = evaluation.metadata.get(PROMISES)
+    target = evaluation.target_materialization_data
+    return target is not None and target.storage_id == materialization and held is not None and held.value == promised

@@ -104,10 +104,13 @@ class _Work(threading.Thread):
 
 
 def _explain(stage: Stage, error: Exception, log: Path) -> StageError:
+    from dvc.dependency.base import DependencyDoesNotExistError
     from dvc.exceptions import ReproductionError
     from dvc.stage.exceptions import StageCmdFailedError
 
     cause = (isinstance(error, ReproductionError) and error.__cause__) or error
+    if isinstance(cause, DependencyDoesNotExistError | FileNotFoundError):
+        return StageError(f"{stage.name}: {_missing(stage, cause)}", USER_ERROR)
     if not isinstance(cause, StageCmdFailedError):
         return StageError(f"{stage.name}: {str(cause) or repr(cause)}", None)
     code = re.search(r"exited with (-?\d+)$", str(cause))  # the only place where DVC keeps it
@@ -116,6 +119,13 @@ def _explain(stage: Stage, error: Exception, log: Path) -> StageError:
         return StageError(f"{stage.name}: {said}", USER_ERROR)
     where = f".state/logs/{log.name}"
     return StageError(f"{stage.name}: {cause}; all it said is in {where}\n{said}", int(code[1]) if code else None)
+
+
+def _missing(stage: Stage, error: Exception) -> str:
+    """What to do where data is missing that no stage makes."""
+    quoted = re.search("'(.+)'", str(error))
+    path = quoted[1] if quoted else str(error)
+    return f"{path}: no such file or folder; expected what `{stage.command}` reads; put it there, or mend its path"
 
 
 def last_words(log: Path, most: int = 12) -> str:

@@ -87,10 +87,28 @@ def ingest_alone(name: str, corpus: Any, raw: Path, out: Path) -> None:
     Raises:
         UserError: ``out`` holds something else, or ``raw`` is not as the corpus' source expects.
     """
-    if out.exists() and not (out / "manifest.parquet").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: there is something else; expected a new folder or an ingested corpus; name another")
+    if not _is_own(out, name):
+        raise UserError(
+            f"{out}: there is something else; expected a new folder or {name} ingested before; name another"
+        )
     with replacing(out) as aside:
         ingest_folder(name, corpus, raw, aside)
+
+
+def _is_own(out: Path, name: str) -> bool:
+    """Whether a folder may be replaced: there is none, or nothing in it but what ingest wrote there for a corpus."""
+    if not out.is_dir():
+        return not (out.exists() or out.is_symlink())
+    found = {path.name for path in out.iterdir()}
+    if not found:
+        return True
+    if not found <= {"manifest.parquet", "attributes.parquet", "rejects.parquet", "shards"}:
+        return False
+    try:
+        held = manifest.read_manifest(out, ["corpus"])["corpus"].unique().to_pylist()
+    except UserError:
+        return False
+    return held in ([], [name])
 
 
 def ingest_folder(name: str, corpus: Any, raw: Path, folder: Path) -> dict[str, Any]:

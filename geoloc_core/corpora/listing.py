@@ -74,8 +74,10 @@ class Zips:
                 raise UserError(f"{path}: not a readable zip file ({error}); fetch it again") from None
             number = len(files) - 1
             for info in files[-1].infolist():
-                if not info.is_dir():
-                    members.first(info.filename, pickle.dumps((number, info)))
+                entry = pickle.dumps((number, info))
+                if not info.is_dir() and members.first(info.filename, entry) is not None:
+                    # No row can name it, so that it is refused.
+                    members.first(f"{path.name}/{info.filename}", entry)
             # What a shelf holds need not be in memory too: entries of five million files would fill it.
             files[-1].filelist.clear()
             files[-1].NameToInfo.clear()
@@ -110,10 +112,12 @@ class Row:
     Attributes:
         photo: Everything but its bytes.
         names: The names its file may have, the likeliest first.
+        refused: Why its photo is not taken, whatever it is; it is not read then.
     """
 
     photo: Photo
     names: tuple[str, ...]
+    refused: Flaw | None = None
 
 
 def listed(
@@ -138,6 +142,9 @@ def listed(
             yield Refusal(photo.image_id, Reason.DUPLICATE, f"in {table}: the id occurred before")
             continue
         name = next((name for name in row.names if files.take(name)), None)
+        if row.refused:
+            yield Refusal(photo.image_id, *row.refused)
+            continue
         if name is None:
             yield Refusal(photo.image_id, Reason.MISSING, f"in {table}, but there is no file {row.names[0]}")
             continue

@@ -298,8 +298,18 @@ def read_batches(folder: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def count(path: Path) -> int:
-    """Rows of a Parquet file, without reading them."""
-    return int(pq.read_metadata(path).num_rows)
+    """Rows of a Parquet file, without reading them.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage that writes it") from None
+    except (OSError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: damaged: {why}; run the stage that writes it again") from None
 
 
 def read_ids(path: Path) -> "pd.Series":

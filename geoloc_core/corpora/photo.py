@@ -37,6 +37,8 @@ class Reason(StrEnum):
     """The file's suffix is that of no photo format, or the file is hidden."""
     NO_METADATA = "no_metadata"
     """The photo is there, but the corpus' table does not name it."""
+    BAD_ROW = "bad_row"
+    """A row of the corpus' table that names no photo."""
     MISSING = "missing"
     """The corpus' table names it, but the photo is not there."""
     GONE = "gone"

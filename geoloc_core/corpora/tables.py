@@ -49,7 +49,8 @@ def csv_chunks(path: Path, columns: tuple[str, ...], header: bool = True) -> Ite
     except pd.errors.ParserWarning:
         raise UserError(f"{path}: the rows have more cells than the header; expected as many") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: not a readable CSV: {' '.join(str(error).split())}") from None
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: not a readable CSV: {why}; expected columns {', '.join(columns)}") from None
 
 
 def _next(reader: Iterator["pd.DataFrame"]) -> "pd.DataFrame | None":

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from geoloc_core import files, progress
 from geoloc_core.corpora import manifest
+from geoloc_core.corpora.photo import Reason
 from geoloc_core.params import entry
 from geoloc_core.project import Project
 
@@ -21,7 +22,9 @@ TRUTH = pa.schema(
 )
 """Row-aligned with the manifest: one table per encoded corpus under ``data/truth/``."""
 PUBLISHED = b"geoloc.published"
-"""Key of the table's metadata that says how many rows the corpus was published with: kept and refused ones."""
+"""Key of the table's metadata that says how many photos the corpus was published with: kept and refused ones."""
+STRAY = (Reason.NO_METADATA, Reason.NOT_A_PHOTO)
+"""What is refused though nobody published it: files that lie beside the corpus' own."""
 
 
 def truth(project: Project, name: str) -> None:
@@ -33,8 +36,8 @@ def truth(project: Project, name: str) -> None:
     entry(dict.fromkeys(project.profile.encoded), name, "encoded corpus")
     photos = manifest.read_manifest(project.corpus(name), COLUMNS["manifest"])
     labels = manifest.read_labels(project.labels(name), photos["image_id"], COLUMNS["labels"])
-    refused = manifest.read_table(project.corpus(name) / "rejects.parquet", manifest.REJECTS, ["image_id"])
-    published = len(photos) + len(refused)
+    rejects = manifest.read_table(project.corpus(name) / "rejects.parquet", manifest.REJECTS, ["reason"])
+    published = len(photos) + sum(reason not in STRAY for reason in rejects["reason"].to_pylist())
     table = pa.table([*photos.columns, *labels.columns], names=TRUTH.names)
     with files.replacing(project.truth(name)) as aside:
         manifest.write_table(table, aside, TRUTH.with_metadata({**TRUTH.metadata, PUBLISHED: str(published)}))

@@ -109,6 +109,11 @@ def test_a_corpus_is_simulated_and_ingested_by_itself(tmp_path):
     assert set(read_manifest(corpus, ["corpus"])["corpus"].to_pylist()) == {"im2gps3k"}
     assert read_manifest(corpus).num_rows == 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "made"]
+    (corpus / "notes.txt").write_text("mine")
+    for name in ("im2gps3k", "im2gps"):
+        refused = run("ingest", name, "--raw", str(made), "--out", str(corpus))
+        assert (refused.returncode, "there is something else" in refused.stderr) == (2, True)
+        (corpus / "notes.txt").unlink(missing_ok=True)  # what is left is of another corpus than the second
 
 
 def test_stages_of_tables_start_without_what_takes_long_to_import():

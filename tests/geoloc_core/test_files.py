@@ -2,6 +2,7 @@
 
 import pytest
 
+from geoloc_core.errors import UserError
 from geoloc_core.files import digest, replacing
 
 
@@ -22,6 +23,12 @@ def test_a_folder_is_replaced_whole(tmp_path):
                 (aside / name).write_text(name)
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["c"]
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_place_where_nothing_can_be_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/x: cannot be made there"), replacing(tmp_path / "file" / "x"):
+        pass
 
 
 def test_leftovers_of_a_killed_run_do_not_matter(tmp_path):

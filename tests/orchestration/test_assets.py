@@ -125,6 +125,11 @@ def test_what_is_outdated_is_what_changed_and_what_follows(project, instance):
     assert now() == clip, "Dagster has not heard of what was done without it"
     assert materialize(project, instance, *clip).success
     assert now() == set()
+    replace(project / "params.yaml", "seed: 1", "seed: 1\n  expect: {mp16: {countries: [GBR]}}")
+    promised = now()
+    assert {"ingest/mp16"} <= promised, "a check of what was promised before says nothing of what is promised now"
+    assert "fetch/mp16" not in promised
+    assert "ingest/im2gps" not in promised
 
 
 @pytest.mark.slow

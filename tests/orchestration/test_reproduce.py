@@ -51,8 +51,11 @@ def test_any_other_failure_names_the_command_and_the_log(project, fetch):
 
 def test_missing_data_is_named(project, fetch):
     (project / "outside" / "mp16.csv").unlink()
-    with pytest.raises(StageError, match=r"outside/mp16\.csv"):
+    with pytest.raises(
+        StageError, match=r"^fetch@mp16: \S*outside/mp16\.csv: no such file or folder; expected"
+    ) as told:
         reproduce(project, fetch)
+    assert told.value.exit_code == 2
 
 
 def test_a_process_that_outlived_its_run_is_ended_first(project, fetch):

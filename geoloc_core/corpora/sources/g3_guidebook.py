@@ -157,7 +157,7 @@ def _split(options: Options, root: Path, split: str, path: Path, book: Guidebook
         pano, _, turn = name.rpartition("_")
         turn = turn.partition(".")[0]
         if not pano or turn not in ("0", "1", "2", "3"):
-            yield Refusal(name or "?", Reason.NO_METADATA, f"{path.name} row {number}: not named <pano_id>_<0…3>.png")
+            yield Refusal(name or "?", Reason.BAD_ROW, f"{path.name} row {number}: not named <pano_id>_<0…3>.png")
             continue
         data: bytes | Flaw = (Reason.MISSING, f"in {path.name}, but there is neither the view nor its panorama")
         if name in views:

@@ -85,7 +85,7 @@ def _rows(options: Options, raw: Path, paths: Shelf, extra: list[str]) -> Iterat
         for number, row, place in zip(table.index, table.to_dict("records"), places.to_dict("records"), strict=True):
             if not row["id"].strip():
                 where = f"{options.metadata} row {number}"
-                yield Refusal(where, Reason.NO_METADATA, f"{where}: no id")
+                yield Refusal(where, Reason.BAD_ROW, f"{where}: no id")
                 continue
             name = f"{row['id']}.jpg"
             yield Row(_photo(options, row, place, extra), (as_text(paths.get(name) or as_bytes(name)),))

@@ -54,7 +54,7 @@ def _rows(options: Options, path: Path, extra: list[str], store: Folder) -> Iter
         for number, row, place in zip(table.index, table.to_dict("records"), places.to_dict("records"), strict=True):
             name, pano = row["path"], row["pano_id"]
             if not name or not pano:
-                yield Refusal(name or pano or "?", Reason.NO_METADATA, f"{options.table}: no path or no pano_id")
+                yield Refusal(name or pano or "?", Reason.BAD_ROW, f"{options.table}: no path or no pano_id")
                 continue
             flaw = place["flaw"]
             count = views.count(f"{pano}\0") if views is not None else None

@@ -150,7 +150,7 @@ def _chunk(
     for number, fields in chunk:
         if len(fields) != width:
             where = f"{options.metadata} row {number}"
-            yield Refusal(where, Reason.NO_METADATA, f"{where}: {len(fields)} fields; expected {width}")
+            yield Refusal(where, Reason.BAD_ROW, f"{where}: {len(fields)} fields; expected {width}")
     good = [(number, fields) for number, fields in chunk if len(fields) == width]
     columns = FIELDS if width == len(FIELDS) else NUMBERED
     table = pd.DataFrame([fields for _, fields in good], index=[number for number, _ in good], columns=list(columns))
@@ -163,12 +163,10 @@ def _chunk(
         table["hash"] = [known[name][1]["hash"] if name in known else "" for name in table["photo_id"]]
     for row, place in zip(table.to_dict("records"), places.to_dict("records"), strict=True):
         wrong = _excluded(options, row, only, leave_out)
-        if wrong:
-            yield Refusal(row["photo_id"], *wrong)
-        elif options.named_by == "hash" and not row.get("hash"):
-            yield Refusal(row["photo_id"], Reason.NO_METADATA, "no hash says where its file lies")
+        if options.named_by == "hash" and not row.get("hash"):
+            yield Refusal(row["photo_id"], *(wrong or (Reason.BAD_ROW, "no hash says where its file lies")))
         else:
-            yield Row(_photo(options, row, place), _names(options, row))
+            yield Row(_photo(options, row, place), _names(options, row), wrong)
 
 
 def _excluded(options: Options, row: dict[Any, Any], only: Shelf | None, leave_out: Shelf) -> tuple[Reason, str] | None:

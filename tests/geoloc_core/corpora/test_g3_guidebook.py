@@ -61,7 +61,7 @@ def test_a_view_without_coordinates_has_the_country_of_its_clues(tmp_path):
     assert (found["country"], found["gid_0"], found["class_label"], found["loss_weight"]) == ("Peru", "PER", 1, 2.0)
     assert (unknown.placeless, unknown.attributes["gid_0"]) == (False, None)
     assert [(item.image_id, item.reason.value) for item in refused] == [
-        (f"{PANO}_9.png", "no_metadata"),
+        (f"{PANO}_9.png", "bad_row"),
         (f"{PANO}_3.png", "no_metadata"),
     ]
 

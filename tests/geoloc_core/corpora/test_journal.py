@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from geoloc_core.corpora.answers import Address, Fault, Gone
 from geoloc_core.corpora.journal import Journal, Part, Parts
+from geoloc_core.errors import UserError
 
 RECORDS = [{"place": 0, "start": 0, "stop": 7}, {"place": 3, "reason": "timeout", "detail": "30 s, é"}, {}]
 LOST, LATER = Fault(Gone.NOT_FOUND, "status 404"), Fault(Gone.TIMEOUT, "slow")
@@ -134,7 +135,7 @@ def test_parts_are_sealed_as_they_fill_and_never_asked_for_again(tmp_path):
 
 def test_a_shard_that_cannot_be_written_is_not_silent(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"), Parts(tmp_path / "p", 2) as parts:
+    with pytest.raises(UserError, match="file/shard: cannot be made there"), Parts(tmp_path / "p", 2) as parts:
         monkeypatch.setattr(parts, "shard", lambda number: tmp_path / "file" / "shard")
         for address in list(parts.missing(listed(2))):
             parts.settle(address, b"x")

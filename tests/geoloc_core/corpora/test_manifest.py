@@ -34,6 +34,17 @@ def test_a_manifest_comes_back_as_written(tmp_path):
     assert manifest.read_table(tmp_path / "again.parquet", MANIFEST).equals(table)
 
 
+def test_a_table_that_breaks_off_is_not_counted(tmp_path):
+    path = tmp_path / "manifest.parquet"
+    with pytest.raises(UserError, match="no such file; run the stage that writes it"):
+        manifest.count(path)
+    with TableWriter(path, MANIFEST) as writer:
+        writer.add(ROW)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"manifest\.parquet: damaged: .*; run the stage that writes it again"):
+        manifest.count(path)
+
+
 @pytest.mark.parametrize("pending", [1, 2, 3, 5, 100])
 @pytest.mark.parametrize("rows", [0, 1, 3, 9, 10])
 def test_groups_are_full_and_all_rows_are_there(tmp_path, monkeypatch, pending, rows):

@@ -34,7 +34,7 @@ def test_zips_are_read_in_place(tmp_path):
     assert [(item.image_id, item.reason.value) for item in refused] == [
         ("3", "missing"),
         ("1", "duplicate"),
-        ("train.csv row 6", "no_metadata"),
+        ("train.csv row 6", "bad_row"),
         ("00/9.jpg", "no_metadata"),
     ]
     first = photos[0]
@@ -49,6 +49,16 @@ def test_of_two_files_with_one_name_the_first_is_taken(tmp_path):
     )
     (photo,), (other,) = split(read(OPTIONS, tmp_path))
     assert (photo.path, other.image_id, other.reason.value) == ("a/1.jpg", "b/1.jpg", "no_metadata")
+
+
+def test_a_second_member_of_one_name_is_refused(tmp_path):
+    write(tmp_path, {"train.csv": table(row(1)), "images/train/x.txt": b""})
+    for number in ("00", "01"):
+        with zipfile.ZipFile(tmp_path / f"images/train/{number}.zip", "w") as file:
+            file.writestr("00/1.jpg", encoded(int(number)))
+    (photo,), (other,) = split(read(OPTIONS, tmp_path))
+    assert photo.data == encoded(0)
+    assert (other.image_id, other.reason.value) == ("01.zip/00/1.jpg", "no_metadata")
 
 
 def test_unpacked_zips_are_the_same_corpus(tmp_path):

@@ -59,7 +59,7 @@ def test_no_line_and_no_file_is_lost(tmp_path):
     assert {r.image_id: r.reason.value for r in refused} == {
         "2": "missing",
         "1": "duplicate",
-        "info.txt row 7": "no_metadata",
+        "info.txt row 7": "bad_row",
         "9.jpg": "no_metadata",
         "note.txt": "not_a_photo",
     }
@@ -76,13 +76,14 @@ def test_a_dump_is_joined_with_its_hashes_and_filtered(tmp_path):
     said = reasons(read(DUMP.model_copy(update={"leave_out": "ids.txt"}), tmp_path))
     assert {key: said[key] for key in "23456"} == {
         "2": "excluded",
-        "3": "no_metadata",
+        "3": "bad_row",
         "4": "excluded",
         "5": "not_a_photo",
         "6": "excluded",
     }
-    only = split(read(DUMP.model_copy(update={"only": "ids.txt"}), tmp_path))[0]
-    assert [photo.image_id for photo in only] == ["2"]
+    photos, refused = split(read(DUMP.model_copy(update={"only": "ids.txt"}), tmp_path))
+    assert [photo.image_id for photo in photos] == ["2"]
+    assert len(refused) == 5 + 1, "each row once, and the file of the one that has no hash"
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,18 @@ def test_what_no_score_needs_does_not_change_it(project):
     assert digest(project.truth("mp16")) != before
 
 
+def test_what_lies_beside_a_corpus_was_not_published(project):
+    path = project.corpus("mp16") / "rejects.parquet"
+    rejects = manifest.read_table(path, manifest.REJECTS).to_pandas()
+    stray = [("Thumbs.db", "not_a_photo", "x"), ("extra.jpg", "no_metadata", "x"), ("row 7", "bad_row", "x")]
+    more = pd.concat([rejects, pd.DataFrame(stray, columns=rejects.columns)])
+    manifest.write_table(
+        manifest.pa.Table.from_pandas(more, manifest.REJECTS, preserve_index=False), path, manifest.REJECTS
+    )
+    truth(project, "mp16")
+    assert json.loads(project.summary("truth", "mp16").read_text())["published"] == 43
+
+
 def test_a_corpus_that_is_not_encoded_is_refused(project):
     write_corpus(project, "crawl", np.random.default_rng(3))
     with pytest.raises(UserError, match="encoded corpus 'crawl': not in the profile in use; expected one of: mp16"):
