@@ -97,6 +97,7 @@ def test_light_commands_start_light():
         assert heavy not in loaded
 
 
+@pytest.mark.slow
 def test_a_corpus_is_simulated_and_ingested_by_itself(tmp_path):
     made, corpus = tmp_path / "made", tmp_path / "corpus"
     simulated = run("simulate", "im2gps3k", "--size", "32", "--out", str(made))

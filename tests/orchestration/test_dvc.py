@@ -88,6 +88,7 @@ def real(project):
     return project
 
 
+@pytest.mark.slow
 def test_evaluation_reads_no_corpus_but_the_encoded_ones(real):
     run = yaml.safe_load((real / "params.yaml").read_text())["run"]
     stages, truth = by_name(real), {f"truth@{name}" for name in run["encoded"]}
@@ -124,6 +125,7 @@ def test_a_list_of_locks_that_was_half_written_is_forgotten(project):
     assert len(changed_stages(project)) == 10
 
 
+@pytest.mark.slow
 def test_locks_of_the_dead_are_let_go_and_those_of_the_living_stay(project):
     dead = subprocess.Popen(["sleep", "300"])
     living = subprocess.Popen(["sleep", "300"])

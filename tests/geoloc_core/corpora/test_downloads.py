@@ -101,6 +101,7 @@ def test_what_may_pass_is_tried_again(case):
     assert one(lambda path, n: reply if n == 1 else Reply(body=JPEG), tries=2) == (JPEG, 2)
 
 
+@pytest.mark.slow
 def test_silence_and_trickling_have_an_end():
     over = threading.Event()
     silent = Reply(body=JPEG, before=lambda: over.wait(HOLD_S))

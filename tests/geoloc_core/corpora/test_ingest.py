@@ -224,6 +224,7 @@ def test_draft_decoding_finds_what_full_decoding_finds(mode, progressive):
     assert sound
 
 
+@pytest.mark.slow
 def test_the_limit_on_pixels_is_exact_and_pillows_own_is_out_of_the_way(tmp_path):
     data = encoded(1, size=(100, 100))
     assert refusal("x.jpg", data, 0.01) is None

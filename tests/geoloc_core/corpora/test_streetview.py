@@ -311,6 +311,7 @@ def test_random_places_lie_around_towns(tmp_path):
     assert far.max() > 5
 
 
+@pytest.mark.slow
 def test_random_places_lie_in_the_units_of_a_boundaries_folder(tmp_path):
     import numpy as np
     from shapely import box

@@ -204,6 +204,7 @@ fetch(Path({folder!r}), Path({given!r}), {{"per_host": 8, "window": 128}})
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_loses_nothing_and_fetches_nothing_twice(tmp_path):
     count, gate = 400, [80]
 

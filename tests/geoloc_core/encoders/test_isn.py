@@ -23,6 +23,8 @@ from geoloc_core.errors import UserError
 from . import made_segmenters as made
 from .test_preprocess import photo
 
+pytestmark = pytest.mark.slow
+
 
 def plain(width: int, height: int, colour: str) -> bytes:
     stream = io.BytesIO()

@@ -16,6 +16,8 @@ from geoloc_core.plugins import module_of
 from .made_checkpoints import CLIP_MEAN, CLIP_STD, MADE, OTHERS, SENTENCES, TRANSFORMER, clip, open_clip_config
 from .test_preprocess import photo
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 PHOTOS = [photo(90, 61), photo(61, 90), photo(64, 64, "PNG"), photo(40, 131)]
 ELSEWHERE = {"seg-vit", "seg-vit-segformer", "isn", "isn-routed", "places365", "mask2former"}
