@@ -1,12 +1,15 @@
 import json
+import shutil
 import subprocess
 import time
+from contextlib import chdir
 
 import psutil
 import pytest
 import yaml
 
 from geoloc_core.errors import UserError
+from geoloc_core.files import replacing
 from orchestration.assets import asset_key
 from orchestration.dvc import changed_stages, locked_outputs, read_stages
 from orchestration.reproduce import StageError, reproduce
@@ -182,3 +185,20 @@ def test_data_versions_ignore_summaries_beside_data(project):
     only = {"data/summaries/train/mlp.json": "b"}
     assert stage.data_version(only) != stage.data_version({"data/summaries/train/mlp.json": "c"})
     assert json.dumps(stage.data_version(one))
+
+
+def test_what_a_kill_left_in_a_folder_is_no_part_of_it(tmp_path):
+    from dvc.repo import Repo
+
+    corpora = tmp_path / "corpora"
+    corpora.mkdir()
+    (corpora / "a").write_text("1")
+    shutil.copy(ROOT / ".dvcignore", tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {s: {cmd: touch out, deps: [corpora], outs: [out]}}")
+    with Repo.init(str(tmp_path), no_scm=True) as repo, chdir(tmp_path):
+        repo.reproduce()
+        with replacing(corpora / "b") as unfinished:
+            unfinished.mkdir()
+            (unfinished / "x").write_text("2")
+            assert not repo.status()
+        assert repo.status()
