@@ -15,8 +15,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from orchestration.reproduce import USER_ERROR
+
 LAST_SHOWN = 5
-USER_ERROR = 2
 STOPPED = DagsterExecutionInterruptedError.__name__
 MARKS = {"done": Text("✓", "green"), "failed": Text("✗", "red"), "stopped": Text("■", "yellow")}
 

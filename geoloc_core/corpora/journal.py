@@ -13,12 +13,12 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from geoloc_core.corpora.answers import Address, Fault, Gone
+from geoloc_core.corpora.on_disk import in_chunks
 from geoloc_core.files import replacing
 
 SHARD = 4096
@@ -153,12 +153,6 @@ class Part:
         self._lines.unlink()
 
 
-def _batches(addresses: Iterable[Address], size: int) -> Iterator[list[Address]]:
-    rest = iter(addresses)
-    while batch := list(islice(rest, size)):
-        yield batch
-
-
 def _open(found: tuple[int, int] | Fault | None) -> bool:
     return found is None or (isinstance(found, Fault) and found.transient)
 
@@ -202,7 +196,7 @@ class Parts:
 
     def missing(self, addresses: Iterable[Address]) -> Iterator[Address]:
         """What is still to be asked for, of a list whose places count from 0."""
-        for number, batch in enumerate(_batches(addresses, self._size)):
+        for number, batch in enumerate(in_chunks(addresses, self._size)):
             self._raise_from_thread()
             if self.shard(number).exists():
                 continue
@@ -236,7 +230,7 @@ class Parts:
 
     def seal_rest(self, addresses: Iterable[Address]) -> None:
         """Seal the parts that lack photos because of failures that may have passed: they count as gone."""
-        for number, batch in enumerate(_batches(addresses, self._size)):
+        for number, batch in enumerate(in_chunks(addresses, self._size)):
             if not self.shard(number).exists():
                 Part(self._folder, number, batch).seal(self.shard(number), self.gone(number))
 

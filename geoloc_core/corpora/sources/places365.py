@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
-from geoloc_core.corpora.decode import not_a_photo
+from geoloc_core.corpora.listing import unnamed
 from geoloc_core.corpora.on_disk import Rows, Shelf, files_on, in_chunks
 from geoloc_core.corpora.photo import (
     Photo,
@@ -25,7 +25,6 @@ from geoloc_core.corpora.photo import (
     load,
     locate,
     numbers,
-    printable,
     without,
 )
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
@@ -253,13 +252,7 @@ def _files(options: Options, folder: Path, tables: _Tables, files: Shelf) -> Ite
                 continue
             data = load(folder, path)
             yield _photo(known[name][1], data, options) if isinstance(data, bytes) else Refusal(name, *data)
-    for path in files:
-        wrong = not_a_photo(path)
-        yield Refusal(
-            printable(path),
-            Reason.NOT_A_PHOTO if wrong else Reason.NO_METADATA,
-            wrong or f"in {options.images}/, not in {options.metadata}",
-        )
+    yield from unnamed(files, options.metadata)
 
 
 def _paths(name: str) -> tuple[str, ...]:

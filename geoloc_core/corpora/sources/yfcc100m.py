@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from hashlib import md5
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus, unquote_plus
@@ -18,7 +17,7 @@ from urllib.parse import quote_plus, unquote_plus
 from pydantic import Field
 
 from geoloc_core.corpora.listing import Folder, Row, listed
-from geoloc_core.corpora.on_disk import Rows, Shelf
+from geoloc_core.corpora.on_disk import Rows, Shelf, in_chunks
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, numbers, without
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
 from geoloc_core.errors import UserError
@@ -133,7 +132,7 @@ def _rows(options: Options, raw: Path, table: Path, width: int) -> Iterator[Row 
     hashes = _hashes(raw / options.hashes) if options.hashes else None
     only = _ids(raw / options.only) if options.only else None
     leave_out = _ids(raw / options.leave_out) if options.leave_out else Shelf()
-    while chunk := list(islice(lines, CHUNK)):
+    for chunk in in_chunks(lines, CHUNK):
         yield from _chunk(options, chunk, width, hashes, only, leave_out)
 
 
