@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+# a worker that dies fails the run: with another in its place the two may wait for each other for ever
+TWO := --numprocesses 2 --max-worker-restart 0
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DO_NOT_TRACK := true
 export UV_LINK_MODE := copy
@@ -14,10 +16,10 @@ ui: $(READY)
 	geoloc ui
 
 test: $(READY)
-	pytest --numprocesses 2 --dist loadfile
+	pytest $(TWO) --dist loadfile
 
 fast: $(READY)
-	pytest -m "not slow" --numprocesses 2
+	pytest -m "not slow" $(TWO)
 
 check: $(READY)
 	ruff check .

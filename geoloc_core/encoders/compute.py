@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from geoloc_core.encoders.device import device
+from geoloc_core.encoders.device import computes_bf16, device, multiplies_bf16, say_without_bf16
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.progress import say
 
@@ -27,7 +27,8 @@ def on_device(network: "torch.nn.Module", preprocess: Preprocess, precision: Pre
     Args:
         network: From a tower's input (N, 3, size, size), normalised, to features (N, *shape). It is rewritten.
         preprocess: Gives mean and standard deviation.
-        precision: ``auto`` computes in bf16 where the hardware does so, and the tower is not tiny.
+        precision: ``auto`` computes in bf16 where the hardware multiplies it, and the tower is not tiny; ``bf16`` where
+            the hardware computes in it at all. Elsewhere it is fp32.
 
     Returns:
         A function from scaled photos (N, size, size, 3) uint8 to features (N, *shape) float32.
@@ -62,19 +63,13 @@ class Forward:
 
 
 def _chosen(network: "torch.nn.Module", precision: Precision) -> str:
+    if precision == "bf16" and not computes_bf16():
+        say_without_bf16()
+        return "fp32"
     if precision != "auto":
         return precision
     large = sum(p.numel() for p in network.parameters()) >= SMALL
-    return "bf16" if large and has_bf16() else "fp32"
-
-
-def has_bf16() -> bool:
-    """Whether the device multiplies bf16 in hardware."""
-    import torch
-
-    if device().type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if large and multiplies_bf16() else "fp32"
 
 
 def _cast(network: "torch.nn.Module", precision: str) -> "torch.dtype":

@@ -1,6 +1,9 @@
-"""Where tensors are computed."""
+"""Where tensors are computed, and what that hardware can do."""
 
+from functools import cache
 from typing import TYPE_CHECKING
+
+from geoloc_core.progress import say
 
 if TYPE_CHECKING:
     import torch
@@ -11,3 +14,43 @@ def device() -> "torch.device":
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@cache
+def computes_bf16() -> bool:
+    """Whether the device computes in bf16 at all, however slowly.
+
+    On a CPU that takes oneDNN's kernels, which most processors without AVX-512 lack. They are tried, since a limit set
+    on oneDNN (``ONEDNN_MAX_CPU_ISA``) hides what the processor says it has.
+    """
+    import torch
+
+    if device().type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if not torch.backends.mkldnn.is_available():
+        return False
+    ones = torch.ones(16, 16, dtype=torch.bfloat16)
+    try:
+        weight = torch.ops.mkldnn._reorder_linear_weight(ones, None)
+        torch.ops.mkldnn._linear_pointwise(ones, weight, None, "none", [], "")
+    except (RuntimeError, AttributeError):
+        return False
+    return True
+
+
+def multiplies_bf16() -> bool:
+    """Whether the device multiplies bf16 in hardware, so that it is faster than fp32."""
+    import torch
+
+    if not computes_bf16():
+        return False
+    if device().type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@cache
+def say_without_bf16() -> None:
+    """Say, once, that bf16 was asked for and is not to be had."""
+    where = "GPU" if device().type == "cuda" else "processor"
+    say(f"this {where} does not compute in bf16; fp32 is used instead")

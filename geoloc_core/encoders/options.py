@@ -20,5 +20,6 @@ class TorchTower(Tower):
     """A tower that torch computes."""
 
     precision: Precision = "auto"
-    """``auto`` is bf16 where the hardware has it and the tower is not tiny. It is no part of the fingerprint: features
-    in bf16 have a cosine above 0.999 with those in fp32, and what one machine trained another must serve."""
+    """``auto`` is bf16 where the hardware is fast at it and the tower is not tiny; ``bf16`` is fp32 where the hardware
+    has none. It is no part of the fingerprint: features in bf16 have a cosine above 0.999 with those in fp32, and what
+    one machine trained another must serve."""

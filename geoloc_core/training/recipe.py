@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
+from geoloc_core.encoders.device import computes_bf16, device, say_without_bf16
 from geoloc_core.errors import UserError
-from geoloc_core.progress import say
 
 if TYPE_CHECKING:
     import torch
@@ -105,14 +105,13 @@ def _after_blocks(model: Any) -> "Iterator[torch.nn.Parameter]":
             yield parameter
 
 
-def autocast(where: "torch.device", wanted: bool) -> "Callable[[], AbstractContextManager[None]]":
+def autocast(wanted: bool) -> "Callable[[], AbstractContextManager[None]]":
     """What opens bfloat16 arithmetic, where it is wanted and the device has it; weights and sums stay float32."""
     import torch
 
     if not wanted:
         return nullcontext
-    has = torch.cuda.is_bf16_supported() if where.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if not has:
-        say(f"amp: this {where.type} has no bfloat16; computing in float32")
+    if not computes_bf16():
+        say_without_bf16()
         return nullcontext
-    return lambda: torch.autocast(where.type, torch.bfloat16)
+    return lambda: torch.autocast(device().type, torch.bfloat16)

@@ -335,7 +335,7 @@ class _Trainer:
     def of(cls, network: Network, options: Options, corpus: _Corpus, seed: int) -> "_Trainer":
         """The trainer of a network that is on its device."""
         optimiser = recipe.adamw(network.model, options.lr, options.betas, options.eps, options.weight_decay)
-        return cls(network, options, corpus, seed, optimiser, recipe.autocast(device(), options.amp))
+        return cls(network, options, corpus, seed, optimiser, recipe.autocast(options.amp))
 
     def steps_of(self, epoch: int, first: int) -> Iterator[loop.Metrics]:
         """Train the steps of an epoch from ``first`` on; yields the metrics of each."""

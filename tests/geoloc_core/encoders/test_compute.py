@@ -5,7 +5,8 @@ import copy
 import numpy as np
 import pytest
 
-from geoloc_core.encoders.compute import has_bf16, on_device
+from geoloc_core.encoders.compute import on_device
+from geoloc_core.encoders.device import computes_bf16, multiplies_bf16, say_without_bf16
 from geoloc_core.encoders.preprocess import Preprocess
 
 PREPROCESS = Preprocess(32, "crop", "bicubic", (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
@@ -124,6 +125,7 @@ def test_a_rewritten_network_equals_the_librarys(name):
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
 
 
+@pytest.mark.skipif(not computes_bf16(), reason="this processor does not compute in bf16")
 @pytest.mark.parametrize("name", TOWERS)
 def test_bf16_stays_near_fp32(name):
     network = made(name)
@@ -148,8 +150,29 @@ def test_open_clip_is_really_rewritten():
 def test_auto_is_fp32_for_a_tiny_tower_and_bf16_for_another_where_there_is_any():
     assert on_device(made("open_clip"), PREPROCESS).precision == "fp32"
     large = open_clip_tower(width=512, layers=4)
-    assert on_device(large, PREPROCESS).precision == ("bf16" if has_bf16() else "fp32")
+    assert on_device(large, PREPROCESS).precision == ("bf16" if multiplies_bf16() else "fp32")
     assert on_device(copy.deepcopy(large), PREPROCESS, "fp32").precision == "fp32"
+
+
+def test_bf16_where_there_is_none_is_fp32_and_said_once(monkeypatch, capsys):
+    say_without_bf16.cache_clear()
+    monkeypatch.setattr("geoloc_core.encoders.compute.computes_bf16", lambda: False)
+    exact = on_device(made("open_clip"), PREPROCESS, "fp32")(PIXELS)
+    for _ in range(2):
+        forward = on_device(made("open_clip"), PREPROCESS, "bf16")
+        assert forward.precision == "fp32"
+        np.testing.assert_array_equal(forward(PIXELS), exact)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].endswith("does not compute in bf16; fp32 is used instead")
+
+
+def test_bf16_is_computed_where_the_device_says_so():
+    """What decides is a product of oneDNN's, and this is another one: both follow the processor."""
+    assert computes_bf16() or not multiplies_bf16()
+    forward = on_device(made("open_clip"), PREPROCESS, "bf16")
+    assert forward.precision == ("bf16" if computes_bf16() else "fp32")
+    assert np.isfinite(forward(PIXELS)).all()
 
 
 def test_photos_are_computed_alike_whatever_came_before():
