@@ -165,6 +165,8 @@ def _end(processes: list[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.Error):
             process.terminate()
-    for process in psutil.wait_procs(processes, timeout=5)[1]:
+    deaf = psutil.wait_procs(processes, timeout=5)[1]
+    for process in deaf:
         with suppress(psutil.Error):
             process.kill()
+    psutil.wait_procs(deaf, timeout=5)

@@ -58,11 +58,15 @@ def test_missing_data_is_named(project, fetch):
     assert told.value.exit_code == 2
 
 
-def test_a_process_that_outlived_its_run_is_ended_first(project, fetch):
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_process_that_outlived_its_run_is_ended_first(project, fetch, deaf):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     marks = {"DVC_ROOT": str(project), "DVC_STAGE": fetch.name, STEP: str(dead.pid)}
-    orphan = subprocess.Popen(["sleep", "60"], env={**os.environ, **marks})
+    words = ["sh", "-c", "trap '' TERM; exec sleep 60"] if deaf else ["sleep", "60"]
+    orphan = subprocess.Popen(words, env={**os.environ, **marks})
+    while psutil.Process(orphan.pid).name() != "sleep":
+        time.sleep(0.01)
     other = subprocess.Popen(["sleep", "60"], env={**os.environ, **marks, STEP: str(os.getpid())})
     try:
         reproduce(project, fetch)
