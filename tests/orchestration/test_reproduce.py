@@ -65,10 +65,11 @@ def test_a_process_that_outlived_its_run_is_ended_first(project, fetch, deaf):
     marks = {"DVC_ROOT": str(project), "DVC_STAGE": fetch.name, STEP: str(dead.pid)}
     words = ["sh", "-c", "trap '' TERM; exec sleep 60"] if deaf else ["sleep", "60"]
     orphan = subprocess.Popen(words, env={**os.environ, **marks})
-    while psutil.Process(orphan.pid).name() != "sleep":
-        time.sleep(0.01)
     other = subprocess.Popen(["sleep", "60"], env={**os.environ, **marks, STEP: str(os.getpid())})
     try:
+        # the system shows what a process was told a moment after it has begun
+        while psutil.Process(orphan.pid).name() != "sleep" or STEP not in psutil.Process(orphan.pid).environ():
+            time.sleep(0.01)
         reproduce(project, fetch)
         assert not psutil.pid_exists(orphan.pid)
         assert psutil.Process(other.pid).status() != psutil.STATUS_ZOMBIE
