@@ -10,13 +10,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geoloc_core import tables
 from geoloc_core.plugins import Strict
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+NUMBER = re.compile(tables.NUMBER, re.ASCII)
 MONTH = re.compile(r"[0-9]{4}-[0-9]{2}", re.ASCII)
 MAX_TURN = 1e6
 """Degrees beyond which a heading is some other number."""
@@ -155,12 +156,8 @@ def numbers(column: "pd.Series") -> "pd.Series":
     """Text as float64, exactly; NaN where it is not a plain decimal number."""
     import pandas as pd
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    text = pa.array(column.str.strip().str.removeprefix("+"), pa.string())
-    plain = pc.match_substring_regex(text, r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$")
-    cast = pc.if_else(plain, text, None).cast(pa.float64())
-    return pd.Series(cast.to_numpy(zero_copy_only=False), index=column.index)
+    return pd.Series(tables.numbers(pa.array(column, pa.string())), index=column.index)
 
 
 def locate(table: "pd.DataFrame", latitude: str, longitude: str, where: str) -> "pd.DataFrame":
@@ -182,7 +179,8 @@ def locate(table: "pd.DataFrame", latitude: str, longitude: str, where: str) -> 
     flaws: dict[int, Flaw] = {}
     for row, y, x in zip(flawed, table.loc[flawed, latitude], table.loc[flawed, longitude], strict=True):
         reason = Reason.BAD_COORDINATES if y.strip() or x.strip() else Reason.NO_COORDINATES
-        shown = f"{latitude} {y!r}, {longitude} {x!r}; expected degrees within ±90 and ±180, not 0, 0"
+        hint = tables.advice(y) or tables.advice(x)
+        shown = f"{latitude} {y!r}, {longitude} {x!r}; expected degrees within ±90 and ±180, not 0, 0{hint}"
         flaws[row] = (reason, f"{where} row {row}: {shown}")
     flaw = pd.Series([flaws.get(row) for row in table.index], index=table.index, dtype=object)
     return pd.DataFrame({"latitude": lat, "longitude": lon, "flaw": flaw})

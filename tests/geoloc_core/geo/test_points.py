@@ -78,7 +78,7 @@ def test_parts_and_formats_change_nothing(folder, tmp_path, monkeypatch):
         ("1,2,x,east", r"points.csv: column longitude, row 6: east; expected −180 … 180 degrees"),
         ("1,2,x,180.5", r"points.csv: column longitude, row 6: 180.5; expected"),
         ("1,139.7,x,35.7", r"column latitude, row 6: 139.7; expected .*; are latitude and longitude swapped\?"),
-        ("1,2", r"points.csv: not a CSV that can be read: .*Expected 4 columns, got 2"),
+        ("1,2", r"points.csv: row 6: 2 cells; expected 4, and quotes round a cell with a comma$"),
     ],
 )
 def test_a_wrong_coordinate_is_named_and_nothing_is_written(table, folder, tmp_path, row, says):
@@ -105,15 +105,23 @@ def test_a_wrong_row_of_parquet_is_counted_over_all_parts(folder, tmp_path, monk
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("points.csv", "lat,lon\n1,2\n", r"points.csv: no column latitude, longitude; found lat, lon"),
-        ("points.csv", "latitude,gid_0\n1,2\n", r"points.csv: no column longitude; found"),
+        (
+            "points.csv",
+            "lat,lon\n1,2\n",
+            r"points.csv: no column latitude, longitude; expected latitude, longitude, got lat, lon$",
+        ),
+        (
+            "points.csv",
+            "latitude,gid_0\n1,2\n",
+            r"points.csv: no column longitude; expected latitude, longitude, got latitude, gid_0",
+        ),
         (
             "points.csv",
             "latitude,longitude,gid_0\n1,2,3\n",
             r"has a column gid_0 already, which is to be added; rename",
         ),
         ("points.csv", "latitude,longitude,latitude\n1,2,3\n", r"2 columns latitude; expected one"),
-        ("points.csv", "", r"points.csv: not a CSV that can be read: Empty CSV file"),
+        ("points.csv", "", r"points.csv: empty; expected a CSV with columns latitude, longitude"),
         ("points.parquet", "PAR1", r"points.parquet: not a Parquet file that can be read"),
         ("points.xlsx", "", r"points.xlsx: not a name of a table; expected .csv or .parquet"),
         ("points.csv", None, r"points.csv: no such file; expected a table of points"),
