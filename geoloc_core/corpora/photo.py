@@ -5,7 +5,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NUMBER = re.compile(tables.NUMBER, re.ASCII)
-MONTH = re.compile(r"[0-9]{4}-[0-9]{2}", re.ASCII)
+MONTH = re.compile(r"([0-9]{4})[-/]([0-9]{2})", re.ASCII)
+DAY = re.compile(r"([0-9]{4})([-/:.])([0-9]{2})\2([0-9]{2})(?:[T ](.+))?", re.ASCII)
+MIDNIGHT = re.compile(r"^24(?=:00(:00([.,]0+)?)?($|[Z+-]))", re.ASCII)
+"""The hour of a time that ends a day."""
 MAX_TURN = 1e6
 """Degrees beyond which a heading is some other number."""
 MAX_FILE_BYTES = 2**30
@@ -229,13 +232,23 @@ def direction(text: str) -> float:
 def moment(text: str) -> datetime:
     """A published date or time, a month being its first day; a time zone is dropped, the camera's clock counts.
 
+    The year comes first, so that no day can be taken for a month; ``2019/07/31`` and EXIF's ``2019:07:31`` are dates
+    too, and the 24th hour of a day is the start of the next.
+
     Raises:
         ValueError: It is no date of the calendar.
     """
+    month, day = MONTH.fullmatch(text), DAY.fullmatch(text)
+    days = 0
+    if month:
+        text = f"{month[1]}-{month[2]}-01"
+    elif day:
+        time, days = MIDNIGHT.subn("00", day[5] or "", 1)
+        text = f"{day[1]}-{day[3]}-{day[4]}" + (f"T{time}" if time else "")
     try:
-        return datetime.fromisoformat(f"{text}-01" if MONTH.fullmatch(text) else text).replace(tzinfo=None)
-    except ValueError:
-        raise ValueError("expected a date such as 2019-07 or 2019-07-31") from None
+        return datetime.fromisoformat(text).replace(tzinfo=None) + timedelta(days)
+    except (ValueError, OverflowError):
+        raise ValueError("expected a date such as 2019-07, 2019-07-31 or 2019-07-31 12:30:00") from None
 
 
 def printable(path: str) -> str:
