@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -278,12 +278,6 @@ def _parts(path: Path, names: list[str], first: int, start: int, megabytes: int)
     import pyarrow as pa
     from pyarrow import csv as arrow
 
-    uneven: list[Any] = []
-
-    def note(row: Any) -> str:
-        uneven.append(row)
-        return "error"
-
     number, last = first, None
     try:
         with pa.OSFile(os.fsencode(path)) as file:
@@ -294,7 +288,7 @@ def _parts(path: Path, names: list[str], first: int, start: int, megabytes: int)
                 file,
                 arrow.ReadOptions(column_names=names, block_size=megabytes << 20),
                 # A blank line comes as a row of empty cells, so that rows can be counted.
-                arrow.ParseOptions(newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=note),
+                arrow.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
                 arrow.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
             ) as batches:
                 for batch in batches:
@@ -302,7 +296,7 @@ def _parts(path: Path, names: list[str], first: int, start: int, megabytes: int)
                     yield _filled(range(number, number + batch.num_rows), batch)
                     number += batch.num_rows
     except (pa.ArrowInvalid, OSError) as error:
-        raise _broken(path, len(names), uneven, error) from None
+        raise _broken(path, len(names), error) from None
     if last is not None and _is_open(path, last.column(len(names) - 1)[-1].as_py()):
         raise _unclosed(path, "the last row")
 
@@ -329,15 +323,15 @@ def _is_open(path: Path, cell: str) -> bool:
         return not stream.read().rstrip().endswith(b'"')
 
 
-def _broken(path: Path, width: int, uneven: list[Any], error: Exception) -> UserError:
+def _broken(path: Path, width: int, error: Exception) -> UserError:
     """What is wrong with the rows of a CSV."""
+    uneven = re.search(r"Expected \d+ columns, got (\d+)", str(error))
     if uneven:
-        count, text = uneven[0].actual_columns, uneven[0].text
-        row, _ = _first(path, lambda cells: bool(cells) and len(cells) != width)
-        if text.count('"') % 2:
+        row, cells = _first(path, lambda cells: bool(cells) and len(cells) != width)
+        if cells and _is_open(path, cells[-1]):
             return _unclosed(path, row)
-        cells = f"{count} cell{'s' * (count != 1)}"
-        return UserError(f"{path}: {row}: {cells}; expected {width}, and quotes round a cell with a comma")
+        has = f"{uneven[1]} cell{'s' * (uneven[1] != '1')}"
+        return UserError(f"{path}: {row}: {has}; expected {width}, and quotes round a cell with a comma")
     if "invalid UTF8" in str(error):
         return _not_utf8(path, *_first(path, lambda cells: not all(map(_is_utf8, cells))))
     if "straddling" in str(error):

@@ -135,19 +135,21 @@ def _read_parquet(path: Path) -> Table:
         # Pyarrow would keep all that it has read until the end.
         file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
         schema = file.schema_arrow
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # the last for names of columns that are no text
         raise _broken(path, error) from None
     tables.check_names(path, schema.names)
     own = tables.columns_of(path, schema.names, LIMITS)
-    return Table(path, schema, _parts(file, path), own, file.metadata.num_rows, "points", ROWS)
+    return Table(path, schema, _parts(file, path, own), own, file.metadata.num_rows, "points", ROWS)
 
 
-def _parts(file: Any, path: Path) -> Iterator[Part]:
+def _parts(file: Any, path: Path, own: dict[str, str]) -> Iterator[Part]:
     import pyarrow as pa
 
     first = 0
     try:
         for batch in file.iter_batches(ROWS):
+            for name in own.values():
+                batch.column(name).validate(full=True)
             yield Part(range(first, first + batch.num_rows), batch)
             first += batch.num_rows
     except (pa.ArrowException, OSError) as error:
