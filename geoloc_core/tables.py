@@ -151,12 +151,13 @@ def numbers(text: "pa.Array") -> np.ndarray:
     import pyarrow.compute as pc
 
     try:
-        # What this takes for a number is a plain one, an infinite one or none.
+        if pc.any(pc.starts_with(text, "+-")).as_py():
+            raise pa.ArrowInvalid("Arrow takes it for a number below zero")
+        # What else this takes for a number is a plain one, an infinite one or none.
         cast = text.cast(pa.float64())
     except pa.ArrowInvalid:
-        bare = pc.replace_substring_regex(pc.utf8_trim_whitespace(text), r"^\+", "")
-        plain = pc.match_substring_regex(bare, f"^{NUMBER}$")
-        cast = pc.if_else(plain, bare, None).cast(pa.float64())
+        bare = pc.utf8_trim_whitespace(text)
+        cast = pc.if_else(pc.match_substring_regex(bare, f"^{NUMBER}$"), bare, None).cast(pa.float64())
     values = cast.to_numpy(zero_copy_only=False)
     finite = np.isfinite(values)
     return values if finite.all() else np.where(finite, values, np.nan)
