@@ -264,11 +264,13 @@ def _described(metadata: dict[bytes, bytes] | None, added: "pa.Schema") -> dict[
 
 
 def _pandas(said: dict[str, Any], added: "pa.Schema") -> None:
-    for field in added:
+    # The columns of the index are the last ones.
+    end = len(said["columns"]) - sum(isinstance(index, str) for index in said["index_columns"])
+    for place, field in enumerate(added, end):
         name = {"string": "unicode", "double": "float64"}.get(str(field.type), str(field.type))
         kind = {"string": "object", "double": "float64"}.get(str(field.type), str(field.type))
         about = {"name": field.name, "field_name": field.name, "pandas_type": name, "numpy_type": kind}
-        said["columns"].append({**about, "metadata": None})
+        said["columns"].insert(place, {**about, "metadata": None})
 
 
 def _huggingface(said: dict[str, Any], added: "pa.Schema") -> None:
