@@ -5,19 +5,23 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geoloc_core import tables
 from geoloc_core.plugins import Strict
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
-MONTH = re.compile(r"[0-9]{4}-[0-9]{2}", re.ASCII)
+NUMBER = re.compile(tables.NUMBER, re.ASCII)
+MONTH = re.compile(r"([0-9]{4})[-/]([0-9]{2})", re.ASCII)
+DAY = re.compile(r"([0-9]{4})([-/:.])([0-9]{2})\2([0-9]{2})(?:[T ](.+))?", re.ASCII)
+MIDNIGHT = re.compile(r"^24(?=:00(:00([.,]0+)?)?($|[Z+-]))", re.ASCII)
+"""The hour of a time that ends a day."""
 MAX_TURN = 1e6
 """Degrees beyond which a heading is some other number."""
 MAX_FILE_BYTES = 2**30
@@ -155,12 +159,8 @@ def numbers(column: "pd.Series") -> "pd.Series":
     """Text as float64, exactly; NaN where it is not a plain decimal number."""
     import pandas as pd
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    text = pa.array(column.str.strip().str.removeprefix("+"), pa.string())
-    plain = pc.match_substring_regex(text, r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$")
-    cast = pc.if_else(plain, text, None).cast(pa.float64())
-    return pd.Series(cast.to_numpy(zero_copy_only=False), index=column.index)
+    return pd.Series(tables.numbers(pa.array(column, pa.string())), index=column.index)
 
 
 def locate(table: "pd.DataFrame", latitude: str, longitude: str, where: str) -> "pd.DataFrame":
@@ -182,7 +182,8 @@ def locate(table: "pd.DataFrame", latitude: str, longitude: str, where: str) -> 
     flaws: dict[int, Flaw] = {}
     for row, y, x in zip(flawed, table.loc[flawed, latitude], table.loc[flawed, longitude], strict=True):
         reason = Reason.BAD_COORDINATES if y.strip() or x.strip() else Reason.NO_COORDINATES
-        shown = f"{latitude} {y!r}, {longitude} {x!r}; expected degrees within ±90 and ±180, not 0, 0"
+        hint = tables.advice(y) or tables.advice(x)
+        shown = f"{latitude} {y!r}, {longitude} {x!r}; expected degrees within ±90 and ±180, not 0, 0{hint}"
         flaws[row] = (reason, f"{where} row {row}: {shown}")
     flaw = pd.Series([flaws.get(row) for row in table.index], index=table.index, dtype=object)
     return pd.DataFrame({"latitude": lat, "longitude": lon, "flaw": flaw})
@@ -231,13 +232,23 @@ def direction(text: str) -> float:
 def moment(text: str) -> datetime:
     """A published date or time, a month being its first day; a time zone is dropped, the camera's clock counts.
 
+    The year comes first, so that no day can be taken for a month; ``2019/07/31`` and EXIF's ``2019:07:31`` are dates
+    too, and the 24th hour of a day is the start of the next.
+
     Raises:
         ValueError: It is no date of the calendar.
     """
+    month, day = MONTH.fullmatch(text), DAY.fullmatch(text)
+    days = 0
+    if month:
+        text = f"{month[1]}-{month[2]}-01"
+    elif day:
+        time, days = MIDNIGHT.subn("00", day[5] or "", 1)
+        text = f"{day[1]}-{day[3]}-{day[4]}" + (f"T{time}" if time else "")
     try:
-        return datetime.fromisoformat(f"{text}-01" if MONTH.fullmatch(text) else text).replace(tzinfo=None)
-    except ValueError:
-        raise ValueError("expected a date such as 2019-07 or 2019-07-31") from None
+        return datetime.fromisoformat(text).replace(tzinfo=None) + timedelta(days)
+    except (ValueError, OverflowError):
+        raise ValueError("expected a date such as 2019-07, 2019-07-31 or 2019-07-31 12:30:00") from None
 
 
 def printable(path: str) -> str:

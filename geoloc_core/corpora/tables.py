@@ -1,25 +1,29 @@
-"""CSV files that others wrote, read as text, so that each mistake can be named with its row."""
+"""CSV files that others wrote, as data frames of text, so that each mistake can be named with its row."""
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoloc_core.errors import UserError
+from geoloc_core import tables
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CHUNK = 8192
+KEY = "image_id"
+"""What names a photo beside whatever its corpus publishes of it."""
 
 
-def csv_chunks(path: Path, columns: tuple[str, ...], header: bool = True) -> Iterator["pd.DataFrame"]:
+def csv_chunks(
+    path: Path, columns: tuple[str, ...], header: bool = True, taken: Collection[str] = ()
+) -> Iterator["pd.DataFrame"]:
     """A CSV as text, in pieces; an empty cell is an empty string.
 
     Args:
         path: The file, UTF-8.
-        columns: The columns it must have.
+        columns: The columns it must have, called so whatever their case there.
         header: Whether the file names its columns; else they are ``columns``, in that order.
+        taken: Names that a further column cannot keep, beside :data:`KEY`: it is called ``table_`` and its name.
 
     Yields:
         At most :data:`CHUNK` rows, indexed by the row's number as a spreadsheet shows it: the header is row 1. Of a
@@ -30,43 +34,30 @@ def csv_chunks(path: Path, columns: tuple[str, ...], header: bool = True) -> Ite
     """
     import pandas as pd
 
-    names, start = (None, 2) if header else (list(columns), 1)
-    try:
-        with pd.read_csv(
-            path,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            names=names,
-            index_col=False,
-            chunksize=CHUNK,
-        ) as reader:
-            while (chunk := _next(reader)) is not None:
-                _require(path, columns, chunk)
-                yield chunk.set_axis(chunk.index + start).fillna("")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected a CSV with columns {', '.join(columns)}") from None
-    except pd.errors.ParserWarning:
-        raise UserError(f"{path}: the rows have more cells than the header; expected as many") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{path}: not a readable CSV: {why}; expected columns {', '.join(columns)}") from None
+    table = tables.read_csv(path, columns, header)
+    names = _named(table.names, tables.columns_of(path, table.names, columns), {KEY, *taken})
+    empty = True
+    for part in table.parts:
+        for start in range(0, part.batch.num_rows, CHUNK):
+            piece = part.batch.slice(start, CHUNK).to_pandas().set_axis(names, axis=1)
+            yield piece.set_axis(pd.Index(part.numbers[start : start + CHUNK]))
+            empty = False
+    if empty:
+        yield pd.DataFrame({name: pd.Series(dtype=str) for name in names})
 
 
-def _next(reader: Iterator["pd.DataFrame"]) -> "pd.DataFrame | None":
-    import pandas as pd
-
-    with warnings.catch_warnings():
-        # Pandas would drop the cells beyond the header's, and only warn.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return next(reader, None)
-
-
-def _require(path: Path, columns: tuple[str, ...], chunk: "pd.DataFrame") -> None:
-    missing = [name for name in columns if name not in chunk.columns]
-    if missing:
-        found = " ".join(", ".join(chunk.columns).split())
-        raise UserError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}, got {found}")
+def _named(names: list[str], known: dict[str, str], taken: Collection[str]) -> list[str]:
+    """What columns are called here."""
+    ours = {own: name for name, own in known.items()}
+    found = [ours.get(name, name) for name in names]
+    used = {*found, *taken}
+    for place, name in enumerate(found):
+        if names[place] not in ours and name in taken:
+            while name in used:
+                name = f"table_{name}"
+            used.add(name)
+            found[place] = name
+    return found
 
 
 def read_csv(path: Path, columns: tuple[str, ...], header: bool = True) -> "pd.DataFrame":

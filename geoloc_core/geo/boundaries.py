@@ -266,12 +266,15 @@ def read_units(folder: Path) -> "DataFrame":
     import pyarrow.parquet as pq
 
     path = folder / "units.parquet"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: a file; expected a folder of units; run `geoloc boundaries`")
+    if not path.exists():
+        raise UserError(f"{path}: no such file; expected the units; run `geoloc boundaries`")
     try:
         table = pq.read_table(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected the units; run `geoloc boundaries`") from None
-    except pa.ArrowInvalid:
-        raise UserError(f"{path}: not a Parquet file; expected the units; run `geoloc boundaries`") from None
+    except (pa.ArrowException, OSError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: not a Parquet file that can be read ({why}); run `geoloc boundaries` again") from None
     if (table.schema.metadata or {}).get(b"geoloc.version") != VERSION or table.column_names != list(UNITS):
         raise UserError(f"{path}: not the units of version {VERSION.decode()}; run `geoloc boundaries` again")
     return table.to_pandas()
@@ -290,7 +293,11 @@ def read_layer(folder: Path, level: int) -> "GeoDataFrame | None":
         raise UserError(f"{path}: no such file; expected the units' shapes; run `geoloc boundaries`")
     if f"ADM_{level}" not in vectors.layers(path):
         return None
-    return pyogrio.read_dataframe(path, layer=f"ADM_{level}")
+    try:
+        return pyogrio.read_dataframe(path, layer=f"ADM_{level}")
+    except RuntimeError as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({why}); run `geoloc boundaries` again") from None
 
 
 def _summary(units: "DataFrame", source: str, approximate: bool) -> dict[str, Any]:

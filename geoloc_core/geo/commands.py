@@ -80,11 +80,13 @@ def build(points: Path, scheme: str, settings: tuple[str, ...], boundaries: Path
 def _setting(text: str) -> tuple[str, Any]:
     import yaml
 
+    from geoloc_core.files import parse_yaml
+
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise UserError(f"--set {text}: expected KEY=VALUE, such as min_points=30")
     try:
-        return key, yaml.safe_load(value)
+        return key, parse_yaml(value)
     except yaml.YAMLError:
         raise UserError(f"--set {text}: the value is not YAML; expected such as rounds=[[8, 0.05]]") from None
 

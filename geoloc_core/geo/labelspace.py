@@ -63,11 +63,26 @@ class LabelSpace:
 
     @classmethod
     def load(cls, path: Path) -> "LabelSpace":
-        """Read what :meth:`save` wrote."""
-        raw = read_json(path)
-        for key in ("latitudes", "longitudes"):
-            raw[key] = np.asarray(raw[key], dtype=np.float64)
-        return cls(**raw)
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            UserError: The file is missing or damaged.
+        """
+        remedy = "run again what wrote it"
+        try:
+            raw = read_json(path)
+            for key in ("latitudes", "longitudes"):
+                raw[key] = np.asarray(raw[key], dtype=np.float64)
+            space = cls(**raw)
+            columns = (space.names, space.parents, space.latitudes, space.longitudes, *space.levels.values())
+            whole = all(len(column) == len(space) for column in columns)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); expected the classes; {remedy}") from None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            whole = False
+        if not whole:
+            raise UserError(f"{path}: damaged; expected the classes with their places; {remedy}")
+        return space
 
 
 def from_units(kind: str, units: "DataFrame", gids: Iterable[Any]) -> LabelSpace:

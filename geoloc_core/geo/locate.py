@@ -161,7 +161,10 @@ class Locator:
         table = _table(folder)
         if table.get("version") != VERSION:
             raise UserError(f"{folder}: not an index of version {VERSION}; run `geoloc boundaries` again")
-        units = Units(*(np.array(table[key], dtype=object).reshape(-1, len(LEVELS)) for key in ("gids", "names")))
+        try:
+            units = Units(*(np.array(table[key], dtype=object).reshape(-1, len(LEVELS)) for key in ("gids", "names")))
+        except (KeyError, ValueError):
+            raise UserError(f"{folder / TABLE}: damaged; run `geoloc boundaries` again") from None
         return cls(_mapped(Index, folder), _mapped(Borders, folder), units, limit_km)
 
     def locate(self, latitudes: ArrayLike, longitudes: ArrayLike) -> Located:
@@ -237,7 +240,9 @@ def _table(folder: Path) -> dict[str, Any]:
         table = files.read_json(folder / TABLE)
     except FileNotFoundError:
         raise UserError(f"{folder}: no index of the units' shapes; run `geoloc boundaries`") from None
-    except ValueError:
+    except OSError as error:
+        raise UserError(f"{folder / TABLE}: cannot be read ({error.strerror}); expected an index of units") from None
+    except (ValueError, RecursionError):
         raise UserError(f"{folder / TABLE}: not JSON; run `geoloc boundaries` again") from None
     return table if isinstance(table, dict) else {}
 
@@ -249,6 +254,6 @@ def _mapped(kind: type[Arrays], folder: Path) -> Arrays:
         path = folder / f"{field.name}.npy"
         try:
             arrays[field.name] = np.asarray(np.load(path, mmap_mode="r"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             raise UserError(f"{path}: missing or broken; run `geoloc boundaries` again") from None
     return kind(**arrays)

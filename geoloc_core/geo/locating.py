@@ -33,8 +33,8 @@ def locate_file(points: Path, boundaries: Path, out: Path, limit_km: float, inde
     """
     import pyarrow as pa
 
-    kinds = [pa.field(name, pa.float64() if name == "distance_km" else pa.string()) for name in ADDED]
-    tables.check(points, out, ADDED)
+    added = pa.schema([(name, pa.float64() if name == "distance_km" else pa.string()) for name in ADDED])
+    tables.check(points, out, added)
     locator = _locator(boundaries, limit_km, index)
     rows = inside = located = 0
 
@@ -46,7 +46,7 @@ def locate_file(points: Path, boundaries: Path, out: Path, limit_km: float, inde
         located += int((found.unit >= 0).sum())
         return _columns(found)
 
-    tables.annotate(points, out, pa.schema(kinds), find, "locate")
+    tables.annotate(points, out, added, find, "locate")
     progress.say(
         f"locate: {rows:,} points, {inside:,} inside a unit, {located - inside:,} within {limit_km:g} km of one, "
         f"{rows - located:,} without; wrote {out}"

@@ -1,15 +1,18 @@
 """Tables of points, CSV or Parquet, that stream through: columns in, the same rows with more columns out."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geoloc_core import files, progress
+from geoloc_core import files, progress, tables
 from geoloc_core.errors import UserError
+from geoloc_core.tables import Part
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,9 +31,9 @@ class Table:
 
     Attributes:
         path: Where it is.
-        schema: Its columns.
-        parts: Its rows.
-        first: Number of the first row: that of a spreadsheet in a CSV, 0 in Parquet.
+        schema: Its columns, and what it says of them.
+        parts: Its rows: numbered as in a spreadsheet in a CSV, from 0 in Parquet.
+        own: What it calls the columns of :data:`LIMITS`.
         total: How much there is to read.
         unit: Of what.
         weight: Of which a part is so much.
@@ -38,8 +41,8 @@ class Table:
 
     path: Path
     schema: "pa.Schema"
-    parts: "Iterator[pa.RecordBatch]"
-    first: int
+    parts: Iterator[Part]
+    own: dict[str, str]
     total: int
     unit: str
     weight: int
@@ -54,6 +57,8 @@ def annotate(
 ) -> None:
     """Write the rows of a table, in order, with columns about their points behind their own.
 
+    What Parquet says of a table stays: the index of a data frame, the geometry of GeoParquet.
+
     Args:
         points: CSV or Parquet with the columns ``latitude`` and ``longitude``, degrees.
         out: CSV or Parquet to write.
@@ -67,21 +72,20 @@ def annotate(
     import pyarrow as pa
 
     table = _read(points, added.names)
-    schema = pa.schema([*table.schema, *added])
+    schema = _schema(table, out, added)
     with files.replacing(out) as aside, _writer(aside, _kind(out), schema) as writer:
         for part, latitudes, longitudes in _coordinates(table, what):
             columns = [*part.columns, *find(latitudes, longitudes)]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
 
 
-def check(points: Path, out: Path, added: Sequence[str]) -> None:
-    """Find out what can be known before long work starts: that the table can be read and the new columns are new.
+def check(points: Path, out: Path, added: "pa.Schema") -> None:
+    """Find out what can be known before long work starts: that the table can be read, and written with new columns.
 
     Raises:
-        UserError: It cannot, or they are not.
+        UserError: It cannot.
     """
-    _kind(out)
-    _read(points, added)
+    _schema(_read(points, added.names), out, added)
 
 
 def read(points: Path, what: str) -> tuple[np.ndarray, np.ndarray]:
@@ -97,11 +101,9 @@ def read(points: Path, what: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _coordinates(table: Table, what: str) -> "Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]":
     """The parts of a table, with their points."""
-    rows = table.first
     for part in progress.track(table.parts, f"{what} {table.path.name}", table.total, table.unit, table.weight):
-        latitudes, longitudes = (_degrees(part, name, table.path, rows) for name in LIMITS)
-        yield part, latitudes, longitudes
-        rows += part.num_rows
+        latitudes, longitudes = (_degrees(part, name, table) for name in LIMITS)
+        yield part.batch, latitudes, longitudes
 
 
 def _kind(path: Path) -> str:
@@ -114,9 +116,14 @@ def _kind(path: Path) -> str:
 def _read(path: Path, taken: Sequence[str] = ()) -> Table:
     kind = _kind(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a table of points, CSV or Parquet")
+        found = "a folder" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {found}; expected a table of points, CSV or Parquet")
     table = _read_csv(path) if kind == ".csv" else _read_parquet(path)
-    _check_columns(table, taken)
+    for name in table.schema.names:
+        if name in taken:
+            raise UserError(f"{path}: has a column {name} already, which is to be added; rename it")
+    for name in table.own.values():
+        _check_type(path, table.schema.field(name))
     return table
 
 
@@ -127,82 +134,149 @@ def _read_parquet(path: Path) -> Table:
     try:
         # Pyarrow would keep all that it has read until the end.
         file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _broken(path, "Parquet file", error) from None
-    parts = _caught(file.iter_batches(ROWS), path, "Parquet file")
-    return Table(path, file.schema_arrow, parts, 0, file.metadata.num_rows, "points", ROWS)
+        schema = file.schema_arrow
+    except (pa.ArrowException, OSError, ValueError) as error:  # the last for names of columns that are no text
+        raise _broken(path, error) from None
+    tables.check_names(path, schema.names)
+    own = tables.columns_of(path, schema.names, LIMITS)
+    return Table(path, schema, _parts(file, path, own), own, file.metadata.num_rows, "points", ROWS)
+
+
+def _parts(file: Any, path: Path, own: dict[str, str]) -> Iterator[Part]:
+    import pyarrow as pa
+
+    first = 0
+    try:
+        for batch in file.iter_batches(ROWS):
+            for name in own.values():
+                batch.column(name).validate(full=True)
+            yield Part(range(first, first + batch.num_rows), batch)
+            first += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(path, error) from None
+
+
+def _broken(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a Parquet file that can be read: {' '.join(str(error).split())}")
 
 
 def _read_csv(path: Path) -> Table:
     """A CSV whose cells stay the text that they are."""
     import pyarrow as pa
-    from pyarrow import csv
 
-    read = csv.ReadOptions(block_size=MEGABYTES << 20)
-    try:
-        with csv.open_csv(path, read_options=read) as file:
-            names = file.schema.names
-        text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-        file = csv.open_csv(path, read_options=read, convert_options=text)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _broken(path, "CSV", error) from None
+    file = tables.read_csv(path, tuple(LIMITS), megabytes=MEGABYTES)
+    schema = pa.schema([(name, pa.string()) for name in file.names])
+    own = tables.columns_of(path, file.names, LIMITS)
     size = -(-path.stat().st_size // (1 << 20))
-    return Table(path, file.schema, _caught(file, path, "CSV"), 2, size, "MB", MEGABYTES)
+    return Table(path, schema, file.parts, own, size, "MB", MEGABYTES)
 
 
-def _caught(parts: "Iterator[pa.RecordBatch]", path: Path, kind: str) -> "Iterator[pa.RecordBatch]":
-    import pyarrow as pa
+def _check_type(path: Path, field: "pa.Field") -> None:
+    from pyarrow import types
 
-    try:
-        yield from parts
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _broken(path, kind, error) from None
-
-
-def _broken(path: Path, kind: str, error: Exception) -> UserError:
-    return UserError(f"{path}: not a {kind} that can be read: {' '.join(str(error).split())}")
+    kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+    judges = (types.is_floating, types.is_integer, types.is_decimal, types.is_null, _is_text)
+    if not any(judge(kind) for judge in judges):
+        raise UserError(f"{path}: column {field.name}: its type is {field.type}; expected numbers, degrees")
 
 
-def _check_columns(table: Table, taken: Sequence[str]) -> None:
-    names = table.schema.names
-    missing = [name for name in LIMITS if name not in names]
-    if missing:
-        raise UserError(f"{table.path}: no column {', '.join(missing)}; found {', '.join(names)}")
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{table.path}: {names.count(name)} columns {name}; expected one")
-        if name in taken:
-            raise UserError(f"{table.path}: has a column {name} already, which is to be added; rename it")
+def _is_text(kind: "pa.DataType") -> bool:
+    from pyarrow import types
+
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
-def _degrees(part: "pa.RecordBatch", name: str, path: Path, first: int) -> np.ndarray:
+def _degrees(part: Part, name: str, table: Table) -> np.ndarray:
     """A column of coordinates, once it is sure that it is one."""
     import pyarrow as pa
+    from pyarrow import types
 
-    column = part.column(name)
-    try:
-        values = column.cast(pa.float64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        values = pa.array([_number(value) for value in column.to_pylist()], pa.float64())
-    values = values.to_numpy(zero_copy_only=False)
+    column = part.batch.column(table.own[name])
+    plain = column.cast(column.type.value_type) if types.is_dictionary(column.type) else column
+    if _is_text(plain.type):
+        values = tables.numbers(plain.cast(pa.string()))
+    else:
+        values = plain.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     wrong = ~(np.abs(values) <= LIMITS[name])
     if wrong.any():
-        row = int(wrong.argmax())
-        shown = column[row].as_py()
-        swapped = name == "latitude" and 90 < abs(values[row]) <= 180
-        hint = "; are latitude and longitude swapped?" if swapped else ""
+        at = int(wrong.argmax())
+        shown = column[at].as_py()
+        shown = "empty" if shown is None or not str(shown).strip() else str(shown)
+        swapped = name == "latitude" and 90 < abs(values[at]) <= 180
+        hint = "; are latitude and longitude swapped?" if swapped else tables.advice(shown)
         raise UserError(
-            f"{path}: column {name}, row {first + row}: {'empty' if shown in (None, '') else shown}; "
+            f"{table.path}: column {table.own[name]}, row {part.numbers[at]}: {shown}; "
             f"expected −{LIMITS[name]} … {LIMITS[name]} degrees{hint}"
         )
     return np.ascontiguousarray(values, dtype=np.float64)
 
 
-def _number(value: Any) -> float:
+def _schema(table: Table, out: Path, added: "pa.Schema") -> "pa.Schema":
+    """The table's columns and the new ones, as a file of that kind can hold them.
+
+    Raises:
+        UserError: It cannot.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([*table.schema, *added])
+    if _kind(out) == ".parquet":
+        return schema.with_metadata(_described(table.schema.metadata, added))
+    for field in schema:
+        if not _fits_csv(field):
+            raise UserError(
+                f"{table.path}: column {field.name}: its type is {field.type}, which a CSV cannot hold; "
+                "name a .parquet with --out, or leave the column out"
+            )
+    return schema
+
+
+def _fits_csv(field: "pa.Field") -> bool:
+    import pyarrow as pa
+    from pyarrow import csv, types
+
+    if types.is_binary(field.type) or types.is_large_binary(field.type) or types.is_fixed_size_binary(field.type):
+        return False
+    schema = pa.schema([pa.field("", field.type)])
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
+        with csv.CSVWriter(BytesIO(), schema) as writer:
+            writer.write_batch(pa.RecordBatch.from_arrays([pa.nulls(1, field.type)], schema=schema))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return False
+    return True
+
+
+def _described(metadata: dict[bytes, bytes] | None, added: "pa.Schema") -> dict[bytes, bytes] | None:
+    """What a table says of itself, with the new columns where it lists them all."""
+    if not metadata:
+        return None
+    described = dict(metadata)
+    for key, listed in ((b"pandas", _pandas), (b"huggingface", _huggingface)):
+        try:
+            said = json.loads(metadata[key])
+            listed(said, added)
+            described[key] = json.dumps(said).encode()
+        except KeyError:  # nothing is said, or nothing of columns
+            pass
+        except (ValueError, TypeError, AttributeError):
+            del described[key]  # it would be read, and is no such thing
+    return described
+
+
+def _pandas(said: dict[str, Any], added: "pa.Schema") -> None:
+    # The columns of the index are the last ones.
+    end = len(said["columns"]) - sum(isinstance(index, str) for index in said["index_columns"])
+    for place, field in enumerate(added, end):
+        name = {"string": "unicode", "double": "float64"}.get(str(field.type), str(field.type))
+        kind = {"string": "object", "double": "float64"}.get(str(field.type), str(field.type))
+        about = {"name": field.name, "field_name": field.name, "pandas_type": name, "numpy_type": kind}
+        said["columns"].insert(place, {**about, "metadata": None})
+
+
+def _huggingface(said: dict[str, Any], added: "pa.Schema") -> None:
+    for field in added:
+        dtype = {"double": "float64"}.get(str(field.type), str(field.type))
+        said["info"]["features"][field.name] = {"dtype": dtype, "_type": "Value"}
 
 
 @contextmanager

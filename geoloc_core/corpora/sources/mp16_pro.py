@@ -79,7 +79,7 @@ def read(options: Options, raw: Path) -> Source:
 
 
 def _metadata(path: Path) -> Iterator["pd.DataFrame"]:
-    for table in csv_chunks(path, COLUMNS):
+    for table in csv_chunks(path, COLUMNS, taken=(FLAW, KEY)):
         table[["LAT", "LON", FLAW]] = locate(table, "LAT", "LON", path.name)
         table[KEY] = table["IMG_ID"].str.replace("/", "_")
         yield table

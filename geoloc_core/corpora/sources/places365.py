@@ -141,7 +141,7 @@ def read_metadata(path: Path) -> Iterator["pd.DataFrame"]:
     Raises:
         UserError: The file is missing, is no such table, or a label is no number.
     """
-    for table in csv_chunks(path, COLUMNS):
+    for table in csv_chunks(path, COLUMNS, taken=(FLAW, URL)):
         table[["LAT", "LON", FLAW]] = locate(table, "LAT", "LON", path.name)
         for name in (*LABELS, *PROBABILITIES):
             values = numbers(table[name])

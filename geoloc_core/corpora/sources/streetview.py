@@ -18,6 +18,8 @@ from geoloc_core.corpora.simulated import Plan, Simulation, csv_table, save
 from geoloc_core.corpora.tables import csv_chunks
 
 COLUMNS = ("path", "pano_id", "latitude", "longitude", "heading", "date")
+OWN = ("month",)
+"""Attributes that the table's own columns cannot be."""
 PLAN = Plan("street", (0, 90, 180, 270))
 
 
@@ -39,7 +41,7 @@ def read(options: Options, raw: Path) -> Source:
     """
     import pyarrow as pa
 
-    header = next(csv_chunks(raw / options.table, COLUMNS)).columns
+    header = next(csv_chunks(raw / options.table, COLUMNS, taken=OWN)).columns
     extra = [name for name in header if name not in COLUMNS]
     store = Folder(raw, frozenset({options.table}))
     fields = [("pano_id", pa.string()), ("month", pa.int32()), *((name, pa.string()) for name in extra)]
@@ -49,7 +51,7 @@ def read(options: Options, raw: Path) -> Source:
 
 def _rows(options: Options, path: Path, extra: list[str], store: Folder) -> Iterator[Row | Refusal]:
     views = _views(path, store) if options.views else None
-    for table in csv_chunks(path, COLUMNS):
+    for table in csv_chunks(path, COLUMNS, taken=OWN):
         places = locate(table, "latitude", "longitude", options.table)
         for number, row, place in zip(table.index, table.to_dict("records"), places.to_dict("records"), strict=True):
             name, pano = row["path"], row["pano_id"]

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from geoloc_core import tables
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing, write_json
 from geoloc_core.params import Texts, entry
@@ -66,14 +67,14 @@ def gathered(source: Texts, path: Path) -> pa.Table:
 def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a table with {', '.join(names)}; run the stages before first")
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         from geoloc_core.corpora.tables import read_csv
 
         table = read_csv(path, names)
         return {name: table[name].tolist() for name in names}
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return _of_parquet(path, names)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         return _of_json(path, names)
     raise UserError(f"{path}: expected a .csv, a .parquet or a .json")
 
@@ -81,13 +82,12 @@ def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
 def _of_parquet(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
     try:
         known = pq.read_schema(path).names
-        missing = [name for name in names if name not in known]
-        if not missing:
-            found: dict[str, list[Any]] = pq.read_table(path, columns=list(names)).to_pydict()
-            return found
+        tables.check_names(path, known)
+        own = tables.columns_of(path, known, names)
+        found = pq.read_table(path, columns=list(own.values()))
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not readable Parquet: {' '.join(str(error).split())}") from None
-    raise UserError(f"{path}: no column {', '.join(missing)}; expected one of: {', '.join(known)}")
+    return {name: found[own[name]].to_pylist() for name in names}
 
 
 def _of_json(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:

@@ -158,24 +158,50 @@ def load(folder: Path, boundaries: Path | None = None) -> Geocells:
         raise UserError(
             f"{where}: not the units that {folder} was built on; give their folder or build the cells again"
         )
-    with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    counts = arrays.pop("counts")
-    partition = module_of(SCHEMES, options.kind).load(arrays, ground)  # type: ignore[attr-defined]
-    return Geocells(options, ground, partition, LabelSpace.load(folder / "labels.json"), counts)
+    arrays = _read_arrays(folder / "arrays.npz")
+    space = LabelSpace.load(folder / "labels.json")
+    try:
+        counts = arrays.pop("counts")
+        partition = module_of(SCHEMES, options.kind).load(arrays, ground)  # type: ignore[attr-defined]
+    except (KeyError, TypeError):
+        raise UserError(f"{folder / 'arrays.npz'}: not of these cells; run `geoloc cells build` again") from None
+    if not len(counts) == len(space) == card["cells"]:
+        raise UserError(f"{folder}: its files are not of the same cells; run `geoloc cells build` again")
+    return Geocells(options, ground, partition, space, counts)
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
     path = folder / "cells.json"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: a file; expected a folder of cells; run `geoloc cells build`")
     try:
         card: dict[str, Any] = files.read_json(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a folder of cells; run `geoloc cells build`") from None
-    except ValueError:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a folder of cells") from None
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: not JSON; expected a folder of cells; run `geoloc cells build` again") from None
     if not isinstance(card, dict) or card.get("version") != VERSION:
         raise UserError(f"{path}: not cells of version {VERSION}; run `geoloc cells build` again")
-    return card
+    match card:
+        case {
+            "options": {"kind": str()},
+            "cells": int(),
+            "boundaries": {"folder": str(), "limit_km": int() | float(), "units": str()},
+        }:
+            return card
+    raise UserError(f"{path}: damaged; expected a folder of cells; run `geoloc cells build` again")
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `geoloc cells build` again") from None
+    except Exception as error:  # zipfile, zlib and NumPy raise whatever a damaged file leads to
+        raise UserError(f"{path}: damaged ({type(error).__name__}); run `geoloc cells build` again") from None
 
 
 __all__ = ["Geocells", "build", "check", "load"]

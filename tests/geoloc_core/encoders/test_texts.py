@@ -76,7 +76,7 @@ def test_a_table_that_is_not_as_said_is_one_line(tmp_path, name, content, says):
 
 def test_a_parquet_without_the_column_names_those_it_has(tmp_path):
     path = written(tmp_path, "a.parquet", [{"title": "x"}])
-    with pytest.raises(UserError, match="no column clue; expected one of: title"):
+    with pytest.raises(UserError, match="no column clue; expected clue, got title"):
         sentences.gathered(Texts(path=path, text="clue"), path)
 
 

