@@ -23,7 +23,8 @@ T = TypeVar("T")
 CACHE_KIB = 2 * 1024
 
 
-def _temporary() -> sqlite3.Connection:
+def temporary() -> sqlite3.Connection:
+    """A database of its own in a temporary file."""
     file = sqlite3.connect("", isolation_level=None)
     # Nothing of it outlives a kill, so nothing need be safe from one.
     for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
@@ -66,7 +67,7 @@ class Shelf:
     """Values by key, on disk. Keys are text, or names of files whatever bytes they hold."""
 
     def __init__(self) -> None:
-        self._file = _temporary()
+        self._file = temporary()
         self._file.execute("CREATE TABLE shelf (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
         self._file.execute("BEGIN")
         self._count = 0
@@ -161,7 +162,7 @@ class Rows:
     """
 
     def __init__(self, chunks: Iterable["pd.DataFrame"], key: str) -> None:
-        self._file = _temporary()
+        self._file = temporary()
         self._file.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, key BLOB, cells BLOB)")
         self._file.execute("BEGIN")
         self.columns: tuple[str, ...] = ()

@@ -33,6 +33,8 @@ class Reason(StrEnum):
     """Its licence is not among the corpus' ``licences``."""
     DUPLICATE = "duplicate"
     """The id, or the very same bytes, occurred before; the first one is kept."""
+    CONFLICTING_PLACES = "conflicting_places"
+    """The very same bytes have another id and another place: none of the places is known to be true."""
     NOT_A_PHOTO = "not_a_photo"
     """The file's suffix is that of no photo format, or the file is hidden."""
     NO_METADATA = "no_metadata"
