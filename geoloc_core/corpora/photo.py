@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -65,6 +65,11 @@ class Reason(StrEnum):
 
 Flaw = tuple[Reason, str]
 """A reason and, in one line, what exactly was wrong."""
+
+
+def as_flaw(cells: Sequence[str] | None) -> Flaw | None:
+    """A flaw that was kept as plain text."""
+    return (Reason(cells[0]), cells[1]) if cells else None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from geoloc_core.corpora.listing import Members
 from geoloc_core.corpora.on_disk import Rows, in_chunks
 from geoloc_core.corpora.photo import (
     MAX_FILE_BYTES,
@@ -19,6 +20,7 @@ from geoloc_core.corpora.photo import (
     Refusal,
     Source,
     SourceOptions,
+    as_flaw,
     locate,
     printable,
     without,
@@ -88,13 +90,13 @@ def _metadata(path: Path) -> Iterator["pd.DataFrame"]:
 def _stream(
     options: Options, tar: Path, table: Rows, authors: Rows | None, names: list[str]
 ) -> Iterator[Photo | Refusal]:
-    met = bytearray(table.last + 1)
+    met, members = bytearray(table.last + 1), Members(table)
     for chunk in in_chunks(_members(tar), CHUNK):
-        rows = table.find({name for name, _ in chunk})
+        rows = members.find(name for name, _ in chunk)
         known = authors.find({row["IMG_ID"] for _, row in rows.values()}) if authors is not None else {}
         for name, data in chunk:
             if name not in rows:
-                wrong = (Reason.NO_METADATA, f"in {options.tar}, not in {options.metadata}")
+                wrong = (Reason.NO_METADATA, f"in {options.tar}, not in {options.metadata}{members.hint(name)}")
                 yield Refusal(name, *(wrong if isinstance(data, bytes) else data))
                 continue
             at, row = rows[name]
@@ -122,7 +124,7 @@ def _photo(
         group_id=author or row["IMG_ID"],
         latitude=row["LAT"],
         longitude=row["LON"],
-        flaw=row[FLAW],
+        flaw=as_flaw(row[FLAW]),
         author=author,
         licence=options.licence,
         attributes={column: row[column] or None for column in names},
