@@ -3,7 +3,7 @@
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import islice, pairwise
@@ -212,7 +212,8 @@ def _item(row: Row, name: str | None, store: Store, files: "Files") -> Photo | R
         return Refusal(row.photo.image_id, Reason.MISSING, detail)
     data = store.load(name)
     if isinstance(data, bytes):
-        return replace(row.photo, data=data, path=printable(name))
+        # Half as slow as `replace`, once a photo.
+        return Photo(**{**vars(row.photo), "data": data, "path": printable(name)})
     return Refusal(row.photo.image_id, *data)
 
 

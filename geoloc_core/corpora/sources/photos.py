@@ -100,10 +100,13 @@ def _from_exif(options: Options, store: Folder, files: Shelf) -> Iterator[Photo 
 
 
 def _grouped(items: Iterable[Photo | Refusal], by: str) -> Iterator[Photo | Refusal]:
-    """The photos whose group no table says in that of their file, however the table spells it."""
+    """The photos that the table spells otherwise in the group of their file, if it says no other."""
     for item in items:
-        ungrouped = isinstance(item, Photo) and not item.group_id
-        yield replace(item, group_id=group_of(item.path, by)) if ungrouped else item
+        respelt = isinstance(item, Photo) and item.path != item.image_id
+        if respelt and item.group_id == group_of(item.image_id, by):
+            yield replace(item, group_id=group_of(item.path, by))
+        else:
+            yield item
 
 
 def _rows(options: Options, chunks: Iterable["pd.DataFrame"], extra: list[str]) -> Iterator[Row]:
@@ -120,7 +123,7 @@ def _photo(options: Options, row: dict[Any, str], place: dict[Any, Any], extra: 
         image_id=path,
         data=b"",
         path=path,
-        group_id=row.get(options.group_column) or "",
+        group_id=row.get(options.group_column) or group_of(path, options.group_by),
         latitude=place["latitude"],
         longitude=place["longitude"],
         flaw=place["flaw"],
