@@ -253,10 +253,14 @@ def printable(path: str) -> str:
 
 
 def load(folder: Path, path: str) -> bytes | Flaw:
-    """The bytes of a file, or why they cannot be had."""
+    """The bytes of a file, or why they cannot be had; a link is followed within the folder alone."""
     file = os.path.join(folder, path)
     try:
-        found = os.stat(file)
+        found = os.lstat(file)
+        if stat.S_ISLNK(found.st_mode):
+            if leads_out(folder, file):
+                return Reason.NOT_A_PHOTO, "a link that leads out of the folder, which is not followed"
+            found = os.stat(file)
         if stat.S_ISDIR(found.st_mode):
             return Reason.NOT_A_PHOTO, "a link to a folder, which is not followed"
         if not stat.S_ISREG(found.st_mode):
@@ -269,6 +273,12 @@ def load(folder: Path, path: str) -> bytes | Flaw:
         return Reason.MISSING, "a link to nothing" if os.path.lexists(file) else "no such file"
     except OSError as error:
         return Reason.UNREADABLE, error.strerror or str(error)
+
+
+def leads_out(folder: Path | str, link: Path | str) -> bool:
+    """Whether a link leads to something outside of a folder, wherever that itself lies; one to nothing does not."""
+    target, home = os.path.realpath(link), os.path.realpath(folder)
+    return os.path.exists(target) and os.path.commonpath((home, target)) != home
 
 
 def without(items: Iterable[Photo | Refusal], takedown: Iterable[str]) -> Iterator[Photo | Refusal]:

@@ -45,7 +45,7 @@ FLAW, URL = "_flaw", "_url"
 OWN = ("IMG_ID", "AUTHOR", "LAT", "LON", FLAW, URL)
 NUMBERED = re.compile(r"^.+?_[0-9]{5}_")
 CHUNK = 256
-MAX_RECORD_BYTES = 2**30
+MAX_RECORD_BYTES, MAX_ENTRIES = 2**30, 64
 SHARD = 4096
 """Records of a published shard."""
 PLAN = Plan(masks=True)
@@ -224,7 +224,9 @@ def _records(shard: Path) -> Iterator[tuple[str, bytes]]:
     count, problem = 0, ""
     with shard.open("rb") as stream:
         # raw: published shards were packed both with and without the distinction of text and bytes.
-        unpacker = msgpack.Unpacker(stream, raw=True, max_buffer_size=MAX_RECORD_BYTES)
+        # Few entries: an array's declared length alone would be made room for.
+        few = dict.fromkeys(("max_array_len", "max_map_len"), MAX_ENTRIES)
+        unpacker = msgpack.Unpacker(stream, raw=True, max_buffer_size=MAX_RECORD_BYTES, **few)
         try:
             for record in unpacker:
                 name, data = record[b"id"], record[b"image"]
