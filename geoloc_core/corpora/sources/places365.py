@@ -221,22 +221,25 @@ def _records(shard: Path) -> Iterator[tuple[str, bytes]]:
     """The readable records of a shard; what follows a broken one is lost, and one line says so."""
     import msgpack
 
-    count, problem = 0, ""
-    with shard.open("rb") as stream:
-        # raw: published shards were packed both with and without the distinction of text and bytes.
-        # Few entries: an array's declared length alone would be made room for.
-        few = dict.fromkeys(("max_array_len", "max_map_len"), MAX_ENTRIES)
-        unpacker = msgpack.Unpacker(stream, raw=True, max_buffer_size=MAX_RECORD_BYTES, **few)
-        try:
+    count, end, size, problem = 0, 0, 0, ""
+    # Few entries: an array's declared length alone would be made room for.
+    few = dict.fromkeys(("max_array_len", "max_map_len"), MAX_ENTRIES)
+    try:
+        with shard.open("rb") as stream:
+            size = shard.stat().st_size
+            # raw: published shards were packed both with and without the distinction of text and bytes.
+            unpacker = msgpack.Unpacker(stream, raw=True, max_buffer_size=MAX_RECORD_BYTES, **few)
             for record in unpacker:
                 name, data = record[b"id"], record[b"image"]
                 if not isinstance(name, bytes) or not isinstance(data, bytes):
                     raise TypeError("id and image are no bytes")
                 yield name.decode("utf-8", "backslashreplace"), data
                 count += 1
-        except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
-            problem = f"no record {{id, image}}: {type(error).__name__} {error}"
-        end, size = unpacker.tell(), shard.stat().st_size
+            end = unpacker.tell()
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    except (ValueError, TypeError, KeyError, OverflowError, msgpack.UnpackException) as error:
+        problem = f"no record {{id, image}}: {type(error).__name__} {error}"
     if problem or end < size or not count:
         problem = problem or ("ends within a record" if end < size else "no records")
         lost = "what it should hold beyond them is refused as missing"
