@@ -196,7 +196,7 @@ def _from_shards(options: Options, raw: Path, tables: _Tables) -> Iterator[Photo
 def _stream(options: Options, shards: list[Path], tables: _Tables) -> Iterator[Photo | Refusal]:
     met = bytearray(tables.metadata.last + 1)
     for shard in shards:
-        for chunk in in_chunks(_records(shard), CHUNK):
+        for chunk in in_chunks(records(shard), CHUNK):
             known = tables.find({name for name, _ in chunk})
             for name, data in chunk:
                 if name not in known:
@@ -217,7 +217,7 @@ def _stream(options: Options, shards: list[Path], tables: _Tables) -> Iterator[P
             yield Refusal(name, *gone.get(name, missing))
 
 
-def _records(shard: Path) -> Iterator[tuple[str, bytes]]:
+def records(shard: Path) -> Iterator[tuple[str, bytes]]:
     """The readable records of a shard; what follows a broken one is lost, and one line says so."""
     import msgpack
 
