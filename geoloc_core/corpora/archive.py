@@ -101,7 +101,7 @@ def _open(tar: Path) -> IO[bytes]:
         if start.startswith(mark):
             if opened is lzma.open:
                 lzma.LZMADecompressor(memlimit=MAX_DICTIONARY_BYTES).decompress(start)
-            return opened(tar, "rb")  # type: ignore[no-any-return]
+            return opened(tar, "rb")
     return tar.open("rb")
 
 

@@ -40,6 +40,8 @@ class Claim:
         """Whether not both can be true; what is unknown contradicts nothing."""
         if self.latitude is None or other.latitude is None:
             return None not in (self.country, other.country) and self.country != other.country
+        assert self.longitude is not None
+        assert other.longitude is not None
         return bool(haversine_km(self.latitude, self.longitude, other.latitude, other.longitude) > km)
 
 

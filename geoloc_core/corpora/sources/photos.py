@@ -102,8 +102,7 @@ def _from_exif(options: Options, store: Folder, files: Shelf) -> Iterator[Photo 
 def _grouped(items: Iterable[Photo | Refusal], by: str) -> Iterator[Photo | Refusal]:
     """The photos that the table spells otherwise in the group of their file, if it says no other."""
     for item in items:
-        respelt = isinstance(item, Photo) and item.path != item.image_id
-        if respelt and item.group_id == group_of(item.image_id, by):
+        if isinstance(item, Photo) and item.path != item.image_id and item.group_id == group_of(item.image_id, by):
             yield replace(item, group_id=group_of(item.path, by))
         else:
             yield item
