@@ -34,6 +34,11 @@ class Corpus(Strict):
     """A photo with more pixels is refused: decoding it could exhaust the memory."""
     licences: tuple[str, ...] | None = None
     """The licences, as published, of photos that are taken; left out, any and none."""
+    same_place_km: float = Field(1.0, ge=0)
+    """Photos of the very same bytes farther apart contradict each other, and none is taken; else the first one is.
+
+    A benchmark keeps them all: each of its published rows is scored.
+    """
 
 
 CountryCode = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{3}$")]

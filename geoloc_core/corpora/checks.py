@@ -133,7 +133,8 @@ def check_manifest(project: "Project", name: str, accept: bool = False) -> Repor
     frame["without_place"] = without_place(frame, manifest.read_published(folder))
     photos = sum(manifest.count(shard) for shard in manifest.shards(folder))
     title = f"manifest of {name}"
-    rows = [*_validate(title, frame, manifest_expectations(name, photos)), *_refused(reasons, len(frame), expect)]
+    role = project.profile.corpora[name].role
+    rows = [*_validate(title, frame, manifest_expectations(name, photos, role)), *_refused(reasons, len(frame), expect)]
     return _against_last(project, "manifest", name, figures, rows, accept)
 
 
@@ -202,19 +203,21 @@ def _moved(found: drift.Comparison, move: drift.Move, limit: float, name: str, a
     return Row(f"drift of {move.what} at most {limit:.0%}", "", int(not passed), tuple(said), passed)
 
 
-def manifest_expectations(name: str, photos: int) -> list[Any]:
+def manifest_expectations(name: str, photos: int, role: str) -> list[Any]:
     """The suite of manifests.
 
     Args:
         name: The corpus.
         photos: Photos in its shards.
+        role: ``benchmark`` may hold the same bytes twice, as each of its published rows is scored; ``train`` may not.
     """
     import great_expectations.expectations as gx
 
+    unique = ("image_id",) if role == "benchmark" else ("image_id", "sha256")
     return [
         gx.ExpectTableRowCountToEqual(value=photos),
         *(gx.ExpectColumnValuesToNotBeNull(column=column) for column in NEVER_NULL),
-        *(gx.ExpectColumnValuesToBeUnique(column=column) for column in ("image_id", "sha256")),
+        *(gx.ExpectColumnValuesToBeUnique(column=column) for column in unique),
         gx.ExpectCompoundColumnsToBeUnique(column_list=["shard", "row"]),
         gx.ExpectColumnPairValuesToBeEqual(column_A="image_id", column_B="attributes_image_id"),
         gx.ExpectColumnValuesToBeInSet(column="corpus", value_set=[name]),

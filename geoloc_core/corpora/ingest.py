@@ -4,22 +4,26 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
 from geoloc_core.corpora.on_disk import Shelf, room_on_disk
-from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source
+from geoloc_core.corpora.photo import Flaw, Photo, Reason, Refusal, Source
+from geoloc_core.corpora.twins import Claim, Twins
 from geoloc_core.errors import UserError
-from geoloc_core.files import replacing, write_json
+from geoloc_core.files import remove, replacing, write_json
 from geoloc_core.params import entry
 from geoloc_core.plots import dot_map
 from geoloc_core.plugins import module_of
 from geoloc_core.progress import console, say, track
 from geoloc_core.project import Project
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,6 +31,10 @@ R = TypeVar("R")
 BATCH_PHOTOS = 64
 BATCH_BYTES = 32 * 2**20
 MAX_THREADS = 16
+MAX_WAITING_BYTES = 2**30
+"""Bytes of photos that are read ahead, unless a single batch has more."""
+Keep = Callable[[Mapping[str, Any], Mapping[str, Any], bytes, str], None]
+"""Appends a photo to a corpus: its row of the manifest without its place in the shards, its attributes, bytes, path."""
 
 
 @dataclass
@@ -69,8 +77,9 @@ def ingest(project: Project, name: str) -> None:
         UserError: The raw folder is not as its source expects, or none of its photos can be used.
     """
     corpus = entry(project.profile.corpora, name, "corpus")
+    rejects = project.partial("ingest", name) / "rejects.parquet"
     with replacing(project.corpus(name)) as aside:
-        summary = ingest_folder(name, corpus, project.raw(name), aside)
+        summary = ingest_folder(name, corpus, project.raw(name), aside, rejects)
         _map(aside, project.plot("ingest", name), name)
     write_json(project.summary("ingest", name), summary)
 
@@ -82,7 +91,8 @@ def ingest_alone(name: str, corpus: Any, raw: Path, out: Path) -> None:
         name: What the manifest calls it.
         corpus: Its block of params.yaml.
         raw: The folder in its published layout.
-        out: The folder to write; an earlier result there is replaced, anything else is left alone.
+        out: The folder to write; an earlier result there is replaced, anything else is left alone. If no photo can be
+            used, ``<out>.rejects.parquet`` beside it says why.
 
     Raises:
         UserError: ``out`` holds something else, or ``raw`` is not as the corpus' source expects.
@@ -91,8 +101,11 @@ def ingest_alone(name: str, corpus: Any, raw: Path, out: Path) -> None:
         raise UserError(
             f"{out}: there is something else; expected a new folder or {name} ingested before; name another"
         )
+    rejects = out.with_name(f"{out.name}.rejects.parquet")
+    if os.path.lexists(rejects) and not manifest.is_table(rejects, manifest.REJECTS):
+        raise UserError(f"{rejects}: there is something else; expected a place to say why photos are refused; move it")
     with replacing(out) as aside:
-        ingest_folder(name, corpus, raw, aside)
+        ingest_folder(name, corpus, raw, aside, rejects)
 
 
 def _is_own(out: Path, name: str) -> bool:
@@ -111,8 +124,15 @@ def _is_own(out: Path, name: str) -> bool:
     return held in ([], [name])
 
 
-def ingest_folder(name: str, corpus: Any, raw: Path, folder: Path) -> dict[str, Any]:
+def ingest_folder(name: str, corpus: Any, raw: Path, folder: Path, rejects: Path) -> dict[str, Any]:
     """Read a raw folder and write a corpus folder, which must not be there yet.
+
+    Args:
+        name: What the manifest calls the corpus.
+        corpus: Its block of params.yaml.
+        raw: The folder in its published layout.
+        folder: The folder to make.
+        rejects: Where the table of the refused is kept if no photo can be used; else there is none afterwards.
 
     Returns:
         The figures of the summary.
@@ -120,22 +140,35 @@ def ingest_folder(name: str, corpus: Any, raw: Path, folder: Path) -> dict[str, 
     Raises:
         UserError: The raw folder is not as its source expects, or none of its photos can be used.
     """
+    same_place_km = None if corpus.role == "benchmark" else corpus.same_place_km
     with room_on_disk():
         source = module_of("geoloc_core.corpora.sources", corpus.source.kind).read(corpus.source, raw)
         folder.mkdir()
-        tally = write(source, folder, name, corpus.max_megapixels * 1e6, corpus.licences)
+        tally = write(source, folder, name, corpus.max_megapixels * 1e6, corpus.licences, same_place_km)
     assert tally.seen == manifest.count(folder / "manifest.parquet") + manifest.count(folder / "rejects.parquet")
+    remove(rejects)
     _tell(name, tally)
     if not tally.kept:
+        where = f"check run.corpora.{name}.source in params.yaml"
+        if tally.seen:
+            rejects.parent.mkdir(parents=True, exist_ok=True)
+            (folder / "rejects.parquet").replace(rejects)
+            where = f"{rejects} says why of each; {where}"
+        remove(folder)
         raise UserError(
             f"{raw}: none of {tally.seen:,} photos can be used ({_listed(tally.reasons)}); "
-            f"expected photos with coordinates; check run.corpora.{name}.source in params.yaml"
+            f"expected photos with coordinates; {where}"
         )
     return _summary(folder, tally)
 
 
 def write(
-    source: Source, folder: Path, corpus: str, max_pixels: float, licences: tuple[str, ...] | None = None
+    source: Source,
+    folder: Path,
+    corpus: str,
+    max_pixels: float,
+    licences: tuple[str, ...] | None = None,
+    same_place_km: float | None = 1.0,
 ) -> Tally:
     """Check every photo of a source and write a corpus folder, in constant memory.
 
@@ -145,64 +178,126 @@ def write(
         corpus: Its name, for the manifest.
         max_pixels: A photo with more is refused.
         licences: A photo of another licence is refused; None takes any.
+        same_place_km: Of photos of the very same bytes the first is taken if none is farther from it, else none is; of
+            None, all are.
 
     Returns:
         What became of them.
     """
-    import pyarrow as pa
-
-    attributes = pa.schema([manifest.MANIFEST.field("image_id"), *source.attributes])
-    tally, known = Tally(), Shelf()
+    tally = Tally()
+    twins = None if same_place_km is None else Twins(same_place_km)
     with ExitStack() as stack:
-        rows = stack.enter_context(manifest.TableWriter(folder / "manifest.parquet", manifest.MANIFEST))
-        extra = stack.enter_context(manifest.TableWriter(folder / "attributes.parquet", attributes))
+        keep = stack.enter_context(_keeping(folder, source.attributes))
         rejects = stack.enter_context(manifest.TableWriter(folder / "rejects.parquet", manifest.REJECTS))
-        shards = manifest.ShardWriter(folder)
-        stack.callback(shards.close)
+
+        def refuse(refusal: Refusal) -> None:
+            tally.reasons[refusal.reason] += 1
+            rejects.add({"image_id": refusal.image_id, "reason": refusal.reason.value, "detail": refusal.detail})
+
         for item, verdict in track(_checked(source, max_pixels), f"ingest {corpus}", source.total, "photos"):
             tally.seen += 1
-            outcome = _judge(item, verdict, known, licences)
+            outcome = _judge(item, verdict, licences)
             if isinstance(outcome, Refusal):
-                tally.reasons[outcome.reason] += 1
-                rejects.add({"image_id": outcome.image_id, "reason": outcome.reason.value, "detail": outcome.detail})
+                refuse(outcome)
                 continue
             assert isinstance(item, Photo)
             assert isinstance(verdict, Sound)
-            tally.doubt(item.unusable)
-            shard, row = shards.add(item.image_id, item.data, item.path)
-            rows.add({**outcome, "corpus": corpus, "shard": shard, "row": row})
-            extra.add({"image_id": item.image_id, **item.attributes})
+            if twins is None or twins.add(verdict.sha256, _claim(item, outcome)):
+                keep({**outcome, "corpus": corpus}, item.attributes, item.data, item.path)
+                tally.doubt(item.unusable)
+        dropped = []
+        for row, refusal in twins.settle() if twins is not None else ():
+            refuse(refusal)
+            dropped += [] if row is None else [row]
+    if dropped:
+        _drop(folder, dropped)
     return tally
 
 
+@contextmanager
+def _keeping(folder: Path, attributes: "pa.Schema") -> Iterator[Keep]:
+    """Write the manifest, the attributes and the shards of a corpus together, row by row."""
+    import pyarrow as pa
+
+    schema = pa.schema([manifest.MANIFEST.field("image_id"), *attributes])
+    with ExitStack() as stack:
+        rows = stack.enter_context(manifest.TableWriter(folder / "manifest.parquet", manifest.MANIFEST))
+        extra = stack.enter_context(manifest.TableWriter(folder / "attributes.parquet", schema))
+        shards = manifest.ShardWriter(folder)
+        stack.callback(shards.close)
+
+        def keep(row: Mapping[str, Any], said: Mapping[str, Any], data: bytes, path: str) -> None:
+            shard, at = shards.add(row["image_id"], data, path)
+            rows.add({**row, "shard": shard, "row": at})
+            extra.add({"image_id": row["image_id"], **said})
+
+        yield keep
+
+
+def _drop(folder: Path, rows: Iterable[int]) -> None:
+    """Write a corpus folder again without some rows, as if they had never been kept."""
+    import pyarrow.parquet as pq
+
+    before, dropped = folder / "before", iter(rows)
+    before.mkdir()
+    for name in ("manifest.parquet", "attributes.parquet", "shards"):
+        (folder / name).rename(before / name)
+    schema = pq.read_schema(before / "attributes.parquet").remove(0)
+    unwanted = next(dropped, None)
+    with _keeping(folder, schema) as keep:
+        for number, (row, extra, photo) in enumerate(manifest.read_whole(before)):
+            if number == unwanted:
+                unwanted = next(dropped, None)
+            else:
+                keep(row, extra, photo["bytes"], photo["path"])
+    remove(before)
+
+
 def _judge(
-    item: Photo | Refusal, verdict: Sound | Refusal, known: Shelf, licences: tuple[str, ...] | None
+    item: Photo | Refusal, verdict: Sound | Refusal, licences: tuple[str, ...] | None
 ) -> dict[str, Any] | Refusal:
     """A photo's row of the manifest, without its place in the shards; or why it is refused."""
     if isinstance(verdict, Refusal):
         return verdict
     assert isinstance(item, Photo)
-    row = _row(item, verdict)
+    latitude, longitude, flaw = _place(item, verdict)
+    row = {**_row(item, verdict), "latitude": latitude, "longitude": longitude}
     if licences is not None and row["licence"] not in licences:
         stated = f"licence {row['licence']!r}" if row["licence"] else "no licence stated"
         return Refusal(item.image_id, Reason.LICENCE, f"{stated}; taken are {', '.join(licences) or 'none'}")
-    flaw = item.flaw
-    if flaw is None and row["latitude"] is None and not item.placeless:
-        unknown = (Reason.NO_COORDINATES, "nothing says where it was taken")
-        flaw = (verdict.exif and verdict.exif.flaw) or unknown
-    if flaw:
-        return Refusal(item.image_id, *flaw)
-    first = known.first(verdict.sha256.hex(), item.image_id.encode())
-    if first is not None:
-        return Refusal(item.image_id, Reason.DUPLICATE, f"the same bytes as {first.decode()}")
-    return row
+    return Refusal(item.image_id, *flaw) if flaw else row
+
+
+def _place(photo: Photo, sound: Sound) -> tuple[float | None, float | None, Flaw | None]:
+    """Latitude and longitude: what the corpus says, else what the photo itself does; or why there are none.
+
+    A place that the corpus states wrongly is a flaw whatever the photo says.
+    """
+    unplaced = photo.flaw is None and photo.latitude is None
+    if not unplaced and (photo.flaw is None or photo.flaw[0] is not Reason.NO_COORDINATES):
+        return photo.latitude, photo.longitude, photo.flaw
+    said = sound.exif
+    if said is not None and said.latitude is not None:
+        return said.latitude, said.longitude, None
+    if photo.placeless:
+        return None, None, None
+    unknown = photo.flaw or (Reason.NO_COORDINATES, "nothing says where it was taken")
+    if said is None or said.flaw is None:
+        return None, None, unknown
+    reason, detail = said.flaw
+    return None, None, (reason, f"{unknown[1]}; {detail}" if photo.flaw else detail)
+
+
+def _claim(photo: Photo, row: Mapping[str, Any]) -> Claim:
+    country = photo.attributes.get("gid_0") if row["latitude"] is None else None
+    return Claim(photo.image_id, row["latitude"], row["longitude"], country)
 
 
 def _row(photo: Photo, sound: Sound) -> dict[str, Any]:
     said = sound.exif
     fallback = {
         key: getattr(said, key) if said and getattr(photo, key) is None else getattr(photo, key)
-        for key in ("latitude", "longitude", "heading", "captured_at", "author", "licence")
+        for key in ("heading", "captured_at", "author", "licence")
     }
     return {
         **fallback,
@@ -226,7 +321,7 @@ def _checked(source: Source, max_pixels: float) -> Iterator[tuple[Photo | Refusa
     # One more than cores: the cores stay busy while a thread waits for the interpreter.
     threads = min((os.cpu_count() or 1) + 1, MAX_THREADS)
     with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
-        for results in in_order(pool, check, _batches(source.items), 2 * threads):
+        for results in in_order(pool, check, _batches(source.items), 2 * threads, _bytes, MAX_WAITING_BYTES):
             yield from results
 
 
@@ -235,7 +330,7 @@ def _batches(items: Iterable[Photo | Refusal]) -> Iterator[list[Photo | Refusal]
     size = 0
     for item in items:
         batch.append(item)
-        size += len(item.data) if isinstance(item, Photo) else 0
+        size += _bytes([item])
         if len(batch) == BATCH_PHOTOS or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -243,15 +338,33 @@ def _batches(items: Iterable[Photo | Refusal]) -> Iterator[list[Photo | Refusal]
         yield batch
 
 
-def in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """The results of work in threads, in the order of the items, never more than ``ahead`` items early."""
-    waiting: deque[Future[R]] = deque()
+def _bytes(batch: Iterable[Photo | Refusal]) -> int:
+    return sum(len(item.data) for item in batch if isinstance(item, Photo))
+
+
+def in_order(
+    pool: ThreadPoolExecutor,
+    work: Callable[[T], R],
+    items: Iterable[T],
+    ahead: int,
+    weigh: Callable[[T], int],
+    most: int,
+) -> Iterator[R]:
+    """The results of work in threads, in the order of the items.
+
+    Never more than ``ahead`` items early, nor with items early that weigh more than ``most`` beside the last one.
+    """
+    waiting: deque[tuple[Future[R], int]] = deque()
+    weight = 0
     for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
+        waiting.append((pool.submit(work, item), weigh(item)))
+        weight += waiting[-1][1]
+        while waiting and (len(waiting) >= ahead or weight > most):
+            done, weighed = waiting.popleft()
+            weight -= weighed
+            yield done.result()
     while waiting:
-        yield waiting.popleft().result()
+        yield waiting.popleft()[0].result()
 
 
 def _listed(reasons: Counter[Reason]) -> str:

@@ -247,6 +247,15 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
         raise UserError(f"{path}: damaged: {' '.join(str(error).split())}; {remedy} again") from None
 
 
+def is_table(path: Path, schema: pa.Schema) -> bool:
+    """Whether a file is a table of that schema, of this or another version."""
+    try:
+        found = pq.read_schema(path).metadata or {}
+    except (OSError, ValueError):
+        return False
+    return bool(found.get(b"geoloc.schema") == schema.metadata[b"geoloc.schema"])
+
+
 def read_manifest(folder: Path, columns: list[str] | None = None) -> pa.Table:
     """The manifest of a corpus folder, in shard order.
 
@@ -295,6 +304,19 @@ def read_batches(folder: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The manifest of a corpus folder that has just been written, in shard order, a row group at a time."""
     with pq.ParquetFile(folder / "manifest.parquet") as file:
         yield from file.iter_batches(TABLE_GROUP, columns=columns)
+
+
+def read_whole(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
+    """Each photo of a corpus folder that has just been written: its row, its attributes, and bytes and path."""
+    stored = (photo["image"] for shard in shards(folder) for photo in _rows(shard, ROW_GROUP))
+    tables = (_rows(folder / name, PENDING) for name in ("manifest.parquet", "attributes.parquet"))
+    yield from zip(*tables, stored, strict=True)
+
+
+def _rows(path: Path, batch: int) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(path) as file:
+        for rows in file.iter_batches(batch):
+            yield from rows.to_pylist()
 
 
 def count(path: Path) -> int:

@@ -5,7 +5,6 @@ name and is gone with the process, however that ends.
 """
 
 import os
-import pickle
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,8 @@ T = TypeVar("T")
 CACHE_KIB = 2 * 1024
 
 
-def _temporary() -> sqlite3.Connection:
+def temporary() -> sqlite3.Connection:
+    """A database of its own in a temporary file."""
     file = sqlite3.connect("", isolation_level=None)
     # Nothing of it outlives a kill, so nothing need be safe from one.
     for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
@@ -66,7 +66,8 @@ class Shelf:
     """Values by key, on disk. Keys are text, or names of files whatever bytes they hold."""
 
     def __init__(self) -> None:
-        self._file = _temporary()
+        self._file = temporary()
+        # What was taken off stays, without a value.
         self._file.execute("CREATE TABLE shelf (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
         self._file.execute("BEGIN")
         self._count = 0
@@ -79,6 +80,12 @@ class Shelf:
 
     def __iter__(self) -> Iterator[str]:
         """The keys in the order of their bytes. Nothing may be put in or taken out meanwhile."""
+        query = "SELECT key FROM shelf WHERE value IS NOT NULL ORDER BY key"
+        return (as_text(key) for (key,) in self._file.execute(query))
+
+    @property
+    def ever(self) -> Iterator[str]:
+        """As iterating, with the keys that were taken off."""
         return (as_text(key) for (key,) in self._file.execute("SELECT key FROM shelf ORDER BY key"))
 
     def get(self, key: str) -> bytes | None:
@@ -96,21 +103,53 @@ class Shelf:
         """How many keys start so; the last character of the start is NUL."""
         assert start.endswith("\0")
         low = as_bytes(start)
-        found = self._file.execute("SELECT count(*) FROM shelf WHERE key > ? AND key < ?", (low, low[:-1] + b"\1"))
-        return int(found.fetchone()[0])
+        query = "SELECT count(value) FROM shelf WHERE key > ? AND key < ?"
+        return int(self._file.execute(query, (low, low[:-1] + b"\1")).fetchone()[0])
 
     def first(self, key: str, value: bytes = b"") -> bytes | None:
         """The value that a key has already; None where it is new, and has this one from now on."""
-        if self._file.execute("INSERT OR IGNORE INTO shelf VALUES (?, ?)", (as_bytes(key), value)).rowcount:
+        put = "INSERT INTO shelf VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value WHERE value IS NULL"
+        if self._file.execute(put, (as_bytes(key), value)).rowcount:
             self._count += 1
             return None
         return self.get(key)
 
     def take(self, key: str) -> bool:
         """Take a key off; whether it was there."""
-        taken = self._file.execute("DELETE FROM shelf WHERE key = ?", (as_bytes(key),)).rowcount == 1
+        off = "UPDATE shelf SET value = NULL WHERE key = ? AND value IS NOT NULL"
+        taken = self._file.execute(off, (as_bytes(key),)).rowcount == 1
         self._count -= taken
         return taken
+
+
+class Spool:
+    """Records on disk, read in the order in which they were written."""
+
+    def __init__(self) -> None:
+        self._file = temporary()
+        self._file.execute("CREATE TABLE spool (number INTEGER PRIMARY KEY, record BLOB)")
+        self._file.execute("BEGIN")
+
+    def add(self, record: bytes) -> None:
+        """Append a record."""
+        self._file.execute("INSERT INTO spool (record) VALUES (?)", (record,))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (record for (record,) in self._file.execute("SELECT record FROM spool ORDER BY number"))
+
+
+def packed(record: Any) -> bytes:
+    """Text, numbers, bytes, None and tuples and mappings of them, as bytes."""
+    import msgpack
+
+    return bytes(msgpack.packb(record, unicode_errors="surrogateescape"))
+
+
+def unpacked(data: bytes) -> Any:
+    """What :func:`packed` was given, tuples as lists."""
+    import msgpack
+
+    return msgpack.unpackb(data, unicode_errors="surrogateescape", strict_map_key=False)
 
 
 def files_on(folder: Path, others: Iterable[str | None] = ()) -> Shelf:
@@ -161,7 +200,7 @@ class Rows:
     """
 
     def __init__(self, chunks: Iterable["pd.DataFrame"], key: str) -> None:
-        self._file = _temporary()
+        self._file = temporary()
         self._file.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, key BLOB, cells BLOB)")
         self._file.execute("BEGIN")
         self.columns: tuple[str, ...] = ()
@@ -171,7 +210,7 @@ class Rows:
             plain = chunk.astype(object).where(chunk.notna(), None)
             self._file.executemany(
                 "INSERT INTO rows VALUES (?, ?, ?)",
-                ((row[0], as_bytes(row[at]), pickle.dumps(row[1:])) for row in plain.itertuples(name=None)),
+                ((row[0], as_bytes(row[at]), packed(row[1:])) for row in plain.itertuples(name=None)),
             )
         # Sorted once at the end: keys come in any order, and putting each in its place would touch a page per row.
         self._file.execute("CREATE INDEX by_key ON rows (key)")
@@ -197,6 +236,11 @@ class Rows:
         """Number and cells of each row whose key occurred before, in the order of the table."""
         return self._listed("SELECT number, cells FROM again ORDER BY number")
 
+    @property
+    def keys(self) -> Iterator[str]:
+        """The different keys, in their order."""
+        return (as_text(key) for (key,) in self._file.execute("SELECT DISTINCT key FROM rows ORDER BY key"))
+
     def find(self, keys: Iterable[str]) -> dict[str, tuple[int, dict[str, Any]]]:
         """The rows of those keys that have one: number and cells, None where a cell is missing."""
         found = {}
@@ -209,6 +253,5 @@ class Rows:
     def _listed(self, query: str) -> Iterator[tuple[int, dict[str, Any]]]:
         return ((number, self._cells(cells)) for number, cells in self._file.execute(query))
 
-    def _cells(self, pickled: bytes) -> dict[str, Any]:
-        # Nobody else can have written there.
-        return dict(zip(self.columns, pickle.loads(pickled), strict=True))  # noqa: S301
+    def _cells(self, record: bytes) -> dict[str, Any]:
+        return dict(zip(self.columns, unpacked(record), strict=True))

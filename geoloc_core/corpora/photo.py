@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -37,6 +37,8 @@ class Reason(StrEnum):
     """Its licence is not among the corpus' ``licences``."""
     DUPLICATE = "duplicate"
     """The id, or the very same bytes, occurred before; the first one is kept."""
+    CONFLICTING_PLACES = "conflicting_places"
+    """The very same bytes have another id and another place: none of the places is known to be true."""
     NOT_A_PHOTO = "not_a_photo"
     """The file's suffix is that of no photo format, or the file is hidden."""
     NO_METADATA = "no_metadata"
@@ -67,6 +69,11 @@ class Reason(StrEnum):
 
 Flaw = tuple[Reason, str]
 """A reason and, in one line, what exactly was wrong."""
+
+
+def as_flaw(cells: Sequence[str] | None) -> Flaw | None:
+    """A flaw that was kept as plain text."""
+    return (Reason(cells[0]), cells[1]) if cells else None
 
 
 @dataclass(frozen=True)
@@ -257,10 +264,14 @@ def printable(path: str) -> str:
 
 
 def load(folder: Path, path: str) -> bytes | Flaw:
-    """The bytes of a file, or why they cannot be had."""
+    """The bytes of a file, or why they cannot be had; a link is followed within the folder alone."""
     file = os.path.join(folder, path)
     try:
-        found = os.stat(file)
+        found = os.lstat(file)
+        if stat.S_ISLNK(found.st_mode):
+            if leads_out(folder, file):
+                return Reason.NOT_A_PHOTO, "a link that leads out of the folder, which is not followed"
+            found = os.stat(file)
         if stat.S_ISDIR(found.st_mode):
             return Reason.NOT_A_PHOTO, "a link to a folder, which is not followed"
         if not stat.S_ISREG(found.st_mode):
@@ -273,6 +284,12 @@ def load(folder: Path, path: str) -> bytes | Flaw:
         return Reason.MISSING, "a link to nothing" if os.path.lexists(file) else "no such file"
     except OSError as error:
         return Reason.UNREADABLE, error.strerror or str(error)
+
+
+def leads_out(folder: Path | str, link: Path | str) -> bool:
+    """Whether a link leads to something outside of a folder, wherever that itself lies; one to nothing does not."""
+    target, home = os.path.realpath(link), os.path.realpath(folder)
+    return os.path.exists(target) and os.path.commonpath((home, target)) != home
 
 
 def without(items: Iterable[Photo | Refusal], takedown: Iterable[str]) -> Iterator[Photo | Refusal]:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
+from geoloc_core.corpora.photo import leads_out
 from geoloc_core.errors import UserError
 from geoloc_core.files import files_under, remove
 from geoloc_core.plugins import Strict
@@ -40,7 +41,7 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
         Files and bytes, in all and by suffix.
 
     Raises:
-        UserError: The folder is missing, empty or holds a dangling link.
+        UserError: The folder is missing, empty or holds a link to nothing, to a folder or out of it.
     """
     key = f"run.corpora.{name}.fetch.path"
     if not options.path.is_dir():
@@ -49,7 +50,7 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
     if not files:
         raise UserError(f"{key}: {options.path} is empty; expected the corpus' files")
     for path in track(files, f"fetch {name}", len(files), "files"):
-        _bring(options.path / path, partial / path)
+        _bring(options.path, path, partial / path)
     for path in set(files_under(partial)) - set(files):
         remove(partial / path)
     shutil.move(partial, out)
@@ -72,13 +73,16 @@ def by_suffix(folder: Path) -> dict[str, dict[str, int]]:
     return dict(sorted(types.items()))
 
 
-def _bring(file: Path, target: Path) -> None:
+def _bring(folder: Path, path: str, target: Path) -> None:
+    file = folder / path
     try:
         there = file.stat()
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}; expected a file; mend or remove it") from None
     if file.is_dir():
         raise UserError(f"{file}: a link to a folder; expected files; name that folder itself or copy it")
+    if file.is_symlink() and leads_out(folder, file):
+        raise UserError(f"{file}: a link that leads out of {folder}; expected files; copy what it names there")
     if target.exists() and _same(there, target.stat()):
         return
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,14 +8,14 @@ and ``loss_weight/countries.json`` have the classes and their weights. Panoramas
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 from geoloc_core.corpora.countries import iso3, names
-from geoloc_core.corpora.listing import unnamed
-from geoloc_core.corpora.on_disk import Shelf, files_on
+from geoloc_core.corpora.listing import Files, Folder, Row, listed, unnamed
+from geoloc_core.corpora.on_disk import Shelf
 from geoloc_core.corpora.panorama import perspective
 from geoloc_core.corpora.photo import (
     Flaw,
@@ -24,7 +24,6 @@ from geoloc_core.corpora.photo import (
     Refusal,
     Source,
     SourceOptions,
-    load,
     locate,
     without,
 )
@@ -148,28 +147,34 @@ def _only(geoparsed: list[dict[str, str]]) -> str | None:
 
 
 def _split(options: Options, root: Path, split: str, path: Path, book: Guidebook) -> Iterator[Photo | Refusal]:
-    views, panoramas = (
-        files_on(folder) if folder.is_dir() else Shelf() for folder in (root / split / "images", root / split / "panos")
-    )
-    cutter = Cutter(root / split / "panos")
-    used = Shelf()
+    views, panoramas = Folder(root / split / "images"), Folder(root / split / "panos")
+    uncut = Files(panoramas.names())
+    yield from listed(_rows(options, split, path, book, Files(views.names()), uncut, panoramas), views, path.name)
+    yield from unnamed(uncut, path.name)
+
+
+def _rows(
+    options: Options, split: str, path: Path, book: Guidebook, views: Files, uncut: Files, panoramas: Folder
+) -> Iterator[Row | Photo | Refusal]:
+    """Each row, or its view as it is cut from a panorama where there is no file of it."""
+    cutter, found = Cutter(panoramas), Shelf()
     for number, name, place in _places(path):
+        where = f"{path.name} row {number}"
         pano, _, turn = name.rpartition("_")
         turn = turn.partition(".")[0]
         if not pano or turn not in ("0", "1", "2", "3"):
-            yield Refusal(name or "?", Reason.BAD_ROW, f"{path.name} row {number}: not named <pano_id>_<0…3>.png")
+            yield Refusal(name or "?", Reason.BAD_ROW, f"{where}: not named <pano_id>_<0…3>.png")
             continue
-        data: bytes | Flaw = (Reason.MISSING, f"in {path.name}, but there is neither the view nor its panorama")
-        if name in views:
-            used.first(name)
-            data = load(root / split / "images", name)
-        elif f"{pano}.jpg" in panoramas:
-            data = cutter.cut(f"{pano}.jpg", int(turn))
-        if isinstance(data, bytes):
-            yield _photo(options, split, name, pano, int(turn), data, place, book)
-        else:
-            yield Refusal(name, *data)
-    yield from unnamed((view for view in views if view not in used), path.name)
+        photo = _photo(options, split, name, pano, int(turn), place, book)
+        panorama = f"{pano}.jpg"
+        if uncut.take([panorama]) is not None:
+            found.first(panorama)
+        if panorama not in found or views.holds([name]):
+            absent = Reason.MISSING, f"in {where}, but there is neither the view nor its panorama"
+            yield Row(photo, (name,), where, absent=absent)
+            continue
+        data = cutter.cut(panorama, int(turn))
+        yield replace(photo, data=data) if isinstance(data, bytes) else Refusal(name, *data)
 
 
 def _places(path: Path) -> Iterator[tuple[int, str, dict[Any, Any]]]:
@@ -180,7 +185,7 @@ def _places(path: Path) -> Iterator[tuple[int, str, dict[Any, Any]]]:
 
 
 def _photo(
-    options: Options, split: str, name: str, pano: str, turn: int, data: bytes, place: dict[Any, Any], book: Guidebook
+    options: Options, split: str, name: str, pano: str, turn: int, place: dict[Any, Any], book: Guidebook
 ) -> Photo:
     country = book.country(name)
     label = book.classes.get(country) if country else None
@@ -188,7 +193,7 @@ def _photo(
     gid = iso3(country) if country else None
     return Photo(
         image_id=name,
-        data=data,
+        data=b"",
         path=name,
         group_id=pano,
         latitude=None if unplaced else place["latitude"],
@@ -213,8 +218,8 @@ def _photo(
 class Cutter:
     """Cuts views out of panoramas; the last panorama is kept, as its four views follow each other."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._name = folder, ""
+    def __init__(self, panoramas: Folder) -> None:
+        self._panoramas, self._name = panoramas, ""
         self._panorama: Any = None
 
     def cut(self, name: str, turn: int) -> bytes | Flaw:
@@ -233,7 +238,7 @@ class Cutter:
         import numpy as np
         from PIL import Image
 
-        data = load(self._folder, name)
+        data = self._panoramas.load(name)
         if not isinstance(data, bytes):
             return data
         try:

@@ -10,24 +10,24 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from geoloc_core.corpora.archive import members
+from geoloc_core.corpora.listing import Members
 from geoloc_core.corpora.on_disk import Rows, in_chunks
 from geoloc_core.corpora.photo import (
-    MAX_FILE_BYTES,
     Flaw,
     Photo,
     Reason,
     Refusal,
     Source,
     SourceOptions,
+    as_flaw,
     locate,
-    printable,
     without,
 )
 from geoloc_core.corpora.simulated import Plan, Simulation, csv_table
 from geoloc_core.corpora.sources.places365 import hashed
 from geoloc_core.corpora.tables import csv_chunks
 from geoloc_core.errors import UserError
-from geoloc_core.progress import say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,13 +88,13 @@ def _metadata(path: Path) -> Iterator["pd.DataFrame"]:
 def _stream(
     options: Options, tar: Path, table: Rows, authors: Rows | None, names: list[str]
 ) -> Iterator[Photo | Refusal]:
-    met = bytearray(table.last + 1)
+    met, named = bytearray(table.last + 1), Members(table)
     for chunk in in_chunks(_members(tar), CHUNK):
-        rows = table.find({name for name, _ in chunk})
+        rows = named.find(name for name, _ in chunk)
         known = authors.find({row["IMG_ID"] for _, row in rows.values()}) if authors is not None else {}
         for name, data in chunk:
             if name not in rows:
-                wrong = (Reason.NO_METADATA, f"in {options.tar}, not in {options.metadata}")
+                wrong = (Reason.NO_METADATA, f"in {options.tar}, not in {options.metadata}{named.hint(name)}")
                 yield Refusal(name, *(wrong if isinstance(data, bytes) else data))
                 continue
             at, row = rows[name]
@@ -122,7 +122,7 @@ def _photo(
         group_id=author or row["IMG_ID"],
         latitude=row["LAT"],
         longitude=row["LON"],
-        flaw=row[FLAW],
+        flaw=as_flaw(row[FLAW]),
         author=author,
         licence=options.licence,
         attributes={column: row[column] or None for column in names},
@@ -130,40 +130,19 @@ def _photo(
 
 
 def _members(tar: Path) -> Iterator[tuple[str, bytes | Flaw]]:
-    """The files of a tar in order; what follows a broken one is lost, and one line says so."""
-    count = 0
-    try:
-        with tarfile.open(tar, "r|*") as stream:
-            while (member := stream.next()) is not None:
-                stream.members.clear()  # type: ignore[attr-defined]  # it would remember all of them
-                if member.isdir():
-                    continue
-                yield printable(_name(member.name)), _data(stream, member)
-                count += 1
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        lost = "what it should hold beyond them is refused as missing"
-        say(f"{tar.name}: broken after {count:,} files ({type(error).__name__}: {error}); {lost}")
+    """The files of the tar by their names, those taken for a photo's remains refused."""
+    for path, data in members(tar):
+        if isinstance(data, bytes) and len(data) <= MAX_STUB_BYTES:
+            stub = f"{len(data):,} bytes; at most {MAX_STUB_BYTES:,}: the picture for a photo that is gone"
+            yield _name(path), (Reason.EXCLUDED, stub)
+        else:
+            yield _name(path), data
 
 
 def _name(path: str) -> str:
     """The third part of a path, as this tar is published; the last one where there are fewer."""
     parts = path.split("/")
     return parts[2] if len(parts) > 2 else parts[-1]
-
-
-def _data(stream: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Flaw:
-    if not member.isfile():
-        return Reason.NOT_A_PHOTO, "a link or a device in the tar, which is not followed"
-    if member.size > MAX_FILE_BYTES:
-        return Reason.TOO_LARGE, f"{member.size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
-    if member.size <= MAX_STUB_BYTES:
-        return (
-            Reason.EXCLUDED,
-            f"{member.size:,} bytes; at most {MAX_STUB_BYTES:,}: the picture for a photo that is gone",
-        )
-    file = stream.extractfile(member)
-    data = file.read() if file else b""
-    return data if len(data) == member.size else (Reason.TRUNCATED, f"the tar ends after {len(data):,} bytes of it")
 
 
 def write(world: Simulation, folder: Path, options: Options) -> None:

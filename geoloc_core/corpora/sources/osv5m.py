@@ -11,7 +11,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from pydantic import Field
 
-from geoloc_core.corpora.listing import Folder, Row, Store, Zips, listed
+from geoloc_core.corpora.listing import Folder, Row, Store, Zips, base, listed
 from geoloc_core.corpora.on_disk import Shelf, as_bytes, as_text
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, without
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table
@@ -73,8 +73,8 @@ def read(options: Options, raw: Path) -> Source:
         store: Store = Zips.open(zips) if zips else Folder(folder)
         paths = Shelf()
         for name in store.names():
-            paths.first(name.rpartition("/")[2], as_bytes(name))
-        yield from listed(_rows(options, raw, paths, extra), store, options.metadata, options.limit)
+            paths.first(base(name), as_bytes(name))
+        yield from listed(_rows(options, raw, paths, extra), store, options.metadata, options.limit, base)
 
     return Source(without(items(), options.takedown), schema, options.limit)
 
@@ -83,12 +83,12 @@ def _rows(options: Options, raw: Path, paths: Shelf, extra: list[str]) -> Iterat
     for table in csv_chunks(raw / options.metadata, COLUMNS):
         places = locate(table, "latitude", "longitude", options.metadata)
         for number, row, place in zip(table.index, table.to_dict("records"), places.to_dict("records"), strict=True):
+            where = f"{options.metadata} row {number}"
             if not row["id"].strip():
-                where = f"{options.metadata} row {number}"
                 yield Refusal(where, Reason.BAD_ROW, f"{where}: no id")
                 continue
             name = f"{row['id']}.jpg"
-            yield Row(_photo(options, row, place, extra), (as_text(paths.get(name) or as_bytes(name)),))
+            yield Row(_photo(options, row, place, extra), (as_text(paths.get(name) or as_bytes(name)),), where)
 
 
 def _photo(options: Options, row: dict[Any, str], place: dict[Any, Any], extra: list[str]) -> Photo:

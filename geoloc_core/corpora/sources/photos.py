@@ -1,27 +1,16 @@
 """Any folder of photographs: coordinates from their EXIF, or from a table beside them."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
-from geoloc_core.corpora.decode import not_a_photo
-from geoloc_core.corpora.listing import unnamed
+from geoloc_core.corpora.listing import Folder, Row, listed
 from geoloc_core.corpora.on_disk import Shelf, files_on
-from geoloc_core.corpora.photo import (
-    Photo,
-    Reason,
-    Refusal,
-    Source,
-    SourceOptions,
-    load,
-    locate,
-    printable,
-    said_of,
-    without,
-)
+from geoloc_core.corpora.photo import Photo, Refusal, Source, SourceOptions, locate, printable, said_of, without
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
 from geoloc_core.corpora.tables import csv_chunks
 from geoloc_core.errors import UserError
@@ -85,22 +74,24 @@ def read(options: Options, raw: Path) -> Source:
 
     if not raw.is_dir():
         raise UserError(f"{raw}: no such folder; expected the photos; run the stage that fetches them")
-    files = files_on(raw, {options.table})
     if options.table is None:
-        items = _from_exif(options, raw, files)
+        files = files_on(raw)
+        items = _from_exif(options, Folder(raw, suffixed=True), files)
         return Source(without(items, options.takedown), pa.schema([]), len(files))
     chunks = csv_chunks(raw / options.table, options.columns)
     first = next(chunks)
     extra = [name for name in first.columns if name not in options.columns]
-    items = _from_table(options, raw, files, chain([first], chunks), extra)
+    rows = _rows(options, chain([first], chunks), extra)
+    store = Folder(raw, frozenset({options.table}), suffixed=True)
     schema = pa.schema([(name, pa.string()) for name in extra])
+    items = _grouped(listed(rows, store, options.table), options.group_by)
     return Source(without(items, options.takedown), schema)
 
 
-def _from_exif(options: Options, raw: Path, files: Shelf) -> Iterator[Photo | Refusal]:
+def _from_exif(options: Options, store: Folder, files: Shelf) -> Iterator[Photo | Refusal]:
     for path in files:
         name = printable(path)
-        data = _data(raw, path)
+        data = store.load(path)
         if isinstance(data, bytes):
             group = group_of(name, options.group_by)
             yield Photo(name, data, name, group, licence=options.licence, exif=True)
@@ -108,39 +99,28 @@ def _from_exif(options: Options, raw: Path, files: Shelf) -> Iterator[Photo | Re
             yield Refusal(name, *data)
 
 
-def _from_table(
-    options: Options, raw: Path, files: Shelf, chunks: Iterable["pd.DataFrame"], extra: list[str]
-) -> Iterator[Photo | Refusal]:
-    met = Shelf()
-    for number, row, place in _rows(options, chunks):
-        path = row[options.path_column]
-        at = f"{options.table} row {number}"
-        if met.first(path) is not None:
-            yield Refusal(path, Reason.DUPLICATE, f"{at}: the path occurred before")
-            continue
-        if not files.take(path):
-            yield Refusal(path, Reason.MISSING, f"{at}: no such file")
-            continue
-        data = _data(raw, path)
-        if isinstance(data, bytes):
-            yield _photo(options, path, data, row, place, extra, at)
+def _grouped(items: Iterable[Photo | Refusal], by: str) -> Iterator[Photo | Refusal]:
+    """The photos that the table spells otherwise in the group of their file, if it says no other."""
+    for item in items:
+        if isinstance(item, Photo) and item.path != item.image_id and item.group_id == group_of(item.image_id, by):
+            yield replace(item, group_id=group_of(item.path, by))
         else:
-            yield Refusal(path, *data)
-    yield from unnamed(files, str(options.table))
+            yield item
 
 
-def _rows(options: Options, chunks: Iterable["pd.DataFrame"]) -> Iterator[tuple[int, dict[Any, str], dict[Any, Any]]]:
+def _rows(options: Options, chunks: Iterable["pd.DataFrame"], extra: list[str]) -> Iterator[Row]:
     for chunk in chunks:
         places = locate(chunk, options.latitude_column, options.longitude_column, str(options.table))
-        yield from zip(chunk.index, chunk.to_dict("records"), places.to_dict("records"), strict=True)
+        for number, row, place in zip(chunk.index, chunk.to_dict("records"), places.to_dict("records"), strict=True):
+            where = f"{options.table} row {number}"
+            yield Row(_photo(options, row, place, extra, where), (row[options.path_column],), where)
 
 
-def _photo(
-    options: Options, path: str, data: bytes, row: dict[Any, str], place: dict[Any, Any], extra: list[str], at: str
-) -> Photo:
+def _photo(options: Options, row: dict[Any, str], place: dict[Any, Any], extra: list[str], where: str) -> Photo:
+    path = row[options.path_column]
     return Photo(
         image_id=path,
-        data=data,
+        data=b"",
         path=path,
         group_id=row.get(options.group_column) or group_of(path, options.group_by),
         latitude=place["latitude"],
@@ -151,13 +131,8 @@ def _photo(
         source_url=row.get(options.url_column) or None,
         attributes={name: row[name] for name in extra},
         exif=True,
-        **said_of(at, row.get(options.heading_column, ""), row.get(options.date_column, "")),
+        **said_of(where, row.get(options.heading_column, ""), row.get(options.date_column, "")),
     )
-
-
-def _data(raw: Path, path: str) -> bytes | tuple[Reason, str]:
-    wrong = not_a_photo(path)
-    return (Reason.NOT_A_PHOTO, wrong) if wrong else load(raw, path)
 
 
 def group_of(path: str, by: str) -> str:

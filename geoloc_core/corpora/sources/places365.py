@@ -5,6 +5,7 @@ and ``images`` is a folder of files named by IMG_ID, flat or hashed (``aa/bb/<ph
 from a list of addresses, ``gone`` says which of them no longer had one.
 """
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,15 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
-from geoloc_core.corpora.listing import unnamed
-from geoloc_core.corpora.on_disk import Rows, Shelf, files_on, in_chunks
+from geoloc_core.corpora.listing import Folder, Members, Row, base, listed
+from geoloc_core.corpora.on_disk import Rows, in_chunks
 from geoloc_core.corpora.photo import (
+    Flaw,
     Photo,
     Reason,
     Refusal,
     Source,
     SourceOptions,
-    load,
+    as_flaw,
     locate,
     numbers,
     without,
@@ -41,8 +43,9 @@ PROBABILITIES = ("Prob_indoor", "Prob_natural", "Prob_urban")
 COLUMNS = ("IMG_ID", "AUTHOR", "LAT", "LON", *LABELS, *PROBABILITIES)
 FLAW, URL = "_flaw", "_url"
 OWN = ("IMG_ID", "AUTHOR", "LAT", "LON", FLAW, URL)
+NUMBERED = re.compile(r"^.+?_[0-9]{5}_")
 CHUNK = 256
-MAX_RECORD_BYTES = 2**30
+MAX_RECORD_BYTES, MAX_ENTRIES = 2**30, 64
 SHARD = 4096
 """Records of a published shard."""
 PLAN = Plan(masks=True)
@@ -79,30 +82,30 @@ class _Tables:
     """What the tables say of a photo, by IMG_ID."""
 
     metadata: Rows
+    members: Members
     urls: Rows | None
     captions: Rows | None
     gone: Rows | None
 
     def find(self, names: Collection[str]) -> dict[str, tuple[int, dict[str, Any]]]:
         """Number and cells of the metadata's rows of those names, what the other tables say among the cells."""
-        found = self.metadata.find(names)
-        urls = self.urls.find(names) if self.urls is not None else {}
-        captions = self.captions.find(names) if self.captions is not None else {}
+        found = self.members.find(names)
+        ids = {cells["IMG_ID"] for _, cells in found.values()}
+        urls = self.urls.find(ids) if self.urls is not None else {}
+        captions = self.captions.find(ids) if self.captions is not None else {}
         unknown = dict.fromkeys(_texts(self.captions))
-        for name, (_, cells) in found.items():
+        for _, cells in found.values():
+            name = cells["IMG_ID"]
             cells[URL] = urls[name][1]["url"] if name in urls else None
             cells.update({key: captions[name][1][key] for key in unknown} if name in captions else unknown)
         return found
 
-    def absent(self, names: Collection[str], options: Options, otherwise: str) -> Iterator[Refusal]:
-        """Why each of those photos is not there."""
+    def why_gone(self, names: Collection[str], options: Options) -> dict[str, Flaw]:
+        """Why the photos could not be brought of which a table says so."""
         gone = self.gone.find(names) if self.gone is not None else {}
-        for name in names:
-            if name in gone:
-                _, why = gone[name]
-                yield Refusal(name, Reason.GONE, f"{options.gone}: {why['reason']}, {why['detail']}")
-            else:
-                yield Refusal(name, Reason.MISSING, otherwise)
+        return {
+            name: (Reason.GONE, f"{options.gone}: {why['reason']}, {why['detail']}") for name, (_, why) in gone.items()
+        }
 
 
 def read(options: Options, raw: Path) -> Source:
@@ -118,7 +121,7 @@ def read(options: Options, raw: Path) -> Source:
     if clash:
         raise UserError(f"{raw / str(options.captions)}: column {clash[0]} is in the metadata too; rename one of them")
     gone = _read_if_there(raw, options.gone, ("IMG_ID", "url", "reason", "detail"))
-    tables = _Tables(metadata, urls, captions, gone)
+    tables = _Tables(metadata, Members(metadata), urls, captions, gone)
     stream = _from_shards if options.shards else _from_images
     items = stream(options, raw, tables)
 
@@ -193,11 +196,12 @@ def _from_shards(options: Options, raw: Path, tables: _Tables) -> Iterator[Photo
 def _stream(options: Options, shards: list[Path], tables: _Tables) -> Iterator[Photo | Refusal]:
     met = bytearray(tables.metadata.last + 1)
     for shard in shards:
-        for chunk in in_chunks(_records(shard), CHUNK):
+        for chunk in in_chunks(records(shard), CHUNK):
             known = tables.find({name for name, _ in chunk})
             for name, data in chunk:
                 if name not in known:
-                    yield Refusal(name, Reason.NO_METADATA, f"in {shard.name}, not in {options.metadata}")
+                    where = f"in {shard.name}, not in {options.metadata}{tables.members.hint(name)}"
+                    yield Refusal(name, Reason.NO_METADATA, where)
                     continue
                 row, cells = known[name]
                 if met[row]:
@@ -206,28 +210,36 @@ def _stream(options: Options, shards: list[Path], tables: _Tables) -> Iterator[P
                     met[row] = True
                     yield _photo(cells, data, options)
     absent = (row["IMG_ID"] for number, row in tables.metadata if not met[number])
+    missing = Reason.MISSING, f"in {options.metadata}, in none of {len(shards)} shards"
     for names in in_chunks(absent, CHUNK):
-        yield from tables.absent(names, options, f"in {options.metadata}, in none of {len(shards)} shards")
+        gone = tables.why_gone(names, options)
+        for name in names:
+            yield Refusal(name, *gone.get(name, missing))
 
 
-def _records(shard: Path) -> Iterator[tuple[str, bytes]]:
+def records(shard: Path) -> Iterator[tuple[str, bytes]]:
     """The readable records of a shard; what follows a broken one is lost, and one line says so."""
     import msgpack
 
-    count, problem = 0, ""
-    with shard.open("rb") as stream:
-        # raw: published shards were packed both with and without the distinction of text and bytes.
-        unpacker = msgpack.Unpacker(stream, raw=True, max_buffer_size=MAX_RECORD_BYTES)
-        try:
+    count, end, size, problem = 0, 0, 0, ""
+    # Few entries: an array's declared length alone would be made room for.
+    few = dict.fromkeys(("max_array_len", "max_map_len"), MAX_ENTRIES)
+    try:
+        with shard.open("rb") as stream:
+            size = shard.stat().st_size
+            # raw: published shards were packed both with and without the distinction of text and bytes.
+            unpacker = msgpack.Unpacker(stream, raw=True, max_buffer_size=MAX_RECORD_BYTES, **few)
             for record in unpacker:
                 name, data = record[b"id"], record[b"image"]
                 if not isinstance(name, bytes) or not isinstance(data, bytes):
                     raise TypeError("id and image are no bytes")
                 yield name.decode("utf-8", "backslashreplace"), data
                 count += 1
-        except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
-            problem = f"no record {{id, image}}: {type(error).__name__} {error}"
-        end, size = unpacker.tell(), shard.stat().st_size
+            end = unpacker.tell()
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    except (ValueError, TypeError, KeyError, OverflowError, msgpack.UnpackException) as error:
+        problem = f"no record {{id, image}}: {type(error).__name__} {error}"
     if problem or end < size or not count:
         problem = problem or ("ends within a record" if end < size else "no records")
         lost = "what it should hold beyond them is refused as missing"
@@ -239,25 +251,26 @@ def _from_images(options: Options, raw: Path, tables: _Tables) -> Iterator[Photo
     folder = raw / options.images
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected the image files of the corpus")
-    return _files(options, folder, tables, files_on(folder))
+    return listed(_rows(options, tables), Folder(folder), options.metadata, alias=published)
 
 
-def _files(options: Options, folder: Path, tables: _Tables, files: Shelf) -> Iterator[Photo | Refusal]:
+def _rows(options: Options, tables: _Tables) -> Iterator[Row]:
     for names in in_chunks((row["IMG_ID"] for _, row in tables.metadata), CHUNK):
-        known = tables.find(names)
+        known, gone = tables.find(names), tables.why_gone(names, options)
         for name in names:
-            path = next((path for path in _paths(name) if files.take(path)), None)
-            if path is None:
-                yield from tables.absent([name], options, f"in {options.metadata}, not in {options.images}/")
-                continue
-            data = load(folder, path)
-            yield _photo(known[name][1], data, options) if isinstance(data, bytes) else Refusal(name, *data)
-    yield from unnamed(files, options.metadata)
+            number, cells = known[name]
+            where = f"{options.metadata} row {number}"
+            yield Row(_photo(cells, b"", options), _paths(name), where, absent=gone.get(name))
 
 
 def _paths(name: str) -> tuple[str, ...]:
     """The places where mirrors of these corpora keep a photo."""
-    return name, name.replace("/", "_"), name.rsplit("/", 1)[-1]
+    return name, name.replace("/", "_"), base(name)
+
+
+def published(path: str) -> str:
+    """The IMG_ID that a file's name ends with: IM2GPS' own archive has ``<place>_<five digits>_<IMG_ID>``."""
+    return NUMBERED.sub("", base(path))
 
 
 def _photo(row: dict[str, Any], data: bytes, options: Options) -> Photo:
@@ -270,7 +283,7 @@ def _photo(row: dict[str, Any], data: bytes, options: Options) -> Photo:
         group_id=row["AUTHOR"] or name,
         latitude=row["LAT"],
         longitude=row["LON"],
-        flaw=row[FLAW],
+        flaw=as_flaw(row[FLAW]),
         author=row["AUTHOR"] or None,
         licence=options.licence,
         source_url=row[URL],

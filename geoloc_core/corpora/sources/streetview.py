@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from geoloc_core.corpora.listing import Folder, Row, listed
+from geoloc_core.corpora.listing import Files, Folder, Row, listed
 from geoloc_core.corpora.on_disk import Shelf
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, numbers, said_of, without
 from geoloc_core.corpora.simulated import Plan, Simulation, csv_table, save
@@ -54,24 +54,24 @@ def _rows(options: Options, path: Path, extra: list[str], store: Folder) -> Iter
     for table in csv_chunks(path, COLUMNS, taken=OWN):
         places = locate(table, "latitude", "longitude", options.table)
         for number, row, place in zip(table.index, table.to_dict("records"), places.to_dict("records"), strict=True):
-            name, pano = row["path"], row["pano_id"]
+            name, pano, where = row["path"], row["pano_id"], f"{options.table} row {number}"
             if not name or not pano:
-                yield Refusal(name or pano or "?", Reason.BAD_ROW, f"{options.table}: no path or no pano_id")
+                yield Refusal(name or pano or "?", Reason.BAD_ROW, f"{where}: no path or no pano_id")
                 continue
             flaw = place["flaw"]
             count = views.count(f"{pano}\0") if views is not None else None
             if options.views and count is not None and count < options.views:
                 flaw = Reason.EXCLUDED, f"panorama {pano} has {count} headings; {options.views} are asked for"
-            yield Row(_photo(options, row, {**place, "flaw": flaw}, f"{options.table} row {number}", extra), (name,))
+            yield Row(_photo(options, row, {**place, "flaw": flaw}, where, extra), (name,), where)
 
 
 def _views(path: Path, store: Folder) -> Shelf:
     """Each panorama with each of its headings of which there is a file, whole turns taken off."""
-    files, views = store.names(), Shelf()
+    files, views = Files(store.names()), Shelf()
     for table in csv_chunks(path, COLUMNS):
         headings = numbers(table["heading"]).mod(360)
         for name, pano, heading in zip(table["path"], table["pano_id"], headings, strict=True):
-            if heading == heading and name in files:
+            if heading == heading and files.holds([name]):
                 views.first(f"{pano}\0{heading}")
     return views
 

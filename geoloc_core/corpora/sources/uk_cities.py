@@ -107,7 +107,7 @@ def _rows(options: Options, folder: Path, cities: dict[str, str]) -> Iterator[Ro
             licence=options.licence,
             attributes={"city": cities.get(place["city"]), "suburb": place["city"]},
         )
-        yield Row(photo, (path,))
+        yield Row(photo, (path,), options.labels)
 
 
 def write(world: Simulation, folder: Path, options: Options) -> None:

@@ -108,8 +108,8 @@ def _list(raw: Path, name: str | None) -> list[str]:
     try:
         # Never unpickled: a list that someone published could run anything.
         names = np.load(path, allow_pickle=False)
-    except Exception as error:  # NumPy parses the header as Python and raises whatever that leads to
-        raise UserError(f"{path}: not a NumPy array of text ({' '.join(str(error).split())}); expected one") from None
+    except Exception as error:  # NumPy parses the header as Python and raises whatever that leads to, addresses too
+        raise UserError(f"{path}: not a NumPy array of text ({type(error).__name__}); expected one") from None
     if not isinstance(names, np.ndarray) or names.dtype.kind != "U":
         raise UserError(f"{path}: no array of text; expected the names of places' folders")
     return [text.rstrip("/").rpartition("/")[2] for text in names.ravel().tolist()]

@@ -160,12 +160,13 @@ def _chunk(
     if hashes is not None:
         known = hashes.find(table["photo_id"])
         table["hash"] = [known[name][1]["hash"] if name in known else "" for name in table["photo_id"]]
-    for row, place in zip(table.to_dict("records"), places.to_dict("records"), strict=True):
+    for number, row, place in zip(table.index, table.to_dict("records"), places.to_dict("records"), strict=True):
+        where = f"{options.metadata} row {number}"
         wrong = _excluded(options, row, only, leave_out)
         if options.named_by == "hash" and not row.get("hash"):
-            yield Refusal(row["photo_id"], *(wrong or (Reason.BAD_ROW, "no hash says where its file lies")))
+            yield Refusal(row["photo_id"], *(wrong or (Reason.BAD_ROW, f"{where}: no hash says where its file lies")))
         else:
-            yield Row(_photo(options, row, place), _names(options, row), wrong)
+            yield Row(_photo(options, row, place), _names(options, row), where, wrong)
 
 
 def _excluded(options: Options, row: dict[Any, Any], only: Shelf | None, leave_out: Shelf) -> tuple[Reason, str] | None:

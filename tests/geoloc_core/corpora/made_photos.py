@@ -82,5 +82,6 @@ def project(root: Path, source: Any = None, role: str = "train", megapixels: flo
         source=source or photos.Options(kind="photos"),
         max_megapixels=megapixels,
         licences=more.get("licences"),
+        same_place_km=more.get("same_place_km", 1.0),
     )
     return Project(root, SimpleNamespace(seed=7, demo=False, corpora={"c": corpus}, expect={}))  # type: ignore[arg-type]

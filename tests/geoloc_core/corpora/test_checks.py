@@ -84,6 +84,12 @@ def test_a_wrong_manifest_fails_where_it_is_wrong(made, columns, expected):
     assert failed(check_manifest(made, "c")) == [expected]
 
 
+def test_a_benchmark_may_hold_the_same_bytes_twice(made):
+    made.profile.corpora["c"].role = "benchmark"
+    respell(made, sha256=["a" * 64] * 2 + ["b" * 63 + f"{i:x}" for i in range(10)])
+    assert failed(check_manifest(made, "c")) == []
+
+
 def test_a_photo_may_have_a_country_instead_of_coordinates(made):
     respell(made, latitude=[None] * 2 + [1.0] * 10, longitude=[None] * 3 + [1.0] * 9)
     assert failed(check_manifest(made, "c")) == [("none", "without_place", 3)]

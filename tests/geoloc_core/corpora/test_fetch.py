@@ -59,7 +59,7 @@ def test_an_interrupted_copy_is_taken_up_again(tmp_path):
     assert (tmp_path / "out/s/b.JPG").read_bytes().startswith(b"?")
 
 
-@pytest.mark.parametrize("case", ["missing", "empty", "file", "dead", "link"])
+@pytest.mark.parametrize("case", ["missing", "empty", "file", "dead", "link", "out"])
 def test_mistakes_are_named_and_nothing_changes(tmp_path, case):
     made = project(tmp_path)
     given = write(tmp_path / "given", FILES)
@@ -76,11 +76,30 @@ def test_mistakes_are_named_and_nothing_changes(tmp_path, case):
         (given / "dead.jpg").symlink_to(tmp_path / "nowhere")
     if case == "link":
         (given / "folder").symlink_to(tmp_path)
-    said = {"missing": "is no folder", "empty": "is empty", "file": "is no folder", "dead": "No such file"}
+    if case == "out":
+        (tmp_path / "secret.jpg").write_bytes(FILES["a.jpg"])
+        (given / "a.jpg").symlink_to(tmp_path / "secret.jpg")
+    said = {
+        "out": "a link that leads out of .*given; expected files; copy",
+        "missing": "is no folder",
+        "empty": "is empty",
+        "file": "is no folder",
+        "dead": "No such file",
+    }
     with pytest.raises(UserError, match=said.get(case, "a link to a folder")) as caught:
         fetch(made, "c")
     assert "given" in str(caught.value)
     assert digest(made.raw("c")) == before
+
+
+def test_a_link_within_the_folder_is_copied_as_what_it_names(tmp_path):
+    made = project(tmp_path)
+    given = write(tmp_path / "real", FILES)
+    (given / "s/twin.jpg").symlink_to("../a.jpg")
+    (tmp_path / "given").symlink_to(given)
+    fetch(made, "c")
+    assert (made.raw("c") / "s/twin.jpg").read_bytes() == FILES["a.jpg"]
+    assert not (made.raw("c") / "s/twin.jpg").is_symlink()
 
 
 def test_a_relative_path_starts_at_the_project(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.decode import FORMATS, Decoder, quiet_pillow
-from geoloc_core.corpora.ingest import ingest
+from geoloc_core.corpora.ingest import ingest, ingest_alone
 from geoloc_core.corpora.ingest import write as write_corpus
 from geoloc_core.corpora.photo import Photo, Refusal
 from geoloc_core.corpora.sources import photos, places365
@@ -192,6 +192,45 @@ def test_an_empty_folder_and_an_unknown_corpus_are_named(tmp_path):
     made.raw("c").mkdir(parents=True)
     with pytest.raises(UserError, match=r"none of 0 photos can be used .the folder is empty"):
         ingest(made, "c")
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_why_every_photo_was_refused_stays_and_is_gone_once_one_is_kept(tmp_path, capfd, alone):
+    made = project(tmp_path)
+    write(made.raw("c"), {"a.jpg": encoded(1), "b.jpg": b"x", "c.jpg": encoded(2)})
+    rejects = tmp_path / "out.rejects.parquet" if alone else made.partial("ingest", "c") / "rejects.parquet"
+
+    def run():
+        if alone:
+            ingest_alone("c", made.profile.corpora["c"], made.raw("c"), tmp_path / "out")
+        else:
+            ingest(made, "c")
+
+    for _ in range(2):
+        with pytest.raises(UserError) as caught:
+            run()
+    assert f"can be used (no_coordinates 2, unreadable 1); expected photos with coordinates; {rejects} says why of" in (
+        str(caught.value)
+    )
+    assert "no_coordinates 2" in " ".join(capfd.readouterr().err.split())
+    refused = manifest.read_table(rejects, manifest.REJECTS).to_pandas()
+    assert dict(zip(refused["image_id"], refused["reason"], strict=True)) == {
+        "a.jpg": "no_coordinates",
+        "b.jpg": "unreadable",
+        "c.jpg": "no_coordinates",
+    }
+    write(made.raw("c"), SOUND)
+    run()
+    assert not rejects.exists()
+
+
+def test_what_lies_where_refusals_would_is_left_alone(tmp_path):
+    made = project(tmp_path)
+    write(made.raw("c"), SOUND)
+    (tmp_path / "out.rejects.parquet").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"out\.rejects\.parquet: there is something else; expected"):
+        ingest_alone("c", made.profile.corpora["c"], made.raw("c"), tmp_path / "out")
+    assert (tmp_path / "out.rejects.parquet").read_bytes() == b"mine"
 
 
 CUT = {kind: encoded(3, kind, size=(200, 160)) for kind in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")}

@@ -158,6 +158,29 @@ def test_every_file_is_a_photo_or_refused(tmp_path):
     assert set(reasons.values()) == {Reason.NOT_A_PHOTO}
 
 
+@pytest.mark.parametrize("options", [FOLDER, TABLE])
+def test_a_link_is_followed_within_the_corpus_alone(tmp_path, options):
+    write(tmp_path / "real", {"a/x.jpg": located(1)})
+    write(tmp_path, {"secret.jpg": located(2), "real-too/x.jpg": located(3)})
+    links = {
+        "inside.jpg": "a/x.jpg",
+        "out.jpg": tmp_path / "secret.jpg",
+        "up.jpg": "../real-too/x.jpg",
+        "two.jpg": "out.jpg",
+    }
+    for name, target in links.items():
+        (tmp_path / "real" / name).symlink_to(target)
+    (tmp_path / "real/t.csv").write_text("path,lat,lon\n" + "".join(f"{name},1,2\n" for name in links))
+    (tmp_path / "raw").symlink_to("real")  # the corpus itself may be a link
+    found = items(options, tmp_path / "raw")
+    assert isinstance(found["inside.jpg"], Photo)
+    for name in ("out.jpg", "up.jpg", "two.jpg"):
+        assert (found[name].reason, found[name].detail) == (
+            Reason.NOT_A_PHOTO,
+            "a link that leads out of the folder, which is not followed",
+        )
+
+
 def test_names_that_are_no_unicode_can_be_written_down():
     assert printable(b"caf\xe9.jpg".decode("utf-8", "surrogateescape")) == "caf\\xe9.jpg"
     assert printable("日本.jpg") == "日本.jpg"
