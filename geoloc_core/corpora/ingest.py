@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from geoloc_core.corpora import manifest
-from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
+from geoloc_core.corpora.decode import Decoder, Sound
 from geoloc_core.corpora.on_disk import Shelf, room_on_disk
-from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source
+from geoloc_core.corpora.photo import PLACE_FROM, Photo, Reason, Refusal, Said, Source, settled
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing, write_json
 from geoloc_core.params import entry
+from geoloc_core.pictures import quiet_pillow
 from geoloc_core.plots import dot_map
 from geoloc_core.plugins import module_of
 from geoloc_core.progress import console, say, track
@@ -38,12 +39,14 @@ class Tally:
         reasons: The refused ones, by reason.
         unusable: Of the kept ones, those of which something unusable was said, by column; it is null there.
         examples: The first of them, by column.
+        mislabelled: The kept ones of another format than their name says, by both; they are read as what they are.
     """
 
     seen: int = 0
     reasons: Counter[Reason] = field(default_factory=Counter)
     unusable: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    mislabelled: Counter[str] = field(default_factory=Counter)
 
     @property
     def refused(self) -> int:
@@ -168,10 +171,12 @@ def write(
                 continue
             assert isinstance(item, Photo)
             assert isinstance(verdict, Sound)
-            tally.doubt(item.unusable)
+            tally.doubt(_unusable(item, verdict, outcome))
+            if verdict.mislabelled:
+                tally.mislabelled[verdict.mislabelled] += 1
             shard, row = shards.add(item.image_id, item.data, item.path)
             rows.add({**outcome, "corpus": corpus, "shard": shard, "row": row})
-            extra.add({"image_id": item.image_id, **item.attributes})
+            extra.add({"image_id": item.image_id, **item.attributes, PLACE_FROM: outcome[PLACE_FROM]})
     return tally
 
 
@@ -186,26 +191,39 @@ def _judge(
     if licences is not None and row["licence"] not in licences:
         stated = f"licence {row['licence']!r}" if row["licence"] else "no licence stated"
         return Refusal(item.image_id, Reason.LICENCE, f"{stated}; taken are {', '.join(licences) or 'none'}")
-    flaw = item.flaw
-    if flaw is None and row["latitude"] is None and not item.placeless:
-        unknown = (Reason.NO_COORDINATES, "nothing says where it was taken")
-        flaw = (verdict.exif and verdict.exif.flaw) or unknown
-    if flaw:
-        return Refusal(item.image_id, *flaw)
+    place = settled(item, _said(item, verdict))
+    if place.flaw:
+        return Refusal(item.image_id, *place.flaw)
     first = known.first(verdict.sha256.hex(), item.image_id.encode())
     if first is not None:
         return Refusal(item.image_id, Reason.DUPLICATE, f"the same bytes as {first.decode()}")
-    return row
+    return {**row, "latitude": place.latitude, "longitude": place.longitude, PLACE_FROM: place.record}
+
+
+def _said(photo: Photo, sound: Sound) -> list[Said]:
+    """What fills in what the corpus does not say: the photo itself, then what lies beside it."""
+    return [said for said in (sound.said, photo.beside) if said]
+
+
+def _unusable(photo: Photo, sound: Sound, row: Mapping[str, Any]) -> dict[str, str]:
+    """What its corpus says of a photo and is of no use, by column, and what the photo itself does where that is all."""
+    own = {
+        column: f"{photo.image_id}: {what}"
+        for said in reversed(_said(photo, sound))
+        for column, what in said.unusable.items()
+        if row[column] is None
+    }
+    return {**own, **photo.unusable}
 
 
 def _row(photo: Photo, sound: Sound) -> dict[str, Any]:
-    said = sound.exif
-    fallback = {
-        key: getattr(said, key) if said and getattr(photo, key) is None else getattr(photo, key)
-        for key in ("latitude", "longitude", "heading", "captured_at", "author", "licence")
+    said = (photo, *_said(photo, sound))
+    filled = {
+        key: next((value for one in said if (value := getattr(one, key)) is not None), None)
+        for key in ("heading", "captured_at", "author", "licence")
     }
     return {
-        **fallback,
+        **filled,
         "image_id": photo.image_id,
         "group_id": photo.group_id,
         "source_url": photo.source_url,
@@ -273,6 +291,8 @@ def _tell(name: str, tally: Tally) -> None:
         console.print(table)
     for column, count in sorted(tally.unusable.items()):
         say(f"{name}: {column} of {count:,} photos cannot be used and is left out, such as {tally.examples[column]}")
+    for label, count in sorted(tally.mislabelled.items()):
+        say(f"{name}: {count:,} photos are {label}; they are read as what they are")
 
 
 def _summary(folder: Path, tally: Tally) -> dict[str, Any]:
@@ -294,6 +314,7 @@ def _summary(folder: Path, tally: Tally) -> dict[str, Any]:
         "refused": tally.refused,
         "reasons": {reason.value: count for reason, count in sorted(tally.reasons.items())},
         "unusable": dict(sorted(tally.unusable.items())),
+        "mislabelled": dict(sorted(tally.mislabelled.items())),
         "groups": len(groups),
         "shards": len(shards),
         "bytes": sum(path.stat().st_size for path in shards),

@@ -1,16 +1,20 @@
-"""Any folder of photographs: coordinates from their EXIF, or from a table beside them."""
+"""Any folder of photographs: coordinates from a table, from their EXIF or XMP, or from what Google's Takeout wrote."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
+from geoloc_core.corpora import takeout
 from geoloc_core.corpora.decode import not_a_photo
 from geoloc_core.corpora.listing import unnamed
-from geoloc_core.corpora.on_disk import Shelf, files_on
+from geoloc_core.corpora.on_disk import Shelf, as_text, files_on
 from geoloc_core.corpora.photo import (
+    PLACE_FROM,
+    Gps,
     Photo,
     Reason,
     Refusal,
@@ -37,7 +41,13 @@ class Options(SourceOptions):
 
     kind: Literal["photos"]
     table: str | None = None
-    """CSV in the raw folder, one row per photo; without it EXIF says everything."""
+    """CSV in the raw folder, one row per photo.
+
+    What it leaves open, and all without it, the photo's EXIF says, else its XMP, else the JSON file of Google's Takeout
+    beside it, which is no file that is seen or refused. The attribute ``place_from`` names the record of each place.
+    """
+    gps: Gps = Gps()
+    """Which of the positions in EXIF and XMP are taken."""
     path_column: str = "path"
     """The photo's path, relative to the raw folder."""
     latitude_column: str = "latitude"
@@ -86,14 +96,18 @@ def read(options: Options, raw: Path) -> Source:
     if not raw.is_dir():
         raise UserError(f"{raw}: no such folder; expected the photos; run the stage that fetches them")
     files = files_on(raw, {options.table})
+    beside = takeout.beside(files)
+    place_from = pa.field(PLACE_FROM, pa.string(), metadata={"meaning": "table, exif, xmp or takeout"})
     if options.table is None:
-        items = _from_exif(options, raw, files)
-        return Source(without(items, options.takedown), pa.schema([]), len(files))
+        items = _with_beside(_from_exif(options, raw, files), raw, beside)
+        return Source(without(items, options.takedown), pa.schema([place_from]), len(files))
     chunks = csv_chunks(raw / options.table, options.columns)
     first = next(chunks)
     extra = [name for name in first.columns if name not in options.columns]
-    items = _from_table(options, raw, files, chain([first], chunks), extra)
-    schema = pa.schema([(name, pa.string()) for name in extra])
+    if PLACE_FROM in extra:
+        raise UserError(f"{raw / options.table}: a column {PLACE_FROM}, which ingest itself writes; rename it")
+    items = _with_beside(_from_table(options, raw, files, chain([first], chunks), extra), raw, beside)
+    schema = pa.schema([*((name, pa.string()) for name in extra), place_from])
     return Source(without(items, options.takedown), schema)
 
 
@@ -103,7 +117,7 @@ def _from_exif(options: Options, raw: Path, files: Shelf) -> Iterator[Photo | Re
         data = _data(raw, path)
         if isinstance(data, bytes):
             group = group_of(name, options.group_by)
-            yield Photo(name, data, name, group, licence=options.licence, exif=True)
+            yield Photo(name, data, name, group, licence=options.licence, gps=options.gps)
         else:
             yield Refusal(name, *data)
 
@@ -150,7 +164,7 @@ def _photo(
         licence=row.get(options.licence_column) or options.licence,
         source_url=row.get(options.url_column) or None,
         attributes={name: row[name] for name in extra},
-        exif=True,
+        gps=options.gps,
         **said_of(at, row.get(options.heading_column, ""), row.get(options.date_column, "")),
     )
 
@@ -158,6 +172,17 @@ def _photo(
 def _data(raw: Path, path: str) -> bytes | tuple[Reason, str]:
     wrong = not_a_photo(path)
     return (Reason.NOT_A_PHOTO, wrong) if wrong else load(raw, path)
+
+
+def _with_beside(items: Iterable[Photo | Refusal], raw: Path, beside: Shelf) -> Iterator[Photo | Refusal]:
+    """Each photo with what Takeout's file beside it says, if there is one."""
+    for item in items:
+        found = beside.get(item.path) if isinstance(item, Photo) else None
+        if isinstance(item, Photo) and found is not None:
+            name = as_text(found)
+            yield replace(item, beside=takeout.read(load(raw, name), printable(name)))
+        else:
+            yield item
 
 
 def group_of(path: str, by: str) -> str:
