@@ -10,6 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, Valid
 
 from geoloc_core.errors import UserError
 from geoloc_core.files import parse_yaml
+from geoloc_core.pictures import MAX_MEGAPIXELS
 from geoloc_core.pins import Sha256
 from geoloc_core.plugins import Strict, options
 
@@ -30,7 +31,7 @@ class Corpus(Strict):
     role: Literal["train", "benchmark"]
     fetch: options("geoloc_core.corpora.fetch")  # type: ignore[valid-type]
     source: options("geoloc_core.corpora.sources")  # type: ignore[valid-type]
-    max_megapixels: float = Field(200.0, gt=0)
+    max_megapixels: float = Field(MAX_MEGAPIXELS, gt=0)
     """A photo with more pixels is refused: decoding it could exhaust the memory."""
     licences: tuple[str, ...] | None = None
     """The licences, as published, of photos that are taken; left out, any and none."""

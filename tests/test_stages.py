@@ -20,7 +20,15 @@ PLUMBING = {
 NOT_FOLLOWED = {
     # what draws the contact sheet or finds land to crawl: no reason to fetch, and pay, again; the world is the `path`
     # of the corpora it renders
-    "fetch": ("corpora.sources", "corpora.decode", "corpora.on_disk", "corpora.photo", "corpora.world", "geo"),
+    "fetch": (
+        "corpora.sources",
+        "corpora.decode",
+        "pictures",
+        "corpora.on_disk",
+        "corpora.photo",
+        "corpora.world",
+        "geo",
+    ),
     "encode": ("encoders.alone",),  # is of pairs outside the stages
     "label": ("geo.sources",),  # make the boundaries, which label only reads
 }

@@ -2,36 +2,12 @@
 
 import hashlib
 import os
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from functools import cache
-from io import BytesIO
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
+from geoloc_core import pictures
 from geoloc_core.corpora import exif, perceptual
-from geoloc_core.corpora.photo import Flaw, Photo, Reason, Refusal
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-FORMATS = {
-    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "JPEG"),
-    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
-    **dict.fromkeys((".heic", ".heif"), "HEIF"),
-    **dict.fromkeys((".jp2", ".j2k", ".jpx"), "JPEG2000"),
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".gif": "GIF",
-    ".bmp": "BMP",
-    ".avif": "AVIF",
-}
-"""Format by suffix. Pillow opens much else, some of it by starting other programs: no photo needs that."""
-
-GIANT = 25_000_000
-"""Pixels from which photos are decoded one at a time, so that memory does not grow with the threads."""
+from geoloc_core.corpora.photo import Photo, Reason, Refusal, Said
+from geoloc_core.pictures import FORMATS, PictureError
 
 
 @dataclass(frozen=True)
@@ -39,18 +15,20 @@ class Sound:
     """A photo that decodes.
 
     Attributes:
-        width: Pixels as stored, before any EXIF orientation.
-        height: Pixels as stored.
+        width: Pixels as its format says, before any EXIF orientation.
+        height: Pixels as its format says.
         sha256: Digest of the encoded bytes.
         phash: Hash of what it shows, turned upright (:mod:`~geoloc_core.corpora.perceptual`); None if it is flat.
-        exif: What its EXIF says, if the source asked for it.
+        said: What it says of itself, if the source asked for it.
+        mislabelled: What it is and what its name says, such as ``JPEG named .png``; None where they agree.
     """
 
     width: int
     height: int
     sha256: bytes
     phash: int | None
-    exif: exif.Exif | None
+    said: Said | None
+    mislabelled: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,38 +40,24 @@ class Decoder:
     """
 
     max_pixels: float
-    _giants: threading.Lock = field(default_factory=threading.Lock)
 
     def check(self, photo: Photo) -> Sound | Refusal:
         """Decode a photo to its last byte; JPEG at an eighth of its size, which is three times as fast."""
-        from PIL import Image
-
-        if not photo.data:
-            return Refusal(photo.image_id, Reason.EMPTY, "0 bytes")
         try:
-            with Image.open(BytesIO(photo.data), formats=_openable()) as image:
+            with pictures.opened(photo.data, self.max_pixels) as image:
                 width, height = image.size
-                flaw = self._header_flaw(image, photo.path)
-                if flaw:
-                    return Refusal(photo.image_id, *flaw)
-                with self._giants if width * height > GIANT else nullcontext():
-                    image.draft(None, (max(width // 8, perceptual.SIDE), max(height // 8, perceptual.SIDE)))
-                    found = exif.read(image) if photo.exif else None
-                    image.load()
-                    seen = perceptual.upright(perceptual.small(image), exif.orientation(image))
-        except Exception as error:  # decoders raise whatever a broken file leads to
-            return Refusal(photo.image_id, *_flaw(error, photo))
-        return Sound(width, height, hashlib.sha256(photo.data).digest(), perceptual.phash(seen), found)
-
-    def _header_flaw(self, image: "Image", path: str) -> Flaw | None:
-        found = _family(image.format)
-        named = FORMATS.get(suffix(path), found)
-        if named != found:
-            return Reason.MISLABELLED, f"a {found} image named {suffix(path)}"
-        if image.width * image.height > self.max_pixels:
-            shown = f"{image.width} × {image.height} pixels"
-            return Reason.TOO_LARGE, f"{shown}; max_megapixels is {self.max_pixels / 1e6:g}"
-        return None
+                pictures.draft(image, max(width // 8, perceptual.SIDE), max(height // 8, perceptual.SIDE))
+                # TIFF lets go of its EXIF once it is decoded
+                said = exif.read(image, photo.gps) if photo.gps else None
+                grey = perceptual.small(pictures.rgb(image))
+                seen = perceptual.upright(grey, pictures.orientation(image))
+                found = pictures.family(image)
+        except PictureError as error:
+            return Refusal(photo.image_id, Reason(error.fault), str(error))
+        named = suffix(photo.path)
+        mislabelled = None if FORMATS.get(named, found) == found else f"{found} named {named}"
+        digest = hashlib.sha256(photo.data).digest()
+        return Sound(width, height, digest, perceptual.phash(seen), said, mislabelled)
 
 
 def suffix(path: str) -> str:
@@ -108,51 +72,3 @@ def not_a_photo(path: str) -> str | None:
     if suffix(path) not in FORMATS:
         return f"suffix {suffix(path) or 'missing'}; photos are {', '.join(FORMATS)}"
     return None
-
-
-@cache
-def _openable() -> tuple[str, ...]:
-    from PIL import Image
-
-    Image.init()
-    return tuple(name for name in sorted(set(FORMATS.values())) if name in Image.OPEN)
-
-
-def _family(name: str | None) -> str:
-    return "JPEG" if name == "MPO" else str(name)
-
-
-def _flaw(error: Exception, photo: Photo) -> Flaw:
-    from PIL import UnidentifiedImageError
-
-    if isinstance(error, UnidentifiedImageError):
-        named = FORMATS.get(suffix(photo.path), "image")
-        return Reason.UNREADABLE, f"{len(photo.data):,} bytes that no decoder recognises as {named}"
-    if isinstance(error, MemoryError):
-        return Reason.TOO_LARGE, "does not fit in memory"
-    detail = " ".join(str(error).split()) or type(error).__name__
-    return (Reason.TRUNCATED if _ends_early(photo.data, detail) else Reason.UNREADABLE), detail
-
-
-def _ends_early(data: bytes, message: str) -> bool:
-    """Whether a photo that failed to decode breaks off, by its format's own end mark or length."""
-    if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data[-16:]
-    if data.startswith(b"RIFF"):
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    return "truncated" in message.lower()
-
-
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Pillow without its size limit and warnings: ingest has its own limit, and tells what was wrong."""
-    from PIL import Image
-
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit

@@ -1,75 +1,119 @@
 """Where, when, by whom: what a camera wrote into a photo."""
 
 import math
-from dataclasses import dataclass
-from datetime import datetime
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core.corpora.photo import Flaw, Reason, place_flaw
+from geoloc_core.corpora import xmp
+from geoloc_core.corpora.photo import Flaw, Gps, Place, Reason, Said, place_flaw
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
-ORIENTATION, ARTIST, COPYRIGHT, DATE_TIME_ORIGINAL = 0x0112, 0x013B, 0x8298, 0x9003
-LATITUDE_REF, LATITUDE, LONGITUDE_REF, LONGITUDE, DIRECTION_REF, DIRECTION = 1, 2, 3, 4, 16, 17
+ARTIST, COPYRIGHT = 0x013B, 0x8298
+DATE_TIME_ORIGINAL, DATE_TIME_DIGITIZED, DATE_TIME = 0x9003, 0x9004, 0x0132
+LATITUDE_REF, LATITUDE, LONGITUDE_REF, LONGITUDE = 1, 2, 3, 4
+STATUS, DOP, DIRECTION_REF, DIRECTION, DATUM, ERROR = 9, 11, 16, 17, 18, 31
+DATE = re.compile(
+    r"([0-9]{4})([:/.-])([0-9]{2})\2([0-9]{2})(?:[ T]+([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,][0-9]*)?)?)?"
+    r" *(?:Z|[+-][0-9]{2}:?[0-9]{2})?",
+    re.ASCII,
+)
+UNKNOWN = re.compile(r"[0 :/.-]*", re.ASCII)
+"""What a camera without a clock writes as the time: blanks or zeros."""
 
 
-@dataclass(frozen=True)
-class Exif:
-    """What EXIF says; None where it says nothing of use.
+def read(image: "Image", gps: Gps) -> Said:
+    """What an opened photo says in its EXIF, and in its XMP where EXIF says nothing; damage is a flaw, never an error.
 
-    Attributes:
-        latitude: Degrees, WGS 84.
-        longitude: Degrees, WGS 84.
-        flaw: Why there are no coordinates.
-        heading: Degrees clockwise from true north; None where the camera gave magnetic north.
-        captured_at: Local time of the camera.
-        author: The tag ``Artist``.
-        licence: The tag ``Copyright``.
+    Args:
+        image: Not decoded yet.
+        gps: Which positions are taken.
     """
-
-    latitude: float | None = None
-    longitude: float | None = None
-    flaw: Flaw | None = None
-    heading: float | None = None
-    captured_at: datetime | None = None
-    author: str | None = None
-    licence: str | None = None
-
-
-def read(image: "Image") -> Exif:
-    """The EXIF of an opened image; a damaged one is a flaw, never an error."""
     try:
         tags = image.getexif()
-        gps, camera = tags.get_ifd(GPS_IFD), tags.get_ifd(EXIF_IFD)
+        positions, camera = tags.get_ifd(GPS_IFD), tags.get_ifd(EXIF_IFD)
         author, licence = text(tags.get(ARTIST)), text(tags.get(COPYRIGHT))
+        dates = {
+            "DateTimeOriginal": camera.get(DATE_TIME_ORIGINAL),
+            "DateTimeDigitized": camera.get(DATE_TIME_DIGITIZED),
+            "DateTime": tags.get(DATE_TIME),
+        }
     except Exception as error:  # Pillow raises whatever a damaged block leads to
-        return Exif(flaw=(Reason.NO_COORDINATES, f"EXIF cannot be read: {error}"))
-    latitude, longitude, flaw = place(gps)
-    return Exif(latitude, longitude, flaw, heading(gps), moment(camera.get(DATE_TIME_ORIGINAL)), author, licence)
+        flaw = (Reason.NO_COORDINATES, f"EXIF cannot be read: {' '.join(str(error).split())}")
+        places, positions, dates, author, licence = [Place("exif", flaw=flaw)], {}, {}, None, None
+    else:
+        places = [place(positions, gps, "exif")]
+    packet = image.info.get("xmp")
+    if isinstance(packet, bytes) and packet and (places[0].flaw or not any(map(text, dates.values()))):
+        try:
+            found = xmp.read(packet)
+        except ValueError as error:
+            places.append(Place("xmp", flaw=(Reason.NO_COORDINATES, str(error))))
+        else:
+            places.append(place(found.gps, gps, "xmp"))
+            positions = positions or found.gps
+            dates["XMP's DateTimeOriginal"] = found.date
+    unusable: dict[str, str] = {}
+    return Said(tuple(places), heading(positions, unusable), first_moment(dates, unusable), author, licence, unusable)
 
 
-def orientation(image: "Image") -> int:
-    """How the pixels are to be turned to be seen upright, 1 … 8; 1 (not at all) where EXIF does not say."""
+def place(positions: Mapping[int, Any], gps: Gps, record: str) -> Place:
+    """Latitude and longitude in degrees, or the reason why there are none.
+
+    Args:
+        positions: EXIF's tags of GPS.
+        gps: Which positions are taken.
+        record: What they were read from, ``exif`` or ``xmp``.
+    """
+    name = record.upper()
+    if LATITUDE not in positions or LONGITUDE not in positions:
+        return Place(record, flaw=(Reason.NO_COORDINATES, f"no GPS position in {name}"))
     try:
-        value = image.getexif().get(ORIENTATION)
-    except Exception:  # as in `read`
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def place(gps: dict[int, Any]) -> tuple[float | None, float | None, Flaw | None]:
-    """Latitude and longitude in degrees, or the reason why there are none."""
-    if LATITUDE not in gps or LONGITUDE not in gps:
-        return None, None, (Reason.NO_COORDINATES, "no GPS position in EXIF")
-    try:
-        latitude = degrees(gps[LATITUDE], gps.get(LATITUDE_REF), "NS")
-        longitude = degrees(gps[LONGITUDE], gps.get(LONGITUDE_REF), "EW")
+        latitude = degrees(positions[LATITUDE], positions.get(LATITUDE_REF), "NS")
+        longitude = degrees(positions[LONGITUDE], positions.get(LONGITUDE_REF), "EW")
     except ValueError as error:
-        return None, None, (Reason.BAD_COORDINATES, f"EXIF {error}")
+        return Place(record, flaw=(Reason.BAD_COORDINATES, f"{name} {error}"))
     wrong = place_flaw(latitude, longitude)
-    return (None, None, (Reason.BAD_COORDINATES, f"EXIF {wrong}")) if wrong else (latitude, longitude, None)
+    flaw: Flaw | None = (Reason.BAD_COORDINATES, f"{name} {wrong}") if wrong else None
+    doubt = doubtful(positions, gps)
+    flaw = flaw or ((Reason.EXCLUDED, f"{name} {doubt}") if doubt else None)
+    return Place(record, flaw=flaw) if flaw else Place(record, latitude, longitude)
+
+
+def doubtful(positions: Mapping[int, Any], gps: Gps) -> str | None:
+    """What a camera itself says against its position; None where nothing."""
+    if not gps.void and (text(positions.get(STATUS)) or "").upper().startswith("V"):
+        return "GPSStatus V: the receiver had no position then; `gps: {void: true}` takes it"
+    datum = text(positions.get(DATUM))
+    if datum and plain(datum) not in map(plain, gps.datums):
+        return f"GPSMapDatum {datum!r}; expected WGS-84, or another of `gps: {{datums: …}}`"
+    for name, tag, limit, unit in (
+        ("GPSHPositioningError", ERROR, gps.max_error_m, " m"),
+        ("GPSDOP", DOP, gps.max_dop, ""),
+    ):
+        value = number(positions.get(tag))
+        if limit is not None and value is not None and value > limit:
+            option = "max_error_m" if tag == ERROR else "max_dop"
+            return f"{name} {value:g}{unit}; expected at most {limit:g}{unit}, the `gps: {{{option}: …}}` of the source"
+    return None
+
+
+def plain(datum: str) -> str:
+    """The letters and digits of a name."""
+    return "".join(letter for letter in datum.upper() if letter.isalnum())
+
+
+def number(value: Any) -> float | None:
+    """A tag as a number; None where it is none, or 0/0, which stands for unknown."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return None if math.isnan(found) else found
 
 
 def degrees(value: Any, reference: Any, signs: str) -> float:
@@ -103,23 +147,70 @@ def shown(parts: list[float]) -> str:
     return " ".join(f"{part:g}" for part in parts[:4])
 
 
-def heading(gps: dict[int, Any]) -> float | None:
-    """Degrees clockwise from true north; None where unknown or relative to magnetic north."""
-    if (text(gps.get(DIRECTION_REF)) or "T").upper() != "T":
+def heading(positions: Mapping[int, Any], unusable: dict[str, str]) -> float | None:
+    """Degrees clockwise from true north; None where unknown or relative to magnetic north.
+
+    Args:
+        positions: EXIF's tags of GPS.
+        unusable: What stands there and is no direction is added under ``heading``.
+    """
+    said = positions.get(DIRECTION)
+    if said is None or (text(positions.get(DIRECTION_REF)) or "T").upper() != "T":
         return None
     try:
-        value = float(gps[DIRECTION])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        value = float(said)
+    except (TypeError, ValueError, ZeroDivisionError):
+        value = math.inf
+    if math.isnan(value):
         return None
-    return value % 360 if 0 <= value <= 360 else None
+    if 0 <= value <= 360:
+        return value % 360
+    unusable["heading"] = f"GPSImgDirection {str(said)[:40]!r}; expected 0 to 360 degrees"
+    return None
+
+
+def first_moment(dates: Mapping[str, Any], unusable: dict[str, str]) -> datetime | None:
+    """The first of some tags that is a time.
+
+    Args:
+        dates: Tags by name, the one that counts most first.
+        unusable: If none is a time, what stands there instead is added under ``captured_at``.
+    """
+    wrong = ""
+    for name, value in dates.items():
+        try:
+            found = moment(value)
+        except ValueError as error:
+            wrong = wrong or f"{name} {(text(value) or str(value))[:40]!r}; {error}"
+        else:
+            if found:
+                return found
+    if wrong:
+        unusable["captured_at"] = wrong
+    return None
 
 
 def moment(value: Any) -> datetime | None:
-    """``2008:10:22 16:28:39`` as a time; None where it is none."""
-    try:
-        return datetime.strptime((text(value) or "")[:19], "%Y:%m:%d %H:%M:%S")
-    except ValueError:
+    """A tag such as ``2008:10:22 16:28:39`` as local time; None where it is empty, or all zeros.
+
+    Years come first, whatever stands between them, months and days; a time zone is dropped, as the camera's clock
+    counts. 24:00:00 is midnight at the end of a day, as in ISO 8601.
+
+    Raises:
+        ValueError: It is no time.
+    """
+    said = "" if value is None else text(value) if isinstance(value, str | bytes) else str(value)
+    if not said or UNKNOWN.fullmatch(said):
         return None
+    found = DATE.fullmatch(said)
+    try:
+        if not found:
+            raise ValueError
+        year, month, day, hour, minute, second = (int(found[group] or 0) for group in (1, 3, 4, 5, 6, 7))
+        midnight = (hour, minute, second) == (24, 0, 0)
+        return datetime(year, month, day, 0 if midnight else hour, minute, second) + timedelta(days=midnight)
+    except (ValueError, OverflowError):
+        raise ValueError("expected a date such as 2019:07:31 12:30:05") from None
 
 
 def text(value: Any) -> str | None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from geoloc_core.corpora import manifest
-from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
+from geoloc_core.corpora.decode import Decoder, Sound
 from geoloc_core.corpora.on_disk import Shelf, room_on_disk
-from geoloc_core.corpora.photo import Flaw, Photo, Reason, Refusal, Source
+from geoloc_core.corpora.photo import PLACE_FROM, Photo, Reason, Refusal, Said, Source, settled
 from geoloc_core.corpora.twins import Claim, Twins
 from geoloc_core.errors import UserError
 from geoloc_core.files import remove, replacing, write_json
 from geoloc_core.params import entry
+from geoloc_core.pictures import quiet_pillow
 from geoloc_core.plots import dot_map
 from geoloc_core.plugins import module_of
 from geoloc_core.progress import console, say, track
@@ -46,12 +47,14 @@ class Tally:
         reasons: The refused ones, by reason.
         unusable: Of the kept ones, those of which something unusable was said, by column; it is null there.
         examples: The first of them, by column.
+        mislabelled: The kept ones of another format than their name says, by both; they are read as what they are.
     """
 
     seen: int = 0
     reasons: Counter[Reason] = field(default_factory=Counter)
     unusable: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    mislabelled: Counter[str] = field(default_factory=Counter)
 
     @property
     def refused(self) -> int:
@@ -203,8 +206,11 @@ def write(
             assert isinstance(item, Photo)
             assert isinstance(verdict, Sound)
             if twins is None or twins.add(verdict.sha256, _claim(item, outcome)):
-                keep({**outcome, "corpus": corpus}, item.attributes, item.data, item.path)
-                tally.doubt(item.unusable)
+                said = {**item.attributes, PLACE_FROM: outcome[PLACE_FROM]}
+                keep({**outcome, "corpus": corpus}, said, item.data, item.path)
+                tally.doubt(_unusable(item, verdict, outcome))
+                if verdict.mislabelled:
+                    tally.mislabelled[verdict.mislabelled] += 1
         dropped = []
         for row, refusal in twins.settle() if twins is not None else ():
             refuse(refusal)
@@ -260,32 +266,14 @@ def _judge(
     if isinstance(verdict, Refusal):
         return verdict
     assert isinstance(item, Photo)
-    latitude, longitude, flaw = _place(item, verdict)
-    row = {**_row(item, verdict), "latitude": latitude, "longitude": longitude}
+    row = _row(item, verdict)
     if licences is not None and row["licence"] not in licences:
         stated = f"licence {row['licence']!r}" if row["licence"] else "no licence stated"
         return Refusal(item.image_id, Reason.LICENCE, f"{stated}; taken are {', '.join(licences) or 'none'}")
-    return Refusal(item.image_id, *flaw) if flaw else row
-
-
-def _place(photo: Photo, sound: Sound) -> tuple[float | None, float | None, Flaw | None]:
-    """Latitude and longitude: what the corpus says, else what the photo itself does; or why there are none.
-
-    A place that the corpus states wrongly is a flaw whatever the photo says.
-    """
-    unplaced = photo.flaw is None and photo.latitude is None
-    if not unplaced and (photo.flaw is None or photo.flaw[0] is not Reason.NO_COORDINATES):
-        return photo.latitude, photo.longitude, photo.flaw
-    said = sound.exif
-    if said is not None and said.latitude is not None:
-        return said.latitude, said.longitude, None
-    if photo.placeless:
-        return None, None, None
-    unknown = photo.flaw or (Reason.NO_COORDINATES, "nothing says where it was taken")
-    if said is None or said.flaw is None:
-        return None, None, unknown
-    reason, detail = said.flaw
-    return None, None, (reason, f"{unknown[1]}; {detail}" if photo.flaw else detail)
+    place = settled(item, _said(item, verdict))
+    if place.flaw:
+        return Refusal(item.image_id, *place.flaw)
+    return {**row, "latitude": place.latitude, "longitude": place.longitude, PLACE_FROM: place.record}
 
 
 def _claim(photo: Photo, row: Mapping[str, Any]) -> Claim:
@@ -293,14 +281,30 @@ def _claim(photo: Photo, row: Mapping[str, Any]) -> Claim:
     return Claim(photo.image_id, row["latitude"], row["longitude"], country)
 
 
+def _said(photo: Photo, sound: Sound) -> list[Said]:
+    """What fills in what the corpus does not say: the photo itself, then what lies beside it."""
+    return [said for said in (sound.said, photo.beside) if said]
+
+
+def _unusable(photo: Photo, sound: Sound, row: Mapping[str, Any]) -> dict[str, str]:
+    """What its corpus says of a photo and is of no use, by column, and what the photo itself does where that is all."""
+    own = {
+        column: f"{photo.image_id}: {what}"
+        for said in reversed(_said(photo, sound))
+        for column, what in said.unusable.items()
+        if row[column] is None
+    }
+    return {**own, **photo.unusable}
+
+
 def _row(photo: Photo, sound: Sound) -> dict[str, Any]:
-    said = sound.exif
-    fallback = {
-        key: getattr(said, key) if said and getattr(photo, key) is None else getattr(photo, key)
+    said = (photo, *_said(photo, sound))
+    filled = {
+        key: next((value for one in said if (value := getattr(one, key)) is not None), None)
         for key in ("heading", "captured_at", "author", "licence")
     }
     return {
-        **fallback,
+        **filled,
         "image_id": photo.image_id,
         "group_id": photo.group_id,
         "source_url": photo.source_url,
@@ -386,6 +390,8 @@ def _tell(name: str, tally: Tally) -> None:
         console.print(table)
     for column, count in sorted(tally.unusable.items()):
         say(f"{name}: {column} of {count:,} photos cannot be used and is left out, such as {tally.examples[column]}")
+    for label, count in sorted(tally.mislabelled.items()):
+        say(f"{name}: {count:,} photos are {label}; they are read as what they are")
 
 
 def _summary(folder: Path, tally: Tally) -> dict[str, Any]:
@@ -407,6 +413,7 @@ def _summary(folder: Path, tally: Tally) -> dict[str, Any]:
         "refused": tally.refused,
         "reasons": {reason.value: count for reason, count in sorted(tally.reasons.items())},
         "unusable": dict(sorted(tally.unusable.items())),
+        "mislabelled": dict(sorted(tally.mislabelled.items())),
         "groups": len(groups),
         "shards": len(shards),
         "bytes": sum(path.stat().st_size for path in shards),

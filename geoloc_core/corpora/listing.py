@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from geoloc_core.corpora.decode import not_a_photo
 from geoloc_core.corpora.on_disk import Rows, Shelf, Spool, as_bytes, as_text, files_on, packed, temporary, unpacked
-from geoloc_core.corpora.photo import MAX_FILE_BYTES, Flaw, Photo, Reason, Refusal, as_flaw, load, printable
+from geoloc_core.corpora.photo import MAX_FILE_BYTES, Flaw, Gps, Photo, Reason, Refusal, as_flaw, load, printable
 from geoloc_core.errors import UserError
 
 SHOWN = 3
@@ -41,14 +41,18 @@ class Folder:
         root: The folder.
         tables: Files there that are no photos and are known not to be.
         suffixed: Whether a file whose suffix is that of no photo is none.
+        listed: Its photos, where they have been listed before.
     """
 
     root: Path
     tables: frozenset[str | None] = frozenset()
     suffixed: bool = False
+    listed: Shelf | None = None
 
     def names(self) -> Shelf:
         """Paths relative to the folder; none if it is not there."""
+        if self.listed is not None:
+            return self.listed
         return files_on(self.root, self.tables) if self.root.is_dir() else Shelf()
 
     def load(self, name: str) -> bytes | Flaw:
@@ -219,7 +223,8 @@ def _item(row: Row, name: str | None, store: Store, files: "Files") -> Photo | R
 
 def _packed(row: Row) -> bytes:
     taken = row.photo.captured_at
-    photo = {**vars(row.photo), "captured_at": taken and taken.isoformat()}
+    gps = row.photo.gps
+    photo = {**vars(row.photo), "captured_at": taken and taken.isoformat(), "gps": gps and gps.model_dump()}
     return packed({**vars(row), "photo": photo})
 
 
@@ -228,6 +233,7 @@ def _unpacked(record: bytes) -> Row:
     photo = row["photo"]
     taken = photo["captured_at"]
     photo |= {"captured_at": taken and datetime.fromisoformat(taken), "flaw": as_flaw(photo["flaw"])}
+    photo |= {"gps": photo["gps"] and Gps(**photo["gps"])}
     flaws = {name: as_flaw(row[name]) for name in ("refused", "absent")}
     return Row(**{**row, **flaws, "photo": Photo(**photo), "names": tuple(row["names"])})
 

@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from geoloc_core import tables
 from geoloc_core.plugins import Strict
 
@@ -26,6 +28,8 @@ MAX_TURN = 1e6
 """Degrees beyond which a heading is some other number."""
 MAX_FILE_BYTES = 2**30
 """A larger file is no photo: reading it whole could exhaust the memory."""
+PLACE_FROM = "place_from"
+"""The attribute that says which record a place is from (:class:`Place`), of sources that have it."""
 
 
 class Reason(StrEnum):
@@ -53,8 +57,8 @@ class Reason(StrEnum):
     """Zero bytes."""
     UNREADABLE = "unreadable"
     """No decoder makes an image of the bytes."""
-    MISLABELLED = "mislabelled"
-    """An image, but of another format than its suffix says."""
+    NO_RANGE = "no_range"
+    """An image of 32-bit integers or floats, of which nothing says what is black and what is white."""
     TOO_LARGE = "too_large"
     """More pixels than ``max_megapixels``, read from the header, or a file of more than 1 GiB."""
     TRUNCATED = "truncated"
@@ -62,7 +66,10 @@ class Reason(StrEnum):
     NO_COORDINATES = "no_coordinates"
     """Nothing says where it was taken."""
     EXCLUDED = "excluded"
-    """A rule of the corpus or of its parameters leaves it out: accuracy, a list of ids, the file's size."""
+    """A rule of the corpus or of its parameters leaves it out: accuracy, a list of ids, the file's size.
+
+    So is a place that a camera itself calls uncertain (:class:`Gps`).
+    """
     BAD_COORDINATES = "bad_coordinates"
     """Not numbers, out of range, or exactly 0, 0: what devices without a fix write."""
 
@@ -76,6 +83,63 @@ def as_flaw(cells: Sequence[str] | None) -> Flaw | None:
     return (Reason(cells[0]), cells[1]) if cells else None
 
 
+class Gps(Strict):
+    """Which of the positions that cameras write are taken; the others are refused as ``excluded``."""
+
+    max_error_m: float | None = Field(1000.0, gt=0)
+    """The largest error that a camera may state (GPSHPositioningError), metres; null for any.
+
+    At street level, the finest that is scored, an answer is right within 1 km.
+    """
+    max_dop: float | None = Field(50.0, gt=0)
+    """The largest dilution of precision (GPSDOP); null for any. It makes 500 m of an error of 10."""
+    void: bool = False
+    """Whether a position is taken that the camera calls void (GPSStatus V): as a rule the last one known."""
+    datums: tuple[str, ...] = ("WGS84", "WGS1984", "ETRS89", "NAD83", "JGD2000", "JGD2011", "CGCS2000", "GDA94")
+    """The datums taken as WGS 84 (GPSMapDatum), letters and digits of their names; these are within two metres of it.
+
+    Others may be off by hundreds of metres: Tokyo by 400, NAD 27 by 200, ED 50 by 150.
+    """
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one record says that a photo was taken, or why it says nothing of use.
+
+    Attributes:
+        record: What says so: ``table``, ``exif``, ``xmp`` or ``takeout``.
+        latitude: Degrees, WGS 84.
+        longitude: Degrees, WGS 84.
+        flaw: Why there are no coordinates.
+    """
+
+    record: str
+    latitude: float | None = None
+    longitude: float | None = None
+    flaw: Flaw | None = None
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a photo, or a file beside it, says of where, when and by whom it was taken; None where nothing of use.
+
+    Attributes:
+        places: By record, the more trustworthy first.
+        heading: Degrees clockwise from true north; None where the camera gave magnetic north.
+        captured_at: Local time of the camera.
+        author: The photographer.
+        licence: The licence.
+        unusable: Columns of the manifest for which something stands there that is no such thing, and what.
+    """
+
+    places: tuple[Place, ...] = ()
+    heading: float | None = None
+    captured_at: datetime | None = None
+    author: str | None = None
+    licence: str | None = None
+    unusable: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Photo:
     """An encoded photo and what its corpus says of it.
@@ -83,7 +147,7 @@ class Photo:
     Attributes:
         image_id: Unique within the corpus.
         data: The encoded bytes as published.
-        path: Its file name; the suffix, if any, must fit the bytes.
+        path: Its file name.
         group_id: What must not straddle a split.
         latitude: Degrees, WGS 84.
         longitude: Degrees, WGS 84.
@@ -94,7 +158,8 @@ class Photo:
         licence: The licence as published.
         source_url: Where it was published.
         attributes: Whatever else the corpus publishes, by column.
-        exif: Whether EXIF fills in what is None here.
+        gps: Set where the photo itself (EXIF, XMP) fills in what is None here: which of its positions are taken.
+        beside: What a file beside it says, which fills in what is None even then.
         placeless: Whether the corpus publishes no coordinates, so that their absence is no flaw.
         unusable: Columns of the manifest for which the corpus says something that is no such thing, and what.
     """
@@ -112,7 +177,8 @@ class Photo:
     licence: str | None = None
     source_url: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
-    exif: bool = False
+    gps: Gps | None = None
+    beside: Said | None = None
     placeless: bool = False
     unusable: Mapping[str, str] = field(default_factory=dict)
 
@@ -160,6 +226,42 @@ def place_flaw(latitude: float, longitude: float) -> str | None:
     if latitude == 0 and longitude == 0:
         return "exactly 0, 0: what devices without a fix write"
     return None
+
+
+def settled(photo: Photo, said: Iterable[Said]) -> Place:
+    """Where a photo was taken: the corpus' word if it has one, else that of the first record that has a place.
+
+    A wrong place of the corpus is a flaw, whatever the photo says; so is one that is left out by a rule, as another
+    record may repeat it. A record that says nothing of use leaves it to the next one.
+
+    Args:
+        photo: As its corpus publishes it.
+        said: Of the photo and of what lies beside it, the more trustworthy first.
+
+    Returns:
+        The place; one with a flaw where there is none and the corpus has to have it.
+    """
+    own = Place("table", photo.latitude, photo.longitude, photo.flaw)
+    if photo.flaw is None and photo.latitude is not None:
+        return own
+    if photo.flaw and photo.flaw[0] is not Reason.NO_COORDINATES:
+        return own
+    doubts = [photo.flaw] if photo.flaw else []
+    for place in (place for record in said for place in record.places):
+        if place.flaw is None or place.flaw[0] is Reason.EXCLUDED:
+            return place
+        doubts.append(place.flaw)
+    if photo.placeless and photo.flaw is None:
+        return Place("table")
+    return Place("table", flaw=_summed(doubts) or (Reason.NO_COORDINATES, "nothing says where it was taken"))
+
+
+def _summed(flaws: list[Flaw]) -> Flaw | None:
+    """All that was wrong with the records of one photo; the reason is that of the first that has a place at all."""
+    if not flaws:
+        return None
+    reason = next((reason for reason, _ in flaws if reason is not Reason.NO_COORDINATES), Reason.NO_COORDINATES)
+    return reason, "; ".join(detail for _, detail in flaws)
 
 
 def numbers(column: "pd.Series") -> "pd.Series":

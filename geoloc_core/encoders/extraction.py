@@ -20,6 +20,7 @@ from geoloc_core.encoders.instances import Instances
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, read_json, remove, replacing, write_json
 from geoloc_core.params import entry
+from geoloc_core.pictures import quiet_pillow
 from geoloc_core.progress import say, track
 from geoloc_core.project import Project
 
@@ -57,8 +58,9 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
         else (is_done, extract(tower, shards, partial))
     )
     left = sum(manifest.count(shard) for shard in shards if not done(shard, partial))
-    for _ in track(work, what, left, "photos", int):
-        pass
+    with quiet_pillow():
+        for _ in track(work, what, left, "photos", int):
+            pass
     missing = _missing(shards, partial)
     if rows and len(missing) == rows:
         raise UserError(f"{folder}: none of the {rows:,} photos could be read: {missing[0]['reason']}; ingest it again")

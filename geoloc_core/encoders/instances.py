@@ -22,12 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from geoloc_core import pictures
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders import store
 from geoloc_core.encoders.groups import GROUPS, group_of
 from geoloc_core.encoders.preprocess import decode
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing, write_json
+from geoloc_core.pictures import PIXELS_AT_ONCE, PictureError
 
 WINDOW = 32
 """Photos in memory at a time, decoded."""
@@ -116,6 +118,12 @@ class Instances:
 
         In the place of a photo that cannot be decoded stands the reason.
         """
+        found = (self._cut_photos(some, pool) for some in _portions(photos))
+        return [features for portion in found for features in portion]
+
+    def _cut_photos(
+        self, photos: Sequence[bytes], pool: ThreadPoolExecutor | None
+    ) -> list[list[dict[str, Any]] | UserError]:
         each = pool.map if pool else map
         images = list(each(_decoded, photos))
         features: list[list[dict[str, Any]] | UserError] = [
@@ -135,6 +143,22 @@ def _decoded(photo: bytes) -> Image.Image | UserError:
         return decode(photo)
     except UserError as error:
         return error
+
+
+def _portions(photos: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The photos in their order, no more of them at a time than fit in memory when they are decoded."""
+    start, held = 0, 0
+    for row, photo in enumerate(photos):
+        try:
+            with pictures.opened(photo) as image:
+                pixels = image.width * image.height
+        except PictureError:
+            pixels = 0
+        if row > start and held + pixels > PIXELS_AT_ONCE:
+            yield photos[start:row]
+            start, held = row, 0
+        held += pixels
+    yield photos[start:]
 
 
 def _packed(images: list[Image.Image | UserError], batch: int) -> Iterator[tuple[Sequence[int], Sequence[Image.Image]]]:

@@ -1,6 +1,6 @@
 """From encoded photos to a tower's input: part of the tower, so that serving cannot drift from training."""
 
-import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from geoloc_core import pictures
 from geoloc_core.errors import UserError
+from geoloc_core.pictures import JPEG, PictureError, orientation, upright
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-ORIENTATION = 0x0112
-"""The EXIF tag that says how the camera was held."""
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -26,7 +26,6 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 """By EXIF orientation, the view of stored pixels (H, W) that stands upright."""
 ON_ITS_SIDE = (5, 6, 7, 8)
-JPEG = ("JPEG", "MPO")
 SHRINKS = (8, 4, 2)
 """What a JPEG can be divided by while it is decoded, fast: those that libjpeg-turbo has vector code for."""
 
@@ -65,7 +64,7 @@ class Preprocess:
         """Decode and scale N encoded photos.
 
         Args:
-            photos: N encoded photos of any format Pillow reads.
+            photos: N encoded photos of any format of :data:`~geoloc_core.pictures.FORMATS`.
             pool: Threads to decode in; the interpreter is free while a photo is decoded and scaled.
             out: (N, size, size, 3) uint8 to write to; made where there is none.
 
@@ -90,14 +89,13 @@ class Preprocess:
         Raises:
             UserError: It is not a photo.
         """
-        with _readable():
-            image = Image.open(io.BytesIO(photo))
+        with _readable(photo) as image:
             if image.format not in JPEG or not self._write_plain(photo, image, out):
                 self._write_any(image, out)
 
     def _write_plain(self, photo: bytes, image: Image.Image, out: np.ndarray) -> bool:
         """Write an ordinary JPEG; False, and nothing done, where Pillow has to judge. The same pixels either way."""
-        turn = _turn(image)
+        turn = orientation(image)
         width, height, left, top = self.geometry(*_turned(image.size, turn))
         if image.mode not in ("RGB", "L") or min(left, top) < 0:  # beside the photo, Pillow pads
             return False
@@ -118,9 +116,9 @@ class Preprocess:
     def _write_any(self, image: Image.Image, out: np.ndarray) -> None:
         size = None
         if image.format in JPEG:
-            turn = _turn(image)
+            turn = orientation(image)
             size, shrink = _turned(image.size, turn), self._shrink(image.size, turn)
-            image.draft(None, (image.width // shrink, image.height // shrink))
+            pictures.draft(image, image.width // shrink, image.height // shrink)
         photo = upright(image)
         width, height, left, top = self.geometry(*(size or photo.size))
         photo = photo.resize((width, height), RESAMPLING[self.resample])
@@ -160,35 +158,28 @@ class Preprocess:
         return asdict(self)
 
 
-def decode(photo: bytes) -> Image.Image:
+def decode(photo: bytes, max_pixels: float = math.inf) -> Image.Image:
     """One encoded photo as RGB, turned the way its EXIF orientation says.
 
+    Args:
+        photo: The encoded photo.
+        max_pixels: Without a limit for photos that ingest has judged.
+
     Raises:
-        UserError: It is not a photo that Pillow can read.
+        UserError: It is not a photo that can be read, or has more pixels.
     """
-    with _readable():
-        return upright(Image.open(io.BytesIO(photo)))
-
-
-def _turn(image: Image.Image) -> int:
-    found = image.getexif().get(ORIENTATION, 1)
-    return found if found in UPRIGHT else 1
+    with _readable(photo, max_pixels) as image:
+        return upright(image)
 
 
 def _turned(size: tuple[int, int], turn: int) -> tuple[int, int]:
     return size[::-1] if turn in ON_ITS_SIDE else size
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """A photo as RGB, turned the way its EXIF orientation says; it is changed itself."""
-    ImageOps.exif_transpose(image, in_place=True)
-    return image.convert("RGB")
-
-
 @contextmanager
-def _readable() -> Iterator[None]:
+def _readable(photo: bytes, max_pixels: float = math.inf) -> Iterator[Image.Image]:
     try:
-        yield
-    except Exception as error:  # decoders raise whatever a broken file leads to
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"not a readable photo: {said}") from None
+        with pictures.opened(photo, max_pixels) as image:
+            yield image
+    except PictureError as error:
+        raise UserError(f"not a readable photo: {error}") from None

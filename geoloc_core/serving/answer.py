@@ -10,7 +10,13 @@ from typing import Any
 from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.models.prediction import Prediction
+from geoloc_core.pictures import MAX_MEGAPIXELS, PictureError, opened, quiet_pillow, rgb
 
+EXPECTED = "expected a JPEG, HEIC, PNG, WebP, AVIF or TIFF photo"
+REMEDIES = {
+    "too_large": "scale it down",
+    "no_range": "save it with 8 or 16 bits",
+}
 COLUMNS = ("photo", "rank", "id", "name", "probability", "latitude", "longitude")
 
 
@@ -63,8 +69,6 @@ def read_photos(paths: Sequence[Path]) -> list[bytes]:
     Raises:
         UserError: One is missing, is a folder, or is not a photo.
     """
-    from geoloc_core.encoders.preprocess import decode
-
     photos = []
     for path in paths:
         if not path.is_file():
@@ -74,9 +78,10 @@ def read_photos(paths: Sequence[Path]) -> list[bytes]:
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}; expected a readable photo") from None
         try:
-            decode(photos[-1])
-        except UserError as error:
-            raise UserError(f"{path}: {error}; expected a JPEG, PNG, WebP or TIFF photo") from None
+            with quiet_pillow(), opened(photos[-1], MAX_MEGAPIXELS * 1e6) as image:
+                rgb(image)
+        except PictureError as error:
+            raise UserError(f"{path}: not a readable photo: {error}; {REMEDIES.get(error.fault, EXPECTED)}") from None
     return photos
 
 

@@ -14,6 +14,7 @@ from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.models import geolocator
 from geoloc_core.models.prediction import Prediction
 from geoloc_core.params import entry
+from geoloc_core.pictures import MAX_MEGAPIXELS, PictureError, opened
 from geoloc_core.plugins import module_of
 from geoloc_core.project import Project
 
@@ -74,8 +75,14 @@ class Bundle:
         """The k most probable places of N encoded photos.
 
         Raises:
-            UserError: One of them is not a photo.
+            UserError: One of them is not a photo, or has more than :data:`~geoloc_core.pictures.MAX_MEGAPIXELS`.
         """
+        for number, photo in enumerate(photos):
+            try:
+                with opened(photo, MAX_MEGAPIXELS * 1e6):
+                    pass
+            except PictureError as error:
+                raise UserError(f"photo {number}: not a readable photo: {error}") from None
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             features = {name: encoder(photos, pool) for name, encoder in self.encoders.items()}
         return self.model.predict_features(features, k)

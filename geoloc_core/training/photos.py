@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,7 @@ class Photos:
         groups = self.groups
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             held: dict[int, pa.Array] = {}
+            read = _reader(self.folder, self.preprocess)
             for batch in batches:
                 photos = []
                 for row in batch:
@@ -84,7 +85,9 @@ class Photos:
                     photos.append(held[group][int(self.rows[row]) % manifest.ROW_GROUP].as_py())
                 for old in list(held)[: -2 * WINDOW]:  # a batch may lie in two windows
                     del held[old]
-                yield np.stack(list(pool.map(self.preprocess.pixels, photos)))
+                out = np.empty((len(photos), self.preprocess.size, self.preprocess.size, 3), np.uint8)
+                list(pool.map(read, batch, photos, out))
+                yield out
 
     def _group(self, group: int) -> "pa.Array":
         path = manifest.shard_path(self.folder, group >> 32)
@@ -102,6 +105,19 @@ def _ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
             yield item
 
 
+def _reader(folder: Path, preprocess: Preprocess) -> Callable[[int, bytes, np.ndarray], None]:
+    """What decodes and scales one photo, given by its row of the corpus, into an array (size, size, 3) uint8."""
+
+    def read(row: int, photo: bytes, out: np.ndarray) -> None:
+        try:
+            preprocess.write(photo, out)
+        except UserError as error:
+            named = manifest.read_manifest(folder, ["image_id"])["image_id"][int(row)]
+            raise UserError(f"{folder}: {named}: {error}; ingest it again") from None
+
+    return read
+
+
 def scaled(folder: Path, preprocess: Preprocess, cache: Path) -> np.ndarray:
     """All photos of a corpus folder as (N, size, size, 3) uint8, memory-mapped.
 
@@ -117,11 +133,12 @@ def scaled(folder: Path, preprocess: Preprocess, cache: Path) -> np.ndarray:
     if not cache.is_file() or np.load(cache, mmap_mode="r").shape != shape:
         with replacing(cache) as aside, ThreadPoolExecutor(os.cpu_count()) as pool:
             array = np.lib.format.open_memmap(aside, mode="w+", dtype=np.uint8, shape=shape)
-            start = 0
+            start, read = 0, _reader(folder, preprocess)
             groups = (group for shard in manifest.shards(folder) for group in manifest.read_photos(shard))
             for group in track(groups, f"scale {folder.name}", rows, "photos", manifest.ROW_GROUP):
-                preprocess(group, pool, array[start : start + len(group)])
-                start += len(group)
+                rows_of = range(start, start + len(group))
+                list(pool.map(read, rows_of, group, array[rows_of.start : rows_of.stop]))
+                start = rows_of.stop
             array.flush()
     return np.load(cache, mmap_mode="r")
 

@@ -22,12 +22,13 @@ from PIL import Image
 from report import machine, row
 
 from geoloc_core.corpora import manifest
-from geoloc_core.corpora.decode import Decoder, quiet_pillow
+from geoloc_core.corpora.decode import Decoder
 from geoloc_core.corpora.ingest import write
 from geoloc_core.corpora.photo import Photo
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation
 from geoloc_core.corpora.sources import photos
 from geoloc_core.params import any_corpus
+from geoloc_core.pictures import quiet_pillow
 from geoloc_core.plugins import module_of
 
 IMAGES = Path(__file__).resolve().parents[3] / "shared/data/images"

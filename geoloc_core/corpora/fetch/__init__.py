@@ -6,7 +6,6 @@ work in ``partial`` and returns the figures of its summary.
 """
 
 from contextlib import suppress
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 COLUMNS, ROWS, SIDE, TITLE = 4, 2, 128, 24
 """The contact sheet: pictures across and down, the pixels of one, and those above all for the title."""
+MAX_PIXELS = 50e6
+"""Larger photos are not on the sheet."""
 
 
 def fetch(project: Project, name: str) -> None:
@@ -63,21 +64,20 @@ def draw(raw: Path, source: Any, path: Path, name: str) -> None:
 
 def first_photos(raw: Path, source: Any, count: int) -> list["Image"]:
     """The first photos that decode, as squares of :data:`SIDE` pixels; those before the source finds fault."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
+    from geoloc_core import pictures
     from geoloc_core.corpora.on_disk import room_on_disk
     from geoloc_core.corpora.photo import Photo
 
-    module, decoder, found = module_of("geoloc_core.corpora.sources", source.kind), Decoder(50e6), []
+    module, found = module_of("geoloc_core.corpora.sources", source.kind), []
     # What is wrong with the raw folder, and be it in its last row, ingest says better.
-    with quiet_pillow(), suppress(UserError), room_on_disk():
+    with pictures.quiet_pillow(), suppress(UserError), room_on_disk():
         for item in islice(module.read(source, raw).items, 50 * count):
-            if isinstance(item, Photo) and isinstance(decoder.check(item), Sound):
-                # A sound photo may still be of a kind that has no colours, such as 16-bit heights.
-                with suppress(OSError, ValueError), Image.open(BytesIO(item.data)) as image:
-                    image.draft("RGB", (SIDE, SIDE))
-                    found.append(ImageOps.fit(image.convert("RGB"), (SIDE, SIDE)))
+            if isinstance(item, Photo):
+                with suppress(pictures.PictureError), pictures.opened(item.data, MAX_PIXELS) as image:
+                    pictures.draft(image, SIDE, SIDE)
+                    found.append(ImageOps.fit(pictures.upright(image), (SIDE, SIDE)))
             if len(found) == count:
                 break
     return found

@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
+from geoloc_core import pictures
 from geoloc_core.corpora.countries import iso3, names
 from geoloc_core.corpora.listing import Files, Folder, Row, listed, unnamed
 from geoloc_core.corpora.on_disk import Shelf
@@ -31,12 +32,12 @@ from geoloc_core.corpora.simulated import Plan, Simulation, csv_table, png, save
 from geoloc_core.corpora.sources.streetview import pano_id
 from geoloc_core.corpora.tables import csv_chunks, read_csv
 from geoloc_core.errors import UserError
+from geoloc_core.pictures import MAX_MEGAPIXELS, PictureError
 
 SPLITS = ("train", "val", "test")
 YAWS = (45, 135, 225, 315)
 PITCH, HFOV, SIZE = -15, 90, (1024, 768)
 """How the authors cut their panoramas: degrees, and pixels across and down."""
-MAX_PANORAMA_PIXELS = 200e6
 PLAN = Plan("street", YAWS)
 
 
@@ -236,18 +237,15 @@ class Cutter:
 
     def _open(self, name: str) -> Any:
         import numpy as np
-        from PIL import Image
 
         data = self._panoramas.load(name)
         if not isinstance(data, bytes):
             return data
         try:
-            with Image.open(BytesIO(data), formats=("JPEG",)) as image:
-                if image.width * image.height > MAX_PANORAMA_PIXELS:
-                    return Reason.TOO_LARGE, f"panorama {name}: {image.width} × {image.height} pixels"
-                return np.asarray(image.convert("RGB"))
-        except Exception as error:  # decoders raise whatever a broken file leads to
-            return Reason.UNREADABLE, f"panorama {name}: {' '.join(str(error).split())}"
+            with pictures.opened(data, MAX_MEGAPIXELS * 1e6) as image:
+                return np.asarray(pictures.rgb(image))
+        except PictureError as error:
+            return Reason(error.fault), f"panorama {name}: {error}"
 
 
 def write(world: Simulation, folder: Path, options: Options) -> None:

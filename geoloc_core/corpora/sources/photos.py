@@ -1,4 +1,4 @@
-"""Any folder of photographs: coordinates from their EXIF, or from a table beside them."""
+"""Any folder of photographs: coordinates from a table, from their EXIF or XMP, or from what Google's Takeout wrote."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -8,9 +8,22 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
+from geoloc_core.corpora import takeout
 from geoloc_core.corpora.listing import Folder, Row, listed
-from geoloc_core.corpora.on_disk import Shelf, files_on
-from geoloc_core.corpora.photo import Photo, Refusal, Source, SourceOptions, locate, printable, said_of, without
+from geoloc_core.corpora.on_disk import Shelf, as_text, files_on
+from geoloc_core.corpora.photo import (
+    PLACE_FROM,
+    Gps,
+    Photo,
+    Refusal,
+    Source,
+    SourceOptions,
+    load,
+    locate,
+    printable,
+    said_of,
+    without,
+)
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
 from geoloc_core.corpora.tables import csv_chunks
 from geoloc_core.errors import UserError
@@ -26,7 +39,13 @@ class Options(SourceOptions):
 
     kind: Literal["photos"]
     table: str | None = None
-    """CSV in the raw folder, one row per photo; without it EXIF says everything."""
+    """CSV in the raw folder, one row per photo.
+
+    What it leaves open, and all without it, the photo's EXIF says, else its XMP, else the JSON file of Google's Takeout
+    beside it, which is no file that is seen or refused. The attribute ``place_from`` names the record of each place.
+    """
+    gps: Gps = Gps()
+    """Which of the positions in EXIF and XMP are taken."""
     path_column: str = "path"
     """The photo's path, relative to the raw folder."""
     latitude_column: str = "latitude"
@@ -74,17 +93,21 @@ def read(options: Options, raw: Path) -> Source:
 
     if not raw.is_dir():
         raise UserError(f"{raw}: no such folder; expected the photos; run the stage that fetches them")
+    files = files_on(raw, {options.table})
+    beside = takeout.beside(files)
+    store = Folder(raw, suffixed=True, listed=files)
+    place_from = pa.field(PLACE_FROM, pa.string(), metadata={"meaning": "table, exif, xmp or takeout"})
     if options.table is None:
-        files = files_on(raw)
-        items = _from_exif(options, Folder(raw, suffixed=True), files)
-        return Source(without(items, options.takedown), pa.schema([]), len(files))
+        items = _with_beside(_from_exif(options, store, files), raw, beside)
+        return Source(without(items, options.takedown), pa.schema([place_from]), len(files))
     chunks = csv_chunks(raw / options.table, options.columns)
     first = next(chunks)
     extra = [name for name in first.columns if name not in options.columns]
+    if PLACE_FROM in extra:
+        raise UserError(f"{raw / options.table}: a column {PLACE_FROM}, which ingest itself writes; rename it")
     rows = _rows(options, chain([first], chunks), extra)
-    store = Folder(raw, frozenset({options.table}), suffixed=True)
-    schema = pa.schema([(name, pa.string()) for name in extra])
-    items = _grouped(listed(rows, store, options.table), options.group_by)
+    items = _with_beside(_grouped(listed(rows, store, options.table), options.group_by), raw, beside)
+    schema = pa.schema([*((name, pa.string()) for name in extra), place_from])
     return Source(without(items, options.takedown), schema)
 
 
@@ -94,7 +117,7 @@ def _from_exif(options: Options, store: Folder, files: Shelf) -> Iterator[Photo 
         data = store.load(path)
         if isinstance(data, bytes):
             group = group_of(name, options.group_by)
-            yield Photo(name, data, name, group, licence=options.licence, exif=True)
+            yield Photo(name, data, name, group, licence=options.licence, gps=options.gps)
         else:
             yield Refusal(name, *data)
 
@@ -130,9 +153,20 @@ def _photo(options: Options, row: dict[Any, str], place: dict[Any, Any], extra: 
         licence=row.get(options.licence_column) or options.licence,
         source_url=row.get(options.url_column) or None,
         attributes={name: row[name] for name in extra},
-        exif=True,
+        gps=options.gps,
         **said_of(where, row.get(options.heading_column, ""), row.get(options.date_column, "")),
     )
+
+
+def _with_beside(items: Iterable[Photo | Refusal], raw: Path, beside: Shelf) -> Iterator[Photo | Refusal]:
+    """Each photo with what Takeout's file beside it says, if there is one."""
+    for item in items:
+        found = beside.get(item.path) if isinstance(item, Photo) else None
+        if isinstance(item, Photo) and found is not None:
+            name = as_text(found)
+            yield replace(item, beside=takeout.read(load(raw, name), printable(name)))
+        else:
+            yield item
 
 
 def group_of(path: str, by: str) -> str:

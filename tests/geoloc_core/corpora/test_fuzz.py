@@ -1,5 +1,6 @@
 """Ten thousand spoilt inputs: each is kept or refused with a reason, nothing crashes, nothing hangs."""
 
+import io
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,18 +10,30 @@ from types import SimpleNamespace
 import msgpack
 import numpy as np
 import pandas as pd
+import pillow_heif
 import pytest
-from made_photos import dms, encoded, gps, located, write
+from made_photos import dms, encoded, gps, image, located, write
+from PIL import Image
 
 from geoloc_core.corpora import manifest
-from geoloc_core.corpora.decode import FORMATS
 from geoloc_core.corpora.ingest import write as write_corpus
 from geoloc_core.corpora.photo import Reason, Source
 from geoloc_core.corpora.sources import photos, places365
 from geoloc_core.errors import UserError
+from geoloc_core.pictures import FORMATS
 from geoloc_core.training.guard import guard
 
 pytestmark = pytest.mark.slow
+
+pillow_heif.register_heif_opener()
+
+
+def deep(kind: str) -> bytes:
+    """Grey of 16 bits."""
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 65536, (48, 64), np.uint16)).save(stream, kind)
+    return stream.getvalue()
+
 
 KINDS = {kind: suffix for suffix, kind in reversed(FORMATS.items())}
 PICTURES = [
@@ -30,7 +43,16 @@ PICTURES = [
     (".jpg", located(9)),
     (".jpg", encoded(10, exif=gps(dms(1), dms(2), tag_315="ann", ifd_36867="2010:01:02 03:04:05", tag_274=6))),
     (".webp", encoded(11, "WEBP", exif=gps(dms(1), dms(2)))),
+    (".heic", encoded(12, "HEIF", exif=gps(dms(1), dms(2), ifd_36867="2010-01-02 03:04:05"), size=(64, 48))),
+    (".png", deep("PNG")),
+    (".tif", deep("TIFF")),
 ]
+PLACED = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:exif="http://ns.adobe.com/exif/1.0/"><x:d exif:GPSLatitude="48,51.5N" '
+    b'exif:GPSLongitude="2,17.6E" exif:GPSDOP="3/2" exif:DateTimeOriginal="2010-01-02T03:04:05"/></x:xmpmeta>'
+)
+NOTE = b"""{"title": "IMG_1.jpg", "photoTakenTime": {"timestamp": "1564567805"},
+"geoDataExif": {"latitude": 0.0, "longitude": 0.0}, "geoData": {"latitude": 48.85, "longitude": 2.35}}"""
 
 
 def spoilt(data: bytes, random: np.random.Generator) -> bytes:
@@ -84,16 +106,32 @@ def ingested(read: Callable[[], Source], folder: Path) -> int | None:
     return tally.seen
 
 
-def test_7000_spoilt_images(tmp_path):
+def test_6500_spoilt_images(tmp_path):
     random = np.random.default_rng(1)
-    chosen = [PICTURES[n % len(PICTURES)] for n in range(7000)]
+    chosen = [PICTURES[n % len(PICTURES)] for n in range(6500)]
     files = {f"{n // 500}/{n:05}{suffix}": spoilt(data, random) for n, (suffix, data) in enumerate(chosen)}
     table = "path,latitude,longitude\n" + "".join(f"{name},{n % 80 + 1},{n % 170}\n" for n, name in enumerate(files))
     write(tmp_path / "raw", {**files, "t.csv": table.encode()})
     options = photos.Options(kind="photos", table="t.csv")
-    assert ingested(lambda: photos.read(options, tmp_path / "raw"), tmp_path / "out") == 7000
+    assert ingested(lambda: photos.read(options, tmp_path / "raw"), tmp_path / "out") == 6500
     kept = manifest.count(tmp_path / "out/manifest.parquet")
-    assert 100 < kept < 6900, "the mutations are to break many photos, and not all"
+    assert 100 < kept < 6400, "the mutations are to break many photos, and not all"
+
+
+def test_500_spoilt_packets_and_notes(tmp_path):
+    random = np.random.default_rng(7)
+    files = {}
+    for n in range(250):
+        stream = io.BytesIO()
+        image(n).save(stream, "JPEG", xmp=spoilt(PLACED, random)[:60_000])
+        files |= {f"x{n:03}.jpg": stream.getvalue(), f"t{n:03}.jpg": encoded(1000 + n)}
+        files[f"t{n:03}.jpg.json"] = spoilt(NOTE, random)
+    write(tmp_path / "raw", files)
+    options = photos.Options(kind="photos")
+    # the notes of photos are none of the files that are seen
+    assert ingested(lambda: photos.read(options, tmp_path / "raw"), tmp_path / "out") == 500
+    kept = pd.read_parquet(tmp_path / "out/attributes.parquet")["place_from"].value_counts()
+    assert kept.between(10, 240).tolist() == [True] * 2, kept
 
 
 def test_1000_spoilt_exif_blocks(tmp_path):

@@ -16,13 +16,14 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from geoloc_core.corpora import manifest
-from geoloc_core.corpora.decode import FORMATS, Decoder, quiet_pillow
+from geoloc_core.corpora.decode import Decoder
 from geoloc_core.corpora.ingest import ingest, ingest_alone
 from geoloc_core.corpora.ingest import write as write_corpus
 from geoloc_core.corpora.photo import Photo, Refusal
 from geoloc_core.corpora.sources import photos, places365
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, files_under, read_json
+from geoloc_core.pictures import FORMATS, quiet_pillow
 
 
 def refusal(name: str, data: bytes, megapixels: float = 200) -> str | None:
@@ -38,8 +39,6 @@ def tables(made) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 BROKEN = {
     "empty.jpg": (b"", "empty"),
-    "png.jpg": (encoded(1, "PNG"), "mislabelled"),
-    "jpeg.png": (encoded(1), "mislabelled"),
     "text.jpg": (b"not an image at all", "unreadable"),
     "html.webp": (b"<html>404 Not Found</html>", "unreadable"),
     "zeros.jpg": (bytes(5000), "unreadable"),

@@ -9,11 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_layouts import layout, split
 
-from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
+from geoloc_core.corpora.decode import Decoder, Sound
 from geoloc_core.corpora.ingest import write
 from geoloc_core.corpora.photo import Photo, Refusal
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, files_under
+from geoloc_core.pictures import quiet_pillow
 from geoloc_core.plugins import kinds
 
 LAYOUTS = {

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from made_photos import REAL, needs_real
 from PIL import Image, ImageOps
 
-from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
+from geoloc_core.corpora.decode import Decoder, Sound
 from geoloc_core.corpora.perceptual import phash, small, upright
 from geoloc_core.corpora.photo import Photo
+from geoloc_core.pictures import quiet_pillow
 
 
 def hashed(picture: Image.Image, kind: str = "JPEG", **options: object) -> int | None:

@@ -7,27 +7,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_photos import REAL, dms, encoded, gps, located, needs_real, project, write
-from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 from pydantic import ValidationError
 
 from geoloc_core.corpora import exif
 from geoloc_core.corpora.ingest import ingest
 from geoloc_core.corpora.manifest import MANIFEST
-from geoloc_core.corpora.photo import MAX_TURN, Photo, Reason, Refusal, direction, locate, moment, printable
+from geoloc_core.corpora.photo import (
+    MAX_TURN,
+    Gps,
+    Photo,
+    Reason,
+    Refusal,
+    Said,
+    direction,
+    locate,
+    moment,
+    printable,
+)
 from geoloc_core.corpora.sources.photos import Options, group_of, read
 from geoloc_core.corpora.tables import read_csv
 from geoloc_core.errors import UserError
 from geoloc_core.files import files_under, read_json
+from geoloc_core.pictures import opened
 
 FOLDER = Options(kind="photos")
 TABLE = Options(kind="photos", table="t.csv", latitude_column="lat", longitude_column="lon")
 
 
-def exif_of(tmp_path, data: bytes, name: str = "a.jpg") -> exif.Exif:
-    (tmp_path / name).write_bytes(data)
-    with Image.open(tmp_path / name) as image:
-        return exif.read(image)
+def said_by(data: bytes, **rules) -> Said:
+    with opened(data) as image:
+        return exif.read(image, Gps(**rules))
 
 
 def items(options, folder) -> dict[str, Photo | Refusal]:
@@ -44,10 +54,10 @@ def test_degrees_survive_the_way_through_minutes_and_seconds(value, signs, as_by
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize(("latitude", "longitude"), [(48.8584, 2.2945), (-33.8568, 151.2153), (64.1, -21.9)])
-def test_exif_is_read_from_every_format(tmp_path, kind, latitude, longitude):
+def test_exif_is_read_from_every_format(kind, latitude, longitude):
     refs = ("S" if latitude < 0 else "N", "W" if longitude < 0 else "E")
     tags = gps(dms(latitude), dms(longitude), refs)
-    found = exif_of(tmp_path, encoded(kind=kind, exif=tags), "a.any")
+    (found,) = said_by(encoded(kind=kind, exif=tags)).places
     assert (found.latitude, found.longitude) == pytest.approx((latitude, longitude), abs=1e-6)
     assert found.flaw is None
 
@@ -100,14 +110,14 @@ def test_what_is_no_position_is_said(value, reference, said):
         (gps(dms(48), dms(180.5)), Reason.BAD_COORDINATES),
     ],
 )
-def test_a_photo_without_a_usable_position_has_a_flaw(tmp_path, tags, reason):
-    found = exif_of(tmp_path, encoded(exif=tags))
+def test_a_photo_without_a_usable_position_has_a_flaw(tags, reason):
+    (found,) = said_by(encoded(exif=tags)).places
     assert found.flaw is not None
     assert found.flaw[0] is reason
     assert found.latitude is None
 
 
-def test_time_heading_and_author_are_read(tmp_path):
+def test_time_heading_and_author_are_read():
     tags = gps(
         dms(1),
         dms(2),
@@ -117,30 +127,84 @@ def test_time_heading_and_author_are_read(tmp_path):
         tag_315="Ada ",
         tag_33432="CC BY",
     )
-    found = exif_of(tmp_path, encoded(exif=tags))
+    found = said_by(encoded(exif=tags))
     assert found.heading == 270.5
     assert found.captured_at == datetime(2008, 10, 22, 16, 28, 39)
     assert (found.author, found.licence) == ("Ada", "CC BY")
 
 
 @pytest.mark.parametrize(
-    "block", [{16: "M", 17: 90.0}, {17: IFDRational(0, 0)}, {17: 400.0}, {17: -1.0}, {17: "x"}, {}]
+    ("block", "unusable"),
+    [
+        ({16: "M", 17: 90.0}, False),
+        ({17: IFDRational(0, 0)}, False),
+        ({}, False),
+        ({17: 400.0}, True),
+        ({17: -1.0}, True),
+        ({17: "x"}, True),
+    ],
 )
-def test_a_heading_is_true_north_or_nothing(block):
-    assert exif.heading(block) is None
-    assert exif.heading({17: 360.0}) == 0
+def test_a_heading_is_true_north_or_nothing(block, unusable):
+    doubts: dict[str, str] = {}
+    assert exif.heading(block, doubts) is None
+    assert ("heading" in doubts) == unusable
+    assert exif.heading({17: 360.0}, {}) == 0
 
 
-@pytest.mark.parametrize("value", ["0000:00:00 00:00:00", "yesterday", None, b"\xff", 5])
+@pytest.mark.parametrize("value", ["0000:00:00 00:00:00", "    :  :     :  :  ", "", b"\0" * 19, None])
 def test_a_camera_without_a_clock_has_no_time(value):
     assert exif.moment(value) is None
 
 
-def test_damaged_exif_is_a_flaw_not_an_error(tmp_path):
+@pytest.mark.parametrize(
+    "value",
+    [
+        "yesterday",
+        b"\xff",
+        5,
+        "2019:13:01 00:00:00",
+        "2019:02:30",
+        "31.07.2019",
+        "2019:07:31 24:15:00",
+        "9999:12:31 24:00:00",
+    ],
+)
+def test_what_is_no_time_is_said(value):
+    with pytest.raises(ValueError, match="expected a date such as 2019:07:31"):
+        exif.moment(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2019:07:31 12:00:05",
+        "2019-07-31 12:00:05",
+        "2019/07/31 12:00:05",
+        "2019-07-31T12:00:05.250+02:00",
+        b"2019:07:31 12:00:05\0",
+        "2019:07:31 12:00:05Z",
+    ],
+)
+def test_a_time_is_read_whatever_stands_between_its_numbers(value):
+    assert exif.moment(value) == datetime(2019, 7, 31, 12, 0, 5)
+
+
+@given(st.datetimes(datetime(1, 1, 1), datetime(9998, 12, 31)), st.sampled_from(":-/."))
+def test_every_time_survives(time, between):
+    said = f"{time.year:04}{between}{time.month:02}{between}{time.day:02} {time:%H:%M:%S}"
+    assert exif.moment(said) == time.replace(microsecond=0)
+
+
+def test_midnight_may_end_a_day_and_a_day_may_have_no_time():
+    assert exif.moment("2019:12:31 24:00:00") == datetime(2020, 1, 1)
+    assert exif.moment("2019:12:31") == datetime(2019, 12, 31)
+
+
+def test_damaged_exif_is_a_flaw_not_an_error():
     data = bytearray(located(1))
     start = data.index(b"Exif\0\0")
     data[start + 6 : start + 30] = b"\xff" * 24
-    found = exif_of(tmp_path, bytes(data))
+    (found,) = said_by(bytes(data)).places
     assert found.flaw is not None
     assert found.flaw[0] is Reason.NO_COORDINATES
 
@@ -212,7 +276,7 @@ def test_a_table_says_where(tmp_path):
     assert isinstance(a, Photo)
     assert (a.latitude, a.longitude, a.author, a.group_id, a.licence) == (10.5, -20.25, "Ada", "Ada", "CC0")
     assert a.attributes == {"note": "x"}
-    assert source.attributes.names == ["note"]
+    assert source.attributes.names == ["note", "place_from"]
     assert b.flaw[0] is Reason.BAD_COORDINATES
     assert "t.csv row 3: lat 'abc', lon '3'" in b.flaw[1]
     assert c.flaw[0] is Reason.NO_COORDINATES
@@ -297,7 +361,11 @@ def test_a_crawl_says_when_and_which_way(tmp_path, capfd):
     assert kept["heading"].replace(math.nan, None).to_dict() == {"a/0.jpg": 0, **dict.fromkeys(kept.index[1:])}
     assert kept["captured_at"].tolist()[:2] == [july, july]
     assert kept["captured_at"].isna().tolist() == [False, False, True, True]
-    assert pd.read_parquet(made.corpus("c") / "attributes.parquet").columns.tolist() == ["image_id", "copyright"]
+    assert pd.read_parquet(made.corpus("c") / "attributes.parquet").columns.tolist() == [
+        "image_id",
+        "copyright",
+        "place_from",
+    ]
     # what is said of a refused photo is not counted
     assert read_json(made.summary("ingest", "c"))["unusable"] == {"captured_at": 1, "heading": 2}
     told = " ".join(capfd.readouterr().err.split())
@@ -359,7 +427,7 @@ def test_a_further_column_may_have_any_name(tmp_path, name):
     ingest(made, "c")
     found = pd.read_parquet(made.corpus("c") / "attributes.parquet").to_dict("records")
     kept = "table_image_id" if name == "image_id" else name
-    assert found == [{"image_id": "a.jpg", kept: "mine"}]
+    assert found == [{"image_id": "a.jpg", kept: "mine", "place_from": "table"}]
 
 
 def test_mistakes_are_named(tmp_path):

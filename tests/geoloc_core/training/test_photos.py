@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders.preprocess import Preprocess
+from geoloc_core.errors import UserError
 from geoloc_core.training import photos
 
 from .corpus import make_project
@@ -72,15 +73,17 @@ def test_photos_from_the_shards_are_those_of_the_cache(corpus, tmp_path, monkeyp
         assert (one == other).all()
 
 
-def test_a_broken_photo_in_a_shard_is_said_once_it_is_asked_for(corpus, tmp_path):
-    from geoloc_core.errors import UserError
-
+def test_a_broken_photo_in_a_shard_is_named_once_it_is_asked_for(corpus, tmp_path):
     path = manifest.shards(corpus)[0]
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b"\xff\xd8\xff", b"\x00\x00\x00"))
     streamed = photos.Photos.open(corpus, PREPARED, tmp_path / "none.npy", 0.0)
-    with pytest.raises(UserError, match="not a readable photo"):
+    first = manifest.read_manifest(corpus, ["image_id"])["image_id"][0].as_py()
+    named = rf"photos: {first}: not a readable photo: .* no decoder recognises as .*; ingest it again"
+    with pytest.raises(UserError, match=named):
         list(streamed.read([np.arange(3)]))
+    with pytest.raises(UserError, match=named):
+        photos.Photos.open(corpus, PREPARED, tmp_path / "cache.npy")
 
 
 def pixels(count: int = 64) -> torch.Tensor:
