@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from geoloc_core.files import parse_yaml
+from geoloc_core.lifeline import STEP
 from orchestration.assets import asset_key
 from orchestration.dvc import digest
 from orchestration.environment import tools
@@ -42,7 +43,12 @@ def promotion(root: Path, after: Sequence[str], command: Sequence[str] = COMMAND
     )
     def promote(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         done = subprocess.run(  # noqa: S603 - a command of this project
-            command, cwd=root, env={**os.environ, **tools()}, capture_output=True, text=True, check=False
+            command,
+            cwd=root,
+            env={**os.environ, **tools(), STEP: str(os.getpid())},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             said = done.stderr.strip().removeprefix("geoloc: error: ")
