@@ -104,11 +104,13 @@ Where to look next
 @geoloc.command(epilog="\b\nExamples:\n  geoloc ui\n  geoloc ui --port 3001 --mlflow-port 5001")
 @click.option("--port", default=3000, show_default=True, help="Of Dagster.")
 @click.option("--mlflow-port", default=5000, show_default=True, help="Of MLflow.")
+@click.option("--allow-host", multiple=True, help="Another name of this machine that a browser may ask for.")
 @click.pass_obj
-def ui(params: Path, port: int, mlflow_port: int) -> None:
+def ui(params: Path, port: int, mlflow_port: int, allow_host: tuple[str, ...]) -> None:
     """Serve the pages of Dagster and MLflow over this project's state, until Ctrl-C."""
     project = Project.open(params)
-    sys.exit(_orchestrate("ui", project, ["--port", str(port), "--mlflow-port", str(mlflow_port)]))
+    names = [f"--allow-host={name}" for name in allow_host]
+    sys.exit(_orchestrate("ui", project, ["--port", str(port), "--mlflow-port", str(mlflow_port), *names]))
 
 
 def _orchestrate(module: str, project: Project, words: list[str]) -> int:
