@@ -9,7 +9,7 @@ As a command, ``python -m orchestration.webserver`` takes the arguments of Dagst
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -96,7 +96,7 @@ def _serve() -> None:
     def create(*arguments: Any, **options: Any) -> ASGIApp:
         return guarded(made(*arguments, **options), more, os.environ.get(MLFLOW))
 
-    cli.create_app_from_workspace_process_context = create
+    cli.create_app_from_workspace_process_context = create  # type: ignore[assignment]
     cli.dagster_webserver(auto_envvar_prefix="DAGSTER_WEBSERVER")
 
 
@@ -105,7 +105,7 @@ def _develop() -> None:
 
     start = dev.open_ipc_subprocess
 
-    def open_guarded(parts: list[str], **options: Any) -> Any:
+    def open_guarded(parts: Sequence[str], **options: Any) -> Any:
         return start([__spec__.name if part == "dagster_webserver" else part for part in parts], **options)
 
     dev.open_ipc_subprocess = open_guarded
