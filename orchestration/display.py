@@ -165,9 +165,10 @@ class Display:
     def take(self, event: DagsterEvent) -> None:
         """Show one more event."""
         ended = self._progress.take(event, time.time())
-        if event.event_type == DagsterEventType.ASSET_OBSERVATION and event.step_key in self._progress.labels:
+        label = self._progress.labels.get(event.step_key or "")
+        if label and event.event_type == DagsterEventType.ASSET_OBSERVATION:
             said = event.asset_observation_data.asset_observation.description
-            self._console.print(f"{self._progress.labels[event.step_key]} {said}", soft_wrap=True)
+            self._console.print(f"{label} {said}", soft_wrap=True)
         if ended and not self._console.is_terminal:
             total = len(self._progress.labels)
             count = f"[{len(self._progress.done):>{len(str(total))}}/{total}]"

@@ -6,14 +6,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
 
 
-def console(stream: IO[str] | None = None) -> Console:
-    """A terminal, or where errors go, that prints names and messages letter for letter: none is markup."""
-    return Console(file=stream or sys.stderr, markup=False, emoji=False, highlight=False)
+def console(stream: IO[str] | None = None, **options: Any) -> Console:
+    """A terminal, or where errors go, that prints names and messages letter for letter: none is markup.
+
+    Args:
+        stream: Where to print; else where errors go.
+        options: More of rich's.
+    """
+    return Console(file=stream or sys.stderr, markup=False, emoji=False, highlight=False, **options)
 
 
 def print_error(terminal: Console, error: Exception) -> None:
