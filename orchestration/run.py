@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,13 @@ def _told(root: Path, terminal: int, ui_hint: bool) -> int:
                 code = _run(root, shown)
         except (UserError, DvcException) as error:
             print_error(shown, error)
+            return USER_ERROR
+        except OSError as error:  # a place that cannot be read or written to; where, is in the log
+            traceback.print_exc()
+            where = f"{error.filename}: " if error.filename else ""
+            print_error(
+                shown, UserError(f"{where}{error.strerror or error}; all that is known is in .state/logs/run.log")
+            )
             return USER_ERROR
         except KeyboardInterrupt:
             code = STOPPED
