@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import click
 
 from geoloc_core.errors import UserError
 from geoloc_core.geo.commands import cells, locate
+from geoloc_core.lifeline import end_with_step
 from geoloc_core.project import Project
 from geoloc_core.threads import limit
 
@@ -102,22 +104,25 @@ Where to look next
 @geoloc.command(epilog="\b\nExamples:\n  geoloc ui\n  geoloc ui --port 3001 --mlflow-port 5001")
 @click.option("--port", default=3000, show_default=True, help="Of Dagster.")
 @click.option("--mlflow-port", default=5000, show_default=True, help="Of MLflow.")
+@click.option("--allow-host", multiple=True, help="Another name of this machine that a browser may ask for.")
 @click.pass_obj
-def ui(params: Path, port: int, mlflow_port: int) -> None:
+def ui(params: Path, port: int, mlflow_port: int, allow_host: tuple[str, ...]) -> None:
     """Serve the pages of Dagster and MLflow over this project's state, until Ctrl-C."""
     project = Project.open(params)
-    sys.exit(_orchestrate("ui", project, ["--port", str(port), "--mlflow-port", str(mlflow_port)]))
+    names = [f"--allow-host={name}" for name in allow_host]
+    sys.exit(_orchestrate("ui", project, ["--port", str(port), "--mlflow-port", str(mlflow_port), *names]))
 
 
 def _orchestrate(module: str, project: Project, words: list[str]) -> int:
     """Hand over to the orchestrator, which this package never imports, and return its exit code.
 
     A first Ctrl-C, or what else asks this process to end, lets it end its steps; a second one ends them all at once.
+    Where either of both is killed, the other ends.
     """
     import signal
     import subprocess
 
-    command = [sys.executable, "-m", f"orchestration.{module}", *words]
+    command = [sys.executable, "-m", "geoloc_core.lifeline", str(os.getpid()), f"orchestration.{module}", *words]
     process: subprocess.Popen[bytes] | None = None
     asked = 0
 
@@ -128,15 +133,21 @@ def _orchestrate(module: str, project: Project, words: list[str]) -> int:
             os.killpg(process.pid, signal.SIGKILL) if asked > 1 else process.send_signal(signal.SIGINT)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stop)
     # In a session of its own: what asks the whole group to end would end its steps while they hold each other's locks.
     process = subprocess.Popen(command, cwd=project.root, start_new_session=True)  # noqa: S603
     if asked:
         process.send_signal(signal.SIGINT)
     code = process.wait()
-    if asked and code < 0:
+    if code >= 0:
+        return code
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # what it had no time to end
+    if asked:
         raise click.Abort
-    return 128 - code if code < 0 else code
+    click.echo(f"geoloc: error: killed by signal {-code}; run the same command again to go on", err=True)
+    return 128 - code
 
 
 @geoloc.command(name="params", epilog="\b\nExamples:\n  geoloc params\n  geoloc --params other/params.yaml params")
@@ -432,6 +443,7 @@ def main() -> None:
     """Run the command line: a user's mistake is one clear line and exit code 2, never a traceback."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    end_with_step()
     try:
         geoloc(standalone_mode=False)
     except UserError as error:

@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 
 from orchestration import metadata
 from orchestration.dvc import Stage
-from orchestration.reproduce import USER_ERROR, StageError, reproduce
+from orchestration.reproduce import USER_ERROR, StageError, reproducing
 
 _SEPARATORS = re.compile(r"[@:/]+")
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]")
@@ -46,17 +47,20 @@ def stage_asset(root: Path, stage: Stage, ahead: int = 0) -> dg.AssetsDefinition
         code_version=stage.version,
         metadata={"command": dg.MetadataValue.md(f"`{stage.command}`"), "stage": stage.name},
     )
-    def reproduced(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def reproduced(context: dg.AssetExecutionContext) -> Iterator[dg.AssetObservation | dg.MaterializeResult]:
         tags = {"dagster.run_id": context.run_id, "dvc.stage": stage.name}
         try:
             # MLflow itself makes tags of these: a stage need not know who started it
-            outcome = reproduce(root, stage, {"MLFLOW_RUN_CONTEXT": json.dumps(tags)})
+            for said in reproducing(root, stage, {"MLFLOW_RUN_CONTEXT": json.dumps(tags)}):
+                if isinstance(said, str):
+                    yield dg.AssetObservation(asset_key(stage.name), description=said)
+                    continue
+                yield dg.MaterializeResult(
+                    data_version=dg.DataVersion(stage.data_version(said.outputs)),
+                    metadata=metadata.shown(root, stage, said),
+                )
         except StageError as error:
             raise failure(stage, error) from None
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(stage.data_version(outcome.outputs)),
-            metadata=metadata.shown(root, stage, outcome),
-        )
 
     return reproduced
 

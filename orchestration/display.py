@@ -165,10 +165,14 @@ class Display:
     def take(self, event: DagsterEvent) -> None:
         """Show one more event."""
         ended = self._progress.take(event, time.time())
+        label = self._progress.labels.get(event.step_key or "")
+        if label and event.event_type == DagsterEventType.ASSET_OBSERVATION:
+            said = event.asset_observation_data.asset_observation.description
+            self._console.print(f"{label} {said}", soft_wrap=True)
         if ended and not self._console.is_terminal:
             total = len(self._progress.labels)
             count = f"[{len(self._progress.done):>{len(str(total))}}/{total}]"
-            self._console.print(f"{count} {ended}", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(f"{count} {ended}", soft_wrap=True)
 
     def _table(self) -> RenderableType:
         progress, now = self._progress, time.time()

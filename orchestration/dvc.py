@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import logging
 import re
-import time
+import threading
 from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from geoloc_core.plugins import Strict
 from orchestration import lockfile
 
 T = TypeVar("T")
+_logger = logging.getLogger(__name__)
 
 
 class Look(Strict):
@@ -80,31 +82,59 @@ class Stage:
         return re.sub(r"[^\w.-]", "_", self.name.replace("@", "__"))
 
 
-def with_dvc(root: Path, do: Callable[[Any], T]) -> T:
-    """Let a function work with DVC's view of a project, after mending what a killed process left behind.
+class Halted(Exception):  # noqa: N818 - nothing is wrong
+    """A wait for other processes was called off."""
 
-    DVC writes its list of locks and ``dvc.lock`` in place, and would never go on with half of either. The list is
-    forgotten; the lock file is put aside, and DVC's run cache brings the stages back that it named. Locks of processes
-    that are dead but not yet buried by the system are let go: DVC takes them for living.
+
+def with_dvc(
+    root: Path,
+    do: Callable[[Any], T],
+    tell: Callable[[str], None] = _logger.warning,
+    halt: threading.Event | None = None,
+) -> T:
+    """Let a function work with DVC's view of a project, as soon as nobody else holds what it asks for.
+
+    DVC waits for no path that another process reads or writes, so this does, for as long as that process lives. And
+    what a killed process left behind is mended. DVC writes its list of locks and ``dvc.lock`` in place, and would never
+    go on with half of either. The list is forgotten; the lock file is put aside, and DVC's run cache brings the stages
+    back that it named. Locks of processes that are dead but not yet buried by the system are let go: DVC takes them for
+    living.
+
+    Args:
+        root: The project.
+        do: What to do, with DVC's repository.
+        tell: Hears once whom it waits for, and what was mended.
+        halt: Ends the wait when it is set.
+
+    Raises:
+        Halted: While it waited.
     """
-    try:
-        return _in_repo(root, do)
-    except Exception as error:  # DVC's own, and whatever its readers raise on half a file
-        if not _mended(root, error):
-            raise
-        return _in_repo(root, do)
+    told: set[str] = set()
+
+    def tell_once(what: str) -> None:
+        if what not in told:
+            told.add(what)
+            tell(what)
+
+    while True:
+        try:
+            return _in_repo(root, do)
+        except Exception as error:  # DVC's own, and whatever its readers raise on half a file
+            if not _mended(root, error, tell_once, halt or threading.Event()):
+                raise
 
 
-def _mended(root: Path, error: Exception) -> bool:
+def _mended(root: Path, error: Exception, tell: Callable[[str], None], halt: threading.Event) -> bool:
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo
-    from dvc.rwlock import RWLockFileCorruptedError
 
-    if any(isinstance(known, RWLockFileCorruptedError) for known in (error, error.__cause__)):
-        (root / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
+    busy = next((known for known in (error, error.__cause__) if isinstance(known, LockError)), None)
+    if busy:
+        _wait(root, str(busy), tell, halt)
         return True
-    if any(isinstance(known, LockError) for known in (error, error.__cause__)):
-        return _released(root)
+    if _forgot_locks(root):
+        tell(".dvc/tmp/rwlock: not readable; forgotten, since it lists only who is at work")
+        return True
     lock = root / "dvc.lock"
     with chdir(root), Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):  # else it may just be written
         if not _is_torn(lock):
@@ -112,29 +142,42 @@ def _mended(root: Path, error: Exception) -> bool:
         aside = root / ".state" / "dvc.lock.torn"
         aside.parent.mkdir(exist_ok=True)
         lock.replace(aside)
+    tell("dvc.lock: not readable; put aside as .state/dvc.lock.torn, and DVC's run cache is asked for what it named")
     return True
 
 
-def _released(root: Path, patience_s: float = 5.0) -> bool:
-    """Let go of the locks of dead processes, once those about to die are; whether there were any."""
+def _wait(root: Path, busy: str, tell: Callable[[str], None], halt: threading.Event) -> None:
+    """Wait until one of the processes that DVC names lets go of anything."""
     from dvc.fs import localfs
+    from dvc.lock import LockError
     from dvc.rwlock import _edit_rwlock
 
-    folder = root / ".dvc" / "tmp"
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        with _edit_rwlock(str(folder), localfs, False) as lock:
-            readers = {path: [info for info in infos if _lives(info)] for path, infos in lock["read"].items()}
-            writers = {path: info for path, info in lock["write"].items() if _lives(info)}
-            released = readers != lock["read"] or writers != lock["write"]
-            lock["read"].clear()
-            lock["read"].update({path: infos for path, infos in readers.items() if infos})
-            lock["write"].clear()
-            lock["write"].update(writers)
-        if released:
-            return True
-        time.sleep(0.2)
-    return False
+    named = dict(re.findall(r"\(PID (\d+)\): (.*)", busy))
+    before: set[tuple[str, int]] | None = None
+    while True:
+        try:
+            with _edit_rwlock(str(root / ".dvc" / "tmp"), localfs, False) as lock:
+                held = {(path, pid) for path, pid in _let_go_of_the_dead(lock) if str(pid) in named}
+        except LockError:
+            held = before or set()  # the list itself is at work
+        if not held or before not in (None, held):
+            return
+        before = held
+        tell("waits for " + ", ".join(f"`{command}` (process {pid})" for pid, command in sorted(named.items())))
+        if halt.wait(0.2):
+            raise Halted
+
+
+def _let_go_of_the_dead(lock: dict[str, Any]) -> set[tuple[str, int]]:
+    """Take the dead out of DVC's list of locks; returns each path that is held, and by which process."""
+    readers = {path: [info for info in infos if _lives(info)] for path, infos in lock["read"].items()}
+    writers = {path: info for path, info in lock["write"].items() if _lives(info)}
+    lock["read"].clear()
+    lock["read"].update({path: infos for path, infos in readers.items() if infos})
+    lock["write"].clear()
+    lock["write"].update(writers)
+    held = {(path, info["pid"]) for path, infos in readers.items() for info in infos}
+    return held | {(path, info["pid"]) for path, info in writers.items()}
 
 
 def _lives(info: dict[str, Any]) -> bool:
@@ -145,6 +188,25 @@ def _lives(info: dict[str, Any]) -> bool:
         return False
 
 
+def _forgot_locks(root: Path) -> bool:
+    """Delete DVC's list of locks if it is not readable."""
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, SCHEMA
+    from voluptuous import Invalid
+
+    folder = root / ".dvc" / "tmp"
+    file = folder / RWLOCK_FILE
+    if not file.is_file():
+        return False
+    with make_lock(str(folder / RWLOCK_LOCK), tmp_dir=str(folder), wait=True):
+        try:
+            SCHEMA(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, Invalid):
+            file.unlink()
+            return True
+    return False
+
+
 def _is_torn(lock: Path) -> bool:
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from voluptuous import Invalid
@@ -153,7 +215,7 @@ def _is_torn(lock: Path) -> bool:
         return False
     try:
         COMPILED_LOCKFILE_SCHEMA(parse_yaml(lock.read_bytes()))
-    except (yaml.YAMLError, Invalid):
+    except (yaml.YAMLError, UnicodeDecodeError, Invalid):
         return True
     return False
 

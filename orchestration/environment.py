@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from geoloc_core.errors import UserError
+
 ROOT = "GEOLOC_ROOT"
 
 _SILENT = {
@@ -20,14 +22,24 @@ def project_root() -> Path:
 
 
 def enter(root: Path) -> None:
-    """Let this process and its children find the project, its tools and its Dagster instance."""
-    home = root / ".state" / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
-    settings = Path(__file__).with_name("dagster.yaml").read_text(encoding="utf-8")
+    """Let this process and its children find the project, its tools and its Dagster instance.
+
+    Raises:
+        UserError: The project's ``.state`` cannot be written to.
+    """
+    home, logs = root / ".state" / "dagster", root / ".state" / "logs" / "steps"
+    settings = Path(__file__).with_name("dagster.yaml").read_bytes()
     here = home / "dagster.yaml"
-    if not here.exists() or here.read_text(encoding="utf-8") != settings:
-        here.write_text(settings, encoding="utf-8")
-    logs = root / ".state" / "logs" / "steps"
+    try:
+        for folder in (home, logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not here.exists() or here.read_bytes() != settings:
+            here.write_bytes(settings)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: {error.strerror}; expected to write there: the state of this machine lies under "
+            f"{root / '.state'}; mend its permissions, or move away what stands in its place"
+        ) from None
     os.environ |= {ROOT: str(root), "DAGSTER_HOME": str(home), "GEOLOC_STEP_LOGS": str(logs), **tools()}
 
 

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import dagster as dg
 import psutil  # type: ignore[import-untyped]
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, DagsterRunStatus, RunRecord, RunsFilter
+from dagster._core.storage.dagster_run import (
+    IN_PROGRESS_RUN_STATUSES,
+    DagsterRunStatus,
+    RunRecord,
+    RunsFilter,
+)
 
 _TIME_TO_START_S = 120
 _NVIDIA = Path("/dev/nvidiactl")
@@ -37,14 +42,15 @@ def close_dead_runs(instance: dg.DagsterInstance) -> None:
         storage.free_concurrency_slots_for_run(run_id)
 
 
-def active_run(instance: dg.DagsterInstance) -> str | None:
-    """Id of a run that is at work on the project now."""
-    return next((record.dagster_run.run_id for record in _unfinished(instance)), None)
+def unfinished_run(instance: dg.DagsterInstance) -> str | None:
+    """What to call a run that is at work on the project now, or waits to be."""
+    statuses = [DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
+    records = instance.get_run_records(RunsFilter(statuses=statuses), limit=1)
+    return f"run {records[0].dagster_run.run_id[:8]} of Dagster" if records else None
 
 
 def _unfinished(instance: dg.DagsterInstance) -> list[RunRecord]:
-    statuses = [*IN_PROGRESS_RUN_STATUSES, DagsterRunStatus.CANCELING]
-    return list(instance.get_run_records(RunsFilter(statuses=statuses)))
+    return list(instance.get_run_records(RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)))
 
 
 def _is_alive(instance: dg.DagsterInstance, record: RunRecord) -> bool:

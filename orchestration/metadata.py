@@ -108,9 +108,14 @@ def _inside(path: Path) -> str | None:
 
 
 def mlflow_run(path: Path) -> Metadata:
-    """The address of the MLflow run a stage left behind."""
+    """A link to the MLflow run a stage left behind."""
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    return {"mlflow_run": dg.MetadataValue.url(run["url"])} if run.get("url") else {}
+    return {"mlflow_run": mlflow_page(f"experiments/{run['experiment_id']}/runs/{run['run_id']}")}
+
+
+def mlflow_page(path: str) -> dg.UrlMetadataValue:
+    """A link to a page of MLflow, wherever that is served when it is followed."""
+    return dg.MetadataValue.url(f"/mlflow/{path}")

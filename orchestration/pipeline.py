@@ -1,6 +1,5 @@
 """The stages of a project as Dagster definitions."""
 
-import os
 from pathlib import Path
 
 import dagster as dg
@@ -10,13 +9,7 @@ from orchestration import automation, promotion
 from orchestration.assets import source_assets, stage_asset
 from orchestration.checks import CHECKS, stage_check
 from orchestration.dvc import Stage
-
-PARALLEL = max(3, (os.cpu_count() or 2) // 4)
-"""Stages at a time: most are a process with threads of its own, and wait a while for Dagster, DVC and the disk."""
-
-executor = dg.multiprocess_executor.configured(
-    {"max_concurrent": PARALLEL, "start_method": {"forkserver": {"preload_modules": ["orchestration.preload"]}}}
-)
+from orchestration.executor import executor
 
 
 def pipeline(root: Path, stages: list[Stage]) -> dg.Definitions:
@@ -41,7 +34,7 @@ def pipeline(root: Path, stages: list[Stage]) -> dg.Definitions:
         jobs=[automation.everything()],
         schedules=[automation.retrain()],
         sensors=[automation.on_change(root)],
-        executor=executor,
+        executor=executor(root),
     )
 
 

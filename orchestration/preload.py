@@ -9,6 +9,7 @@ import dvc.rwlock  # noqa: F401
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from geoloc_core.lifeline import end_with
 from orchestration.execution import EXTRA, everything
 
 _read = ScriptDirectory.from_config
@@ -27,5 +28,6 @@ ScriptDirectory.from_config = _migrations  # type: ignore[method-assign]
 everything().get_definition()
 with dg.DagsterInstance.get() as instance:  # opened for the modules that this imports
     instance.get_runs(limit=1)
+os.register_at_fork(after_in_child=lambda: end_with(os.getppid()))  # a step whose run is killed would go on by itself
 for name in os.environ.get(EXTRA, "").split():
     importlib.import_module(name)

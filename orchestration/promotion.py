@@ -10,10 +10,11 @@ from typing import Any
 import dagster as dg
 
 from geoloc_core.files import parse_yaml
+from geoloc_core.lifeline import STEP
 from orchestration.assets import asset_key
 from orchestration.dvc import digest
 from orchestration.environment import tools
-from orchestration.metadata import figures
+from orchestration.metadata import figures, mlflow_page
 from orchestration.reproduce import USER_ERROR
 
 KEY = dg.AssetKey("promote")
@@ -42,7 +43,12 @@ def promotion(root: Path, after: Sequence[str], command: Sequence[str] = COMMAND
     )
     def promote(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         done = subprocess.run(  # noqa: S603 - a command of this project
-            command, cwd=root, env={**os.environ, **tools()}, capture_output=True, text=True, check=False
+            command,
+            cwd=root,
+            env={**os.environ, **tools(), STEP: str(os.getpid())},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             said = done.stderr.strip().removeprefix("geoloc: error: ")
@@ -67,6 +73,6 @@ def version(root: Path, command: Sequence[str] = COMMAND) -> str:
 
 
 def _shown(result: dict[str, Any]) -> dict[str, Any]:
-    url = result.get("url")
-    rest = figures({key: value for key, value in result.items() if key != "url"})
-    return rest | ({"registry": dg.MetadataValue.url(url)} if url else {})
+    model, version = result.get("model"), (result.get("champion") or {}).get("version")
+    link = {"registry": mlflow_page(f"models/{model}/versions/{version}")} if model and version else {}
+    return figures(result) | link

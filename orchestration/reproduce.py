@@ -3,18 +3,20 @@
 import os
 import re
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
+from geoloc_core.lifeline import STEP
 from orchestration.dvc import Stage, read_lock, with_dvc
 from orchestration.environment import tools
 from orchestration.terminal import output_to
 
-STEP = "GEOLOC_STEP"
 USER_ERROR = 2
 """Exit code of a stage that was told something wrong; its last lines say what."""
 
@@ -45,7 +47,14 @@ class StageError(Exception):
 
 
 def reproduce(root: Path, stage: Stage, tags: dict[str, str] | None = None) -> Outcome:
-    """Run one stage if it is out of date.
+    """Run one stage if it is out of date; see :func:`reproducing`."""
+    *_, outcome = reproducing(root, stage, tags)
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def reproducing(root: Path, stage: Stage, tags: dict[str, str] | None = None) -> Iterator[str | Outcome]:
+    """Run one stage if it is out of date, and say what is to be known meanwhile.
 
     DVC works in a second thread, so that this one can pass the output on while it comes, and end the stage's
     processes when it is interrupted: DVC itself would ignore the signal.
@@ -54,6 +63,9 @@ def reproduce(root: Path, stage: Stage, tags: dict[str, str] | None = None) -> O
         root: The project.
         stage: The stage.
         tags: Environment variables for its command.
+
+    Yields:
+        Whom it waits for, where it does; at the end the outcome.
 
     Raises:
         StageError: Its command failed, or DVC refused; the message is what the user has to know.
@@ -67,32 +79,37 @@ def reproduce(root: Path, stage: Stage, tags: dict[str, str] | None = None) -> O
     with output_to(log) as terminal, log.open("rb") as written:
         work.start()
         try:
-            while not work.ended.wait(0.2):
+            ended = False
+            while not ended:
+                ended = work.ended.wait(0.2)
                 os.write(terminal, written.read())
+                while not work.news.empty():
+                    yield work.news.get()
         except BaseException:
+            work.halt.set()
             # not asked of the thread itself: one that was waited for when the signal came passes for ended
             while not work.ended.is_set():
                 _end([p for p in psutil.Process().children(recursive=True) if _runs(p, root, stage)])
                 work.ended.wait(0.2)
             raise
-        os.write(terminal, written.read())
     if work.error:
         raise _explain(stage, work.error, log) from None
     assert work.outcome is not None
-    return work.outcome
+    yield work.outcome
 
 
 class _Work(threading.Thread):
     def __init__(self, root: Path, name: str, environment: dict[str, str]) -> None:
         super().__init__(name=f"reproduce {name}", daemon=True)
         self._root, self._stage, self._environment = root, name, environment
-        self.ended = threading.Event()
+        self.ended, self.halt = threading.Event(), threading.Event()
+        self.news: SimpleQueue[str] = SimpleQueue()
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
 
     def run(self) -> None:
         try:
-            self.outcome = with_dvc(self._root, self._reproduce)
+            self.outcome = with_dvc(self._root, self._reproduce, self.news.put, self.halt)
         except Exception as error:  # handed to the thread that waits
             self.error = error
         finally:

@@ -4,14 +4,17 @@ import argparse
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from geoloc_core.errors import UserError
+from orchestration.databases import whole_databases
 from orchestration.environment import enter, project_root
-from orchestration.terminal import output_to
+from orchestration.terminal import console, output_to, print_error, warnings_to
+from orchestration.turn import turn
 
 if TYPE_CHECKING:
     from orchestration.display import Progress
@@ -30,42 +33,57 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ui-hint", action="store_true", help="say at the end how to look at the run")
     options = parser.parse_args(arguments)
     root = project_root()
-    enter(root)
+    try:
+        enter(root)
+        with turn(root, "geoloc demo"), output_to(root / ".state" / "logs" / "run.log") as terminal:
+            return _told(root, terminal, options.ui_hint)
+    except UserError as error:
+        print_error(console(), error)
+        return USER_ERROR
+
+
+def _told(root: Path, terminal: int, ui_hint: bool) -> int:
+    """Run, and say on the terminal whatever comes of it."""
     from dvc.exceptions import DvcException  # DVC reads the environment when it is imported
 
-    with output_to(root / ".state" / "logs" / "run.log") as terminal, os.fdopen(os.dup(terminal), "w") as stream:
-        console = Console(file=stream)
+    with os.fdopen(os.dup(terminal), "w") as stream:
+        shown = console(stream)
         try:
-            code = _run(root, console)
+            with warnings_to(stream), whole_databases(root):
+                code = _run(root, shown)
         except (UserError, DvcException) as error:
-            console.print(f"geoloc: error: {error}", markup=False, highlight=False, soft_wrap=True)
+            print_error(shown, error)
+            return USER_ERROR
+        except OSError as error:  # a place that cannot be read or written to; where, is in the log
+            traceback.print_exc()
+            where = f"{error.filename}: " if error.filename else ""
+            print_error(
+                shown, UserError(f"{where}{error.strerror or error}; all that is known is in .state/logs/run.log")
+            )
             return USER_ERROR
         except KeyboardInterrupt:
             code = STOPPED
         if code == STOPPED:
-            console.print("geoloc: stopped; run the same command again to go on", highlight=False)
-        if options.ui_hint and code == 0:
-            console.print("See it with: geoloc ui", highlight=False)
+            shown.print("geoloc: stopped; run the same command again to go on")
+        if ui_hint and code == 0:
+            shown.print("See it with: geoloc ui")
         return code
 
 
 def _run(root: Path, console: Console) -> int:
     from orchestration.display import Display, Progress, waiting
     from orchestration.execution import execute, step_labels
-    from orchestration.instance import active_run, opened_instance
+    from orchestration.instance import opened_instance
     from orchestration.outdated import outdated
 
     started = time.monotonic()
     with waiting(console, "Asking what is out of date"):
         from orchestration.definitions import defs, stages
     with opened_instance() as instance:
-        at_work = active_run(instance)
-        if at_work:
-            raise UserError(f"run {at_work[:8]} is at work on this project; wait for it, or end it in the UI")
         with waiting(console, "Asking what is out of date"):
             keys = outdated(root, instance, stages)
         if not keys:
-            console.print(f"{len(stages)} stages unchanged, all skipped", highlight=False)
+            console.print(f"{len(stages)} stages unchanged, all skipped")
             return 0
         progress = Progress(step_labels(defs, sorted(keys)))
         with Display(console, progress) as display:
@@ -79,10 +97,10 @@ def _tell(progress: "Progress", seconds: float, console: Console) -> int:
 
     count = {state: sum(done.state == state for done in progress.done) for state in STATES}
     for failure in progress.failures:
-        console.print(failure_text(failure), highlight=False, soft_wrap=True)
+        console.print(failure_text(failure), soft_wrap=True)
     count["not started"] = progress.not_started
     parts = ", ".join(f"{number} {state}" for state, number in count.items() if number)
-    console.print(f"{parts} in {seconds:.0f} s", highlight=False)
+    console.print(f"{parts} in {seconds:.0f} s")
     if not progress.failures and len(progress.done) == len(progress.labels):
         return 0
     if progress.stopped and not progress.failures:

@@ -1,10 +1,42 @@
 """Who may write to the terminal."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+
+
+def console(stream: IO[str] | None = None, **options: Any) -> Console:
+    """A terminal, or where errors go, that prints names and messages letter for letter: none is markup.
+
+    Args:
+        stream: Where to print; else where errors go.
+        options: More of rich's.
+    """
+    return Console(file=stream or sys.stderr, markup=False, emoji=False, highlight=False, **options)
+
+
+def print_error(terminal: Console, error: Exception) -> None:
+    """Say what a user did wrong, in one line."""
+    terminal.print(f"geoloc: error: {error}", soft_wrap=True)
+
+
+@contextmanager
+def warnings_to(stream: IO[str]) -> Iterator[None]:
+    """Let what the orchestrator's own modules warn of be read on the terminal, a line each."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("geoloc: %(message)s"))
+    logger = logging.getLogger(__package__)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextmanager

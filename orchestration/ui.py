@@ -18,7 +18,10 @@ from typing import NoReturn
 from rich.console import Console
 
 from geoloc_core.errors import UserError
+from orchestration.databases import check_databases, whole_databases
 from orchestration.environment import enter, project_root
+from orchestration.terminal import console, print_error
+from orchestration.webserver import ALLOWED_HOSTS, MLFLOW
 
 HOST = "127.0.0.1"
 PORTS_TRIED = 50
@@ -64,46 +67,60 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m orchestration.ui", description=__doc__)
     parser.add_argument("--port", type=int, default=3000, help="of Dagster")
     parser.add_argument("--mlflow-port", type=int, default=5000, help="of MLflow")
+    parser.add_argument("--allow-host", action="append", default=[], help="another name to be asked for by")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True, highlight=False)
+    terminal = console()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        serve(project_root(), options.port, options.mlflow_port, console)
+        serve(project_root(), options.port, options.mlflow_port, options.allow_host, terminal)
     except UserError as error:
-        console.print(f"geoloc: error: {error}", markup=False, soft_wrap=True)
+        print_error(terminal, error)
         return 2
     except KeyboardInterrupt:
         return 0
     return 0
 
 
-def serve(root: Path, port: int, mlflow_port: int, console: Console) -> NoReturn:
+def serve(root: Path, port: int, mlflow_port: int, hosts: Sequence[str], terminal: Console) -> NoReturn:
     """Start both servers, say where they are, and wait.
+
+    Args:
+        root: The project.
+        port: The first to try for Dagster.
+        mlflow_port: The first to try for MLflow.
+        hosts: Names, beside this machine's own, that the servers may be asked for by.
+        terminal: Where to say it.
 
     Raises:
         UserError: One of them does not start, or ends by itself.
         KeyboardInterrupt: The user has seen enough; both have ended.
     """
     enter(root)
-    _tidy_up()
+    with whole_databases(root):
+        _tidy_up()
     store = root / ".state" / "mlflow"
     store.mkdir(parents=True, exist_ok=True)
+    check_databases(store, "move it away and start again: the runs and the registry that it held are lost, no data is")
     with ExitStack() as stack:
-        with console.status("Starting Dagster and MLflow"):
+        with terminal.status("Starting Dagster and MLflow"):
             port = free_port(port)
-            workspace = str(Path(__file__).with_name("workspace.yaml"))
-            words = ["dagster", "dev", "-w", workspace, "-h", HOST, "-p", str(port)]
-            dagster = stack.enter_context(_started("Dagster", words, root, port, "/server_info"))
             mlflow_port = free_port(mlflow_port)
+            os.environ |= {ALLOWED_HOSTS: ",".join(hosts), MLFLOW: f"http://{HOST}:{mlflow_port}"}
+            workspace = str(Path(__file__).with_name("workspace.yaml"))
+            words = ["orchestration.webserver", "dev", "-w", workspace, "-h", HOST, "-p", str(port)]
+            dagster = stack.enter_context(_started("Dagster", words, root, port, "/server_info"))
             database = f"sqlite:///{store / 'mlflow.db'}"
             words = ["mlflow", "ui", "--backend-store-uri", database, "--workers", "1"]
             words += ["--host", HOST, "--port", str(mlflow_port)]
+            if hosts:
+                own = ("localhost", HOST, "[::1]")  # what MLflow allows by itself is forgotten where any is named
+                words += ["--allowed-hosts", ",".join(f"{host},{host}:*" for host in (*own, *hosts))]
             mlflow = stack.enter_context(_started("MLflow", words, store, mlflow_port, "/health"))
             _wait_for([dagster, mlflow])
         for server in (dagster, mlflow):
-            console.print(f"{server.name:<8} {server.url}")
-        console.print("Ctrl-C ends both")
+            terminal.print(f"{server.name:<8} {server.url}")
+        terminal.print("Ctrl-C ends both")
         while True:
             time.sleep(0.5)
             dagster.check()
@@ -141,7 +158,7 @@ def _started(name: str, words: Sequence[str], folder: Path, port: int, health: s
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         process = subprocess.Popen(  # noqa: S603 - commands of this environment
-            [sys.executable, "-m", *words],
+            [sys.executable, "-m", "geoloc_core.lifeline", str(os.getpid()), *words],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=stream,

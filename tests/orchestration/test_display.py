@@ -4,15 +4,17 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
+from geoloc_core.errors import UserError
 from orchestration.display import Display, Progress, failure_text
 from orchestration.execution import step_labels
+from orchestration.terminal import console, print_error
 from tests.orchestration.small_project import definitions, materialize
 
 
 def shown(result, labels, terminal=False):
     stream = io.StringIO()
     progress = Progress(labels)
-    with Display(Console(file=stream, force_terminal=terminal, width=100), progress) as display:
+    with Display(console(stream, force_terminal=terminal, width=100), progress) as display:
         for event in result.all_events:
             display.take(event)
     return progress, stream.getvalue()
@@ -50,3 +52,20 @@ def test_a_line_per_step_and_the_failure_as_the_check_says_it(project, instance)
     assert "latitude within 90" in stream.getvalue()
     assert "|" not in stream.getvalue()
     assert "ingest mp16" in shown(result, progress.labels, terminal=True)[1]
+
+
+@pytest.mark.usefixtures("checks_pass")
+@pytest.mark.parametrize("terminal", [False, True])
+def test_names_are_printed_letter_for_letter(project, instance, terminal):
+    labels = {"fetch__mp16": "fetch photos[edited] :car: [/]"}
+    (project / "trouble").mkdir()
+    (project / "trouble" / "mp16").write_text("geoloc: error: IMG_1[edited].jpg [/b]: no place :car:\n")
+    progress, text = shown(materialize(project, instance, "fetch/mp16"), labels, terminal)
+    assert labels["fetch__mp16"] in text
+    stream = io.StringIO()
+    console(stream).print(failure_text(progress.failures[0]), soft_wrap=True)
+    print_error(console(stream), UserError("IMG_1[edited].jpg [/b] :car:"))
+    assert stream.getvalue().splitlines() == [
+        "fetch@mp16: IMG_1[edited].jpg [/b]: no place :car:",
+        "geoloc: error: IMG_1[edited].jpg [/b] :car:",
+    ]

@@ -1,6 +1,7 @@
 import json
 import shutil
 import subprocess
+import threading
 import time
 from contextlib import chdir
 
@@ -11,8 +12,8 @@ import yaml
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing
 from orchestration.assets import asset_key
-from orchestration.dvc import changed_stages, locked_outputs, read_stages
-from orchestration.reproduce import StageError, reproduce
+from orchestration.dvc import changed_stages, locked_outputs, read_stages, with_dvc
+from orchestration.reproduce import reproduce, reproducing
 from tests.conftest import ROOT
 from tests.orchestration.small_project import replace
 
@@ -122,36 +123,68 @@ def test_all_stages_have_changed_before_the_first_run(project):
     assert locked_outputs(project) == {}
 
 
-def test_a_list_of_locks_that_was_half_written_is_forgotten(project):
-    (project / ".dvc" / "tmp").mkdir(exist_ok=True)
-    (project / ".dvc" / "tmp" / "rwlock").write_text('{"read": {')
-    assert len(changed_stages(project)) == 10
+@pytest.fixture
+def sleeper():
+    """A process that does nothing."""
+    process = subprocess.Popen(["sleep", "300"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def hold(project, process):
+    """Let DVC believe that a process writes what `fetch@mp16` does."""
+    path, held = str(project / "data" / "raw" / "mp16"), {"pid": process.pid, "cmd": "dvc repro"}
+    (project / ".dvc" / "tmp" / "rwlock").write_text(json.dumps({"write": {path: held}, "read": {}}))
 
 
 @pytest.mark.slow
-def test_locks_of_the_dead_are_let_go_and_those_of_the_living_stay(project):
-    dead = subprocess.Popen(["sleep", "300"])
-    living = subprocess.Popen(["sleep", "300"])
-    dead.kill()
-    while psutil.Process(dead.pid).status() != psutil.STATUS_ZOMBIE:  # nobody has waited for it yet
+def test_locks_of_the_dead_are_let_go(project, sleeper):
+    sleeper.kill()
+    while psutil.Process(sleeper.pid).status() != psutil.STATUS_ZOMBIE:  # nobody has waited for it yet
         time.sleep(0.01)
-    stage = by_name(project)["fetch@mp16"]
-    path = str(project / "data" / "raw" / "mp16")
-    rwlock = project / ".dvc" / "tmp" / "rwlock"
-    try:
-        for process in (dead, living):
-            held = {"pid": process.pid, "cmd": "dvc repro"}
-            rwlock.write_text(json.dumps({"write": {path: held}, "read": {}}))
-            if process is dead:
-                assert reproduce(project, stage).changed
-            else:
-                with pytest.raises(StageError, match=r"busy"):
-                    reproduce(project, stage)
-                assert json.loads(rwlock.read_text())["write"][path] == held
-    finally:
-        living.kill()
-        living.wait()
-        dead.wait()
+    hold(project, sleeper)
+    assert reproduce(project, by_name(project)["fetch@mp16"]).changed
+
+
+@pytest.mark.slow
+def test_locks_of_the_living_are_waited_for(project, sleeper):
+    hold(project, sleeper)
+    said = reproducing(project, by_name(project)["fetch@mp16"])
+    assert next(said) == f"waits for `dvc repro` (process {sleeper.pid})"
+    assert not (project / "data" / "raw" / "mp16").exists()
+    sleeper.kill()
+    (outcome,) = said
+    assert outcome.changed
+
+
+@pytest.mark.slow
+def test_a_wait_ends_with_its_run(project, sleeper):
+    hold(project, sleeper)
+    before = (project / ".dvc" / "tmp" / "rwlock").read_text()
+    said = reproducing(project, by_name(project)["fetch@mp16"])
+    next(said)
+    with pytest.raises(KeyboardInterrupt):
+        said.throw(KeyboardInterrupt)
+    assert not any(thread.name.startswith("reproduce") for thread in threading.enumerate())
+    assert json.loads((project / ".dvc" / "tmp" / "rwlock").read_text()) == json.loads(before)
+
+
+@pytest.mark.parametrize("text", [b"", b'{"read": {', b"[]", b'{"read": 5}', b"\xcb\xfe"])
+def test_a_list_of_locks_that_is_not_readable_is_forgotten(project, text):
+    (project / ".dvc" / "tmp").mkdir(exist_ok=True)
+    (project / ".dvc" / "tmp" / "rwlock").write_bytes(text)
+    said = []
+    with_dvc(project, lambda repo: dvc_rwlock(repo), said.append)
+    assert len(said) == 1
+    assert said[0].startswith(".dvc/tmp/rwlock: not readable")
+
+
+def dvc_rwlock(repo):
+    from dvc.rwlock import rwlock
+
+    with rwlock(repo.tmp_dir, repo.fs, "test", ["a"], ["b"], False):
+        pass
 
 
 def test_a_lock_file_that_was_half_written_is_put_aside(project):
@@ -167,6 +200,15 @@ def test_a_lock_file_that_was_half_written_is_put_aside(project):
         torn += aside.exists()
         aside.unlink(missing_ok=True)
     assert torn > 3
+
+
+@pytest.mark.parametrize("text", [b"\xcb\xfe", b"<<<<<<< HEAD\nschema: '2.0'\n"])
+def test_a_lock_file_that_is_none_is_put_aside_and_that_is_said(project, text):
+    (project / "dvc.lock").write_bytes(text)
+    said = []
+    with_dvc(project, lambda repo: repo.index.stages and repo.status(), said.append)
+    assert [line.partition(":")[0] for line in said] == ["dvc.lock"]
+    assert (project / ".state" / "dvc.lock.torn").read_bytes() == text
 
 
 def test_a_lock_file_that_is_whole_stays(project):

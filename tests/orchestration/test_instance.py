@@ -5,7 +5,7 @@ import dagster as dg
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 from dagster._core.storage.dagster_run import DagsterRunStatus
 
-from orchestration.instance import active_run, close_dead_runs
+from orchestration.instance import close_dead_runs, unfinished_run
 
 
 @dg.op(pool="gpu")
@@ -38,7 +38,7 @@ def test_a_run_whose_process_is_gone_is_closed_and_gives_its_place_back(instance
     assert slots(instance) == 1
     close_dead_runs(instance)
     assert instance.get_run_by_id(run.run_id).status == DagsterRunStatus.FAILURE
-    assert (slots(instance), active_run(instance)) == (0, None)
+    assert (slots(instance), unfinished_run(instance)) == (0, None)
 
 
 def test_a_run_at_work_is_left_alone(instance):
@@ -46,7 +46,7 @@ def test_a_run_at_work_is_left_alone(instance):
     try:
         run = started_run(instance, alive.pid)
         close_dead_runs(instance)
-        assert (slots(instance), active_run(instance)) == (1, run.run_id)
+        assert (slots(instance), unfinished_run(instance)) == (1, f"run {run.run_id[:8]} of Dagster")
     finally:
         alive.kill()
         alive.wait()

@@ -40,8 +40,8 @@ def test_a_large_picture_is_only_named(tmp_path):
 def test_a_run_is_linked_if_there_is_one(tmp_path):
     note = tmp_path / "x.json"
     assert mlflow_run(note) == {}
-    note.write_text(json.dumps({"run_id": "r", "url": "http://127.0.0.1:5000/#/x"}))
-    assert mlflow_run(note)["mlflow_run"].value == "http://127.0.0.1:5000/#/x"
+    note.write_text(json.dumps({"run_id": "r", "experiment_id": "1"}))
+    assert mlflow_run(note)["mlflow_run"].value == "/mlflow/experiments/1/runs/r"
 
 
 def test_a_document_holds_its_pictures(tmp_path):

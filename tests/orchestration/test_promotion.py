@@ -9,9 +9,9 @@ from tests.orchestration.small_project import replace
 
 RESULT = {
     "promoted": True,
-    "champion": {"variant": "mlp", "score": 0.5},
+    "model": "x",
+    "champion": {"variant": "mlp", "score": 0.5, "version": 3},
     "metric": "within_750km",
-    "url": "http://127.0.0.1:5000/#/models/x",
 }
 
 
@@ -27,7 +27,7 @@ def test_the_champion_is_shown(project):
     (made,) = result.asset_materializations_for_node("promote")
     assert made.metadata["promoted"].value is True
     assert made.metadata["champion"].records[1].data == {"champion": "score", "value": 0.5}
-    assert made.metadata["registry"].value == RESULT["url"]
+    assert made.metadata["registry"].value == "/mlflow/models/x/versions/3"
 
 
 def test_a_failure_is_the_command_s_own_words(project):

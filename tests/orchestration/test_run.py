@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import dagster as dg
 import psutil
 import pytest
 
+from orchestration.turn import holder
 from tests.orchestration.small_project import REPOSITORY, replace
 
 pytestmark = pytest.mark.slow
@@ -74,31 +76,45 @@ def test_a_broken_pipeline_is_one_message(project):
     assert lines[0].startswith("geoloc: error:")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_told_to_end_leaves_nothing_behind(project, number):
-    script = (project / "code" / "work.sh").read_text()
-    (project / "code" / "work.sh").write_text(f"touch started\nsleep 300\n{script}")
+def demo(root):
+    """``geoloc demo``: who asks for a run, and the orchestrator under it."""
     code = (
         "import sys; from types import SimpleNamespace; from pathlib import Path;"
         "from geoloc_core.cli import _orchestrate;"
         "sys.exit(_orchestrate('run', SimpleNamespace(root=Path(sys.argv[1])), []))"
     )
-    environment = {**os.environ, "GEOLOC_ROOT": str(project), "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen([sys.executable, "-c", code, str(project)], cwd=project, env=environment, text=True,
-                               stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    environment = {**os.environ, "GEOLOC_ROOT": str(root), "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen([sys.executable, "-c", code, str(root)], cwd=root, env=environment, text=True,
+                            stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+
+
+def wait_for(path, process):
     deadline = time.monotonic() + 120
-    while not (project / "started").exists() and time.monotonic() < deadline:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_end_leaves_nothing_behind(project, number):
+    script = (project / "code" / "work.sh").read_text()
+    (project / "code" / "work.sh").write_text(f"touch started\nsleep 300\n{script}")
+    process = demo(project)
+    wait_for(project / "started", process)
     os.killpg(process.pid, number)  # as a terminal and `timeout` do
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert said.splitlines()[-1] == "geoloc: stopped; run the same command again to go on"
     assert "stopped, " in said.splitlines()[-2]
     assert "Dagster" not in said
-    left = [p for p in psutil.process_iter() if _of(p, project) and p.status() != psutil.STATUS_ZOMBIE]
-    assert not [p for p in left if p.name() == "sleep"]
+    assert not [p for p in alive(project) if p.name() == "sleep"]
     (project / "code" / "work.sh").write_text(script)
     assert run(project)[0] == 0
+
+
+def alive(root):
+    return [p for p in psutil.process_iter() if _of(p, root) and p.status() != psutil.STATUS_ZOMBIE]
 
 
 def _of(process, project):
@@ -112,9 +128,7 @@ def test_a_killed_run_is_taken_up_by_the_next(project, monkeypatch):
     script = (project / "code" / "work.sh").read_text()
     (project / "code" / "work.sh").write_text(f"touch started\nsleep 300\n{script}")
     process = start(project, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not (project / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_for(project / "started", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     (project / "code" / "work.sh").write_text(script)
@@ -123,3 +137,78 @@ def test_a_killed_run_is_taken_up_by_the_next(project, monkeypatch):
     monkeypatch.setenv("GEOLOC_STEP_LOGS", str(project / ".state" / "logs"))
     monkeypatch.setenv("DAGSTER_HOME", str(project / ".state" / "dagster"))
     assert runs(project) == ["SUCCESS", "FAILURE"]
+
+
+ONE_STAGE = """
+stages:
+  fetch:
+    cmd: sh code/work.sh data/raw/mp16 fetch mp16 outside/mp16.csv
+    deps: [code/work.sh, outside/mp16.csv]
+    outs: [data/raw/mp16]
+    metrics: [data/summaries/fetch/mp16.json]
+    meta: {dagster: {group: 1_fetch}}
+"""
+
+
+@pytest.fixture
+def long(project):
+    """A project of one stage, which is a real subcommand with workers of its own, and takes for ever."""
+    (project / "dvc.yaml").write_text(ONE_STAGE)
+    replace(project / "code" / "work.sh", 'mkdir -p "$(d', '[ -e over ] || { touch started; cd "$GEOLOC_CODE"; '
+            'exec geoloc simulate osv5m --photos 1000000 --out "$GEOLOC_ROOT/made"; }\nmkdir -p "$(d')  # fmt: skip
+    return project
+
+
+def kin(process, root):
+    """The processes of a run, from who asked for it to a worker of its stage."""
+    while True:
+        below = {p.pid: p for p in alive(root)}
+        found = {"geoloc demo": process.pid}
+        for pid, one in below.items():
+            with suppress(psutil.Error):
+                words = " ".join(one.cmdline())
+                if "geoloc_core.lifeline" in words:
+                    found["orchestrator"] = pid
+                elif "multiprocessing.forkserver" in words:
+                    parent = one.ppid() in below and "multiprocessing.forkserver" in " ".join(one.parent().cmdline())
+                    found["step" if parent else "server of steps"] = pid
+                elif "geoloc simulate" in words:
+                    found["command"] = pid
+                elif "multiprocessing.spawn" in words:
+                    found["worker"] = pid
+        if len(found) == 6:
+            return found
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("killed", ["geoloc demo", "orchestrator", "server of steps", "step", "command"])
+def test_whichever_process_is_killed_the_others_end_and_the_next_run_goes_on(long, monkeypatch, killed):
+    monkeypatch.setenv("GEOLOC_CODE", str(REPOSITORY))
+    process = demo(long)
+    os.kill(kin(process, long)[killed], signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    deadline = time.monotonic() + 60
+    while left := alive(long):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+    (long / "over").touch()
+    code, lines = run(long)
+    assert (code, lines[0].partition("  ")[0]) == (0, "[1/1] fetch"), lines
+    assert (long / "data" / "raw" / "mp16").read_text() == "mp16\na"
+
+
+def test_of_two_at_once_the_second_is_told_and_the_first_goes_on(project):
+    script = (project / "code" / "work.sh").read_text()
+    (project / "code" / "work.sh").write_text(f"touch started; while [ ! -e over ]; do sleep 0.2; done\n{script}")
+    first = start(project)
+    while holder(project) is None:
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.05)
+    code, lines = run(project)  # while the first asks what is out of date
+    assert (code, len(lines)) == (2, 1)
+    assert lines[0].startswith(f"geoloc: error: geoloc demo (process {first.pid}) is at work on this project; wait")
+    (project / "over").touch()
+    _, said = first.communicate(timeout=300)
+    assert first.returncode == 0, said

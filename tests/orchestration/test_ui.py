@@ -9,6 +9,8 @@ import sys
 import time
 import urllib.request
 
+import httpx
+import psutil
 import pytest
 
 from orchestration.ui import free_port
@@ -23,40 +25,86 @@ def test_a_port_that_is_taken_is_passed_over():
         assert free_port(first) > first
 
 
+def start(project, *words):
+    environment = {**os.environ, "GEOLOC_ROOT": str(project), "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "orchestration.ui", *words]
+    with (project / "ui.log").open("wb") as stream:
+        return subprocess.Popen(command, cwd=project, env=environment, stderr=stream, stdout=stream)
+
+
+def served(project, process):
+    """Where both pages are, once they are served."""
+    log = project / "ui.log"
+    deadline = time.monotonic() + 200
+    while "Ctrl-C" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.5)
+    return dict(line.split() for line in log.read_text().splitlines()[:2])
+
+
+def alive(project):
+    return [pid for pid in psutil.pids() if _names(project, pid)]
+
+
 @pytest.fixture
 def pages(project):
-    environment = {**os.environ, "GEOLOC_ROOT": str(project), "PYTHONPATH": str(REPOSITORY)}
-    words = ["--port", str(free_port(3400)), "--mlflow-port", str(free_port(5400))]
-    command = [sys.executable, "-m", "orchestration.ui", *words]
-    log = project / "ui.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, cwd=project, env=environment, stderr=stream, stdout=stream)
+    process = start(project, "--port", str(free_port(3400)), "--mlflow-port", str(free_port(5400)),
+                    "--allow-host", "geoloc.example.org")  # fmt: skip
     try:
-        deadline = time.monotonic() + 200
-        while "Ctrl-C" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.5)
-        yield dict(line.split() for line in log.read_text().splitlines()[:2])
+        yield served(project, process)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
-    assert process.returncode == 0, log.read_text()
-    assert not any(_names(project, pid) for pid in os.listdir("/proc") if pid.isdigit())
+    assert process.returncode == 0, (project / "ui.log").read_text()
+    assert not alive(project)
 
 
 def _names(project, pid):
     try:
-        with open(f"/proc/{pid}/environ", "rb") as stream:
-            return f"GEOLOC_ROOT={project}".encode() in stream.read()
-    except OSError:
+        return psutil.Process(pid).environ().get("GEOLOC_ROOT") == str(project)
+    except psutil.Error:
         return False
+
+
+def status(url, host, **headers):
+    """What a server answers to whoever calls it by a name."""
+    return httpx.get(url, headers={"Host": host, **headers}).status_code
+
+
+@pytest.mark.slow
+def test_the_servers_answer_to_their_own_names_only_and_end_with_whoever_started_them(project):
+    first = free_port(3450)
+    process = start(project, "--port", str(first), "--mlflow-port", str(free_port(5450)))
+    try:
+        for url in served(project, process).values():
+            own = url.removeprefix("http://")
+            assert status(url, own) == 200
+            assert status(url, f"localhost:{own.partition(':')[2]}") == 200
+            assert status(url, "evil.example.org") == 403
+        found = alive(project)
+        assert len(found) > 4
+    finally:
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 60
+    while left := alive(project):
+        assert time.monotonic() < deadline, [psutil.Process(pid).cmdline() for pid in left]
+        time.sleep(0.2)
 
 
 @pytest.mark.slow
 def test_both_pages_open_and_close(pages, tmp_path):
     with urllib.request.urlopen(f"{pages['MLflow']}/", timeout=30) as answer:
         assert b"MLflow" in answer.read()
+    led = httpx.get(f"{pages['Dagster']}/mlflow/experiments/1/runs/a")
+    assert led.headers["location"] == f"{pages['MLflow']}/#/experiments/1/runs/a"
+    for url in pages.values():
+        assert [status(url, host) for host in ("geoloc.example.org", "evil.example.org")] == [200, 403]
+    question = {"query": "{ version }"}
+    for origin, code in ((pages["Dagster"], 200), ("http://evil.example.org", 403), ("null", 403)):
+        asked = httpx.post(f"{pages['Dagster']}/graphql", json=question, headers={"Origin": origin}, timeout=30)
+        assert asked.status_code == code
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("chromium is not on PATH")

@@ -1,0 +1,66 @@
+"""Processes that end with the one they work for, however that ends.
+
+As a command, ``python -m geoloc_core.lifeline PID MODULE ...`` runs a module that ends with a process.
+"""
+
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+
+STEP = "GEOLOC_STEP"
+"""Environment variable of a stage's command: the process id of the step that it runs for."""
+POLL_S = 0.5
+
+
+def end_with(*owners: int) -> None:
+    """Let this process end, with all that it started, once one of some processes is gone.
+
+    Owners are looked for twice a second: what the operating systems offer to be told differs between them, and ends
+    a process with the thread that started it.
+
+    Args:
+        owners: Process ids.
+    """
+    threading.Thread(target=_watch, args=(owners,), name="lifeline", daemon=True).start()
+
+
+def end_with_step() -> None:
+    """Let a stage's command end with its step, or with the shell that runs it; any other process is left alone."""
+    step = os.environ.get(STEP, "")
+    if step.isdecimal():
+        end_with(int(step), os.getppid())
+
+
+def _watch(owners: tuple[int, ...]) -> None:
+    import psutil  # type: ignore[import-untyped]
+
+    try:
+        found = [psutil.Process(owner) for owner in owners]
+        while all(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in found):
+            time.sleep(POLL_S)
+    except psutil.NoSuchProcess:
+        pass
+    _end_all()
+
+
+def _end_all() -> None:
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)  # those too whose own parents are gone
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    owner, module, *_ = sys.argv[1:]
+    end_with(int(owner))
+    sys.argv = sys.argv[2:]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
