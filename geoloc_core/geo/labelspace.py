@@ -74,7 +74,13 @@ class LabelSpace:
             for key in ("latitudes", "longitudes"):
                 raw[key] = np.asarray(raw[key], dtype=np.float64)
             space = cls(**raw)
-            columns = (space.names, space.parents, space.latitudes, space.longitudes, *space.levels.values())
+            columns: tuple[Any, ...] = (
+                space.names,
+                space.parents,
+                space.latitudes,
+                space.longitudes,
+                *space.levels.values(),
+            )
             whole = all(len(column) == len(space) for column in columns)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); expected the classes; {remedy}") from None

@@ -133,6 +133,16 @@ def test_captions_and_further_columns_become_attributes(tmp_path):
     assert (b.author, b.group_id) == (None, "b.jpg")
 
 
+def test_columns_called_as_ours_are_kept_beside_them(tmp_path):
+    content = f"{HEADER},_flaw,_url,image_id\n{row('a.jpg')},x,y,z\n"
+    write(tmp_path, {"m.csv": content.encode(), "images/a.jpg": encoded(1)})
+    source = read(IMAGES, tmp_path)
+    (photo,) = source.items
+    assert (photo.flaw, photo.source_url) == (None, None)
+    assert source.attributes.names[-3:] == ["table__flaw", "table__url", "table_image_id"]
+    assert list(photo.attributes.values())[-3:] == ["x", "y", "z"]
+
+
 def test_captions_of_no_photo_are_columns_all_the_same(tmp_path):
     write(tmp_path, {"m.csv": table(row("a.jpg")), "images/a.jpg": encoded(1), "captions.csv": b"IMG_ID,caption\n"})
     source = read(IMAGES, tmp_path)

@@ -44,3 +44,13 @@ def test_a_heading_or_date_that_is_none_is_left_out_and_said(tmp_path):
     assert one.unusable["heading"].startswith("panoramas.csv row 2: 'east'")
     assert one.unusable["captured_at"].startswith("panoramas.csv row 2: '2016-13'")
     assert (two.heading, two.captured_at, two.unusable) == (None, None, {})
+
+
+def test_a_column_called_as_an_attribute_of_ours_is_kept_beside_it(tmp_path):
+    rows = "a/0.jpg,a,1,2,0,2016-05,May,x\n"
+    header = HEADER.replace("copyright", "month,image_id")
+    write(tmp_path, {"panoramas.csv": (header + rows).encode(), "a/0.jpg": encoded(0)})
+    source = read(OPTIONS, tmp_path)
+    (one,), _ = split(source)
+    assert one.attributes == {"pano_id": "a", "month": 5, "table_month": "May", "table_image_id": "x"}
+    assert source.attributes.names == list(one.attributes)
