@@ -14,7 +14,7 @@ from geoloc_core.corpora.decode import Decoder, Sound, quiet_pillow
 from geoloc_core.corpora.on_disk import Shelf, room_on_disk
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source
 from geoloc_core.errors import UserError
-from geoloc_core.files import replacing, write_json
+from geoloc_core.files import check_folder, replacing_folder, write_json
 from geoloc_core.params import entry
 from geoloc_core.plots import dot_map
 from geoloc_core.plugins import module_of
@@ -69,7 +69,7 @@ def ingest(project: Project, name: str) -> None:
         UserError: The raw folder is not as its source expects, or none of its photos can be used.
     """
     corpus = entry(project.profile.corpora, name, "corpus")
-    with replacing(project.corpus(name)) as aside:
+    with replacing_folder(project.corpus(name), "photos") as aside:
         summary = ingest_folder(name, corpus, project.raw(name), aside)
         _map(aside, project.plot("ingest", name), name)
     write_json(project.summary("ingest", name), summary)
@@ -87,28 +87,16 @@ def ingest_alone(name: str, corpus: Any, raw: Path, out: Path) -> None:
     Raises:
         UserError: ``out`` holds something else, or ``raw`` is not as the corpus' source expects.
     """
-    if not _is_own(out, name):
-        raise UserError(
-            f"{out}: there is something else; expected a new folder or {name} ingested before; name another"
-        )
-    with replacing(out) as aside:
-        ingest_folder(name, corpus, raw, aside)
-
-
-def _is_own(out: Path, name: str) -> bool:
-    """Whether a folder may be replaced: there is none, or nothing in it but what ingest wrote there for a corpus."""
-    if not out.is_dir():
-        return not (out.exists() or out.is_symlink())
-    found = {path.name for path in out.iterdir()}
-    if not found:
-        return True
-    if not found <= {"manifest.parquet", "attributes.parquet", "rejects.parquet", "shards"}:
-        return False
-    try:
+    check_folder(out, "photos")
+    if (out / "manifest.parquet").is_file():
         held = manifest.read_manifest(out, ["corpus"])["corpus"].unique().to_pylist()
-    except UserError:
-        return False
-    return held in ([], [name])
+        if held not in ([], [name]):
+            raise UserError(
+                f"{out}: there is something else: the corpus {', '.join(held)}; expected a new folder or {name} "
+                "ingested before; name another"
+            )
+    with replacing_folder(out, "photos") as aside:
+        ingest_folder(name, corpus, raw, aside)
 
 
 def ingest_folder(name: str, corpus: Any, raw: Path, folder: Path) -> dict[str, Any]:
@@ -157,8 +145,7 @@ def write(
         rows = stack.enter_context(manifest.TableWriter(folder / "manifest.parquet", manifest.MANIFEST))
         extra = stack.enter_context(manifest.TableWriter(folder / "attributes.parquet", attributes))
         rejects = stack.enter_context(manifest.TableWriter(folder / "rejects.parquet", manifest.REJECTS))
-        shards = manifest.ShardWriter(folder)
-        stack.callback(shards.close)
+        shards = stack.enter_context(manifest.ShardWriter(folder))
         for item, verdict in track(_checked(source, max_pixels), f"ingest {corpus}", source.total, "photos"):
             tally.seen += 1
             outcome = _judge(item, verdict, known, licences)

@@ -81,6 +81,7 @@ def check(points: Path, out: Path, added: Sequence[str]) -> None:
         UserError: It cannot, or they are not.
     """
     _kind(out)
+    files.check_file(out)
     _read(points, added)
 
 
@@ -210,5 +211,7 @@ def _writer(path: Path, kind: str, schema: "pa.Schema") -> "Iterator[Any]":
     import pyarrow.parquet as pq
     from pyarrow import csv
 
-    with csv.CSVWriter(path, schema) if kind == ".csv" else pq.ParquetWriter(path, schema) as writer:
+    from geoloc_core.parquet import closing
+
+    with closing(csv.CSVWriter(path, schema) if kind == ".csv" else pq.ParquetWriter(path, schema)) as writer:
         yield writer

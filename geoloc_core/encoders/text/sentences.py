@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from geoloc_core import parquet
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing, write_json
 from geoloc_core.params import Texts, entry
@@ -26,7 +26,7 @@ def texts(project: Project, name: str) -> None:
     table = gathered(source, project.root / source.path)
     path = project.texts(name)
     with replacing(path) as aside:
-        pq.write_table(table, aside)
+        parquet.write(table, aside)
     lengths = [len(text) for text in table["text"].to_pylist()]
     empty = sum(not length for length in lengths)
     figures = {
@@ -79,15 +79,8 @@ def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
 
 
 def _of_parquet(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
-    try:
-        known = pq.read_schema(path).names
-        missing = [name for name in names if name not in known]
-        if not missing:
-            found: dict[str, list[Any]] = pq.read_table(path, columns=list(names)).to_pydict()
-            return found
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not readable Parquet: {' '.join(str(error).split())}") from None
-    raise UserError(f"{path}: no column {', '.join(missing)}; expected one of: {', '.join(known)}")
+    found: dict[str, list[Any]] = parquet.read(path, "mend it or run the stage that writes it", list(names)).to_pydict()
+    return found
 
 
 def _of_json(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:

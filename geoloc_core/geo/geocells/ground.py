@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries, sphere
+from geoloc_core.geo.units import read_units
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -41,7 +43,7 @@ class Ground:
     @cached_property
     def table(self) -> "DataFrame":
         """All units, by id: see ``boundaries.UNITS``."""
-        return boundaries.read_units(self.folder).drop_duplicates("gid").set_index("gid")
+        return read_units(self.folder).drop_duplicates("gid").set_index("gid")
 
     @cached_property
     def gids(self) -> np.ndarray:
@@ -89,9 +91,13 @@ class Ground:
         if not len(wanted):
             return wanted
         frame = boundaries.read_layer(self.folder, level)
-        assert frame is not None
-        shapes: np.ndarray = frame.set_index(f"GID_{level}").geometry.loc[list(wanted)].to_numpy(dtype=object)
-        return shapes
+        try:
+            shapes = frame.set_index(f"GID_{level}").geometry.loc[list(wanted)] if frame is not None else {}[level]
+        except KeyError as error:
+            what = f"{self.folder / 'boundaries.gpkg'}: layer ADM_{level} lacks units of units.parquet"
+            raise UserError(f"{what}: {error}; run `geoloc boundaries` again") from None
+        found: np.ndarray = shapes.to_numpy(dtype=object)
+        return found
 
     def locate(self, latitudes: ArrayLike, longitudes: ArrayLike) -> np.ndarray:
         """Ids (N, 3) of the units of points (N,) at each level; None where there is none."""
