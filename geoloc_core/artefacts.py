@@ -23,12 +23,13 @@ def check(project: Project) -> None:
         UserError: A file is missing or damaged.
     """
     found = dict(checks(project))
-    damaged = [said for path, check in track(found.items(), "check", len(found), "files") if (said := _flaw(check))]
+    told = [_flaw(check) for check in track(found.values(), "check", len(found), "files")]
+    damaged = list(dict.fromkeys(filter(None, told)))  # a list that is damaged is told of by all its files
     known = [name for name in files_under(project.data) if not name.startswith("raw/") and name != "README.md"]
     unknown = [name for name in known if project.data / name not in found]
     for said in damaged:
         say(f"check: {said}")
-    say(f"check: {len(found):,} files, {len(damaged):,} damaged; {len(unknown):,} have no checksum")
+    say(f"check: {len(found):,} files, {len(damaged):,} damaged; {len(unknown):,} others (pictures) have no checksum")
     if damaged:
         raise UserError(f"{damaged[0]}; {len(damaged):,} of {len(found):,} files are damaged")
 

@@ -110,11 +110,11 @@ def check_folder(path: Path, kind: str | None = None, own: bool = False) -> None
 
 def _others(folder: Path, kind: str | None) -> list[str]:
     """The files of a folder that :func:`replacing_folder` did not write there for the same kind."""
-    listed: dict[str, str | None] = {}
+    listed: set[str] = set()
     with suppress(UserError):
         found = checksums(folder)
-        listed = found.files if found.kind == kind else {}
-    return [name for name in files_under(folder) if not (name in listed or (listed and name == CHECKSUMS))]
+        listed = {CHECKSUMS, *found.files} if found.kind == kind else set()
+    return [name for name in files_under(folder) if name not in listed]
 
 
 def _check_place(path: Path) -> None:

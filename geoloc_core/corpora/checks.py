@@ -103,7 +103,7 @@ def check(project: "Project", name: str, accept: bool = False) -> None:
     reports = [check_manifest(project, name, accept)]
     console.print(reports[0].table())
     # A manifest that does not pass keeps its labels from being made.
-    if project.labels(name).is_file() and (not accept or not reports[0].passed or _labelled(project, name)):
+    if project.labels(name).exists() and (not accept or not reports[0].passed or _labelled(project, name)):
         reports.append(check_labels(project, name, accept))
         console.print(reports[1].table())
     elif accept and reports[0].passed:
