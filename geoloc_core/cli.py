@@ -250,10 +250,21 @@ def describe(project: Project, corpus: str) -> None:
     describe(project, corpus)
 
 
-@stage("corpus", examples=("check mp16", "check mp16 --accept"))
+@stage(examples=("check", "check mp16", "check mp16 --accept"))
+@click.argument("corpus", required=False)
 @click.option("--accept", is_flag=True, help="Take a version that moved too far from the last one as it is.")
-def check(project: Project, corpus: str, accept: bool) -> None:
-    """Hold the manifest and the labels of CORPUS against what they promise, and against the last version."""
+def check(project: Project, corpus: str | None, accept: bool) -> None:
+    """Hold the manifest and the labels of CORPUS against what they promise, and against the last version.
+
+    Without CORPUS, hold every file under data/ but the published ones against its checksum.
+    """
+    if corpus is None:
+        from geoloc_core import artefacts
+
+        if accept:
+            raise UserError("--accept: is of the versions of a corpus; expected its name too")
+        artefacts.check(project)
+        return
     from geoloc_core.corpora.checks import check
 
     check(project, corpus, accept)
@@ -451,7 +462,9 @@ def main() -> None:
         sys.exit(2)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.Abort:
+    except click.Abort as stop:
+        if isinstance(stop.__cause__, EOFError):  # which click takes for Ctrl-D
+            raise stop.__cause__ from None
         click.echo("geoloc: stopped; run the same command again to go on", err=True)
         sys.exit(130)
     except click.ClickException as error:
@@ -460,9 +473,44 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, MemoryError) as error:
+        said = _of_the_machine(error)
+        if said is None:
             raise
-        where = error.filename or "the disk that is written to"
-        click.echo(f"geoloc: error: {where}: {error.strerror}; make room and run the same command again", err=True)
+        click.echo(f"geoloc: error: {said}", err=True)
         sys.exit(2)
+
+
+ROOM = "make room and run the same command again"
+RIGHT = "ask for the right to, or name another place"
+OPEN = "let more files be open, as with `ulimit -n 4096`"
+OF_THE_MACHINE = {
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EFBIG: "allow larger files, as with `ulimit -f unlimited`, or name a place on another disk",
+    errno.EACCES: RIGHT,
+    errno.EPERM: RIGHT,
+    errno.EROFS: RIGHT,
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "remove the links that lead in a circle",
+    errno.ENOTDIR: "expected a folder; move the file away",
+    errno.EISDIR: "expected a file; move the folder away",
+    errno.ENOTEMPTY: "something else writes there; run the same command again",
+    errno.EMFILE: OPEN,
+    errno.ENFILE: OPEN,
+    errno.ENOMEM: "close other programs and run the same command again",
+    errno.EIO: "the disk may be failing; make a copy of what it holds",
+    errno.ESTALE: "the disk is away; run the same command again when it is back",
+    errno.ENOENT: "it was taken away; run the stage that makes it, or the same command, again",
+}
+"""What a user can do about errors of the disk and of the machine, which are no fault of the program's."""
+
+
+def _of_the_machine(error: OSError | MemoryError) -> str | None:
+    """An error of the machine in one line; None where it may be a fault of the program's."""
+    if isinstance(error, MemoryError):
+        return f"{os.strerror(errno.ENOMEM)}; {OF_THE_MACHINE[errno.ENOMEM]}"
+    if error.errno not in OF_THE_MACHINE or (error.errno == errno.ENOENT and not error.filename):
+        return None
+    where = error.filename or "the disk that is written to"
+    return f"{where}: {os.strerror(error.errno)}; {OF_THE_MACHINE[error.errno]}"

@@ -1,51 +1,246 @@
-"""Files that are either whole or not there."""
+"""Files that are whole or not there, replace nothing that is not theirs, and are read only as they were written."""
 
 import errno
 import hashlib
 import json
 import os
+import re
+import resource
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoloc_core.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CHECKSUMS = "checksums.json"
+"""In each folder that is written here: all its files with their SHA-256; Parquet has checksums of its own, and null."""
+CHEAP = 64 * 2**20
+"""Bytes up to which a file that is mapped into memory is held against its checksum first: a twentieth of a second."""
+DEVICES = (Path("/dev"), Path("/proc"), Path("/sys"))
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+ROOM = 2**20
+"""Bytes below which a disk counts as full when a library could not write and does not say why."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file or a folder aside, and put it in place only when the block succeeds.
+    """Write a file aside, and put it in place only when the block succeeds.
+
+    A plain file that is there is replaced. Of a link to a file the link is replaced, never what it leads to.
 
     Yields:
         The path to write to, in the same folder. It does not exist yet; ``path`` is untouched until the end.
 
     Raises:
-        UserError: There can be no such file or folder.
+        UserError: There can be no such file: see :func:`check_file`.
     """
+    check_file(path)
+    with _aside(path) as aside:
+        yield aside
+        check_file(path)
+        os.replace(aside, path)
+
+
+@contextmanager
+def replacing_folder(path: Path, kind: str | None = None, own: bool = False) -> Iterator[Path]:
+    """Write a folder aside, and put it in place with a list of its checksums only when the block succeeds.
+
+    Args:
+        path: The folder.
+        kind: What it holds, such as ``cells``. Left out for a published layout, in which every file counts: such a
+            folder gets no list.
+        own: Whether a folder without a list may be replaced, where the caller knows it to be its own.
+
+    Yields:
+        The path to write to, in the same folder. It does not exist yet; ``path`` is untouched until the end.
+
+    Raises:
+        UserError: There can be no such folder, or there is another's: see :func:`check_folder`.
+    """
+    check_folder(path, kind, own)
+    with _aside(path) as aside:
+        yield aside
+        if kind is not None:
+            write_checksums(aside, kind)
+        check_folder(path, kind, own)
+        _swap(aside, path)
+
+
+def check_file(path: Path) -> None:
+    """Find out, before any work, whether :func:`replacing` may write a file.
+
+    Raises:
+        UserError: There is a folder or a device, or nothing can be made there.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; expected the name of a file to write; name another")
+    if (path.exists() and not path.is_file()) or any(path.absolute().is_relative_to(place) for place in DEVICES):
+        raise UserError(f"{path}: a device; expected the name of a plain file to write; name another")
+    _check_place(path)
+
+
+def check_folder(path: Path, kind: str | None = None, own: bool = False) -> None:
+    """Find out, before any work, whether :func:`replacing_folder` may write a folder.
+
+    What is there may be replaced if it is empty, or if it is of this kind and all its files stand in its list.
+
+    Raises:
+        UserError: There is something else, a link, the working folder or one above it, or nothing can be made there.
+    """
+    if path.is_symlink():
+        raise UserError(f"{path}: a link; expected a folder to write; name the one it leads to, or remove the link")
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise UserError(f"{path}: the folder you are in, or one above it; expected a new folder; name another")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: a file; expected the name of a folder to write; name another")
+    if path.exists() and not own and (others := _others(path, kind)):
+        more = f" and {len(others) - 1:,} more" if others[1:] else ""
+        raise UserError(
+            f"{path}: there is something else: {others[0]}{more}; expected a new folder or an empty one"
+            f"{f', or {kind} written here before and no other file' if kind else ''}; name another, or move it away"
+        )
+    _check_place(path)
+
+
+def _others(folder: Path, kind: str | None) -> list[str]:
+    """The files of a folder that :func:`replacing_folder` did not write there for the same kind."""
+    listed: set[str] = set()
+    with suppress(UserError):
+        found = checksums(folder)
+        listed = {CHECKSUMS, *found.files} if found.kind == kind else set()
+    return [name for name in files_under(folder) if name not in listed]
+
+
+def _check_place(path: Path) -> None:
+    """The nearest folder above that is there must take new files."""
+    place = path.absolute().parent
+    while not os.path.lexists(place):
+        place = place.parent
+    why = os.strerror(errno.EACCES) if place.is_dir() else f"{place} is no folder"
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: cannot be made there ({why}); expected a folder to write to")
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A name beside a path where nothing is, and where nothing is left if the block fails."""
     aside = path.with_name(f".{path.name}.new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove(aside)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove(aside)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise
-        raise UserError(f"{path}: cannot be made there ({error.strerror}); expected a folder to write to") from None
-    yield aside
+        yield aside
+    except BaseException as error:
+        number = _of_the_disk(error, aside)
+        with suppress(OSError):
+            remove(aside)
+        if number is not None:
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
+
+
+def _of_the_disk(error: BaseException, aside: Path) -> int | None:
+    """The number of an error of the disk, which libraries say in words of their own; None where it is none or known."""
+    if not isinstance(error, Exception) or isinstance(error, UserError):
+        return None
+    if isinstance(error, OSError) and error.errno:
+        return error.errno if error.errno in DISK and not error.filename else None
+    if said := re.search(r"os error (\d+)", str(error)):  # of Rust
+        return int(said[1])
+    if "disk is full" in str(error):  # of SQLite
+        return errno.ENOSPC
+    if shutil.disk_usage(aside.parent).free < ROOM:
+        return errno.ENOSPC
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    written = [aside / name for name in files_under(aside)] if aside.is_dir() else [aside]
+    if limit != resource.RLIM_INFINITY and any(file.is_file() and file.stat().st_size >= limit for file in written):
+        return errno.EFBIG
+    return None
+
+
+def _swap(aside: Path, path: Path) -> None:
+    """Put a folder in the place of another, which is not lost if that fails."""
     old = path.with_name(f".{path.name}.old")
     remove(old)
     if path.is_dir():
         path.rename(old)
-    os.replace(aside, path)
+    try:
+        os.replace(aside, path)
+    except OSError:
+        with suppress(OSError):
+            old.rename(path)
+        raise
     remove(old)
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
+    """Delete a file or a folder of the project's own, if it is there; of a link, the link alone."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Checksums:
+    """What was written into a folder.
+
+    Attributes:
+        kind: What the folder holds; empty where there is no list.
+        files: SHA-256 by name; None of Parquet, which has checksums of its own.
+    """
+
+    kind: str
+    files: dict[str, str | None]
+
+
+def write_checksums(folder: Path, kind: str) -> None:
+    """List the files of a folder with their checksums, for :func:`verify` and for whoever replaces the folder."""
+    names = [name for name in files_under(folder) if name != CHECKSUMS]
+    sums = {name: None if name.endswith(".parquet") else sha256_of(folder / name) for name in names}
+    write_json(folder / CHECKSUMS, {"kind": kind, "files": sums})
+
+
+def checksums(folder: Path) -> Checksums:
+    """The list that :func:`write_checksums` wrote; an empty one where there is none.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    path = folder / CHECKSUMS
+    try:
+        raw = json.loads(path.read_bytes())
+        return Checksums(str(raw["kind"]), dict(raw["files"]))
+    except (FileNotFoundError, NotADirectoryError):
+        return Checksums("", {})
+    except (ValueError, RecursionError, IsADirectoryError, LookupError, TypeError):
+        raise UserError(f"{path}: damaged; expected the list of the folder's files; make the folder again") from None
+
+
+def verify(path: Path, remedy: str, data: bytes | None = None, at_most: int | None = None) -> None:
+    """Hold a file against the list of its folder, or of the folder that holds this one, where there is such a list.
+
+    Args:
+        path: The file.
+        remedy: What makes it anew.
+        data: Its bytes, where they have been read.
+        at_most: Bytes of a file that is held against it; a larger one passes.
+
+    Raises:
+        UserError: It is another than was written.
+    """
+    listed = (checksums(folder).files.get(path.relative_to(folder).as_posix()) for folder in path.parents[:2])
+    expected = next(filter(None, listed), None)
+    if expected is None or (at_most is not None and path.stat().st_size > at_most):
+        return
+    found = sha256_of(path) if data is None else hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise UserError(f"{path}: damaged: its SHA-256 is {found}; expected {expected}; {remedy}")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -54,20 +249,124 @@ def write_json(path: Path, value: Any) -> None:
         aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_bytes(path: Path, remedy: str = "") -> bytes:
+    """The bytes of a file, as they were written.
+
+    Raises:
+        UserError: It is missing, a folder, or another than its folder's list says.
+    """
+    if path.is_dir():
+        raise UserError(_told(path, "a folder; expected a file", remedy))
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(_told(path, "no such file", remedy)) from None
+    verify(path, remedy, data)
+    return data
+
+
+def read_json(path: Path, remedy: str = "", shape: Any = None) -> Any:
+    """Read JSON.
+
+    Args:
+        path: The file.
+        remedy: What makes it anew, for messages.
+        shape: What it must be: any type that pydantic knows. Left out, it may be anything.
+
+    Returns:
+        An instance of ``shape``, or what JSON has.
+
+    Raises:
+        UserError: It is missing, damaged, or of another shape.
+    """
+    data = read_bytes(path, remedy)
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UserError(_told(path, f"not valid JSON: {' '.join(str(error).split())}", remedy)) from None
+    if shape is None:
+        return value
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(shape).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(_told(path, f"{f'{where}: ' if where else ''}{first['msg']}", remedy)) from None
+
+
+def read_array(path: Path, remedy: str = "") -> "np.ndarray":
+    """The array of a ``.npy``, mapped into memory; held against its checksum first where that is :data:`CHEAP`.
+
+    Raises:
+        UserError: It is missing, damaged or no array.
+    """
+    import numpy as np
+
+    if path.is_dir() or not path.exists():
+        raise UserError(_told(path, "a folder; expected a file" if path.is_dir() else "no such file", remedy))
+    verify(path, remedy, at_most=CHEAP)
+    try:
+        # what is mapped keeps no file open, and what another kind of file holds is not guessed
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError, TypeError, SyntaxError, OverflowError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(_told(path, f"damaged: not a NumPy array: {why}", remedy)) from None
+
+
+def new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> "np.memmap":
+    """A ``.npy`` to fill, mapped into memory.
+
+    Its room on the disk is taken at once, where the system can do so: a write into it never fails then.
+
+    Raises:
+        OSError: There is not so much room.
+    """
+    import numpy as np
+
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, path.stat().st_size))
+    return array
+
+
+def _told(path: Path, what: str, remedy: str) -> str:
+    return f"{path}: {what}; {remedy}" if remedy else f"{path}: {what}"
 
 
 def digest(*paths: Path) -> str:
-    """SHA-256 of files and of all files in folders, names included, independent of where they lie."""
+    """SHA-256 of files and of all files in folders, names included, independent of where they lie.
+
+    Lists of checksums do not count: what they say is in the files.
+    """
     total = hashlib.sha256()
     for path in paths:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
-            total.update(file.relative_to(path).as_posix().encode() + b"\0")
-            with file.open("rb") as stream:
-                total.update(hashlib.file_digest(stream, "sha256").digest())
+            if file.name != CHECKSUMS:
+                total.update(file.relative_to(path).as_posix().encode() + b"\0")
+                total.update(bytes.fromhex(sha256_of(file)))
+    return total.hexdigest()
+
+
+def verified_digest(folder: Path, remedy: str) -> str:
+    """The :func:`digest` of a folder, all of whose files are held against its list, where it has one.
+
+    Raises:
+        UserError: A file is missing, or another than was written.
+    """
+    listed, total = checksums(folder).files, hashlib.sha256()
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    if lacking := [name for name in listed if name not in found]:
+        raise UserError(f"{folder / lacking[0]}: no such file; {remedy}")
+    for name, path in found.items():
+        if path.name != CHECKSUMS:
+            sha256 = sha256_of(path)
+            if listed.get(name) not in (None, sha256):
+                raise UserError(f"{path}: damaged: its SHA-256 is {sha256}; expected {listed[name]}; {remedy}")
+            total.update(name.encode() + b"\0" + bytes.fromhex(sha256))
     return total.hexdigest()
 
 
@@ -94,11 +393,9 @@ def keep_only_own(partial: Path, request: dict[str, Any]) -> None:
         request: All that the unfinished work depends on.
     """
     note = partial / "request.json"
-    try:
+    with suppress(UserError):  # a missing or damaged note is no request of ours
         if read_json(note) == request:
             return
-    except (FileNotFoundError, ValueError):  # a damaged note is no request of ours
-        pass
     remove(partial)
     write_json(note, request)
 

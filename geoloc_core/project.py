@@ -105,6 +105,27 @@ class Project:
         """The picture that goes with :meth:`summary`."""
         return self.data / "summaries" / stage / f"{name}.png"
 
+    def maker(self, path: Path) -> str:
+        """The command whose stage writes a file under :attr:`data`."""
+        room, *rest = path.relative_to(self.data).parts
+        names = [Path(part).stem if part == rest[-1] else part for part in rest] or [""]
+        stages = {"raw": "fetch", "corpora": "ingest", "labels": "label", "datasheets": "label", "models": "train"}
+        match room, names:
+            case ("features", [encoder, corpus, *_]):
+                return f"geoloc encode {corpus} --encoder {encoder}"
+            case ("text_features", [encoder, texts, *_]):
+                return f"geoloc encode-text {texts} --encoder {encoder}"
+            case ("weights", [encoder, *_]):
+                trained = encoder in self.profile.pretrain | self.profile.pretrain_from
+                return f"geoloc {'pretrain' if trained else 'download'} {encoder}"
+            case ("summaries", [stage, name, *_]):
+                return f"geoloc {stage}" if stage == name else f"geoloc {stage} {name}"
+            case ("boundaries" | "leaks" | "leaderboard", _):
+                return f"geoloc {room}"
+            case ("scores", [variant, *_]):
+                return f"geoloc evaluate {variant}"
+        return f"geoloc {stages.get(room, room)} {names[0]}"
+
     def partial(self, stage: str, name: str) -> Path:
         """Unfinished work of a stage: outside ``data/``, since DVC empties a stage's outputs before it runs."""
         return self.state / "partial" / stage / name

@@ -103,7 +103,7 @@ def check(project: "Project", name: str, accept: bool = False) -> None:
     reports = [check_manifest(project, name, accept)]
     console.print(reports[0].table())
     # A manifest that does not pass keeps its labels from being made.
-    if project.labels(name).is_file() and (not accept or not reports[0].passed or _labelled(project, name)):
+    if project.labels(name).exists() and (not accept or not reports[0].passed or _labelled(project, name)):
         reports.append(check_labels(project, name, accept))
         console.print(reports[1].table())
     elif accept and reports[0].passed:
@@ -122,6 +122,8 @@ def check_manifest(project: "Project", name: str, accept: bool = False) -> Repor
     Raises:
         UserError: There is no such corpus, or it has not been ingested.
     """
+    import pandas as pd
+
     entry(project.profile.corpora, name, "corpus")
     expect = project.profile.expect.get(name, Expect())
     folder = project.corpus(name)
@@ -129,7 +131,8 @@ def check_manifest(project: "Project", name: str, accept: bool = False) -> Repor
     frame = manifest.read_manifest(folder, columns).to_pandas()
     reasons = manifest.read_table(folder / "rejects.parquet", manifest.REJECTS, ["reason"])["reason"].to_pandas()
     figures = drift.manifest_figures(frame, reasons)
-    frame["attributes_image_id"] = _aligned(manifest.read_ids(folder / "attributes.parquet"), len(frame))
+    ids = pd.Series(manifest.read_ids(folder / "attributes.parquet"), dtype=object)
+    frame["attributes_image_id"] = _aligned(ids, len(frame))
     frame["without_place"] = without_place(frame, manifest.read_published(folder))
     photos = sum(manifest.count(shard) for shard in manifest.shards(folder))
     title = f"manifest of {name}"

@@ -64,7 +64,7 @@ def write_datasheet(project: "Project", name: str) -> list[Section]:
     table = manifest.read_manifest(folder)
     rejects = manifest.read_table(folder / "rejects.parquet", manifest.REJECTS, ["reason"])
     path = project.labels(name)
-    labels = manifest.read_labels(path, table["image_id"]) if path.is_file() else None
+    labels = manifest.read_labels(path, table["image_id"]) if path.exists() else None
     found = sections(table, rejects, labels)
     sheet = project.datasheet(name)
     picture = sheet.with_suffix(".png")

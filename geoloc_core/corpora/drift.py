@@ -13,8 +13,8 @@ from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, write_json
+from geoloc_core.plugins import Strict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,20 @@ STEPS = 20
 NOWHERE = "no country"
 TOLD = 3
 """Countries that are named when their shares moved."""
+
+
+class Version(Strict):
+    """A version that was found good."""
+
+    date: str
+    figures: dict[str, Any]
+
+
+class History(Strict):
+    """What is kept of the versions of a table, the last one last."""
+
+    accept_next: bool
+    versions: list[Version]
 
 
 @dataclass(frozen=True)
@@ -119,15 +133,10 @@ def _parted(versions: list[dict[str, Any]], figures: Figures) -> tuple[dict[str,
 
 
 def _read(history: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = read_json(history)
-        if not isinstance(found, dict) or found.keys() != {"accept_next", "versions"}:
-            raise ValueError
-    except FileNotFoundError:
+    if not history.exists():
         return {"accept_next": False, "versions": []}
-    except ValueError:
-        raise UserError(f"{history}: damaged; delete it, and the next version counts as the first") from None
-    return found
+    found: History = read_json(history, "damaged; delete it, and the next version counts as the first", History)
+    return found.model_dump()
 
 
 def _write(history: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from geoloc_core import parquet
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.decode import Decoder, Sound
 from geoloc_core.corpora.on_disk import Shelf, room_on_disk
 from geoloc_core.corpora.photo import PLACE_FROM, Photo, Reason, Refusal, Said, Source, settled
 from geoloc_core.corpora.twins import Claim, Twins
 from geoloc_core.errors import UserError
-from geoloc_core.files import remove, replacing, write_json
+from geoloc_core.files import check_folder, remove, replacing_folder, write_json
 from geoloc_core.params import entry
 from geoloc_core.pictures import quiet_pillow
 from geoloc_core.plots import dot_map
@@ -81,7 +82,7 @@ def ingest(project: Project, name: str) -> None:
     """
     corpus = entry(project.profile.corpora, name, "corpus")
     rejects = project.partial("ingest", name) / "rejects.parquet"
-    with replacing(project.corpus(name)) as aside:
+    with replacing_folder(project.corpus(name), "photos") as aside:
         summary = ingest_folder(name, corpus, project.raw(name), aside, rejects)
         _map(aside, project.plot("ingest", name), name)
     write_json(project.summary("ingest", name), summary)
@@ -100,31 +101,19 @@ def ingest_alone(name: str, corpus: Any, raw: Path, out: Path) -> None:
     Raises:
         UserError: ``out`` holds something else, or ``raw`` is not as the corpus' source expects.
     """
-    if not _is_own(out, name):
-        raise UserError(
-            f"{out}: there is something else; expected a new folder or {name} ingested before; name another"
-        )
+    check_folder(out, "photos")
     rejects = out.with_name(f"{out.name}.rejects.parquet")
     if os.path.lexists(rejects) and not manifest.is_table(rejects, manifest.REJECTS):
         raise UserError(f"{rejects}: there is something else; expected a place to say why photos are refused; move it")
-    with replacing(out) as aside:
-        ingest_folder(name, corpus, raw, aside, rejects)
-
-
-def _is_own(out: Path, name: str) -> bool:
-    """Whether a folder may be replaced: there is none, or nothing in it but what ingest wrote there for a corpus."""
-    if not out.is_dir():
-        return not (out.exists() or out.is_symlink())
-    found = {path.name for path in out.iterdir()}
-    if not found:
-        return True
-    if not found <= {"manifest.parquet", "attributes.parquet", "rejects.parquet", "shards"}:
-        return False
-    try:
+    if (out / "manifest.parquet").is_file():
         held = manifest.read_manifest(out, ["corpus"])["corpus"].unique().to_pylist()
-    except UserError:
-        return False
-    return held in ([], [name])
+        if held not in ([], [name]):
+            raise UserError(
+                f"{out}: there is something else: the corpus {', '.join(held)}; expected a new folder or {name} "
+                "ingested before; name another"
+            )
+    with replacing_folder(out, "photos") as aside:
+        ingest_folder(name, corpus, raw, aside, rejects)
 
 
 def ingest_folder(name: str, corpus: Any, raw: Path, folder: Path, rejects: Path) -> dict[str, Any]:
@@ -229,8 +218,7 @@ def _keeping(folder: Path, attributes: "pa.Schema") -> Iterator[Keep]:
     with ExitStack() as stack:
         rows = stack.enter_context(manifest.TableWriter(folder / "manifest.parquet", manifest.MANIFEST))
         extra = stack.enter_context(manifest.TableWriter(folder / "attributes.parquet", schema))
-        shards = manifest.ShardWriter(folder)
-        stack.callback(shards.close)
+        shards = stack.enter_context(manifest.ShardWriter(folder))
 
         def keep(row: Mapping[str, Any], said: Mapping[str, Any], data: bytes, path: str) -> None:
             shard, at = shards.add(row["image_id"], data, path)
@@ -242,13 +230,11 @@ def _keeping(folder: Path, attributes: "pa.Schema") -> Iterator[Keep]:
 
 def _drop(folder: Path, rows: Iterable[int]) -> None:
     """Write a corpus folder again without some rows, as if they had never been kept."""
-    import pyarrow.parquet as pq
-
     before, dropped = folder / "before", iter(rows)
     before.mkdir()
     for name in ("manifest.parquet", "attributes.parquet", "shards"):
         (folder / name).rename(before / name)
-    schema = pq.read_schema(before / "attributes.parquet").remove(0)
+    schema = parquet.schema(before / "attributes.parquet", "run it again").remove(0)
     unwanted = next(dropped, None)
     with _keeping(folder, schema) as keep:
         for number, (row, extra, photo) in enumerate(manifest.read_whole(before)):

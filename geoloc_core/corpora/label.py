@@ -11,8 +11,8 @@ from geoloc_core.corpora.describe import write_datasheet
 from geoloc_core.corpora.manifest import LABELS
 from geoloc_core.corpora.splits import joined_by_place, split_by_group
 from geoloc_core.errors import UserError
-from geoloc_core.geo import boundaries
 from geoloc_core.geo.locate import Locator
+from geoloc_core.geo.units import read_units
 from geoloc_core.params import entry
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ def label(project: "Project", name: str) -> None:
     """
     corpus = entry(project.profile.corpora, name, "corpus")
     labels = project.profile.labels
+    files.check_file(project.labels(name))
     columns = ["image_id", "latitude", "longitude", "group_id"]
     photos = manifest.read_manifest(project.corpus(name), columns).to_pandas()
-    units = boundaries.read_units(project.boundaries)
+    units = read_units(project.boundaries)
     rows = locate(photos, Locator.open(project.boundaries, labels.limit_km))
     rows = with_published(rows, photos, manifest.read_published(project.corpus(name)), units)
     if corpus.role == "benchmark":

@@ -116,10 +116,11 @@ def leaks(project: "Project") -> None:
         UserError: A corpus has not been ingested or labelled.
     """
     options, benchmarks = project.profile.leaks, project.profile.benchmarks
+    files.check_folder(project.leaks, "leaks")
     photos = read(project)
     found, crowded = find(photos, options)
     blocking = [leak for leak in found if blocks(leak, options, benchmarks)]
-    with files.replacing(project.leaks) as aside:
+    with files.replacing_folder(project.leaks, "leaks") as aside:
         aside.mkdir()
         rows = [leak.row(leak in blocking) for leak in found]
         files.write_json(aside / "leaks.json", {"sets": sizes(photos), "leaks": rows})

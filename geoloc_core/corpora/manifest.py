@@ -9,13 +9,14 @@
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from geoloc_core import parquet
 from geoloc_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ ROW_GROUP = 250
 """Photos per row group: small enough to read one photo cheaply."""
 TABLE_GROUP = 50_000
 """Rows per row group of the tables."""
+AGAIN = "run the stage that writes it again"
 PENDING = 1_000
 """Rows that are Python's before they are Arrow's, in which they take a tenth of the memory."""
 
@@ -112,7 +114,7 @@ def write_table(table: pa.Table, path: Path, schema: pa.Schema) -> None:
     """
     table = table.select(schema.names)
     _check_nulls(table, schema)
-    pq.write_table(table.cast(schema).replace_schema_metadata(schema.metadata), path, compression="zstd")
+    parquet.write(table.cast(schema).replace_schema_metadata(schema.metadata), path)
 
 
 def _check_nulls(table: pa.Table, schema: pa.Schema) -> None:
@@ -134,7 +136,8 @@ class TableWriter:
         self._schema = schema
         self._pending: list[Mapping[str, Any]] = []
         self._group: list[pa.Table] = []
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._stack = ExitStack()
+        self._writer = self._stack.enter_context(parquet.writer(path, schema))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row; a key it lacks is null."""
@@ -164,9 +167,10 @@ class TableWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        with self._stack:
+            if error is not None:
+                raise error
             self._write_group()
-        self._writer.close()
 
 
 class ShardWriter:
@@ -182,7 +186,7 @@ class ShardWriter:
         self._folder, self._limit = folder, limit
         self._shard, self._row, self._size = -1, 0, 0
         self._pending: list[tuple[str, bytes, str]] = []
-        self._writer: pq.ParquetWriter | None = None
+        self._stack = ExitStack()
 
     def add(self, image_id: str, data: bytes, path: str) -> tuple[int, int]:
         """Append a photo.
@@ -203,12 +207,11 @@ class ShardWriter:
         self.close()
         self._shard, self._row, self._size = self._shard + 1, 0, 0
         path = shard_path(self._folder, self._shard)
-        self._writer = pq.ParquetWriter(
-            path, SHARD, compression="none", use_dictionary=False, write_statistics=["image_id"]
-        )
+        options = {"compression": "none", "use_dictionary": False, "write_statistics": ["image_id"]}
+        self._writer = self._stack.enter_context(parquet.writer(path, SHARD, **options))
 
     def _flush(self) -> None:
-        if self._writer and self._pending:
+        if self._pending:
             ids, data, paths = zip(*self._pending, strict=True)
             images = pa.StructArray.from_arrays([pa.array(data, pa.binary()), pa.array(paths)], fields=list(_IMAGE))
             self._writer.write_table(pa.Table.from_arrays([pa.array(ids), images], schema=SHARD))
@@ -216,42 +219,41 @@ class ShardWriter:
 
     def close(self) -> None:
         """Finish the last shard."""
-        self._flush()
-        if self._writer:
-            self._writer.close()
-            self._writer = None
+        with self._stack:
+            self._flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if error is not None:
+                raise error
+            self._flush()
 
 
 def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     """Read a table that :func:`write_table` wrote, and check that it is one.
 
     Raises:
-        UserError: The file is missing, is no such table or has another version.
+        UserError: The file is missing or damaged, is no such table or has another version.
     """
     expected = schema.metadata[b"geoloc.schema"].decode()
-    remedy = "run the stage that writes it"
-    try:
-        found = pq.read_schema(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected the {expected}; {remedy}") from None
-    except (OSError, ValueError):
-        raise UserError(f"{path}: not a Parquet file; expected the {expected}; {remedy}") from None
-    metadata = found.metadata or {}
-    if not found.equals(schema) or metadata.get(b"geoloc.version") != VERSION:
-        raise UserError(
-            f"{path}: not a {expected} of version {VERSION.decode()} (columns {', '.join(found.names)}); {remedy} again"
-        )
-    try:
-        return pq.read_table(path, columns=columns)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged: {' '.join(str(error).split())}; {remedy} again") from None
+    remedy = f"expected the {expected}; run the stage that writes it again"
+    found = parquet.schema(path, remedy)
+    if not found.equals(schema) or (found.metadata or {}).get(b"geoloc.version") != VERSION:
+        has = ", ".join(found.names)
+        raise UserError(f"{path}: not a {expected} of version {VERSION.decode()} (columns {has}); {remedy}")
+    return parquet.read(path, remedy, columns)
 
 
 def is_table(path: Path, schema: pa.Schema) -> bool:
     """Whether a file is a table of that schema, of this or another version."""
     try:
-        found = pq.read_schema(path).metadata or {}
-    except (OSError, ValueError):
+        found = parquet.schema(path, "").metadata or {}
+    except UserError:
         return False
     return bool(found.get(b"geoloc.schema") == schema.metadata[b"geoloc.schema"])
 
@@ -294,16 +296,18 @@ def shards(folder: Path) -> list[Path]:
 
 
 def read_photos(shard: Path, batch: int = ROW_GROUP) -> Iterator[list[bytes]]:
-    """The encoded photos of one shard, in row order, ``batch`` at a time."""
-    with pq.ParquetFile(shard, memory_map=True) as file:
-        for group in file.iter_batches(batch, columns=["image"]):
-            yield group.column("image").field("bytes").to_pylist()
+    """The encoded photos of one shard, in row order, ``batch`` at a time.
+
+    Raises:
+        UserError: The shard is missing or damaged.
+    """
+    for group in parquet.batches(shard, AGAIN, batch, ["image"]):
+        yield group.column("image").field("bytes").to_pylist()
 
 
 def read_batches(folder: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The manifest of a corpus folder that has just been written, in shard order, a row group at a time."""
-    with pq.ParquetFile(folder / "manifest.parquet") as file:
-        yield from file.iter_batches(TABLE_GROUP, columns=columns)
+    return parquet.batches(folder / "manifest.parquet", AGAIN, TABLE_GROUP, columns)
 
 
 def read_whole(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
@@ -314,9 +318,8 @@ def read_whole(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any], d
 
 
 def _rows(path: Path, batch: int) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(path) as file:
-        for rows in file.iter_batches(batch):
-            yield from rows.to_pylist()
+    for rows in parquet.batches(path, "run it again", batch):
+        yield from rows.to_pylist()
 
 
 def count(path: Path) -> int:
@@ -325,30 +328,41 @@ def count(path: Path) -> int:
     Raises:
         UserError: The file is missing or damaged.
     """
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage that writes it") from None
-    except (OSError, ValueError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{path}: damaged: {why}; run the stage that writes it again") from None
+    return parquet.count(path, AGAIN)
 
 
-def read_ids(path: Path) -> "pd.Series":
-    """The column ``image_id`` of a Parquet file beside the manifest, such as its attributes.
+def read_ids(path: Path) -> list[str]:
+    """The column ``image_id`` of a shard, or of a Parquet file beside the manifest, such as its attributes.
 
     Raises:
-        UserError: There is no such file.
+        UserError: The file is missing or damaged.
     """
-    try:
-        return pq.read_table(path, columns=["image_id"])["image_id"].to_pandas()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage that writes it") from None
+    ids: list[str] = parquet.read(path, AGAIN, ["image_id"])["image_id"].to_pylist()
+    return ids
+
+
+def read_attribute(folder: Path, column: str) -> list[Any] | None:
+    """A column of what a corpus publishes beside its photos, row by row of the manifest; None where it has none.
+
+    Raises:
+        UserError: The attributes are missing or damaged.
+    """
+    path = folder / "attributes.parquet"
+    if column not in parquet.schema(path, AGAIN).names:
+        return None
+    values: list[Any] = parquet.read(path, AGAIN, [column])[column].to_pylist()
+    return values
 
 
 def read_published(folder: Path) -> "pd.Series | None":
-    """The attribute ``gid_0``, the country that a corpus without coordinates states; None where it has none."""
-    path = folder / "attributes.parquet"
-    if not path.exists() or "gid_0" not in pq.read_schema(path).names:
+    """The attribute ``gid_0``, the country that a corpus without coordinates states; None where it has none.
+
+    Raises:
+        UserError: The attributes are damaged.
+    """
+    import pandas as pd
+
+    if not (folder / "attributes.parquet").exists():
         return None
-    return pq.read_table(path, columns=["gid_0"])["gid_0"].to_pandas()
+    found = read_attribute(folder, "gid_0")
+    return None if found is None else pd.Series(found, dtype=object)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from geoloc_core.corpora import manifest
-from geoloc_core.encoders import checkpoints, store
+from geoloc_core.encoders import checkpoints
 from geoloc_core.encoders.extraction import encode
 from geoloc_core.errors import UserError
-from geoloc_core.files import remove, replacing
+from geoloc_core.files import check_folder, remove, replacing_folder
 from geoloc_core.params import NamedEncoder, entry
 from geoloc_core.project import Project
 
@@ -37,8 +37,7 @@ def encode_alone(
     folder = _folder(project, corpus)
     known = corpus if corpus in project.profile.corpora else _name(folder)
     target = out or project.features(name, known)
-    if target.exists() and not (target / store.NOTE).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target}: there is something else; expected a new folder or features; name another")
+    check_folder(target, "features")
     weights = project.weights(name)
     if checkpoint is None and not weights.is_dir():
         how = checkpoints.remedy(project, name, encoder)
@@ -76,6 +75,6 @@ def _of_links(
         remove(link)
         link.symlink_to(real)
     encode(own, corpus, name)
-    with replacing(target) as aside:
+    with replacing_folder(target, "features") as aside:
         shutil.move(own.features(name, corpus), aside)  # maybe to another disk
     remove(root)

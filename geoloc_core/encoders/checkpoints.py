@@ -12,7 +12,7 @@ from zipfile import ZipFile, is_zipfile
 
 from geoloc_core.encoders.openclip import save_clip
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, files_under, remove, replacing, sha256_of, write_json
+from geoloc_core.files import digest, files_under, remove, replacing_folder, sha256_of, write_json
 from geoloc_core.params import Checkpoint, NamedEncoder
 from geoloc_core.progress import say
 from geoloc_core.project import Project
@@ -82,14 +82,10 @@ def download(project: Project, name: str, encoder: NamedEncoder) -> None:
     if encoder.checkpoint is None:
         raise UserError(f"encoder {name!r}: is trained here; {remedy(project, name, encoder)}")
     partial, where = project.partial("download", name), f"params.yaml: checkpoints.{name}"
-    with replacing(project.weights(name)) as aside:
+    with replacing_folder(project.weights(name), "weights") as aside:
         aside.mkdir()
-        try:
-            source = _fetched(encoder.checkpoint, partial, project.root)
-            _bring(source, encoder, where, aside, shutil.copyfile)
-        except (UserError, OSError) as error:
-            remove(aside)  # gigabytes, maybe
-            raise error if isinstance(error, UserError) else UserError(f"{where}: {error}") from None
+        source = _fetched(encoder.checkpoint, partial, project.root)
+        _bring(source, encoder, where, aside, shutil.copyfile)
         sizes = {name: (aside / name).stat().st_size for name in files_under(aside)}
         figures = {"megabytes": round(sum(sizes.values()) / 1e6, 3), "sha256": digest(aside), "files": sizes}
     remove(partial)

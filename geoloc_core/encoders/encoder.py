@@ -12,7 +12,7 @@ from geoloc_core.encoders import store
 from geoloc_core.encoders.compute import on_device
 from geoloc_core.encoders.memory import Halving
 from geoloc_core.encoders.preprocess import Preprocess
-from geoloc_core.files import digest
+from geoloc_core.files import verified_digest
 from geoloc_core.plugins import module_of
 
 if TYPE_CHECKING:
@@ -102,9 +102,10 @@ def load(options: Any, weights: Path) -> Encoder:
     Raises:
         UserError: The folder does not hold what the kind expects.
     """
+    made_of = verified_digest(weights, store.WEIGHTS_REMEDY)
     encoder = module_of(TOWERS, options.kind).load(options, weights)
     if not isinstance(encoder, Encoder):  # a segmenter, of which nothing is to be added
         return encoder
     preprocess = replace(encoder.preprocess, reducing_gap=options.reducing_gap)
-    identity = {"weights": digest(weights), "preprocess": preprocess.to_json(), **encoder.identity}
+    identity = {"weights": made_of, "preprocess": preprocess.to_json(), **encoder.identity}
     return replace(encoder, preprocess=preprocess, forward=Halving(encoder.forward), identity=identity)

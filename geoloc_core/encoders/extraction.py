@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders import instances, store
@@ -18,7 +17,16 @@ from geoloc_core.encoders.compute import buffers
 from geoloc_core.encoders.encoder import Encoder, load
 from geoloc_core.encoders.instances import Instances
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, read_json, remove, replacing, write_json
+from geoloc_core.files import (
+    check_folder,
+    digest,
+    new_array,
+    read_json,
+    remove,
+    replacing,
+    replacing_folder,
+    write_json,
+)
 from geoloc_core.params import entry
 from geoloc_core.pictures import quiet_pillow
 from geoloc_core.progress import say, track
@@ -44,12 +52,14 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
     held = sum(map(manifest.count, shards))
     if held != rows:
         raise UserError(f"{folder}: the shards hold {held} photos, the manifest {rows}; ingest it again")
+    out = project.features(encoder, corpus)
+    check_folder(out, "features")
     tower = load(options, project.weights(encoder))
     # unfinished work is of these photos, of this tower and of its numbers, or it is of no use
     photos_are = digest(folder / "manifest.parquet")[:16]
     partial = project.partial("encode", f"{encoder}-{corpus}-{tower.fingerprint}-{photos_are}-{tower.precision}")
     partial.mkdir(parents=True, exist_ok=True)
-    what, out = f"encode {corpus} with {encoder}", project.features(encoder, corpus)
+    what = f"encode {corpus} with {encoder}"
     made_by = {"encoder": encoder, "corpus": corpus, "fingerprint": tower.fingerprint, **tower.identity}
     made_by["precision"] = tower.precision
     done, work = (
@@ -64,7 +74,7 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
     missing = _missing(shards, partial)
     if rows and len(missing) == rows:
         raise UserError(f"{folder}: none of the {rows:,} photos could be read: {missing[0]['reason']}; ingest it again")
-    with replacing(out) as aside:
+    with replacing_folder(out, "features") as aside:
         aside.mkdir()
         if isinstance(tower, Instances):
             instances.write(aside, [instances.part(partial, shard) for shard in shards], made_by, missing)
@@ -87,8 +97,7 @@ def _part(partial: Path, shard: Path) -> Path:
 
 def is_done(shard: Path, partial: Path) -> bool:
     """Whether a shard's features lie in the folder of parts, all of them."""
-    part = _part(partial, shard)
-    return part.is_file() and len(np.load(part, mmap_mode="r")) == manifest.count(shard)
+    return store.whole(_part(partial, shard), manifest.count(shard))
 
 
 def extract(tower: Encoder, shards: Sequence[Path], partial: Path) -> Iterator[int]:
@@ -135,7 +144,7 @@ def _encode_shard(
     photos = chain.from_iterable(manifest.read_photos(shard))
     part, rows = _part(partial, shard), manifest.count(shard)
     with replacing(part) as aside:
-        array = np.lib.format.open_memmap(aside, "w+", np.float16, (rows, *tower.shape))
+        array = new_array(aside, np.float16, (rows, *tower.shape))
         for batch in _computed(tower, photos, free, pool):
             stop = batch.start + len(batch.decoding)
             assert batch.features is not None
@@ -194,13 +203,11 @@ def _missing(shards: Sequence[Path], partial: Path) -> list[dict[str, Any]]:
     """Every photo that could not be read: its row in the corpus, its id and the reason."""
     found, start = [], 0
     for shard in shards:
-        flaws = read_json(store.flaws(partial, shard))
+        at = store.flaws(partial, shard)
+        flaws = read_json(at, f"remove {partial} and run the same command again", dict[int, str])
         if flaws:
-            ids = pq.read_table(shard, columns=["image_id"])["image_id"]
-            found += [
-                {"row": start + int(row), "image_id": ids[int(row)].as_py(), "reason": reason}
-                for row, reason in flaws.items()
-            ]
+            ids = manifest.read_ids(shard)
+            found += [{"row": start + row, "image_id": ids[row], "reason": reason} for row, reason in flaws.items()]
         start += manifest.count(shard)
     return found
 

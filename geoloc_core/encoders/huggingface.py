@@ -10,6 +10,7 @@ from geoloc_core.files import read_json
 
 CONFIG = "config.json"
 PREPARATION = "preprocessor_config.json"
+REMEDY = "expected a checkpoint folder of transformers; fetch it again"
 RESAMPLE: dict[int, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers."""
 WARPED = 384
@@ -205,10 +206,5 @@ def _square(size: Any) -> int | None:
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path.parent}: no {path.name}; expected a checkpoint folder of transformers; fetch it first")
-    try:
-        value = read_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable JSON ({' '.join(str(error).split())})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: a {type(value).__name__}; expected an object")
+    value: dict[str, Any] = read_json(path, REMEDY, dict[str, Any])
     return value

@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
-from geoloc_core import pictures
+from geoloc_core import parquet, pictures
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders import store
 from geoloc_core.encoders.groups import GROUPS, group_of
@@ -214,7 +213,10 @@ def part(partial: Path, shard: Path) -> Path:
 
 def is_done(shard: Path, partial: Path) -> bool:
     """Whether a shard's features lie in the folder of parts, and what there is to say of its photos."""
-    return part(partial, shard).is_file() and store.flaws(partial, shard).is_file()
+    try:
+        return manifest.count(part(partial, shard)) >= 0 and store.flaws(partial, shard).is_file()
+    except UserError:  # not there, or damaged: it is made anew
+        return False
 
 
 def extract(tower: Instances, shards: Sequence[Path], partial: Path) -> Iterator[int]:
@@ -240,10 +242,10 @@ def write_part(tower: Instances, shard: Path, partial: Path, pool: ThreadPoolExe
     """Cut the photos of one shard, and write their features in one piece."""
     pending: list[dict[str, Any]] = []
     flaws: dict[str, str] = {}
-    ids = enumerate(pq.read_table(shard, columns=["image_id"])["image_id"].to_pylist())
+    ids = enumerate(manifest.read_ids(shard))
     with (
         replacing(part(partial, shard)) as aside,
-        pq.ParquetWriter(aside, INSTANCES, compression="none", use_dictionary=False) as file,
+        parquet.writer(aside, INSTANCES, compression="none", use_dictionary=False) as file,
     ):
         for photos in manifest.read_photos(shard, WINDOW):
             for (row, image_id), found in zip(islice(ids, len(photos)), tower(photos, pool), strict=True):
@@ -297,11 +299,11 @@ def read(folder: Path) -> pa.Table:
     Raises:
         UserError: There are none yet, or they were made by another version.
     """
-    names = [name for name in INSTANCES.names if name != "image"]
+    names, again = [name for name in INSTANCES.names if name != "image"], f"{store.remedy(folder)} again"
     for shard in shards(folder):
-        if not pq.read_schema(shard).equals(INSTANCES):
-            raise UserError(f"{shard}: not features of version 1; run `geoloc encode` again")
-    tables = [pq.read_table(shard, columns=names) for shard in shards(folder)]
+        if not parquet.schema(shard, again).equals(INSTANCES):
+            raise UserError(f"{shard}: not features of version 1; {again}")
+    tables = [parquet.read(shard, again, names) for shard in shards(folder)]
     return pa.concat_tables(tables) if tables else INSTANCES.empty_table().select(names)
 
 

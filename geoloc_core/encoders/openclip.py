@@ -19,11 +19,10 @@ def config_of(weights: Path) -> dict[str, Any]:
     for name in (CONFIG, WEIGHTS):
         if not (weights / name).is_file():
             raise UserError(f"{weights}: no {name}; expected an open_clip checkpoint folder; fetch or train it first")
-    try:
-        config = read_json(weights / CONFIG)
-        assert config["model_cfg"]["embed_dim"]
-    except (OSError, ValueError, KeyError, TypeError, AssertionError):
-        raise UserError(f"{weights / CONFIG}: no model_cfg with embed_dim; expected a config of open_clip") from None
+    remedy = "expected a config of open_clip; fetch or train it again"
+    config: dict[str, Any] = read_json(weights / CONFIG, remedy, dict[str, Any])
+    if not isinstance(config.get("model_cfg"), dict) or not config["model_cfg"].get("embed_dim"):
+        raise UserError(f"{weights / CONFIG}: no model_cfg with embed_dim; {remedy}")
     return config
 
 

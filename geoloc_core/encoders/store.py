@@ -8,16 +8,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from geoloc_core.errors import UserError
-from geoloc_core.files import read_json, write_json
+from geoloc_core.files import new_array, read_array, read_json, write_json
+from geoloc_core.plugins import Strict
 
 ARRAY = "features.npy"
 NOTE = "features.json"
+WEIGHTS_REMEDY = "run `geoloc download` or `geoloc pretrain` of this encoder again"
 ROWS = 4096
 """Rows copied at a time."""
 SAMPLED = 5000
 """Vectors of features that the figures of a summary are taken from, at most."""
+
+
+class Missing(Strict):
+    """A photo that could not be read."""
+
+    row: int
+    image_id: str
+    reason: str
+
+
+class Note(BaseModel):
+    """What a note says at least; the rest is what else made the features."""
+
+    model_config = ConfigDict(extra="allow")
+
+    fingerprint: str
+    rows: int
+    dim: int | None = None
+    tokens: int | None = None
+    missing: list[Missing] = []
 
 
 def fingerprint(identity: dict[str, Any]) -> str:
@@ -41,17 +64,25 @@ def write(
         note: What made the features.
         missing: Of each photo that could not be read its ``row``, ``image_id`` and the ``reason``; its row is NaN.
     """
-    counts = [len(np.load(part, mmap_mode="r")) for part in parts]
-    array = np.lib.format.open_memmap(folder / ARRAY, mode="w+", dtype=np.float16, shape=(sum(counts), *shape))
+    counts = [len(read_array(part)) for part in parts]
+    array = new_array(folder / ARRAY, np.float16, (sum(counts), *shape))
     start = 0
     for part, count in zip(parts, counts, strict=True):
-        rows = np.load(part, mmap_mode="r")
+        rows = read_array(part)
         for first in range(0, count, ROWS):
             array[start + first : start + min(first + ROWS, count)] = rows[first : first + ROWS]
         start += count
     array.flush()
     layout = {"rows": sum(counts), "dim": shape[-1], "dtype": "float16", "missing": list(missing)}
     write_json(folder / NOTE, {**note, **layout, **({"tokens": shape[0]} if shape[1:] else {})})
+
+
+def whole(part: Path, rows: int) -> bool:
+    """Whether a part is there, all of it; a damaged one is made anew."""
+    try:
+        return len(read_array(part)) == rows
+    except UserError:
+        return False
 
 
 def flaws(partial: Path, shard: Path) -> Path:
@@ -63,13 +94,19 @@ def note(folder: Path) -> dict[str, Any]:
     """What made the features of a folder: encoder, fingerprint, rows, dim, dtype.
 
     Raises:
-        UserError: There are none yet.
+        UserError: There are none yet, or their note is damaged.
     """
-    if not (folder / NOTE).is_file():
-        raise UserError(
-            f"{folder}: no features; run `geoloc encode {folder.name} --encoder {folder.parent.name}` first"
-        )
-    return read_json(folder / NOTE)
+    if not (folder / NOTE).exists():
+        raise UserError(f"{folder}: no features; {remedy(folder)} first")
+    found: Note = read_json(folder / NOTE, f"{remedy(folder)} again", Note)
+    return found.model_dump(exclude_unset=True)
+
+
+def remedy(folder: Path) -> str:
+    """What makes the features of a folder anew."""
+    if "text_features" in folder.parts:
+        return f"run `geoloc encode-text {folder.name} --encoder {folder.parent.name}`"
+    return f"run `geoloc encode {folder.name} --encoder {folder.parent.name}`"
 
 
 def read(folder: Path) -> np.ndarray:
@@ -81,10 +118,12 @@ def read(folder: Path) -> np.ndarray:
     expected = note(folder)
     if "dim" not in expected:
         raise UserError(f"{folder}: holds pictures of features, no array; name an encoder that gives one")
-    array = np.load(folder / ARRAY, mmap_mode="r")
+    array = read_array(folder / ARRAY, f"{remedy(folder)} again")
     shape = tuple(expected[name] for name in ("rows", "tokens", "dim") if name in expected)
-    if array.shape != shape:
-        raise UserError(f"{folder}: features are {array.shape}, the note says {shape}")
+    if array.shape != shape or array.dtype != np.float16:
+        raise UserError(
+            f"{folder}: features are {array.shape} {array.dtype}, the note says {shape} float16; {remedy(folder)} again"
+        )
     return array
 
 

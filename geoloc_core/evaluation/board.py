@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation.scoring import VALIDATION, lower_is_better, rounded, within_name
@@ -79,6 +79,38 @@ class Section(Strict):
         return row.values[found.name] == (min if found.falling else max)(self.peers(found, row))
 
 
+class Majority(Strict):
+    """The most frequent class of the training rows."""
+
+    id: str
+    name: str
+
+
+class Report(Strict):
+    """The scores of a variant, as ``geoloc evaluate`` writes them: figures by benchmark and metric."""
+
+    variant: str
+    family: str
+    encoders: tuple[str, ...]
+    corpus: str
+    labels: str
+    classes: int
+    majority: Majority
+    convention: str
+    demo: bool
+    sha256: dict[str, str]
+    benchmarks: dict[str, dict[str, int | float]]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for name, figures in self.benchmarks.items():
+            if name not in self.sha256 or not figures.keys() >= {"n", "published"}:
+                raise ValueError(f"benchmarks.{name}: no sha256, n or published")
+        if len({frozenset(figures) for figures in self.benchmarks.values()}) > 1:
+            raise ValueError("benchmarks: not the same metrics on all")
+        return self
+
+
 class Best(Strict):
     """Who wins, and by what rule: the candidate for promotion.
 
@@ -106,7 +138,7 @@ class Board(Strict):
     """What must stand above the tables, or nothing."""
     convention: str
     best: Best
-    sections: list[Section]
+    sections: list[Section] = Field(min_length=1)
 
     @property
     def sources(self) -> dict[str, list[str]]:

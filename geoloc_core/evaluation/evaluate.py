@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from geoloc_core import parquet
 from geoloc_core.corpora.manifest import count
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import baselines, benchmarks, metrics, scoring
 from geoloc_core.evaluation.benchmarks import Benchmark
 from geoloc_core.evaluation.scoring import Countries, Outcomes
-from geoloc_core.files import replacing, write_json
+from geoloc_core.files import check_folder, replacing_folder, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.models.geolocator import Geolocator
 from geoloc_core.models.prediction import Prediction
@@ -50,13 +50,14 @@ def evaluate(project: Project, variant: str) -> None:
     from geoloc_core.models import geolocator
 
     corpus = project.profile.variant(variant).corpus
+    check_folder(project.scores(variant), "scores")
     model = geolocator.load(project.model(variant))
     asked = {scoring.VALIDATION: corpus} | {name: name for name in project.profile.benchmarks}
     found = [benchmarks.read(project, name, source, model.labelspace) for name, source in asked.items()]
     inputs = {bench.name: _features(project, model, bench.corpus) for bench in found}
     found = [bench.without(_missing(project, model, bench.corpus)) for bench in found]
     train = benchmarks.train_classes(project, corpus, model.labelspace)
-    with replacing(project.scores(variant)) as aside:
+    with replacing_folder(project.scores(variant), "scores") as aside:
         (aside / "predictions").mkdir(parents=True)
         met = {b.name: answer_all(model, b, inputs[b.name], width(project, model), aside, variant) for b in found}
         report = _report(project, variant, model, found, met, train)
@@ -112,7 +113,7 @@ def answer_all(
     """
     countries, ids, parts = Countries.of(model.labelspace), pa.array(model.labelspace.ids), []
     slices = [slice(start, start + BATCH) for start in range(0, len(bench), BATCH)]
-    with pq.ParquetWriter(folder / "predictions" / f"{bench.name}.parquet", PREDICTIONS, compression="zstd") as out:
+    with parquet.writer(folder / "predictions" / f"{bench.name}.parquet", PREDICTIONS) as out:
         for where in track(slices, f"evaluate {variant}/{bench.name}", len(slices), "batches"):
             rows = bench.rows[where]
             answer = model.predict_features({name: values[rows] for name, values in features.items()}, k)

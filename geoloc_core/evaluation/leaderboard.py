@@ -3,10 +3,9 @@
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
-from geoloc_core.errors import UserError
 from geoloc_core.evaluation import page, tables
-from geoloc_core.evaluation.board import Board, build, column
-from geoloc_core.files import read_json, replacing, write_json
+from geoloc_core.evaluation.board import Board, Report, build, column
+from geoloc_core.files import check_folder, read_json, replacing_folder, write_json
 from geoloc_core.progress import say
 from geoloc_core.project import Project
 
@@ -24,9 +23,10 @@ def leaderboard(project: Project) -> None:
     """
     from geoloc_core.training import tracking
 
+    check_folder(project.leaderboard, NAME)
     scores = gather(project)
     board = build(project.profile, scores)
-    with replacing(project.leaderboard) as aside:
+    with replacing_folder(project.leaderboard, NAME) as aside:
         aside.mkdir()
         write_json(aside / "leaderboard.json", board.model_dump(mode="json"))
         (aside / "leaderboard.md").write_text(tables.markdown(board), encoding="utf-8")
@@ -42,14 +42,13 @@ def gather(project: Project) -> dict[str, dict[str, Any]]:
     """The scores of every variant, in the order of ``params.yaml``.
 
     Raises:
-        UserError: A variant has none.
+        UserError: A variant has none, or they are damaged.
     """
     found = {}
     for variant in (name for family in project.profile.variants.values() for name in family):
-        path = project.scores(variant) / "scores.json"
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; expected the scores; run geoloc evaluate {variant}")
-        found[variant] = read_json(path)
+        remedy = f"expected the scores; run geoloc evaluate {variant}"
+        report = read_json(project.scores(variant) / "scores.json", remedy, Report)
+        found[variant] = report.model_dump()
     return found
 
 
@@ -57,12 +56,10 @@ def load(project: Project) -> Board:
     """The leaderboard as last written.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none, or it is damaged.
     """
-    path = project.leaderboard / "leaderboard.json"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run geoloc leaderboard")
-    return Board.model_validate(read_json(path))
+    board: Board = read_json(project.leaderboard / "leaderboard.json", "run geoloc leaderboard", Board)
+    return board
 
 
 def show(project: Project, stream: TextIO | None = None) -> None:

@@ -16,29 +16,16 @@ from geoloc_core import files, plots, progress
 from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere, vectors
 from geoloc_core.geo.locate import FOLDER, NAMES, Locator
+from geoloc_core.geo.units import UNITS, write_units
 from geoloc_core.pins import hold
 from geoloc_core.plugins import module_of
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from geopandas import GeoDataFrame
     from pandas import DataFrame, Series
 
     from geoloc_core.project import Project
 
-UNITS = {
-    "gid": "unique id, such as KEN.05_1",
-    "level": "0 country, 1 and 2 subdivisions",
-    "name": "for people",
-    "parent": "id of the unit that holds it; empty for a country",
-    "gid_0": "id of its country, ISO 3166-1 alpha-3 where there is one",
-    "iso_3166": "alpha-2 code of a country, ISO 3166-2 code of a subdivision where the source says it; else empty",
-    "continent": "of its country",
-    "latitude": "degrees, of the area's centroid on the sphere: it may lie outside a concave unit or between islands",
-    "longitude": "degrees",
-    "area_km2": "on the WGS 84 ellipsoid",
-}
-"""Columns of ``units.parquet`` and what they mean."""
 OUTSIDE_ISO = {"XKX": "XK", "XKO": "XK"}
 """Alpha-2 codes in wide use for countries that ISO 3166 leaves out."""
 SUBDIVISION = "[A-Z]{2}-[A-Z0-9]{1,3}"
@@ -47,7 +34,6 @@ AUTHALIC_KM = 6371.0071809
 """Radius of the sphere with the area of the WGS 84 ellipsoid."""
 ECCENTRICITY = 0.0818191908426215
 """Of the WGS 84 ellipsoid."""
-VERSION = b"2"
 FIXED_DATE = "2000-01-01T00:00:00.000Z"
 
 
@@ -58,6 +44,7 @@ def build(project: "Project") -> None:
         UserError: The source's file is missing, broken or may not be used.
     """
     options = project.profile.boundaries
+    files.check_folder(project.boundaries, "boundaries")
     source = module_of("geoloc_core.geo.sources", options.kind)
     hold(source.files(options, project.root), getattr(options, "sha256", None), "params.yaml: boundaries")
     progress.say(f"boundaries: reading {options.kind}")
@@ -76,11 +63,12 @@ def write(levels: "dict[int, GeoDataFrame]", folder: Path) -> "DataFrame":
     Raises:
         UserError: A unit's parent does not exist.
     """
+    files.check_folder(folder, "boundaries")
     units = units_of(levels)
-    with files.replacing(folder) as aside:
+    with files.replacing_folder(folder, "boundaries") as aside:
         aside.mkdir()
         write_layers(levels, aside / "boundaries.gpkg")
-        _write_units(units, aside / "units.parquet")
+        write_units(units, aside)
         Locator.of_levels(levels).save(aside / FOLDER)
     return units
 
@@ -233,53 +221,6 @@ def write_layers(levels: "dict[int, GeoDataFrame]", path: Path) -> None:
             )
 
 
-def _units_schema() -> "pa.Schema":
-    import pyarrow as pa
-
-    kinds = {
-        "level": pa.int32(),
-        "latitude": pa.float64(),
-        "longitude": pa.float64(),
-        "area_km2": pa.float64(),
-    }
-    columns = [
-        pa.field(name, kinds.get(name, pa.string()), nullable=False, metadata={"meaning": meaning})
-        for name, meaning in UNITS.items()
-    ]
-    return pa.schema(columns, metadata={"geoloc.schema": "units", "geoloc.version": VERSION})
-
-
-def _write_units(units: "DataFrame", path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.Table.from_pandas(units, _units_schema(), preserve_index=False, safe=True), path)
-
-
-def read_units(folder: Path) -> "DataFrame":
-    """The table of units of a boundaries folder: see :data:`UNITS`.
-
-    Raises:
-        UserError: The folder has no such table, or one of another version.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = folder / "units.parquet"
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: a file; expected a folder of units; run `geoloc boundaries`")
-    if not path.exists():
-        raise UserError(f"{path}: no such file; expected the units; run `geoloc boundaries`")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{path}: not a Parquet file that can be read ({why}); run `geoloc boundaries` again") from None
-    if (table.schema.metadata or {}).get(b"geoloc.version") != VERSION or table.column_names != list(UNITS):
-        raise UserError(f"{path}: not the units of version {VERSION.decode()}; run `geoloc boundaries` again")
-    return table.to_pandas()
-
-
 def read_layer(folder: Path, level: int) -> "GeoDataFrame | None":
     """The units of one level with their shapes, in the schema, or None where the source has no such level.
 
@@ -288,16 +229,19 @@ def read_layer(folder: Path, level: int) -> "GeoDataFrame | None":
     """
     import pyogrio
 
-    path = folder / "boundaries.gpkg"
-    if not path.exists():
-        raise UserError(f"{path}: no such file; expected the units' shapes; run `geoloc boundaries`")
+    path, remedy = folder / "boundaries.gpkg", "expected the units' shapes; run `geoloc boundaries`"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {remedy}")
+    files.verify(path, remedy, at_most=files.CHEAP)
     if f"ADM_{level}" not in vectors.layers(path):
         return None
     try:
-        return pyogrio.read_dataframe(path, layer=f"ADM_{level}")
-    except RuntimeError as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read ({why}); run `geoloc boundaries` again") from None
+        frame = pyogrio.read_dataframe(path, layer=f"ADM_{level}")
+    except (RuntimeError, ValueError) as error:  # of GDAL
+        raise UserError(f"{path}: damaged: {' '.join(str(error).split())}; {remedy} again") from None
+    if f"GID_{level}" not in frame or "geometry" not in frame:
+        raise UserError(f"{path}: layer ADM_{level} without GID_{level} or shapes; {remedy} again")
+    return frame
 
 
 def _summary(units: "DataFrame", source: str, approximate: bool) -> dict[str, Any]:

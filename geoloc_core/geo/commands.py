@@ -64,11 +64,12 @@ def cells() -> None:
 @click.option("--out", required=True, type=PATH, help="Folder to write.")
 def build(points: Path, scheme: str, settings: tuple[str, ...], boundaries: Path, out: Path) -> None:
     """Build cells from POINTS, a CSV or Parquet file with `latitude` and `longitude`."""
-    from geoloc_core import progress
+    from geoloc_core import files, progress
     from geoloc_core.geo import geocells
     from geoloc_core.geo import points as tables
 
     options = geocells.check({"kind": scheme, **dict(map(_setting, settings))})
+    files.check_folder(out, "cells")
     latitudes, longitudes = tables.read(points, "read")
     made = geocells.build(options, latitudes, longitudes, boundaries)
     made.save(out)
@@ -104,6 +105,7 @@ def assign(points: Path, folder: Path, boundaries: Path | None, out: Path) -> No
     from geoloc_core.geo import geocells
     from geoloc_core.geo import points as tables
 
+    tables.check(points, out, ("cell", "cell_id", "cell_name"))
     made = geocells.load(folder, boundaries)
     ids, names = (pa.array([*texts, ""]) for texts in (made.space.ids, made.space.names))
     rows = inside = 0
@@ -129,11 +131,12 @@ def assign(points: Path, folder: Path, boundaries: Path | None, out: Path) -> No
 @click.option("--out", required=True, type=PATH, help="File to write, .png or .html; the page works offline.")
 def draw(folder: Path, boundaries: Path | None, out: Path) -> None:
     """Draw CELLS as a picture or as a page to zoom in."""
-    from geoloc_core import progress
+    from geoloc_core import files, progress
     from geoloc_core.geo import geocells, maps
 
     if out.suffix.lower() not in (".png", ".html"):
         raise UserError(f"{out}: expected a name that ends in .png or .html")
+    files.check_file(out)
     made = geocells.load(folder, boundaries)
     maps.draw(made.space, out, shapes=made.shapes(), counts=made.counts)
     progress.say(f"cells: map of {len(made):,} cells; {out}")

@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, write_json
+from geoloc_core.plugins import Strict
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -62,33 +64,34 @@ class LabelSpace:
         )
 
     @classmethod
-    def load(cls, path: Path) -> "LabelSpace":
+    def load(cls, path: Path, remedy: str = "make it again") -> "LabelSpace":
         """Read what :meth:`save` wrote.
 
+        Args:
+            path: The file.
+            remedy: What makes it anew, for messages.
+
         Raises:
-            UserError: The file is missing or damaged.
+            UserError: It is missing or damaged.
         """
-        remedy = "run again what wrote it"
-        try:
-            raw = read_json(path)
-            for key in ("latitudes", "longitudes"):
-                raw[key] = np.asarray(raw[key], dtype=np.float64)
-            space = cls(**raw)
-            columns: tuple[Any, ...] = (
-                space.names,
-                space.parents,
-                space.latitudes,
-                space.longitudes,
-                *space.levels.values(),
-            )
-            whole = all(len(column) == len(space) for column in columns)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); expected the classes; {remedy}") from None
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            whole = False
-        if not whole:
-            raise UserError(f"{path}: damaged; expected the classes with their places; {remedy}")
-        return space
+        raw = read_json(path, remedy, Saved)
+        columns = (raw.names, raw.parents, raw.latitudes, raw.longitudes, *raw.levels.values())
+        if not raw.ids or any(len(column) != len(raw.ids) for column in columns) or len(set(raw.ids)) < len(raw.ids):
+            raise UserError(f"{path}: not the same number of everything for {len(raw.ids)} different ids; {remedy}")
+        latitudes, longitudes = (np.array(values, np.float64) for values in (raw.latitudes, raw.longitudes))
+        return cls(raw.kind, raw.ids, raw.names, raw.parents, latitudes, longitudes, raw.levels)
+
+
+class Saved(Strict):
+    """A label space as JSON has it."""
+
+    kind: str
+    ids: list[str]
+    names: list[str]
+    parents: list[str]
+    latitudes: list[Annotated[float, Field(ge=-90, le=90)]]
+    longitudes: list[Annotated[float, Field(ge=-180, le=180)]]
+    levels: dict[str, list[str]] = Field(default_factory=dict)
 
 
 def from_units(kind: str, units: "DataFrame", gids: Iterable[Any]) -> LabelSpace:
@@ -96,7 +99,7 @@ def from_units(kind: str, units: "DataFrame", gids: Iterable[Any]) -> LabelSpace
 
     Args:
         kind: What the classes are, such as ``country`` or ``subdivision``.
-        units: The table of units (``boundaries.read_units``).
+        units: The table of units (``units.read_units``).
         gids: Ids of one level, repeated or null as they come; nulls are no class.
 
     Raises:

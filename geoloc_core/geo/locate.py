@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from geoloc_core import files
 from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere
+from geoloc_core.plugins import Strict
 from geoloc_core.threads import limited
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ NAMES = {0: "COUNTRY", 1: "NAME_1", 2: "NAME_2"}
 FOLDER = "index"
 """Where in a boundaries folder the index lies."""
 TABLE = "units.json"
+REMEDY = "run `geoloc boundaries` again, or name another --index"
 VERSION = 1
 BLOCK = 1 << 16
 """Points that a thread works on at once."""
@@ -159,12 +161,11 @@ class Locator:
         from geoloc_core.geo.index import Index
 
         table = _table(folder)
-        if table.get("version") != VERSION:
-            raise UserError(f"{folder}: not an index of version {VERSION}; run `geoloc boundaries` again")
-        try:
-            units = Units(*(np.array(table[key], dtype=object).reshape(-1, len(LEVELS)) for key in ("gids", "names")))
-        except (KeyError, ValueError):
-            raise UserError(f"{folder / TABLE}: damaged; run `geoloc boundaries` again") from None
+        if table.version != VERSION:
+            raise UserError(f"{folder}: not an index of version {VERSION}; {REMEDY}")
+        if len(table.gids) != len(table.names):
+            raise UserError(f"{folder / TABLE}: {len(table.gids)} gids, {len(table.names)} names; {REMEDY}")
+        units = Units(*(np.array(rows, dtype=object).reshape(-1, len(LEVELS)) for rows in (table.gids, table.names)))
         return cls(_mapped(Index, folder), _mapped(Borders, folder), units, limit_km)
 
     def locate(self, latitudes: ArrayLike, longitudes: ArrayLike) -> Located:
@@ -230,30 +231,31 @@ def finest(levels: "Mapping[int, GeoDataFrame]") -> tuple[np.ndarray, Units]:
 def source_of(folder: Path) -> str:
     """What the index in a folder says it was made of; empty where there is none."""
     try:
-        return str(_table(folder).get("source", ""))
+        return _table(folder).source
     except UserError:
         return ""
 
 
-def _table(folder: Path) -> dict[str, Any]:
-    try:
-        table = files.read_json(folder / TABLE)
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no index of the units' shapes; run `geoloc boundaries`") from None
-    except OSError as error:
-        raise UserError(f"{folder / TABLE}: cannot be read ({error.strerror}); expected an index of units") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{folder / TABLE}: not JSON; run `geoloc boundaries` again") from None
-    return table if isinstance(table, dict) else {}
+Row = tuple[str | None, str | None, str | None]
+
+
+class Table(Strict):
+    """The units of an index, and what it was made of."""
+
+    version: int
+    source: str = ""
+    gids: list[Row]
+    names: list[Row]
+
+
+def _table(folder: Path) -> Table:
+    table: Table = files.read_json(folder / TABLE, f"expected an index of the units' shapes; {REMEDY}", Table)
+    return table
 
 
 def _mapped(kind: type[Arrays], folder: Path) -> Arrays:
     """A record of arrays whose files are read as far as they are used."""
     arrays = {}
     for field in fields(kind):
-        path = folder / f"{field.name}.npy"
-        try:
-            arrays[field.name] = np.asarray(np.load(path, mmap_mode="r"))
-        except (OSError, ValueError, EOFError):
-            raise UserError(f"{path}: missing or broken; run `geoloc boundaries` again") from None
+        arrays[field.name] = np.asarray(files.read_array(folder / f"{field.name}.npy", REMEDY))
     return kind(**arrays)

@@ -71,13 +71,12 @@ def _locator(boundaries: Path, limit_km: float, index: Path | None) -> Locator:
     if index is None:
         progress.say(f"locate: indexing {boundaries}; --index FOLDER would keep the index for the next time")
         return Locator.of_levels(_levels(boundaries), limit_km)
-    if index.exists() and not source_of(index):
-        raise UserError(f"--index {index}: exists and is no index of a file; expected a new folder or such an index")
     source = files.digest(boundaries) if boundaries.is_file() else ""
     if source != source_of(index) or not source:
+        files.check_folder(index, "index")
         progress.say(f"locate: indexing {boundaries} in {index}")
         made = Locator.of_levels(_levels(boundaries), limit_km)
-        with files.replacing(index) as aside:
+        with files.replacing_folder(index, "index") as aside:
             made.save(aside, source)
     return Locator.load(index, limit_km)
 

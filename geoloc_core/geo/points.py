@@ -85,6 +85,7 @@ def check(points: Path, out: Path, added: "pa.Schema") -> None:
     Raises:
         UserError: It cannot.
     """
+    files.check_file(out)
     _schema(_read(points, added.names), out, added)
 
 
@@ -284,5 +285,7 @@ def _writer(path: Path, kind: str, schema: "pa.Schema") -> "Iterator[Any]":
     import pyarrow.parquet as pq
     from pyarrow import csv
 
-    with csv.CSVWriter(path, schema) if kind == ".csv" else pq.ParquetWriter(path, schema) as writer:
+    from geoloc_core.parquet import closing
+
+    with closing(csv.CSVWriter(path, schema) if kind == ".csv" else pq.ParquetWriter(path, schema)) as writer:
         yield writer

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from geoloc_core.errors import UserError
-from geoloc_core.files import read_json, write_json
+from geoloc_core.files import read_bytes, read_json, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.models.prediction import Prediction
 from geoloc_core.plugins import Strict
@@ -40,6 +40,15 @@ class Recipe(Strict):
     """Epochs without a better validation loss before the learning rate falls."""
     stop_patience: int = Field(10, gt=0)
     """Epochs without a better validation accuracy before training ends."""
+
+
+class Card(Strict):
+    """What is said of a classifier beside its weights."""
+
+    family: str
+    encoders: list[str]
+    fingerprints: dict[str, str]
+    layers: PositiveInt
 
 
 @dataclass(frozen=True)
@@ -111,21 +120,33 @@ def load(folder: Path) -> Classifier:
     """Read what :meth:`Classifier.save` wrote.
 
     Raises:
-        UserError: The folder does not hold a classifier.
+        UserError: The folder does not hold a classifier, or a damaged one.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    for name in (CARD, LABELS, WEIGHTS):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder}: no {name}; expected a trained model; run `geoloc train {folder.name}` first")
-    card = read_json(folder / CARD)
+    remedy = f"expected a trained model; run `geoloc train {folder.name}`"
+    card = read_json(folder / CARD, remedy, Card)
+    space = LabelSpace.load(folder / LABELS, remedy)
+    tensors = _tensors(folder / WEIGHTS, remedy)
     try:
-        tensors = load_file(folder / WEIGHTS)
-    except SafetensorError as error:
-        raise UserError(f"{folder / WEIGHTS}: not a safetensors file: {error}; train the model again") from None
-    layers = [(tensors[f"layers.{n}.weight"], tensors[f"layers.{n}.bias"]) for n in range(card["layers"])]
-    space = LabelSpace.load(folder / LABELS)
-    return Classifier(
-        card["family"], card["encoders"], card["fingerprints"], space, tensors["mean"], tensors["std"], layers
-    )
+        layers = [(tensors[f"layers.{n}.weight"], tensors[f"layers.{n}.bias"]) for n in range(card.layers)]
+        mean, std = tensors["mean"], tensors["std"]
+    except KeyError as error:
+        raise UserError(f"{folder / WEIGHTS}: no tensor {error}; {remedy}") from None
+    widths = [mean.shape, *(bias.shape for _, bias in layers)]
+    fits = [weight.shape == (*widths[n + 1], *widths[n]) for n, (weight, _) in enumerate(layers)]
+    if std.shape != mean.shape or not all(fits) or widths[-1] != (len(space),):
+        shapes = ", ".join(f"{name} {tensor.shape}" for name, tensor in sorted(tensors.items()))
+        raise UserError(f"{folder}: {shapes} do not fit {len(space)} classes; {remedy}")
+    if unknown := [name for name in card.encoders if name not in card.fingerprints]:
+        raise UserError(f"{folder / CARD}: no fingerprint of {unknown[0]}; {remedy}")
+    return Classifier(card.family, card.encoders, card.fingerprints, space, mean, std, layers)
+
+
+def _tensors(path: Path, remedy: str) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors: dict[str, np.ndarray] = load(read_bytes(path, remedy))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a safetensors file: {error}; {remedy}") from None
+    return tensors

@@ -1,7 +1,7 @@
 """What every family is: something that answers with places."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -41,8 +41,9 @@ def load(folder: Path) -> Geolocator:
     Raises:
         UserError: The folder does not hold one.
     """
-    card = folder / "model.json"
-    if not card.is_file():
-        raise UserError(f"{folder}: no model.json; expected a trained model; run `geoloc train {folder.name}` first")
-    family: str = read_json(card)["family"]
-    return module_of(FAMILIES, family).load(folder)
+    card, remedy = folder / "model.json", f"expected a trained model; run `geoloc train {folder.name}`"
+    family = read_json(card, remedy, dict[str, Any]).get("family")
+    try:
+        return module_of(FAMILIES, family).load(folder)
+    except KeyError:
+        raise UserError(f"{card}: family {family!r} is unknown; {remedy}") from None

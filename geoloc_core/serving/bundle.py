@@ -9,13 +9,13 @@ from pathlib import Path
 
 from geoloc_core.encoders import encoder as encoders
 from geoloc_core.errors import UserError
-from geoloc_core.files import read_json, replacing, write_json
+from geoloc_core.files import read_json, replacing_folder, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.models import geolocator
 from geoloc_core.models.prediction import Prediction
 from geoloc_core.params import entry
 from geoloc_core.pictures import MAX_MEGAPIXELS, PictureError, opened
-from geoloc_core.plugins import module_of
+from geoloc_core.plugins import Strict, options
 from geoloc_core.project import Project
 
 CARD = "bundle.json"
@@ -28,26 +28,34 @@ def pack(project: Project, variant: str, folder: Path) -> None:
         UserError: The encoders' weights are not those the model was trained on.
     """
     model = geolocator.load(project.model(variant))
-    options = {name: entry(project.profile.encoders, name, "encoder") for name in model.encoders}
-    for name, block in options.items():
+    blocks = {name: entry(project.profile.encoders, name, "encoder") for name in model.encoders}
+    for name, block in blocks.items():
         found = encoders.load(block, project.weights(name)).fingerprint
         if found != model.fingerprints[name]:
             raise UserError(
                 f"{project.weights(name)}: fingerprint {found}, but {variant} was trained on "
                 f"{model.fingerprints[name]}; encode and train again"
             )
-    with replacing(folder) as aside:
+    with replacing_folder(folder, "bundle") as aside:
         shutil.copytree(project.model(variant), aside / "model")
-        for name in options:
+        for name in blocks:
             shutil.copytree(project.weights(name), aside / "encoders" / name)
         write_json(
             aside / CARD,
             {
                 "variant": variant,
                 "demo": project.profile.demo,
-                "encoders": {name: block.model_dump(mode="json") for name, block in options.items()},
+                "encoders": {name: block.model_dump(mode="json") for name, block in blocks.items()},
             },
         )
+
+
+class Card(Strict):
+    """What a bundle says of itself."""
+
+    variant: str
+    demo: bool
+    encoders: dict[str, options(encoders.TOWERS)]  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True)
@@ -94,14 +102,9 @@ def load(folder: Path) -> Bundle:
     Raises:
         UserError: The folder does not hold a bundle.
     """
-    if not (folder / CARD).is_file():
-        raise UserError(f"{folder}: no {CARD}; expected a packed model; run `geoloc promote` again")
-    card = read_json(folder / CARD)
-    towers = {
-        name: encoders.load(
-            module_of(encoders.TOWERS, block["kind"]).Options.model_validate(block),
-            folder / "encoders" / name,
-        )
-        for name, block in card["encoders"].items()
-    }
-    return Bundle(card["variant"], card["demo"], geolocator.load(folder / "model"), towers)
+    card = read_json(folder / CARD, "expected a packed model; run `geoloc promote --replace`", Card)
+    towers = {name: encoders.load(block, folder / "encoders" / name) for name, block in card.encoders.items()}
+    model = geolocator.load(folder / "model")
+    if lacking := [name for name in model.encoders if name not in towers]:
+        raise UserError(f"{folder / CARD}: no encoder {lacking[0]}; run `geoloc promote --replace`")
+    return Bundle(card.variant, card.demo, model, towers)

@@ -1,9 +1,13 @@
 """Unfinished training, kept so that a kill loses little and changes nothing."""
 
 import json
+import zlib
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
+from geoloc_core.errors import UserError
 from geoloc_core.files import remove, replacing
 
 
@@ -22,12 +26,24 @@ def save(path: Path, fingerprint: Any, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, fingerprint: Any) -> dict[str, Any] | None:
-    """The state that :func:`save` wrote for this very training, or None."""
+    """The state that :func:`save` wrote for this very training, or None.
+
+    Raises:
+        UserError: It is damaged.
+    """
     import torch
 
     if not path.is_file():
         return None
-    found = torch.load(path, weights_only=True, map_location="cpu")
+    try:
+        with ZipFile(path) as archive:  # torch itself does not look at the checksums that it writes
+            if archive.testzip() is not None:
+                raise BadZipFile
+        found = torch.load(path, weights_only=True, map_location="cpu")
+        if found.keys() != {"fingerprint", "state"}:
+            raise BadZipFile
+    except (BadZipFile, UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, zlib.error):
+        raise UserError(f"{path}: damaged; remove it, and the training starts anew") from None
     if found["fingerprint"] != json.dumps(fingerprint, sort_keys=True, default=str):
         remove(path)
         return None

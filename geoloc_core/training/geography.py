@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from geoloc_core.corpora import manifest
 from geoloc_core.errors import UserError
 from geoloc_core.geo import rasters
 from geoloc_core.geo.driving import driving_sides
 from geoloc_core.geo.towns import Towns
+from geoloc_core.geo.units import read_units
 from geoloc_core.pins import Sha256
 from geoloc_core.plugins import Strict
 from geoloc_core.training.captions import MONTHS, Facts, facing
@@ -79,10 +79,7 @@ def read_labels(project: "Project", corpus: str, columns: list[str]) -> dict[str
     Raises:
         UserError: It has none yet.
     """
-    path = project.labels(corpus)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run `geoloc label {corpus}` first")
-    table = pq.read_table(path, columns=columns)
+    table = manifest.read_table(project.labels(corpus), manifest.LABELS, columns)
     return {name: np.array(table[name].to_pylist(), dtype=object) for name in columns}
 
 
@@ -92,11 +89,8 @@ def read_countries(project: "Project") -> "DataFrame":
     Raises:
         UserError: The boundaries have not been made.
     """
-    path = project.boundaries / "units.parquet"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run `geoloc boundaries` first")
-    units = pq.read_table(path, filters=[("level", "=", 0)]).to_pandas()
-    return units.set_index("gid")
+    units = read_units(project.boundaries)
+    return units[units["level"] == 0].set_index("gid")
 
 
 def _towns(places: np.ndarray, codes: np.ndarray, countries: "DataFrame", sources: Sources) -> np.ndarray:

@@ -26,12 +26,5 @@ def guard(project: "Project", corpus: str) -> None:
 
 
 def _blocking(path: Path) -> list[str]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run `geoloc leaks` first")
-    try:
-        names = read_json(path)
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON: {error}; run `geoloc leaks` again") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path}: not a list of names; run `geoloc leaks` again")
+    names: list[str] = read_json(path, "run `geoloc leaks`", list[str])
     return names

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pyarrow.parquet as pq
 
+from geoloc_core import parquet
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, replacing
+from geoloc_core.files import digest, new_array, read_array, replacing
 from geoloc_core.progress import track
 from geoloc_core.project import Project
 
@@ -91,7 +91,7 @@ class Photos:
 
     def _group(self, group: int) -> "pa.Array":
         path = manifest.shard_path(self.folder, group >> 32)
-        with pq.ParquetFile(path, memory_map=True) as file:
+        with parquet.opened(path, manifest.AGAIN, memory_map=True) as file:
             images = file.read_row_group(group & 0xFFFFFFFF, columns=["image"])["image"]
         return images.combine_chunks().field("bytes")
 
@@ -130,9 +130,9 @@ def scaled(folder: Path, preprocess: Preprocess, cache: Path) -> np.ndarray:
     cache = cache.with_name(f"{cache.stem}-{prepared}.npy")
     rows = manifest.read_manifest(folder, ["row"]).num_rows
     shape = (rows, preprocess.size, preprocess.size, 3)
-    if not cache.is_file() or np.load(cache, mmap_mode="r").shape != shape:
+    if not cache.is_file() or read_array(cache, "remove it and run the same command again").shape != shape:
         with replacing(cache) as aside, ThreadPoolExecutor(os.cpu_count()) as pool:
-            array = np.lib.format.open_memmap(aside, mode="w+", dtype=np.uint8, shape=shape)
+            array = new_array(aside, np.uint8, shape)
             start, read = 0, _reader(folder, preprocess)
             groups = (group for shard in manifest.shards(folder) for group in manifest.read_photos(shard))
             for group in track(groups, f"scale {folder.name}", rows, "photos", manifest.ROW_GROUP):
@@ -140,7 +140,7 @@ def scaled(folder: Path, preprocess: Preprocess, cache: Path) -> np.ndarray:
                 list(pool.map(read, rows_of, group, array[rows_of.start : rows_of.stop]))
                 start = rows_of.stop
             array.flush()
-    return np.load(cache, mmap_mode="r")
+    return read_array(cache)
 
 
 def fingerprint(project: Project, corpus: str) -> str:
@@ -162,10 +162,8 @@ def batches_per_epoch(rows: np.ndarray, batch: int, corpus: str) -> int:
 
 def training_rows(project: Project, corpus: str) -> np.ndarray:
     """Rows of a corpus that may be trained on (n,) int64: never those held out for validation."""
-    path = project.labels(corpus)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run `geoloc label {corpus}` first")
-    split = pq.read_table(path, columns=["split"])["split"].to_numpy(zero_copy_only=False)
+    labels = manifest.read_table(project.labels(corpus), manifest.LABELS, ["split"])
+    split = labels["split"].to_numpy(zero_copy_only=False)
     return np.flatnonzero(split == "train")
 
 
@@ -176,12 +174,7 @@ def attribute(project: Project, corpus: str, column: str) -> list:
         UserError: The corpus publishes no such column.
     """
     path = project.corpus(corpus) / "attributes.parquet"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run `geoloc ingest {corpus}` first")
-    names = pq.read_schema(path).names
-    if column not in names:
-        raise UserError(f"{path}: no column {column}; expected one of: {', '.join(names)}")
-    return pq.read_table(path, columns=[column])[column].to_pylist()
+    return parquet.read(path, f"expected it there; run `geoloc ingest {corpus}`", [column])[column].to_pylist()
 
 
 def order(rows: np.ndarray, groups: np.ndarray, seed: int, epoch: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core.files import digest, parse_yaml, read_json, remove, write_json
+from geoloc_core.files import digest, parse_yaml, remove, write_json
 from geoloc_core.project import Project
 
 if TYPE_CHECKING:
@@ -290,15 +290,15 @@ def promote(project: Project, replace: bool = False) -> dict[str, Any]:
         UserError: There is no leaderboard yet, or it is of other parameters.
     """
     from geoloc_core.errors import UserError
+    from geoloc_core.evaluation import leaderboard
 
-    path = project.leaderboard / "leaderboard.json"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run `geoloc leaderboard` first")
-    board = read_json(path)
-    best, registry = board["best"], project.profile.registry
+    board = leaderboard.load(project)
+    best, registry = board.best.model_dump(), project.profile.registry
     asked = (registry.benchmark, registry.metric, project.profile.demo)
-    if (best["benchmark"], best["metric"], bool(board["banner"])) != asked:
-        raise UserError(f"{path}: not of the present parameters; run `geoloc leaderboard` first")
+    if (board.best.benchmark, board.best.metric, bool(board.banner)) != asked:
+        raise UserError(
+            f"{project.leaderboard / 'leaderboard.json'}: not of the present parameters; run `geoloc leaderboard` first"
+        )
     with _one_at_a_time(store(project) / "promotion.lock"), _fluent(project):
         decision = _decide(project, best, replace)
     write_json(project.state / "promotion.json", decision)

@@ -3,12 +3,13 @@
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
+from geoloc_core.corpora import manifest
 from geoloc_core.encoders import store
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, remove, replacing, write_json
+from geoloc_core.files import check_folder, digest, remove, replacing_folder, write_json
 from geoloc_core.geo.labelspace import LabelSpace, from_units
+from geoloc_core.geo.units import read_units
 from geoloc_core.models.classifier import Classifier
 from geoloc_core.plots import picture
 from geoloc_core.progress import say
@@ -28,6 +29,7 @@ def train(project: Project, variant: str) -> None:
             training photos leak into what it is scored on.
     """
     options = project.profile.variant(variant)
+    check_folder(project.model(variant), "model")
     guard(project, options.corpus)
     family = next(family for family, names in project.profile.variants.items() if variant in names)
     labels = _labels(project, options.corpus)
@@ -45,7 +47,7 @@ def train(project: Project, variant: str) -> None:
     validation = np.flatnonzero((labels["split"] == "validation").to_numpy() & located & usable)
     if not len(training) or not len(validation):
         raise UserError(f"{project.labels(options.corpus)}: no labelled rows to train and validate on")
-    space = from_units(options.labels, pq.read_table(project.boundaries / "units.parquet").to_pandas(), ids[training])
+    space = from_units(options.labels, read_units(project.boundaries), ids[training])
     targets = space.index(ids)
     say(
         f"train {variant}: {len(training):,} photos, {features.shape[1]} features, {len(space)} classes "
@@ -75,7 +77,7 @@ def train(project: Project, variant: str) -> None:
             fitted.std.numpy(),
             heads.linear_layers(fitted.net),
         )
-        with replacing(project.model(variant)) as aside:
+        with replacing_folder(project.model(variant), "model") as aside:
             aside.mkdir()
             model.save(aside)
         log.model(project.model(variant))
@@ -84,10 +86,7 @@ def train(project: Project, variant: str) -> None:
 
 
 def _labels(project: Project, corpus: str) -> Any:
-    path = project.labels(corpus)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run `geoloc label {corpus}` first")
-    return pq.read_table(path, columns=["gid_0", "gid_1", "split"]).to_pandas()
+    return manifest.read_table(project.labels(corpus), manifest.LABELS, ["gid_0", "gid_1", "split"]).to_pandas()
 
 
 def _features(project: Project, options: Any) -> np.ndarray:

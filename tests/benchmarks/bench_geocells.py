@@ -21,6 +21,7 @@ import shapely
 from geoloc_core.geo import boundaries, geocells, sphere, vectors
 from geoloc_core.geo.geocells.schemes.semantic import PIGEON, PIGEOTTO
 from geoloc_core.geo.optics import optics, xi_clusters
+from geoloc_core.geo.units import read_units
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data"
 PEER_SECONDS = {20_000: 104.0, 100_000: 258.0}
@@ -133,7 +134,7 @@ def main(sizes: list[int]) -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     with tempfile.TemporaryDirectory() as temporary:
         folder = ground(Path(temporary) / "boundaries")
-        print(f"{(boundaries.read_units(folder)['level'] == 2).sum():,} units of level 2\n")
+        print(f"{(read_units(folder)['level'] == 2).sum():,} units of level 2\n")
         row(5000, 30, 60, PIGEON, folder)
         print(
             "| points | min/max | s | µs/point | cells | below min* | above max | largest | lost | at sea | peer/ours |"

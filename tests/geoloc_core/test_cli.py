@@ -1,11 +1,15 @@
 """The command line: help with examples, one clear line and exit code 2 for a mistake, no traceback ever."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from geoloc_core import cli
 from geoloc_core.cli import geoloc
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +65,7 @@ def test_every_stage_of_the_graph_has_its_command():
         (["simulate", "nowhere", "--out", "nowhere"], "corpus 'nowhere': not in params.yaml; expected one of: mp16"),
         (["simulate", "mp16"], "Missing option '--out'"),
         (["simulate", "mp16", "--photos", "9", "--out", "nowhere"], "9 is not in the range"),
-        (["simulate", "mp16", "--out", "geoloc_core"], "geoloc_core: not empty; expected a new folder"),
+        (["simulate", "mp16", "--out", "geoloc_core"], "geoloc_core: there is something else: "),
         (["ingest", "mp16", "--raw", "nowhere"], "--raw and --out: expected both or neither"),
         (["ingest", "mp16", "--raw", "nowhere", "--out", "nowhere"], "nowhere/mp16_places365.csv: no such file"),
         (["ingest", "mp16", "--raw", "nowhere", "--out", "geoloc_core"], "geoloc_core: there is something else"),
@@ -84,6 +88,56 @@ def test_a_full_disk_is_one_clear_line_too():
     assert done.returncode == 2
     assert done.stderr.startswith("geoloc: error: the disk that is written to: No space left on device; make room")
     assert "Traceback" not in done.stderr
+
+
+def ended(monkeypatch, capsys, error: BaseException) -> tuple[object, str]:
+    """How the command line ends when a command raises, and what it says."""
+
+    def command(**_):
+        raise error
+
+    monkeypatch.setattr(cli, "geoloc", command)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", sorted(cli.OF_THE_MACHINE), ids=errno.errorcode.get)
+def test_an_error_of_the_machine_is_one_clear_line(monkeypatch, capsys, number):
+    for error in (OSError(number, "whatever a library says, over\nlines", "data/x"), OSError(number, "whatever")):
+        if number == errno.ENOENT and not error.filename:
+            with pytest.raises(FileNotFoundError):
+                ended(monkeypatch, capsys, error)
+            continue
+        code, said = ended(monkeypatch, capsys, error)
+        assert code == 2
+        where = error.filename or "the disk that is written to"
+        assert said == f"geoloc: error: {where}: {os.strerror(number)}; {cli.OF_THE_MACHINE[number]}\n"
+
+
+def test_too_little_memory_is_one_clear_line(monkeypatch, capsys):
+    code, said = ended(monkeypatch, capsys, MemoryError())
+    assert (code, said) == (
+        2,
+        "geoloc: error: Cannot allocate memory; close other programs and run the same command again\n",
+    )
+
+
+@pytest.mark.parametrize("error", [ValueError("a fault"), KeyError("x"), OSError("said nothing"), RuntimeError("x")])
+def test_a_fault_of_the_program_is_shown_whole(monkeypatch, capsys, error):
+    with pytest.raises(type(error)):
+        ended(monkeypatch, capsys, error)
+
+
+def test_a_file_that_ends_too_early_is_no_key_of_the_user(monkeypatch):
+    @click.command
+    def command():
+        raise EOFError("No data left in file")
+
+    monkeypatch.setattr(cli, "geoloc", command)
+    monkeypatch.setattr(sys, "argv", ["geoloc"])
+    with pytest.raises(EOFError, match="No data left"):
+        cli.main()
 
 
 def test_light_commands_start_light():

@@ -3,7 +3,7 @@
 import pytest
 
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, replacing
+from geoloc_core.files import digest, replacing, replacing_folder
 
 
 def test_a_failure_leaves_what_was_there(tmp_path):
@@ -17,11 +17,11 @@ def test_a_failure_leaves_what_was_there(tmp_path):
 
 def test_a_folder_is_replaced_whole(tmp_path):
     for names in (["a", "b"], ["c"]):
-        with replacing(tmp_path / "folder") as aside:
+        with replacing_folder(tmp_path / "folder", "letters") as aside:
             aside.mkdir()
             for name in names:
                 (aside / name).write_text(name)
-    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["c"]
+    assert sorted(p.name for p in (tmp_path / "folder").iterdir()) == ["c", "checksums.json"]
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
 
 
@@ -34,7 +34,7 @@ def test_a_place_where_nothing_can_be_is_named(tmp_path):
 def test_leftovers_of_a_killed_run_do_not_matter(tmp_path):
     (tmp_path / ".folder.new").mkdir()
     (tmp_path / ".folder.new" / "half").write_text("half")
-    with replacing(tmp_path / "folder") as aside:
+    with replacing_folder(tmp_path / "folder") as aside:
         aside.mkdir()
     assert list((tmp_path / "folder").iterdir()) == []
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoloc_core import plots
 from geoloc_core.errors import UserError
-from geoloc_core.files import remove, replacing, write_json
+from geoloc_core.files import remove, replacing_folder, write_json
 from geoloc_core.params import entry
 from geoloc_core.plugins import module_of
 from geoloc_core.project import Project
@@ -37,14 +37,14 @@ def fetch(project: Project, name: str) -> None:
     options = corpus.fetch
     if isinstance(options.path, Path):
         options = options.model_copy(update={"path": project.root / options.path})
-    partial = project.partial("fetch", name)
-    with replacing(project.raw(name)) as out:
+    partial, note = project.partial("fetch", name), project.summary("fetch", name)
+    with replacing_folder(project.raw(name), own=note.is_file()) as out:
         summary = module.fetch(
             options, name=name, source=corpus.source, seed=project.profile.seed, out=out, partial=partial
         )
         draw(out, corpus.source, project.plot("fetch", name), name)
+        write_json(note, summary)  # says whose the folder is, and so is there before it
     remove(partial)
-    write_json(project.summary("fetch", name), summary)
 
 
 def draw(raw: Path, source: Any, path: Path, name: str) -> None:

@@ -17,7 +17,7 @@ from pydantic import Field
 from geoloc_core.corpora import world
 from geoloc_core.corpora.simulated import Shot, Simulation
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, keep_only_own, remove, replacing
+from geoloc_core.files import check_folder, digest, keep_only_own, remove, replacing_folder
 from geoloc_core.plugins import Strict, module_of
 from geoloc_core.progress import say, track
 
@@ -118,11 +118,12 @@ def simulate(name: str, source: Any, photos: int, size: int, seed: int, out: Pat
     Raises:
         UserError: The folder is not empty.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: not empty; expected a new folder; name another or remove it")
+    check_folder(out)
     options = Options(kind="world", path="", photos=photos, size=size)
     partial = out.with_name(f".{out.name}.partial")
-    with replacing(out) as aside:
+    if partial.exists() and not (partial / "request.json").is_file():
+        raise UserError(f"{partial}: no unfinished work of this command, which needs the name; name another folder")
+    with replacing_folder(out) as aside:
         return fetch(options, name=name, source=source, seed=seed, out=aside, partial=partial)
 
 

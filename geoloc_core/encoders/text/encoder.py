@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from geoloc_core.encoders import store
-from geoloc_core.files import digest
+from geoloc_core.files import verified_digest
 from geoloc_core.plugins import module_of
 
 TOWERS = "geoloc_core.encoders.text.towers"
@@ -65,5 +65,6 @@ def load(options: Any, weights: Path) -> TextEncoder:
     Raises:
         UserError: The folder does not hold what the kind expects.
     """
+    made_of = verified_digest(weights, store.WEIGHTS_REMEDY)
     encoder: TextEncoder = module_of(TOWERS, options.kind).load(options, weights)
-    return replace(encoder, identity={"weights": digest(weights), **encoder.identity})
+    return replace(encoder, identity={"weights": made_of, **encoder.identity})

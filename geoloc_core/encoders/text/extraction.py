@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
+from geoloc_core import parquet
 from geoloc_core.encoders import store
 from geoloc_core.encoders.text.encoder import TextEncoder, load
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, remove, replacing, write_json
+from geoloc_core.files import check_folder, digest, remove, replacing, replacing_folder, write_json
 from geoloc_core.params import NamedEncoder, entry
 from geoloc_core.progress import say, track
 from geoloc_core.project import Project
@@ -33,9 +33,8 @@ def encode_text(project: Project, texts: str, name: str, encoder: NamedEncoder) 
         raise UserError(f"encoder {name!r}: encodes photos; expected an encoder of texts, or `geoloc encode`")
     entry(project.profile.texts, texts, "texts")
     source = project.texts(texts)
-    if not source.is_file():
-        raise UserError(f"{source}: no such file; run `geoloc texts {texts}` first")
-    sentences = pq.read_table(source, columns=["text"])["text"].to_pylist()
+    check_folder(project.text_features(name, texts), "features")
+    sentences = parquet.read(source, f"run `geoloc texts {texts}`", ["text"])["text"].to_pylist()
     if not sentences:
         raise UserError(f"{source}: no sentences; expected at least one")
     tower = load(encoder.text, project.weights(name))
@@ -43,7 +42,7 @@ def encode_text(project: Project, texts: str, name: str, encoder: NamedEncoder) 
     partial = project.partial("encode_text", f"{name}-{texts}-{tower.fingerprint}-{digest(source)[:16]}")
     partial.mkdir(parents=True, exist_ok=True)
     parts, cut = _parts(tower, sentences, partial, f"encode texts {texts} with {name}")
-    with replacing(project.text_features(name, texts)) as aside:
+    with replacing_folder(project.text_features(name, texts), "features") as aside:
         aside.mkdir()
         made_by = {"encoder": name, "texts": texts, "fingerprint": tower.fingerprint, **tower.identity}
         store.write(aside, parts, (tower.dim,), made_by)
@@ -62,7 +61,7 @@ def _parts(tower: TextEncoder, sentences: list[str], partial: Path, what: str) -
         path = partial / f"{start:09}.npy"
         tokens = tower.tokenize(sentences[start : start + PART])
         cut += sum(len(text) >= tower.longest for text in tokens)
-        if not path.is_file():
+        if not store.whole(path, len(tokens)):
             features = tower.encode(tokens).astype(np.float16)
             with replacing(path) as aside, aside.open("wb") as stream:
                 np.save(stream, features)

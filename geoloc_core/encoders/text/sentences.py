@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from geoloc_core import tables
+from geoloc_core import parquet, tables
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing, write_json
 from geoloc_core.params import Texts, entry
@@ -27,7 +26,7 @@ def texts(project: Project, name: str) -> None:
     table = gathered(source, project.root / source.path)
     path = project.texts(name)
     with replacing(path) as aside:
-        pq.write_table(table, aside)
+        parquet.write(table, aside)
     lengths = [len(text) for text in table["text"].to_pylist()]
     empty = sum(not length for length in lengths)
     figures = {
@@ -80,13 +79,11 @@ def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
 
 
 def _of_parquet(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
-    try:
-        known = pq.read_schema(path).names
-        tables.check_names(path, known)
-        own = tables.columns_of(path, known, names)
-        found = pq.read_table(path, columns=list(own.values()))
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not readable Parquet: {' '.join(str(error).split())}") from None
+    remedy = "mend it or run the stage that writes it"
+    known = parquet.schema(path, remedy).names
+    tables.check_names(path, known)
+    own = tables.columns_of(path, known, names)
+    found = parquet.read(path, remedy, list(own.values()))
     return {name: found[own[name]].to_pylist() for name in names}
 
 

@@ -16,7 +16,7 @@ from geoloc_core.encoders import hrnet, palette
 from geoloc_core.encoders.composite import Composite
 from geoloc_core.encoders.compute import Precision, on_device
 from geoloc_core.encoders.encoder import Encoder
-from geoloc_core.encoders.huggingface import CONFIG, RESAMPLE, open_network, open_processor
+from geoloc_core.encoders.huggingface import CONFIG, REMEDY, RESAMPLE, open_network, open_processor
 from geoloc_core.encoders.options import TorchTower
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.encoders.scenes import MEAN, STD
@@ -114,7 +114,7 @@ def _transformers(folder: Path, options: Options) -> "tuple[torch.nn.Module, Pre
         csail = f"CSAIL's {hrnet.ENCODER} and {hrnet.DECODER}"
         raise UserError(f"{folder}: no {CONFIG}; expected a segmenter of transformers, or {csail}")
     processor = open_processor(folder)
-    universal = read_json(folder / CONFIG).get("model_type") in UNIVERSAL
+    universal = read_json(folder / CONFIG, REMEDY, dict[str, Any]).get("model_type") in UNIVERSAL
     model = open_network(AutoModelForUniversalSegmentation if universal else AutoModelForSemanticSegmentation, folder)
 
     class Classes(torch.nn.Module):

@@ -5,7 +5,10 @@ which is all that a model needs) and ``arrays.npz`` (what assignment needs). The
 are.
 """
 
+import io
 import os
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,25 @@ from geoloc_core.plugins import Strict, kinds, module_of
 
 SCHEMES = "geoloc_core.geo.geocells.schemes"
 KIND = "geocell"
+REMEDY = "run `geoloc cells build` again"
 VERSION = 1
+
+
+class Where(Strict):
+    """The boundaries that cells were built on."""
+
+    folder: str
+    limit_km: float
+    units: str
+
+
+class Card(Strict):
+    """What a folder of cells says of itself."""
+
+    version: int
+    options: dict[str, Any]
+    cells: int
+    boundaries: Where
 
 
 @dataclass(frozen=True)
@@ -61,7 +82,7 @@ class Geocells:
 
     def save(self, folder: Path) -> None:
         """Write a folder of cells: the same bytes for the same cells."""
-        with files.replacing(folder) as aside:
+        with files.replacing_folder(folder, "cells") as aside:
             aside.mkdir()
             arrays: dict[str, Any] = {"counts": self.counts, **self.partition.arrays()}
             np.savez_compressed(aside / "arrays.npz", **arrays)
@@ -150,58 +171,40 @@ def load(folder: Path, boundaries: Path | None = None) -> Geocells:
     Raises:
         UserError: The folder is missing or broken, or the boundaries are not those that the cells were built on.
     """
-    card = _read_card(folder)
-    options = check(card["options"])
-    where = boundaries or Path(os.path.normpath(folder / card["boundaries"]["folder"]))
-    ground = Ground(where, card["boundaries"]["limit_km"])
-    if ground.digest() != card["boundaries"]["units"]:
+    card = files.read_json(folder / "cells.json", f"expected a folder of cells; {REMEDY}", Card)
+    if card.version != VERSION:
+        raise UserError(f"{folder / 'cells.json'}: not cells of version {VERSION}; {REMEDY}")
+    options = check(card.options)
+    where = boundaries or Path(os.path.normpath(folder / card.boundaries.folder))
+    ground = Ground(where, card.boundaries.limit_km)
+    if ground.digest() != card.boundaries.units:
         raise UserError(
             f"{where}: not the units that {folder} was built on; give their folder or build the cells again"
         )
-    arrays = _read_arrays(folder / "arrays.npz")
-    space = LabelSpace.load(folder / "labels.json")
+    space = LabelSpace.load(folder / "labels.json", REMEDY)
+    path = folder / "arrays.npz"
+    arrays = _arrays(path)
     try:
         counts = arrays.pop("counts")
         partition = module_of(SCHEMES, options.kind).load(arrays, ground)  # type: ignore[attr-defined]
-    except (KeyError, TypeError):
-        raise UserError(f"{folder / 'arrays.npz'}: not of these cells; run `geoloc cells build` again") from None
-    if not len(counts) == len(space) == card["cells"]:
-        raise UserError(f"{folder}: its files are not of the same cells; run `geoloc cells build` again")
+    except (LookupError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not the arrays of the scheme {options.kind}: {error}; {REMEDY}") from None  # type: ignore[attr-defined]
+    if not len(space) == len(counts) == card.cells:
+        raise UserError(f"{folder}: {card.cells} cells, {len(space)} labels, {len(counts)} counts; {REMEDY}")
     return Geocells(options, ground, partition, space, counts)
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
-    path = folder / "cells.json"
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: a file; expected a folder of cells; run `geoloc cells build`")
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    data = files.read_bytes(path, REMEDY)
     try:
-        card: dict[str, Any] = files.read_json(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected a folder of cells; run `geoloc cells build`") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a folder of cells") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path}: not JSON; expected a folder of cells; run `geoloc cells build` again") from None
-    if not isinstance(card, dict) or card.get("version") != VERSION:
-        raise UserError(f"{path}: not cells of version {VERSION}; run `geoloc cells build` again")
-    match card:
-        case {
-            "options": {"kind": str()},
-            "cells": int(),
-            "boundaries": {"folder": str(), "limit_km": int() | float(), "units": str()},
-        }:
-            return card
-    raise UserError(f"{path}: damaged; expected a folder of cells; run `geoloc cells build` again")
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `geoloc cells build` again") from None
-    except Exception as error:  # zipfile, zlib and NumPy raise whatever a damaged file leads to
-        raise UserError(f"{path}: damaged ({type(error).__name__}); run `geoloc cells build` again") from None
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            return {
+                name.removesuffix(".npy"): np.lib.format.read_array(archive.open(name), allow_pickle=False)
+                for name in names
+            }
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, LookupError, RuntimeError) as error:
+        raise UserError(f"{path}: damaged: {' '.join(str(error).split())}; {REMEDY}") from None
 
 
 __all__ = ["Geocells", "build", "check", "load"]

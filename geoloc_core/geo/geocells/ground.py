@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries, sphere
+from geoloc_core.geo.units import read_units
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -41,7 +43,7 @@ class Ground:
     @cached_property
     def table(self) -> "DataFrame":
         """All units, by id: see ``boundaries.UNITS``."""
-        return boundaries.read_units(self.folder).drop_duplicates("gid").set_index("gid")
+        return read_units(self.folder).drop_duplicates("gid").set_index("gid")
 
     @cached_property
     def gids(self) -> np.ndarray:
@@ -89,9 +91,14 @@ class Ground:
         if not len(wanted):
             return wanted
         frame = boundaries.read_layer(self.folder, level)
+        known = set() if frame is None else set(frame[f"GID_{level}"])
+        if lacking := [gid for gid in wanted if gid not in known]:
+            what = f"{self.folder / 'boundaries.gpkg'}: layer ADM_{level} lacks {lacking[0]} of units.parquet"
+            raise UserError(f"{what}; run `geoloc boundaries` again")
         assert frame is not None
-        shapes: np.ndarray = frame.set_index(f"GID_{level}").geometry.loc[list(wanted)].to_numpy(dtype=object)
-        return shapes
+        shapes = frame.set_index(f"GID_{level}").geometry.loc[list(wanted)]
+        found: np.ndarray = shapes.to_numpy(dtype=object)
+        return found
 
     def locate(self, latitudes: ArrayLike, longitudes: ArrayLike) -> np.ndarray:
         """Ids (N, 3) of the units of points (N,) at each level; None where there is none."""

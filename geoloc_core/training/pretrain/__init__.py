@@ -1,6 +1,6 @@
 """Towers trained here: a module per kind, named by ``kind`` under ``pretrain`` and ``pretrain_from`` in params.yaml."""
 
-from geoloc_core.files import remove, replacing, write_json
+from geoloc_core.files import remove, replacing_folder, write_json
 from geoloc_core.params import entry
 from geoloc_core.plots import picture
 from geoloc_core.plugins import module_of
@@ -27,7 +27,7 @@ def pretrain(project: Project, encoder: str) -> None:
         options.model_dump(),
         reads=[project.corpus(options.corpus), project.labels(options.corpus)],
     ) as log:
-        with replacing(project.weights(encoder)) as aside:
+        with replacing_folder(project.weights(encoder), "weights") as aside:
             aside.mkdir()
             history, figures = module_of(KINDS, options.kind).pretrain(project, options, aside, partial, log)
         write_json(project.summary("pretrain", encoder), {"epochs": len(history), **history[-1], **figures})

@@ -15,9 +15,10 @@ from pydantic import Field, model_validator
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders.device import device
 from geoloc_core.encoders.preprocess import Preprocess
+from geoloc_core.encoders.store import WEIGHTS_REMEDY
 from geoloc_core.encoders.zero_shot import Places, text_embedder
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest
+from geoloc_core.files import verified_digest
 from geoloc_core.params import CountryCode
 from geoloc_core.pins import hold
 from geoloc_core.plugins import Strict
@@ -196,11 +197,12 @@ def pretrain(
     where = f"params.yaml: {'pretrain_from' if options.start else 'pretrain'}.{partial.name}"
     seed = project.profile.seed
     start = project.weights(options.start) if options.start else None
+    start_is = start and verified_digest(start, WEIGHTS_REMEDY)
     network = from_checkpoint(start) if start else from_scratch(options, seed)
     _prepare(network.model, options, where)
     corpus = _Corpus.read(project, options, network, partial, where)
     trainer = _Trainer.of(network, options, corpus, seed)
-    depends = [options.model_dump(exclude={"save_steps", "cache_gb"}), seed, corpus.made_of, start and digest(start)]
+    depends = [options.model_dump(exclude={"save_steps", "cache_gb"}), seed, corpus.made_of, start_is]
     history = loop.run_steps(
         {"model": network.model, "optimiser": trainer.optimiser},
         range(options.epochs),

@@ -58,7 +58,7 @@ def found(project: Project) -> list[dict]:
 
 def test_sets_that_share_nothing_leak_nothing_and_training_may_begin(tmp_path):
     project = made(tmp_path)
-    with pytest.raises(UserError, match="run `geoloc leaks` first"):
+    with pytest.raises(UserError, match=r"blocking.json: no such file; run `geoloc leaks`"):
         guard(project, "mine")
     assert found(project) == []
     guard(project, "mine")

@@ -59,7 +59,7 @@ def test_a_missing_caption_keeps_its_row(tmp_path):
         ("a.json", '[{"clue": "x", "key": 1}, {"key": 2}]', "entry 1 has no 'clue'; expected it in each"),
         ("a.json", '[{"clue": "x", "key": 1}, {"clue": "y", "key": 1}]', "key '1' occurs more than once"),
         ("a.csv", "key\n1\n", "no column clue"),
-        ("a.parquet", "PAR1", "not readable Parquet"),
+        ("a.parquet", "PAR1", "a.parquet: damaged: "),
         ("a.txt", "x", r"expected a \.csv, a \.parquet or a \.json"),
         ("", "", "no such file; expected a table with clue, key"),
     ],
@@ -162,7 +162,7 @@ def test_what_is_missing_is_named_with_its_remedy(project):
     with pytest.raises(UserError, match=r"texts 'none': not in the profile in use; expected one of: clues"):
         encode_text(project, "none")
     project.texts("clues").unlink()
-    with pytest.raises(UserError, match="run `geoloc texts clues` first"):
+    with pytest.raises(UserError, match=r"clues.parquet: no such file; run `geoloc texts clues`"):
         encode_text(project, "clues")
 
 

@@ -10,6 +10,7 @@ import shapely
 from geoloc_core import files
 from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries
+from geoloc_core.geo.units import read_units
 from geoloc_core.params import Profile
 from geoloc_core.project import Project
 
@@ -107,15 +108,16 @@ def test_the_same_units_are_the_same_bytes(levels, folder, tmp_path):
 
 def test_units_of_another_making_are_refused(folder):
     path = folder / "units.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["continent"]), path)
+    table = pq.read_table(path).drop_columns(["continent"])
+    pq.write_table(table.replace_schema_metadata({"geoloc.version": "2"}), path)
     with pytest.raises(UserError, match=r"units.parquet: not the units of version 2"):
-        boundaries.read_units(folder)
+        read_units(folder)
     path.write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"units.parquet: not a Parquet file"):
-        boundaries.read_units(folder)
+    with pytest.raises(UserError, match=r"units.parquet: damaged: .*geoloc boundaries"):
+        read_units(folder)
     path.unlink()
     with pytest.raises(UserError, match=r"units.parquet: no such file.*geoloc boundaries"):
-        boundaries.read_units(folder)
+        read_units(folder)
 
 
 @pytest.fixture
@@ -128,7 +130,7 @@ def project(tmp_path, levels, monkeypatch) -> Project:
 def test_the_stage_writes_units_figures_and_a_picture(project, capsys):
     boundaries.build(project)
     written = sorted(path.name for path in project.boundaries.iterdir())
-    assert written == ["boundaries.gpkg", "index", "units.parquet"]
+    assert written == ["boundaries.gpkg", "checksums.json", "index", "units.parquet"]
     summary = json.loads(project.summary("boundaries", "boundaries").read_text())
     assert summary == {
         "source": "made_up",

@@ -88,7 +88,7 @@ def test_wrong_coordinates_are_named(locator, latitudes):
 
 
 def test_missing_boundaries_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"no index of the units' shapes; run `geoloc boundaries`"):
+    with pytest.raises(UserError, match=r"units.json: no such file; expected an index .*run `geoloc boundaries`"):
         Locator.open(tmp_path)
 
 

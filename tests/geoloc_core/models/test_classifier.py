@@ -86,7 +86,7 @@ def test_the_order_of_encoders_is_the_models_not_the_callers():
 
 
 def test_a_folder_that_is_no_model_is_said_in_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"no model\.json; expected a trained model"):
+    with pytest.raises(UserError, match=r"model\.json: no such file; expected a trained model"):
         geolocator.load(tmp_path)
     classifier().save(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"cut")

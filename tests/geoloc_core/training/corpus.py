@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from geoloc_core.corpora import manifest
+from geoloc_core.geo.units import write_units
 from geoloc_core.project import Project
 
 from ...conftest import PHOTOS
@@ -106,7 +107,8 @@ def _write_labels(project: Project, codes: np.ndarray) -> None:
 def _write_units(project: Project) -> None:
     project.boundaries.mkdir(parents=True)
     units = [
-        {"gid": gid, "level": 0, "name": name, "iso_3166": two, "latitude": latitude, "longitude": longitude}
+        {"gid": gid, "name": name, "parent": "", "gid_0": gid, "iso_3166": two, "continent": ""}
+        | {"level": 0, "latitude": latitude, "longitude": longitude, "area_km2": 1.0}
         for gid, (name, two, _, latitude, longitude, _) in PLACES.items()
     ]
-    pq.write_table(pa.Table.from_pylist(units), project.boundaries / "units.parquet")
+    write_units(pd.DataFrame(units), project.boundaries)

@@ -69,7 +69,7 @@ def test_what_is_missing_is_said(project, tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.tif: no such file"):
         gather(project, "photos", Sources(climate="nowhere.tif"))
     (project.boundaries / "units.parquet").unlink()
-    with pytest.raises(UserError, match="run `geoloc boundaries` first"):
+    with pytest.raises(UserError, match=r"units.parquet: no such file; .*run `geoloc boundaries`"):
         gather(project, "photos", Sources())
     project.labels("photos").unlink()
     with pytest.raises(UserError, match="run `geoloc label photos` first"):

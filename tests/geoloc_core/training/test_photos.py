@@ -1,11 +1,13 @@
 """Photos come in an order that can be read from shards, decoded alike whether from a cache or from the shards."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geoloc_core import parquet
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
@@ -75,15 +77,27 @@ def test_photos_from_the_shards_are_those_of_the_cache(corpus, tmp_path, monkeyp
 
 def test_a_broken_photo_in_a_shard_is_named_once_it_is_asked_for(corpus, tmp_path):
     path = manifest.shards(corpus)[0]
-    raw = path.read_bytes()
-    path.write_bytes(raw.replace(b"\xff\xd8\xff", b"\x00\x00\x00"))
-    streamed = photos.Photos.open(corpus, PREPARED, tmp_path / "none.npy", 0.0)
+    table = parquet.read(path, "")
+    spoilt = [
+        {**image, "bytes": image["bytes"].replace(b"\xff\xd8\xff", b"\0\0\0")} for image in table["image"].to_pylist()
+    ]
+    column = pa.array(spoilt, table.schema.field("image").type)
+    parquet.write(table.set_column(table.schema.names.index("image"), table.schema.field("image"), column), path)
     first = manifest.read_manifest(corpus, ["image_id"])["image_id"][0].as_py()
     named = rf"photos: {first}: not a readable photo: .* no decoder recognises as .*; ingest it again"
+    streamed = photos.Photos.open(corpus, PREPARED, tmp_path / "none.npy", 0.0)
     with pytest.raises(UserError, match=named):
         list(streamed.read([np.arange(3)]))
     with pytest.raises(UserError, match=named):
         photos.Photos.open(corpus, PREPARED, tmp_path / "cache.npy")
+
+
+def test_a_shard_that_is_not_as_it_was_written_is_named(corpus, tmp_path):
+    path = manifest.shards(corpus)[0]
+    path.write_bytes(path.read_bytes().replace(b"\xff\xd8\xff", b"\x00\x00\x00"))
+    streamed = photos.Photos.open(corpus, PREPARED, tmp_path / "none.npy", 0.0)
+    with pytest.raises(UserError, match=r"00000.parquet: damaged: .*checksum"):
+        list(streamed.read([np.arange(3)]))
 
 
 def pixels(count: int = 64) -> torch.Tensor:

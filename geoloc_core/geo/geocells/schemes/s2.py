@@ -218,6 +218,8 @@ def _guesses(text: str) -> set[str]:
 
 def write_published(table: "pd.DataFrame", path: Path) -> None:
     """Write a partition as it is published: a line per class, numbers as they were read."""
+    if path.suffix.lower() != ".csv":
+        raise UserError(f"{path}: expected a name that ends in .csv")
     with files.replacing(path) as aside:
         table[list(COLUMNS)].to_csv(aside, index=False, lineterminator="\n")
 

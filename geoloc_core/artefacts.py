@@ -1,0 +1,72 @@
+"""Whether everything under ``data/`` is still as it was written: ``geoloc check`` without a corpus."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from geoloc_core import parquet
+from geoloc_core.errors import UserError
+from geoloc_core.files import CHECKSUMS, checksums, files_under, read_bytes, read_json, verify
+from geoloc_core.progress import say, track
+from geoloc_core.project import Project
+
+Check = Callable[[], object]
+"""Raises :class:`UserError` where a file is not as it was written."""
+
+
+def check(project: Project) -> None:
+    """Read every artefact, and name those that are damaged with what makes them anew.
+
+    Published files, under ``data/raw``, are not the project's and are left out.
+
+    Raises:
+        UserError: A file is missing or damaged.
+    """
+    found = dict(checks(project))
+    told = [_flaw(check) for check in track(found.values(), "check", len(found), "files")]
+    damaged = list(dict.fromkeys(filter(None, told)))  # a list that is damaged is told of by all its files
+    known = [name for name in files_under(project.data) if not name.startswith("raw/") and name != "README.md"]
+    unknown = [name for name in known if project.data / name not in found]
+    for said in damaged:
+        say(f"check: {said}")
+    say(f"check: {len(found):,} files, {len(damaged):,} damaged; {len(unknown):,} others (pictures) have no checksum")
+    if damaged:
+        raise UserError(f"{damaged[0]}; {len(damaged):,} of {len(found):,} files are damaged")
+
+
+def checks(project: Project) -> Iterator[tuple[Path, Check]]:
+    """How each file of the project is checked: by the list in its folder, or by itself."""
+    for name in files_under(project.data):
+        path, remedy = project.data / name, f"run `{project.maker(project.data / name)}` again"
+        if name.startswith("raw/"):
+            continue
+        if path.name == CHECKSUMS:
+            yield path, partial(checksums, path.parent)
+            yield from _listed(path.parent, remedy)
+        elif path.suffix == ".parquet":
+            yield path, partial(parquet.verify, path, remedy)
+        elif path.suffix == ".json":
+            yield path, partial(read_json, path, remedy)
+
+
+def _listed(folder: Path, remedy: str) -> Iterator[tuple[Path, Check]]:
+    try:
+        listed = checksums(folder).files
+    except UserError:  # which is told of the list itself
+        return
+    for name in listed:
+        path = folder / name
+        if not path.is_file():
+            yield path, partial(read_bytes, path, remedy)
+        elif listed[name] is not None:
+            yield path, partial(verify, path, remedy)
+        else:
+            yield path, partial(parquet.verify, path, remedy)
+
+
+def _flaw(check: Check) -> str | None:
+    try:
+        check()
+    except UserError as error:
+        return str(error)
+    return None
