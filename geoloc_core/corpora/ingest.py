@@ -1,6 +1,7 @@
 """From a corpus as published to one that can be trusted: manifest and shards, the refused beside them."""
 
 import os
+import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -144,7 +145,7 @@ def ingest_folder(name: str, corpus: Any, raw: Path, folder: Path, rejects: Path
         where = f"check run.corpora.{name}.source in params.yaml"
         if tally.seen:
             rejects.parent.mkdir(parents=True, exist_ok=True)
-            (folder / "rejects.parquet").replace(rejects)
+            shutil.move(folder / "rejects.parquet", rejects)
             where = f"{rejects} says why of each; {where}"
         remove(folder)
         raise UserError(
