@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core.files import digest, parse_yaml, read_json, remove, write_json
+from geoloc_core.files import digest, read_json, remove, write_json
 from geoloc_core.project import Project
+from geoloc_core.yamls import parse_yaml
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -185,7 +186,7 @@ def _hashes(project: Project, reads: list[Path]) -> dict[str, str]:
     if not lock.is_file():
         return {}
     try:
-        stages = (parse_yaml(lock.read_text()) or {}).get("stages", {})
+        stages = (parse_yaml(lock.read_bytes()) or {}).get("stages", {})
         known = {out["path"]: out.get("md5", "") for stage in stages.values() for out in stage.get("outs", [])}
     except (yaml.YAMLError, AttributeError, KeyError, TypeError):
         return {}  # another stage has just ended, and DVC is writing the file: no reason to fail a training

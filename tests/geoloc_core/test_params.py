@@ -161,3 +161,31 @@ def test_encoders_of_any_profile_have_pinned_weights():
         assert checkpoint.about.licence or name.startswith("isn"), name
     assert any_encoder(path, "clip").profile == "demo", "the profile in use comes first"
     assert any_encoder(path, "clip").checkpoint is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda text: text + "run: *full\n", r"line \d+: key `run` is there already, in line \d+"),
+        (lambda text: text.replace("  full: &full", "  full: &full\n    seed: 3"), "key `seed` is there already"),
+        (lambda text: text.replace("{model: geolocator,", "{model: 2026,"), "got 2026.; put it in quotes"),
+        (lambda text: text.replace("    demo: false", "\tdemo: false", 1), "expected spaces in place of a tab"),
+    ],
+    ids=["two runs", "two seeds", "a number", "a tab"],
+)
+def test_yaml_that_means_two_things_is_refused(tmp_path, spoil, says):
+    path = tmp_path / "params.yaml"
+    path.write_text(spoil((ROOT / "params.yaml").read_text()))
+    with pytest.raises(UserError, match=says):
+        load(path)
+
+
+def test_norway_is_a_country(tmp_path):
+    from geoloc_core.params import any_corpus
+
+    text = (ROOT / "params.yaml").read_text().replace("run: *demo", "run: *full")
+    crawl = "{kind: streetview, path: p, places: {plan: towns, countries: [NO, SE]}, view: {budget: 2}}"
+    changed = text.replace("fetch: {kind: files, path: /photos}", f"fetch: {crawl}")
+    assert changed != text
+    (tmp_path / "params.yaml").write_text(changed)
+    assert any_corpus(tmp_path / "params.yaml", "photos").fetch.places.countries == ("NO", "SE")
