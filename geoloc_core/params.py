@@ -197,7 +197,11 @@ class Profile(Strict):
     demo: bool
     """Whether the photos are rendered: such results are never shown as results on real photos."""
     threads: int | None = Field(None, gt=0)
-    """Threads of a stage on the CPU; left out, all cores, which suits stages that run one at a time."""
+    """Threads of a stage on the CPU; null or left out, all cores, which suits stages that run one at a time.
+
+    What is pre-trained on a CPU depends on their number, in its last digits and so in all that follows: with null it is
+    the same on machines of as many cores only. DVC needs the key wherever something is pre-trained.
+    """
     boundaries: options("geoloc_core.geo.sources")  # type: ignore[valid-type]
     labels: Labels
     leaks: Leaks = Leaks()
@@ -487,6 +491,8 @@ def _check_references(profile: Profile, block: dict[str, Any]) -> list[str]:
     from geoloc_core.models import options_of
 
     errors = [*_check_encoders(profile), *_check_pretraining(profile)]
+    if (profile.pretrain or profile.pretrain_from) and "threads" not in block:
+        errors.append("threads: missing; expected their number, which pre-training depends on, or null for all cores")
     errors += [f"encoded: {name!r} is no corpus" for name in profile.encoded if name not in profile.corpora]
     errors += [f"encoded: {name!r} is there twice" for name, n in Counter(profile.encoded).items() if n > 1]
     if VALIDATION in profile.corpora:

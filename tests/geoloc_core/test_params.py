@@ -102,6 +102,7 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
         (lambda d: d.update(encoded=["im2gps3k"]), "mlp_clip_country.corpus: 'mp16' is not in encoded"),
         (lambda d: d.update(encoded=["mp16"]), "registry.benchmark: 'im2gps3k' .* that is encoded"),
         (lambda d: d.pop("encoded"), "encoded: missing"),
+        (lambda d: d.pop("threads"), "profiles.demo.threads: missing; expected their number"),
         (lambda d: d["corpora"].update({"Bad Name": d["corpora"]["mp16"]}), "Bad Name"),
     ],
 )  # fmt: skip
@@ -141,6 +142,14 @@ def test_a_change_of_what_is_expected_makes_no_stage_stale():
     params = [param for stage in stages for param in stage.get("do", stage).get("params", ())]
     assert params
     assert not [param for param in params if param in ("run", "profiles") or "expect" in param]
+
+
+def test_what_is_pretrained_is_stale_with_another_number_of_threads():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert {name for name, stage in stages.items() if "run.threads" in stage.get("do", stage).get("params", ())} == {
+        "pretrain",
+        "pretrain_from",
+    }
 
 
 def test_encoders_of_any_profile_have_pinned_weights():
