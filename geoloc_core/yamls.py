@@ -111,7 +111,7 @@ def _loader() -> Any:
     return Loader
 
 
-def _wrong(node: yaml.Node | yaml.Event, problem: str) -> yaml.MarkedYAMLError:
+def _wrong(node: Any, problem: str) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 

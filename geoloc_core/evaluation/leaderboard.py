@@ -3,6 +3,8 @@
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pydantic import ValidationError
+
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import page, tables
 from geoloc_core.evaluation.board import Board, build, column
@@ -57,12 +59,19 @@ def load(project: Project) -> Board:
     """The leaderboard as last written.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none, or it is damaged.
     """
     path = project.leaderboard / "leaderboard.json"
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run geoloc leaderboard")
-    return Board.model_validate(read_json(path))
+        raise UserError(f"{path}: no such file; run `geoloc leaderboard` first")
+    try:
+        return Board.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except ValueError as error:
+        what = f"not JSON: {error}"
+    raise UserError(f"{path}: damaged ({what}); run `geoloc leaderboard` again")
 
 
 def show(project: Project, stream: TextIO | None = None) -> None:
