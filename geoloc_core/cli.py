@@ -389,7 +389,7 @@ def leaderboard(project: Project, show: bool) -> None:
 @click.option("--replace", is_flag=True, help="Replace the champion whatever it scored, as when the benchmark changed.")
 def promote(project: Project, replace: bool) -> None:
     """Register the best variant; it becomes the champion only when it is better on the named metric."""
-    from geoloc_core.training.tracking import promote
+    from geoloc_core.training.registry import promote
 
     click.echo(_verdict(promote(project, replace)))
 
@@ -427,9 +427,9 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, form: str | None) 
     project = Project.open(params)
     encoded = answer.read_photos(photos)
     from geoloc_core.serving import bundle
-    from geoloc_core.training import tracking
+    from geoloc_core.training import registry
 
-    version, folder = tracking.champion(project)
+    version, folder = registry.champion(project)
     champion = bundle.load(folder)
     table = answer.rows(champion.predict(encoded, top), champion.labelspace, [str(p) for p in photos])
     card = {

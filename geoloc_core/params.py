@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, ValidationError, model_validator
 
 from geoloc_core.errors import UserError
-from geoloc_core.files import parse_yaml
 from geoloc_core.pictures import MAX_MEGAPIXELS
 from geoloc_core.pins import Sha256
 from geoloc_core.plugins import Strict, options
+from geoloc_core.yamls import read_yaml
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 """A name that becomes a folder, a DVC stage and a Dagster asset."""
@@ -204,7 +203,11 @@ class Profile(Strict):
     demo: bool
     """Whether the photos are rendered: such results are never shown as results on real photos."""
     threads: int | None = Field(None, gt=0)
-    """Threads of a stage on the CPU; left out, all cores, which suits stages that run one at a time."""
+    """Threads of a stage on the CPU; null or left out, all cores, which suits stages that run one at a time.
+
+    What is pre-trained on a CPU depends on their number, in its last digits and so in all that follows: with null it is
+    the same on machines of as many cores only. DVC needs the key wherever something is pre-trained.
+    """
     boundaries: options("geoloc_core.geo.sources")  # type: ignore[valid-type]
     labels: Labels
     leaks: Leaks = Leaks()
@@ -267,14 +270,7 @@ def load(path: Path) -> Profile:
     Raises:
         UserError: The file is missing or wrong; all its errors are listed with their keys.
     """
-    try:
-        raw = parse_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the project's root or give --params") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; expected a file of parameters") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    raw = read_yaml(path)
     if not isinstance(raw, dict) or "run" not in raw:
         raise UserError(f"{path}: no key `run`; expected `run: *<profile>`, the profile to use")
     profiles = raw.get("profiles") or {}
@@ -302,7 +298,7 @@ def any_corpus(path: Path, name: str) -> Corpus:
         UserError: The file is wrong, or no profile has the corpus.
     """
     known = dict(load(path).corpora)
-    for block in (parse_yaml(path.read_text(encoding="utf-8")).get("profiles") or {}).values():
+    for block in (read_yaml(path).get("profiles") or {}).values():
         for key, corpus in block["corpora"].items():
             known.setdefault(key, Corpus.model_validate(corpus))
     found: Corpus = entry(known, name, "corpus", "params.yaml")
@@ -337,7 +333,7 @@ def encoders(path: Path) -> list[tuple[str, NamedEncoder]]:
     Raises:
         UserError: The file is wrong.
     """
-    used, raw = load(path), parse_yaml(path.read_text(encoding="utf-8"))
+    used, raw = load(path), read_yaml(path)
     blocks = raw.get("profiles") or {}
     current = next((name for name, block in blocks.items() if block == raw["run"]), "run")
     profiles = {current: used} | {
@@ -386,7 +382,8 @@ def _say(error: Any) -> str:
         return "unknown key"
     value = error.get("input")
     shown = "" if isinstance(value, dict | list | Strict) else f" (got {value!r})"
-    return f"{error['msg'].removeprefix('Value error, ')}{shown}"
+    quote = "; put it in quotes if it is text" if shown and error["type"] == "string_type" else ""
+    return f"{error['msg'].removeprefix('Value error, ')}{shown}{quote}"
 
 
 def _families(block: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -500,6 +497,8 @@ def _check_references(profile: Profile, block: dict[str, Any]) -> list[str]:
     from geoloc_core.models import options_of
 
     errors = [*_check_encoders(profile), *_check_pretraining(profile)]
+    if (profile.pretrain or profile.pretrain_from) and "threads" not in block:
+        errors.append("threads: missing; expected their number, which pre-training depends on, or null for all cores")
     errors += [f"encoded: {name!r} is no corpus" for name in profile.encoded if name not in profile.corpora]
     errors += [f"encoded: {name!r} is there twice" for name, n in Counter(profile.encoded).items() if n > 1]
     if VALIDATION in profile.corpora:

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from geoloc_core.files import parse_yaml
+from geoloc_core.yamls import read_yaml
 from orchestration.assets import asset_key, priority
 from orchestration.dvc import Stage, digest
 
@@ -35,7 +35,7 @@ CHECKS: dict[str, tuple[str, Callable[[Path, str], Any]]] = {
 
 def promises(root: Path) -> Callable[[str], str]:
     """What the parameters promise of a corpus, as a digest: a check that was made against other promises is void."""
-    expect = parse_yaml((root / "params.yaml").read_bytes())["run"].get("expect") or {}
+    expect = read_yaml(root / "params.yaml")["run"].get("expect") or {}
     return lambda corpus: digest(expect.get(corpus))
 
 

@@ -16,8 +16,8 @@ import yaml
 from pydantic import ValidationError
 
 from geoloc_core.errors import UserError
-from geoloc_core.files import parse_yaml
 from geoloc_core.plugins import Strict
+from geoloc_core.yamls import parse_yaml
 from orchestration import lockfile
 
 T = TypeVar("T")

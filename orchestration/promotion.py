@@ -9,8 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from geoloc_core.files import parse_yaml
 from geoloc_core.lifeline import STEP
+from geoloc_core.yamls import read_yaml
 from orchestration.assets import asset_key
 from orchestration.dvc import digest
 from orchestration.environment import tools
@@ -68,7 +68,7 @@ def promotion(root: Path, after: Sequence[str], command: Sequence[str] = COMMAND
 
 def version(root: Path, command: Sequence[str] = COMMAND) -> str:
     """Digest of what promotion depends on beside the ranking: its command and the registry's parameters."""
-    params = parse_yaml((root / "params.yaml").read_text(encoding="utf-8")) or {}
+    params = read_yaml(root / "params.yaml") or {}
     return digest([list(command), (params.get("run") or {}).get("registry")])
 
 

@@ -12,7 +12,7 @@ PLUMBING = {
     f"geoloc_core{name}"
     for name in (
         "", ".cli", ".errors", ".files", ".params", ".pins", ".plots", ".plugins", ".progress", ".project", ".threads",
-        ".training.tracking",
+        ".training.tracking", ".yamls",
     )
 }  # fmt: skip
 """What every stage runs through and no output depends on."""

@@ -81,15 +81,17 @@ def build(points: Path, scheme: str, settings: tuple[str, ...], boundaries: Path
 def _setting(text: str) -> tuple[str, Any]:
     import yaml
 
-    from geoloc_core.files import parse_yaml
+    from geoloc_core.yamls import parse_yaml, said
 
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise UserError(f"--set {text}: expected KEY=VALUE, such as min_points=30")
     try:
         return key, parse_yaml(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {text}: the value is not YAML; expected such as rounds=[[8, 0.05]]") from None
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"--set {text}: the value is not YAML ({said(error)}); expected such as rounds=[[8, 0.05]]"
+        ) from None
 
 
 @cells.command(epilog="\b\nExample:\n  geoloc cells assign photos.csv --cells cells --out with_cells.csv")

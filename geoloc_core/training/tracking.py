@@ -1,30 +1,41 @@
-"""What MLflow remembers: the only module that imports it.
+"""What MLflow remembers of the stages: a run for each training. Beside the registry, the only module that imports it.
 
 A run belongs to what it made: it carries the SHA-256 of the model folder as a tag, so that a model restored from
 DVC's cache still finds the run that trained it, and so that DVC's outputs do not depend on run ids.
+
+A run ends when its stage does, whatever ends that: by itself or by a signal it says so at once; after a kill that
+nothing survives, the next run on the same host says it, since each carries the process that made it.
 """
 
+import errno
 import fcntl
 import os
+import signal
+import socket
+import sqlite3
 import subprocess
-import warnings
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core.files import digest, parse_yaml, remove, write_json
+import psutil  # type: ignore[import-untyped]
+
+from geoloc_core.errors import UserError
+from geoloc_core.files import digest, write_json
 from geoloc_core.project import Project
+from geoloc_core.yamls import parse_yaml
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DIGEST = "geoloc.model_sha256"
-ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""MLflow's words for a model or an alias that is not there."""
-UI = "http://127.0.0.1:5000"
-"""Where ``make ui`` serves MLflow, for links."""
+RESTORES = "geoloc.restores_sha256"
+"""Tag of a run for a model that was pulled, as long as the model's files may not all be there."""
+PROCESS = "geoloc.process"
+"""Tag of who is at work: host, process, and the second after the host's start in which that process started."""
 
 
 def store(project: Project) -> Path:
@@ -42,11 +53,66 @@ def _own(project: Project) -> str:
 
 
 @contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Hold a lock that the system gives back when this process ends, however it ends.
+
+    Raises:
+        UserError: There can be no such file.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise UserError(f"{path}: cannot be made there ({error.strerror}); expected a folder to write to") from None
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def process() -> str:
+    """This process, as :data:`PROCESS` has it."""
+    return f"{socket.gethostname()} {os.getpid()} {_started(psutil.Process()):.2f}"
+
+
+def _started(found: psutil.Process) -> float:
+    return found.create_time() - psutil.boot_time()  # which stays the same when the clock is set
+
+
+def is_gone(tag: str | None) -> bool:
+    """Whether a process of this host, as :data:`PROCESS` names it, has ended; False for others and for no tag."""
+    host, _, rest = (tag or "").partition(" ")
+    pid, _, started = rest.partition(" ")
+    if host != socket.gethostname():
+        return False
+    try:
+        found = psutil.Process(int(pid))
+        return found.status() == psutil.STATUS_ZOMBIE or abs(_started(found) - float(started)) > 0.05
+    except psutil.NoSuchProcess:
+        return True
+    except (psutil.AccessDenied, ValueError):  # another user's, or no tag of ours: not to be touched
+        return False
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let what asks this process to end do so as Ctrl-C does, so that the block can close what it opened."""
+
+    def stop(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # what was told to ignore a signal, as nohup does, goes on ignoring it
+    asked = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in asked}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def client(project: Project) -> "MlflowClient":
@@ -61,24 +127,56 @@ def client(project: Project) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # its own 7 take minutes to say that nobody answers
     import mlflow
 
-    from geoloc_core.errors import UserError
-
     place = uri(project)
-    with _one_at_a_time(store(project) / "lock"):
+    with one_at_a_time(store(project) / "lock"):
         try:
+            _look_into(store(project) / "mlflow.db" if place == _own(project) else None)
             found = mlflow.MlflowClient(place, place)
             found.search_experiments(max_results=1)
-        except Exception as error:  # MLflow's, SQLAlchemy's and requests' own, by the scheme of the address
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"{place}: MLflow's store cannot be used ({reason[:200]}); start its server, or correct or unset "
-                "MLFLOW_TRACKING_URI"
-            ) from None
+        except Exception as error:  # MLflow's, Alembic's, SQLAlchemy's and requests' own, by what is wrong
+            raise _unusable(project, error) from None
     return found
 
 
+def _look_into(database: Path | None) -> None:
+    """Find at once what MLflow would try to open again and again for minutes.
+
+    Raises:
+        sqlite3.Error: It is no database, or it is locked.
+    """
+    if database and database.exists():
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as opened:
+            opened.execute("SELECT count(*) FROM sqlite_master")
+
+
 @contextmanager
-def _fluent(project: Project) -> Iterator[None]:
+def answering(project: Project) -> Iterator[None]:
+    """Say in one line why MLflow's store does not answer in the block.
+
+    Raises:
+        UserError: It is gone, damaged, locked, not to be written to, or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, RequestException, SQLAlchemyError) as error:
+        raise _unusable(project, error) from None
+
+
+def _unusable(project: Project, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:200]
+    if uri(project) == _own(project):
+        remedy = f"run it again if another program is at work on it; else move {store(project)} away for a new one"
+    else:
+        remedy = "start its server, or correct or unset MLFLOW_TRACKING_URI"
+    return UserError(f"{uri(project)}: MLflow's store cannot be used ({reason}); {remedy}")
+
+
+@contextmanager
+def fluent(project: Project) -> Iterator[None]:
     """Point MLflow's module-level functions at the project, and back: they change the whole process' environment."""
     import mlflow
 
@@ -96,13 +194,16 @@ def _fluent(project: Project) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _experiment(project: Project, mlflow_client: "MlflowClient") -> str:
+def experiment(project: Project, mlflow_client: "MlflowClient") -> str:
+    """Id of the experiment of the project's runs, made if it is not there yet.
+
+    Raises:
+        UserError: It was deleted.
+    """
     name = project.profile.registry.model
-    with _one_at_a_time(store(project) / "lock"):
+    with one_at_a_time(store(project) / "lock"):
         found = mlflow_client.get_experiment_by_name(name)
         if found and found.lifecycle_stage == "deleted":
-            from geoloc_core.errors import UserError
-
             raise UserError(
                 f"experiment {name!r}: deleted in MLflow, its runs have nowhere to go; "
                 f"run `MLFLOW_TRACKING_URI={uri(project)} mlflow experiments restore -x {found.experiment_id}`"
@@ -113,10 +214,21 @@ def _experiment(project: Project, mlflow_client: "MlflowClient") -> str:
         return mlflow_client.create_experiment(name, artifact_location=place)
 
 
+def settle(mlflow_client: "MlflowClient", experiment_id: str) -> None:
+    """Mark the runs as killed whose process on this host has ended without a word."""
+    for found in mlflow_client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+        if is_gone(found.data.tags.get(PROCESS)):
+            mlflow_client.set_terminated(found.info.run_id, "KILLED")
+
+
 @dataclass(frozen=True)
 class Log:
-    """The open run of a stage: call it with the metrics of an epoch."""
+    """The open run of a stage: call it with the metrics of an epoch.
 
+    Its methods raise :class:`UserError` where MLflow's store does not answer.
+    """
+
+    project: Project
     client: "MlflowClient"
     run_id: str
 
@@ -127,17 +239,21 @@ class Log:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(self.run_id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()])
+        with answering(self.project):
+            self.client.log_batch(self.run_id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()])
 
     def model(self, folder: Path) -> None:
         """Keep a trained model with its run, and mark the run as the one that made it."""
-        self.client.log_artifacts(self.run_id, str(folder), "model")
-        self.client.set_tag(self.run_id, DIGEST, digest(folder))
+        with answering(self.project):
+            self.client.log_artifacts(self.run_id, str(folder), "model")
+            self.client.set_tag(self.run_id, DIGEST, digest(folder))
 
 
 @contextmanager
 def run(project: Project, stage: str, name: str, params: dict[str, Any], reads: list[Path]) -> Iterator[Log]:
     """A run of one stage: parameters, git revision, hashes of what it read, and system metrics while it lasts.
+
+    It ends as ``FINISHED``, ``FAILED``, or ``KILLED`` by Ctrl-C or a signal, which first unwinds the block.
 
     Args:
         project: The project.
@@ -145,6 +261,9 @@ def run(project: Project, stage: str, name: str, params: dict[str, Any], reads: 
         name: What the stage makes, such as a variant.
         params: Its block of parameters.
         reads: Files and folders under ``data/`` that it reads.
+
+    Raises:
+        UserError: MLflow's store cannot be used.
     """
     mlflow_client = client(project)
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -152,22 +271,32 @@ def run(project: Project, stage: str, name: str, params: dict[str, Any], reads: 
 
     tags = {**resolve_tags(), "mlflow.runName": f"{stage} {name}", "geoloc.stage": stage, "geoloc.name": name}
     tags |= {f"dvc.{path}": value for path, value in _hashes(project, reads).items()} | _revision(project.root)
-    tags |= {"geoloc.demo": str(project.profile.demo).lower()}
-    started = mlflow_client.create_run(_experiment(project, mlflow_client), tags=tags)
-    run_id = started.info.run_id
-    _note(project, stage, name, started.info.experiment_id, run_id)
-    for key, value in _flat({"seed": project.profile.seed, **params}).items():
-        mlflow_client.log_param(run_id, key, value)
-    monitor = SystemMetricsMonitor(run_id, sampling_interval=5, tracking_uri=uri(project))
-    monitor.start()
-    try:
-        yield Log(mlflow_client, run_id)
-    except BaseException:
+    tags |= {"geoloc.demo": str(project.profile.demo).lower(), PROCESS: process()}
+    with _stoppable():
+        with answering(project):
+            experiment_id = experiment(project, mlflow_client)
+            settle(mlflow_client, experiment_id)
+            run_id = mlflow_client.create_run(experiment_id, tags=tags).info.run_id
+        monitor = SystemMetricsMonitor(run_id, sampling_interval=5, tracking_uri=uri(project))
+        try:
+            write_json(
+                store(project) / "runs" / stage / f"{name}.json", {"run_id": run_id, "experiment_id": experiment_id}
+            )
+            with answering(project):
+                stated = {"seed": project.profile.seed, "threads": project.profile.threads, **params}
+                for key, value in _flat(stated).items():
+                    mlflow_client.log_param(run_id, key, value)
+            monitor.start()
+            yield Log(project, mlflow_client, run_id)
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+            with suppress(Exception):  # what went wrong first is what is to be told
+                monitor.finish()
+                mlflow_client.set_terminated(run_id, "KILLED" if stopped else "FAILED")
+            raise
         monitor.finish()
-        mlflow_client.set_terminated(run_id, "FAILED")
-        raise
-    monitor.finish()
-    mlflow_client.set_terminated(run_id, "FINISHED")
+        with answering(project):
+            mlflow_client.set_terminated(run_id, "FINISHED")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -185,7 +314,7 @@ def _hashes(project: Project, reads: list[Path]) -> dict[str, str]:
     if not lock.is_file():
         return {}
     try:
-        stages = (parse_yaml(lock.read_text()) or {}).get("stages", {})
+        stages = (parse_yaml(lock.read_bytes()) or {}).get("stages", {})
         known = {out["path"]: out.get("md5", "") for stage in stages.values() for out in stage.get("outs", [])}
     except (yaml.YAMLError, AttributeError, KeyError, TypeError):
         return {}  # another stage has just ended, and DVC is writing the file: no reason to fail a training
@@ -206,31 +335,35 @@ def _revision(root: Path) -> dict[str, str]:
     )
 
 
-def _note(project: Project, stage: str, name: str, experiment_id: str, run_id: str) -> None:
-    """Leave a note for whoever shows the stage: which run it was, and where MLflow shows it."""
-    url = f"{UI}/#/experiments/{experiment_id}/runs/{run_id}"
-    note = {"run_id": run_id, "experiment_id": experiment_id, "url": url}
-    write_json(store(project) / "runs" / stage / f"{name}.json", note)
-
-
 def run_of(project: Project, mlflow_client: "MlflowClient", variant: str) -> str:
-    """Id of the newest run that made a variant's present model; a new run where none did (a model that was pulled)."""
+    """Id of the newest run that made a variant's present model; a new run where none did (a model that was pulled).
+
+    Such a run that a kill left unfinished is finished.
+    """
     made = digest(project.model(variant))
-    experiment = _experiment(project, mlflow_client)
-    found = mlflow_client.search_runs(
-        [experiment], f"tags.`{DIGEST}` = '{made}'", order_by=["attributes.start_time DESC"], max_results=1
-    )
-    if found:
-        return found[0].info.run_id
+    experiment_id = experiment(project, mlflow_client)
+
+    def newest(tag: str) -> str | None:
+        found = mlflow_client.search_runs(
+            [experiment_id], f"tags.`{tag}` = '{made}'", order_by=["attributes.start_time DESC"], max_results=1
+        )
+        return found[0].info.run_id if found else None
+
+    if known := newest(DIGEST):
+        return known
     tags = {
         "mlflow.runName": f"restored {variant}",
         "geoloc.stage": "train",
         "geoloc.name": variant,
-        DIGEST: made,
+        RESTORES: made,
+        PROCESS: process(),
     }
-    run_id = mlflow_client.create_run(experiment, tags={**tags, **_revision(project.root)}).info.run_id
+    run_id: str = newest(RESTORES) or (
+        mlflow_client.create_run(experiment_id, tags={**tags, **_revision(project.root)}).info.run_id
+    )
     mlflow_client.log_artifacts(run_id, str(project.model(variant)), "model")
     mlflow_client.set_terminated(run_id, "FINISHED")
+    mlflow_client.set_tag(run_id, DIGEST, made)
     return run_id
 
 
@@ -240,183 +373,14 @@ def log_scores(project: Project, scores: dict[str, dict[str, dict[str, float]]])
     Args:
         project: The project.
         scores: Figures by variant, benchmark and name.
+
+    Raises:
+        UserError: MLflow's store cannot be used.
     """
     mlflow_client = client(project)
+    with answering(project):
+        settle(mlflow_client, experiment(project, mlflow_client))
+        runs = {variant: run_of(project, mlflow_client, variant) for variant in scores}
     for variant, tables in scores.items():
-        log = Log(mlflow_client, run_of(project, mlflow_client, variant))
+        log = Log(project, mlflow_client, runs[variant])
         log({f"{benchmark}.{name}": value for benchmark, table in tables.items() for name, value in table.items()}, 0)
-
-
-def champion(project: Project) -> tuple[str, Path]:
-    """The registered champion: its version, and the folder of its files.
-
-    Raises:
-        UserError: There is none yet.
-    """
-    from geoloc_core.errors import UserError
-
-    mlflow_client = client(project)
-    import mlflow
-
-    name = project.profile.registry.model
-    try:
-        version = mlflow_client.get_model_version_by_alias(name, "champion")
-    except mlflow.exceptions.MlflowException as error:
-        if error.error_code not in ABSENT:
-            raise
-        raise UserError(f"model {name!r}: no champion registered; run `make demo` or `geoloc promote` first") from None
-    try:
-        with _fluent(project):
-            files = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version.version}")
-    except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise UserError(
-            f"model {name!r} version {version.version}: its files are gone ({error}); "
-            "run `geoloc promote --replace` to put the best variant in its place"
-        ) from None
-    return version.version, Path(files) / "artifacts" / "geolocator"
-
-
-def promote(project: Project, replace: bool = False) -> dict[str, Any]:
-    """Register the best variant, and make it the champion only when it is better on the named metric.
-
-    Args:
-        project: The project.
-        replace: Make it the champion whatever the present one scored, as after the benchmark itself has changed.
-
-    Returns:
-        What was decided, also written to ``.state/promotion.json``.
-
-    Raises:
-        UserError: There is no leaderboard yet, or it is of other parameters.
-    """
-    from geoloc_core.errors import UserError
-    from geoloc_core.evaluation import leaderboard
-
-    board = leaderboard.load(project)
-    best, registry = board.best.model_dump(), project.profile.registry
-    asked = (registry.benchmark, registry.metric, project.profile.demo)
-    if (board.best.benchmark, board.best.metric, bool(board.banner)) != asked:
-        raise UserError(
-            f"{project.leaderboard / 'leaderboard.json'}: not of the present parameters; run `geoloc leaderboard` first"
-        )
-    with _one_at_a_time(store(project) / "promotion.lock"), _fluent(project):
-        decision = _decide(project, best, replace)
-    write_json(project.state / "promotion.json", decision)
-    return decision
-
-
-def _decide(project: Project, best: dict[str, Any], replace: bool) -> dict[str, Any]:
-    mlflow_client = client(project)
-    import mlflow
-
-    registry = project.profile.registry
-    candidate = _registered(project, mlflow_client, best, anew=replace)
-    mlflow_client.set_registered_model_alias(registry.model, "challenger", candidate.version)
-    try:
-        holder = mlflow_client.get_model_version_by_alias(registry.model, "champion")
-    except mlflow.exceptions.MlflowException as error:
-        if error.error_code not in ABSENT:
-            raise
-        holder = None
-    comparable = holder is None or is_comparable(best, holder.tags)
-    better = replace or is_better(best, holder.tags if holder else None)
-    if better:
-        mlflow_client.set_registered_model_alias(registry.model, "champion", candidate.version)
-    champion_version = candidate if better else holder
-    assert champion_version is not None
-    return {
-        "promoted": better,
-        "comparable": comparable,
-        "metric": f"{registry.benchmark}.{registry.metric}",
-        "champion": _card(champion_version),
-        "candidate": _card(candidate),
-        "url": f"{UI}/#/models/{registry.model}/versions/{champion_version.version}",
-    }
-
-
-def is_comparable(candidate: dict[str, Any], holder: dict[str, str]) -> bool:
-    """Whether two scores are of the same metric on the same photos."""
-    metric = f"{candidate['benchmark']}.{candidate['metric']}"
-    return (metric, candidate["benchmark_sha256"]) == (holder["metric"], holder["benchmark_sha256"])
-
-
-def is_better(candidate: dict[str, Any], holder: dict[str, str] | None) -> bool:
-    """Whether a candidate takes the champion's place: strictly better, by the same metric on the same photos.
-
-    Args:
-        candidate: ``value``, ``higher_is_better`` and what :func:`is_comparable` reads, of the best variant.
-        holder: The tags of the champion's version, or None where there is none.
-    """
-    if holder is None:
-        return True
-    if not is_comparable(candidate, holder):
-        return False
-    gain = candidate["value"] - float(holder["value"])
-    return gain > 0 if candidate["higher_is_better"] else gain < 0
-
-
-def _registered(project: Project, mlflow_client: "MlflowClient", best: dict[str, Any], anew: bool) -> Any:
-    """The registry's version of the best variant's present model, registered now if it is not yet, or ``anew``."""
-    import mlflow
-
-    name, variant = project.profile.registry.model, best["variant"]
-    made = digest(project.model(variant))
-    for version in mlflow_client.search_model_versions(f"name = '{name}'"):
-        same = version.tags.get(DIGEST) == made and version.tags.get("benchmark_sha256") == best["benchmark_sha256"]
-        if not anew and same and version.tags.get("metric") == f"{best['benchmark']}.{best['metric']}":
-            return version
-    run_id = run_of(project, mlflow_client, variant)
-    model_uri = _log_bundle(project, variant, run_id)
-    try:
-        mlflow_client.create_registered_model(name)
-    except mlflow.exceptions.MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    tags = {
-        DIGEST: made,
-        "variant": variant,
-        "metric": f"{best['benchmark']}.{best['metric']}",
-        "value": repr(best["value"]),
-        "benchmark_sha256": best["benchmark_sha256"],
-        "demo": str(project.profile.demo).lower(),
-    }
-    return mlflow_client.create_model_version(name, model_uri, run_id, tags=tags)
-
-
-def _log_bundle(project: Project, variant: str, run_id: str) -> str:
-    """Log the self-contained model, photos in and places out, to the run that trained it; without any pickle."""
-    import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-
-    from geoloc_core.serving import bundle, pyfunc
-
-    folder = project.partial("promote", variant) / "geolocator"
-    bundle.pack(project, variant, folder)
-    outputs = [("photo", "long"), ("rank", "long"), ("id", "string"), ("name", "string")]
-    places = [("probability", "double"), ("latitude", "double"), ("longitude", "double")]
-    signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.binary, "image")]),
-        outputs=Schema([ColSpec(kind, column) for column, kind in outputs + places]),
-        params=ParamSchema([ParamSpec("top_k", "integer", 5)]),
-    )
-    with mlflow.start_run(run_id), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature is written by hand
-        logged = mlflow.pyfunc.log_model(
-            name="geolocator",
-            python_model=pyfunc.__file__,
-            artifacts={"geolocator": str(folder)},
-            signature=signature,
-            pip_requirements=["geoloc"],
-        )
-    remove(folder.parent)
-    return logged.model_uri
-
-
-def _card(version: Any) -> dict[str, Any]:
-    wanted = ("variant", "metric", "value")
-    return {
-        "version": int(version.version),
-        "run_id": version.run_id,
-        **{key: version.tags[key] for key in wanted},
-    }

@@ -102,6 +102,7 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
         (lambda d: d.update(encoded=["im2gps3k"]), "mlp_clip_country.corpus: 'mp16' is not in encoded"),
         (lambda d: d.update(encoded=["mp16"]), "registry.benchmark: 'im2gps3k' .* that is encoded"),
         (lambda d: d.pop("encoded"), "encoded: missing"),
+        (lambda d: d.pop("threads"), "profiles.demo.threads: missing; expected their number"),
         (lambda d: d["corpora"].update({"Bad Name": d["corpora"]["mp16"]}), "Bad Name"),
     ],
 )  # fmt: skip
@@ -143,6 +144,14 @@ def test_a_change_of_what_is_expected_makes_no_stage_stale():
     assert not [param for param in params if param in ("run", "profiles") or "expect" in param]
 
 
+def test_what_is_pretrained_is_stale_with_another_number_of_threads():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert {name for name, stage in stages.items() if "run.threads" in stage.get("do", stage).get("params", ())} == {
+        "pretrain",
+        "pretrain_from",
+    }
+
+
 def test_encoders_of_any_profile_have_pinned_weights():
     from geoloc_core.params import any_encoder, encoders
 
@@ -161,3 +170,31 @@ def test_encoders_of_any_profile_have_pinned_weights():
         assert checkpoint.about.licence or name.startswith("isn"), name
     assert any_encoder(path, "clip").profile == "demo", "the profile in use comes first"
     assert any_encoder(path, "clip").checkpoint is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda text: text + "run: *full\n", r"line \d+: key `run` is there already, in line \d+"),
+        (lambda text: text.replace("  full: &full", "  full: &full\n    seed: 3"), "key `seed` is there already"),
+        (lambda text: text.replace("{model: geolocator,", "{model: 2026,"), "got 2026.; put it in quotes"),
+        (lambda text: text.replace("    demo: false", "\tdemo: false", 1), "expected spaces in place of a tab"),
+    ],
+    ids=["two runs", "two seeds", "a number", "a tab"],
+)
+def test_yaml_that_means_two_things_is_refused(tmp_path, spoil, says):
+    path = tmp_path / "params.yaml"
+    path.write_text(spoil((ROOT / "params.yaml").read_text()))
+    with pytest.raises(UserError, match=says):
+        load(path)
+
+
+def test_norway_is_a_country(tmp_path):
+    from geoloc_core.params import any_corpus
+
+    text = (ROOT / "params.yaml").read_text().replace("run: *demo", "run: *full")
+    crawl = "{kind: streetview, path: p, places: {plan: towns, countries: [NO, SE]}, view: {budget: 2}}"
+    changed = text.replace("fetch: {kind: files, path: /photos}", f"fetch: {crawl}")
+    assert changed != text
+    (tmp_path / "params.yaml").write_text(changed)
+    assert any_corpus(tmp_path / "params.yaml", "photos").fetch.places.countries == ("NO", "SE")

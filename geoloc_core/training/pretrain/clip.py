@@ -202,7 +202,8 @@ def pretrain(
     _prepare(network.model, options, where)
     corpus = _Corpus.read(project, options, network, partial, where)
     trainer = _Trainer.of(network, options, corpus, seed)
-    depends = [options.model_dump(exclude={"save_steps", "cache_gb"}), seed, corpus.made_of, start_is]
+    recipe_of = options.model_dump(exclude={"save_steps", "cache_gb"})
+    depends = [recipe_of, seed, project.profile.threads, corpus.made_of, start_is]
     history = loop.run_steps(
         {"model": network.model, "optimiser": trainer.optimiser},
         range(options.epochs),

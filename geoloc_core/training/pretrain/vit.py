@@ -113,7 +113,7 @@ def pretrain(
         range(options.epochs),
         one_epoch,
         partial / "checkpoint.pt",
-        [options.model_dump(), project.profile.seed, made_of],
+        [options.model_dump(), project.profile.seed, project.profile.threads, made_of],
         log,
     )
     model.save_pretrained(out)

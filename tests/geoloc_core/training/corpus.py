@@ -32,7 +32,7 @@ def make_project(
     towers = {**(pretrain or {}), **(pretrain_from or {})}
     profile = {**PHOTOS, "checkpoints": {**PHOTOS["checkpoints"]}}
     profile["encoders"] = {**PHOTOS["encoders"], **{name: {"kind": "open_clip"} for name in towers}}
-    profile |= {"pretrain": pretrain or {}, "pretrain_from": pretrain_from or {}}
+    profile |= {"pretrain": pretrain or {}, "pretrain_from": pretrain_from or {}, "threads": 1}
     root.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
     project = Project.open(root / "params.yaml")

@@ -1,22 +1,30 @@
 """MLflow on a real SQLite database: runs, the registry, and when a champion falls."""
 
 import os
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 
 import mlflow
+import psutil
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geoloc_core.errors import UserError
-from geoloc_core.files import write_json
+from geoloc_core.files import read_json, write_json
 from geoloc_core.project import Project
-from geoloc_core.training import tracking
+from geoloc_core.training import registry, tracking
 
-from ...conftest import PHOTOS
+from .made_champion import make_project
+
+
+@pytest.fixture
+def project(tmp_path, database):
+    """A project with a trained variant and a database that is ready."""
+    return make_project(tmp_path / "project", database)
 
 
 def card(value: float, higher: bool = True, data: str = "d", metric: str = "within_750km") -> dict:
@@ -31,21 +39,20 @@ def tags(value: float, data: str = "d") -> dict[str, str]:
 @given(st.floats(0, 100), st.floats(0, 100), st.booleans())
 def test_only_a_better_candidate_becomes_champion(candidate, champion, higher):
     better = candidate > champion if higher else candidate < champion
-    assert tracking.is_better(card(candidate, higher), tags(champion)) is better
+    assert registry.is_better(card(candidate, higher), tags(champion)) is better
 
 
 def test_the_first_candidate_becomes_champion():
-    assert tracking.is_better(card(0.0), None)
+    assert registry.is_better(card(0.0), None)
 
 
 def test_scores_on_other_photos_are_not_compared():
-    assert not tracking.is_better(card(99.0, data="new"), tags(1.0, data="old"))
-    assert not tracking.is_better(card(99.0, metric="accuracy"), tags(1.0))
+    assert not registry.is_better(card(99.0, data="new"), tags(1.0, data="old"))
+    assert not registry.is_better(card(99.0, metric="accuracy"), tags(1.0))
 
 
 @pytest.mark.slow
-def test_a_run_remembers_what_made_it(tiny_project):
-    project = tiny_project
+def test_a_run_remembers_what_made_it(project):
     (project.root / "dvc.lock").write_text(
         "schema: '2.0'\nstages:\n  label@photos:\n    outs:\n    - {path: data/labels/photos.parquet, md5: abc123}\n"
     )
@@ -69,21 +76,19 @@ def test_a_run_remembers_what_made_it(tiny_project):
 
 
 @pytest.mark.slow
-def test_a_failing_stage_leaves_a_failed_run(tiny_project):
-    with pytest.raises(RuntimeError), tracking.run(tiny_project, "train", "linear", {}, []) as log:
+def test_a_failing_stage_leaves_a_failed_run(project):
+    with pytest.raises(RuntimeError), tracking.run(project, "train", "linear", {}, []) as log:
         raise RuntimeError
-    assert tracking.client(tiny_project).get_run(log.run_id).info.status == "FAILED"
+    assert tracking.client(project).get_run(log.run_id).info.status == "FAILED"
 
 
 @pytest.mark.slow
-def test_two_projects_in_one_process_keep_apart(tmp_path):
+def test_two_projects_in_one_process_keep_apart(tmp_path, database):
     """MLflow's own state is the process' environment, which stages started from it would inherit."""
     before = dict(os.environ)
     for name in ("here", "there"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "params.yaml").write_text(yaml.safe_dump({"run": PHOTOS}))
-        project = Project.open(tmp_path / name / "params.yaml")
-        with tracking.run(project, "train", name, {}, []) as log, tracking._fluent(project):
+        project = make_project(tmp_path / name, database)
+        with tracking.run(project, "train", name, {}, []) as log, tracking.fluent(project):
             log({"loss": 1.0}, 0)
             assert mlflow.get_tracking_uri() == tracking.uri(project)
     for name in ("here", "there"):
@@ -101,19 +106,19 @@ def test_a_store_that_does_not_answer_is_one_clear_line(tiny_project, monkeypatc
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         with pytest.raises(UserError, match="MLflow's store cannot be used") as said:
-            tracking.champion(tiny_project)
+            registry.champion(tiny_project)
     assert "\n" not in str(said.value)
 
 
 @pytest.mark.slow
-def test_a_deleted_experiment_is_named(tiny_project):
-    with tracking.run(tiny_project, "train", "linear", {}, []):
+def test_a_deleted_experiment_is_named(project):
+    with tracking.run(project, "train", "linear", {}, []):
         pass
-    client = tracking.client(tiny_project)
+    client = tracking.client(project)
     client.delete_experiment(client.get_experiment_by_name("geolocator").experiment_id)
     with (
         pytest.raises(UserError, match="mlflow experiments restore"),
-        tracking.run(tiny_project, "train", "linear", {}, []),
+        tracking.run(project, "train", "linear", {}, []),
     ):
         pass
 
@@ -136,3 +141,181 @@ def test_many_processes_may_open_a_new_database_at_once(tiny_project):
     client = tracking.client(tiny_project)
     experiments = [e.experiment_id for e in client.search_experiments()]
     assert len(client.search_runs(experiments)) == 4
+
+
+def statuses(project) -> dict[str, str]:
+    """Status of every run by its stage and name."""
+    client = tracking.client(project)
+    runs = client.search_runs([tracking.experiment(project, client)])
+    return {run.info.run_name: run.info.status for run in runs}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("point", "number"),
+    [
+        *(("training", number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL)),
+        *((point, signal.SIGTERM) for point in ("create_run", "log_param", "log_artifacts", "set_tag")),
+        *((point, signal.SIGKILL) for point in ("create_run", "log_artifacts", "set_tag")),
+    ],
+)
+def test_a_run_ends_with_its_process_or_with_the_next_run(project, point, number):
+    from . import victims
+
+    with victims.waiting(victims.stage, project, point) as process:
+        with tracking.run(project, "train", "meanwhile", {}, []):
+            pass
+        assert statuses(project) == {"train linear": "RUNNING", "train meanwhile": "FINISHED"}, "it lives"
+        process.send_signal(number)
+    at_once = number != signal.SIGKILL and point != "create_run"  # where nobody knows the run's id yet
+    assert statuses(project)["train linear"] == ("KILLED" if at_once else "RUNNING")
+    with tracking.run(project, "pretrain", "other", {}, []):
+        pass
+    assert statuses(project) == {"train linear": "KILLED", "train meanwhile": "FINISHED", "pretrain other": "FINISHED"}
+
+
+@pytest.mark.slow
+def test_runs_of_others_are_left_alone(project):
+    client = tracking.client(project)
+    experiment = tracking.experiment(project, client)
+    own = tracking.process()
+    here, pid, _ = own.split()
+    tags = {"own": own, "host": "elsewhere 1 1.00", "odd": f"{here} x y", "reused": f"{here} {pid} 1.00"}
+    for name, tag in tags.items():
+        client.create_run(experiment, tags={"mlflow.runName": name, tracking.PROCESS: tag})
+    client.create_run(experiment, tags={"mlflow.runName": "untagged"})
+    with tracking.run(project, "train", "linear", {}, []):
+        pass
+    running = dict.fromkeys(["own", "host", "odd", "untagged"], "RUNNING")
+    assert statuses(project) == {**running, "reused": "KILLED", "train linear": "FINISHED"}
+
+
+def test_a_process_is_known_by_more_than_its_number():
+    own = tracking.process()
+    assert not tracking.is_gone(own)
+    host, pid, started = own.split()
+    assert tracking.is_gone(f"{host} {pid} {float(started) - 1:.2f}"), "the number was another's before"
+    ended = psutil.Popen([sys.executable, "-c", ""])
+    tag = f"{host} {ended.pid} {ended.create_time() - psutil.boot_time():.2f}"
+    while ended.status() != psutil.STATUS_ZOMBIE:
+        pass
+    assert tracking.is_gone(tag), "nobody has asked for its exit code yet"
+    ended.wait()
+    assert tracking.is_gone(tag)
+
+
+@pytest.mark.slow
+def test_signals_are_as_before_once_the_run_has_ended(project):
+    before = signal.getsignal(signal.SIGTERM)
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with tracking.run(project, "train", "linear", {}, []):
+            assert signal.getsignal(signal.SIGTERM) is not before
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, "as nohup has it"
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+def test_a_note_holds_ids_alone(project):
+    with tracking.run(project, "train", "linear", {}, []) as log:
+        pass
+    note = read_json(tracking.store(project) / "runs" / "train" / "linear.json")
+    assert note == {"run_id": log.run_id, "experiment_id": tracking.experiment(project, log.client)}
+
+
+def _read_only(database, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{database}?mode=ro&uri=true")
+
+
+def _locked(database, monkeypatch):
+    held = sqlite3.connect(database)
+    held.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(test_a_damaged_store_is_one_clear_line, "held", held, raising=False)
+
+
+def _emptied(database, monkeypatch):
+    with sqlite3.connect(database) as held:
+        held.execute("DROP TABLE experiments")
+
+
+def _newer(database, monkeypatch):
+    with sqlite3.connect(database) as held:
+        held.execute("UPDATE alembic_version SET version_num = 'f00d'")
+
+
+def _folder(database, monkeypatch):
+    database.unlink()
+    database.mkdir()
+
+
+DAMAGE = {
+    "garbage": lambda database, _: database.write_bytes(b"garbage " * 1000),
+    "cut off": lambda database, _: database.write_bytes(database.read_bytes()[:5000]),
+    "a folder": _folder,
+    "no tables": _emptied,
+    "another version's": _newer,
+    "locked": _locked,
+    "read-only": _read_only,
+    "another scheme": lambda _, monkeypatch: monkeypatch.setenv("MLFLOW_TRACKING_URI", "oracle+x://a"),
+    "no server": lambda _, monkeypatch: monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9"),
+}
+
+
+def _train(project):
+    with tracking.run(project, "train", "linear", {}, []):
+        pass
+
+
+def _score(project):
+    tracking.log_scores(project, {"linear": {"im2gps": {"within_750km": 1.0}}})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("ask", [_train, _score, registry.promote, registry.champion])
+def test_a_damaged_store_is_one_clear_line(project, damage, ask, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    DAMAGE[damage](tracking.store(project) / "mlflow.db", monkeypatch)
+    with pytest.raises(UserError) as said:
+        ask(project)
+    assert "\n" not in str(said.value)
+    if (damage, ask) != ("read-only", registry.champion):  # which finds nothing there to read
+        assert "MLflow's store cannot be used (" in str(said.value)
+        assert "; " in str(said.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ask", [_train, registry.promote, registry.champion])
+def test_a_place_that_is_no_folder_is_one_clear_line(project, ask):
+    place = tracking.store(project)
+    place.rename(project.root / "away")
+    place.touch()
+    with pytest.raises(UserError, match=r"mlflow/.*lock: cannot be made there"):
+        ask(project)
+
+
+@pytest.mark.slow
+def test_an_empty_file_becomes_a_database(project):
+    database = tracking.store(project) / "mlflow.db"
+    database.write_bytes(b"")
+    _train(project)
+    assert statuses(project) == {"train linear": "FINISHED"}
+
+
+@pytest.mark.slow
+def test_a_store_that_goes_away_under_a_training_is_one_clear_line(project):
+    with (
+        pytest.raises(UserError, match="MLflow's store cannot be used"),
+        tracking.run(project, "train", "linear", {}, []) as log,
+    ):
+        (tracking.store(project) / "mlflow.db").write_bytes(b"garbage " * 1000)
+        log({"loss": 1.0}, 0)
+
+
+@pytest.mark.slow
+def test_what_failed_first_is_told_even_when_the_store_is_gone(project):
+    with pytest.raises(ZeroDivisionError), tracking.run(project, "train", "linear", {}, []):
+        (tracking.store(project) / "mlflow.db").write_bytes(b"garbage " * 1000)
+        raise ZeroDivisionError

@@ -1,0 +1,78 @@
+"""Processes that stop at a point of their work, to be killed there."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import psutil
+from mlflow import MlflowClient
+
+from geoloc_core.project import Project
+from geoloc_core.training import registry, tracking
+
+CONTEXT = get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__])
+
+
+@contextmanager
+def waiting(target: Callable[..., None], project: Project, point: str) -> Iterator[psutil.Process]:
+    """A process that works in a project and has come to a point, for the block to kill."""
+    here = project.root / f"here-{point}"
+    process = CONTEXT.Process(target=target, args=(project.root / "params.yaml", point, here))
+    process.start()
+    try:
+        while not here.exists():
+            assert process.is_alive(), f"it ended before it came to {point}"
+            time.sleep(0.01)
+        yield psutil.Process(process.pid)
+        process.join()
+    finally:
+        process.kill()
+        process.join()
+        here.unlink(missing_ok=True)
+
+
+def _stop(here: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores in what it runs in the background
+    here.touch()
+    time.sleep(600)
+
+
+def _stop_after(method: str, here: Path) -> None:
+    real = getattr(MlflowClient, method)
+
+    def stopping(*given: Any, **named: Any) -> Any:
+        real(*given, **named)
+        _stop(here)
+
+    setattr(MlflowClient, method, stopping)
+
+
+def stage(params: Path, point: str, here: Path) -> None:
+    """Train: stop after a method of MLflow's client, or in the training itself."""
+    project = Project.open(params)
+    if point != "training":
+        _stop_after(point, here)
+    with tracking.run(project, "train", "linear", {"lr": 1.0}, []) as log:
+        log({"loss": 1.0}, 0)
+        if point == "training":
+            _stop(here)
+        log.model(project.model("linear"))
+
+
+def promotion(params: Path, point: str, here: Path) -> None:
+    """Promote: stop after a method of MLflow's client, or in the middle of the model's files."""
+    if point == "half of the files":
+
+        def half(self: MlflowClient, model_id: str, folder: str) -> None:
+            self.log_model_artifact(model_id, f"{folder}/MLmodel")
+            _stop(here)
+
+        MlflowClient.log_model_artifacts = half
+    else:
+        _stop_after(point, here)
+    registry.promote(Project.open(params))
