@@ -18,10 +18,23 @@ with turn(Path(sys.argv[1]), "geoloc demo"):
 """
 
 
+AS_THE_UI_DOES = """
+from orchestration.environment import enter, project_root
+enter(project_root())
+from orchestration.assets import asset_key
+from orchestration.execution import execute
+from orchestration.instance import opened_instance
+with opened_instance() as instance:
+    for event in execute(instance, [asset_key("fetch@mp16")], checks=0):
+        print(event.message, flush=True)
+"""
+
+
 @pytest.fixture
 def other(tmp_path):
     """Another process whose turn it is."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    root = tmp_path / "project" if (tmp_path / "project").exists() else tmp_path
+    command = [sys.executable, "-c", HOLD, str(root)]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, text=True,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
     assert process.stdout.readline() == "mine\n"
@@ -62,3 +75,23 @@ def test_one_of_many_that_start_at_once_gets_it(tmp_path):
     said = [process.communicate("")[1].splitlines()[-1:] for process in many]
     lost = [lines[0] for line, lines in zip(first, said, strict=True) if not line]
     assert all("geoloc demo (process" in line for line in lost)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["let go", "interrupted"])
+def test_a_run_of_the_ui_waits_for_its_turn(project, other, how):
+    environment = {**os.environ, "GEOLOC_ROOT": str(project), "PYTHONPATH": str(REPOSITORY)}
+    run = subprocess.Popen([sys.executable, "-c", AS_THE_UI_DOES], cwd=project, env=environment, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    for line in run.stdout:
+        if line.startswith("Waits for "):
+            break
+    assert line == f"Waits for geoloc demo (process {other.pid})\n"
+    if how == "let go":
+        other.communicate("")
+        assert 'Finished execution of step "fetch__mp16"' in run.communicate(timeout=300)[0]
+    else:
+        run.send_signal(signal.SIGINT)
+        assert "interrupted" in run.communicate(timeout=300)[0]
+    assert (project / "data" / "raw" / "mp16").exists() == (how == "let go")
+    assert holder(project) == (None if how == "let go" else Holder(other.pid, "geoloc demo"))
