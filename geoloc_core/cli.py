@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from geoloc_core import escape
 from geoloc_core.errors import UserError
 from geoloc_core.geo.commands import cells, locate
 from geoloc_core.project import Project
@@ -25,6 +26,11 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 """No tool of the project reports to anyone."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+CLOSED = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP}
+)
+"""What a disk says of a place where something else lies, or that is another's."""
 
 
 class Commands(click.Group):
@@ -396,7 +402,7 @@ def _verdict(decision: dict[str, Any]) -> str:
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1, 100), help="Places per photo.")
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV, names as they are.")
 @click.pass_obj
 def predict(params: Path, photos: tuple[Path, ...], top: int, form: str | None) -> None:
     """Ask the champion where PHOTOS were taken: the most probable places, with probabilities."""
@@ -419,7 +425,8 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, form: str | None) 
     if form == "json":
         click.echo(answer.as_json(table, card))
     elif form == "csv":
-        click.echo(answer.as_csv(table), nl=False)
+        # The bytes of names that are no text in this locale, as they are.
+        click.echo(answer.as_csv(table).encode("utf-8", "surrogateescape"), nl=False)
     else:
         answer.show(table, card)
 
@@ -435,8 +442,7 @@ def main() -> None:
     try:
         geoloc(standalone_mode=False)
     except UserError as error:
-        click.echo(f"geoloc: error: {error}", err=True)
-        sys.exit(2)
+        _end(*error.args)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.Abort:
@@ -449,8 +455,15 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
         where = error.filename or "the disk that is written to"
-        click.echo(f"geoloc: error: {where}: {error.strerror}; make room and run the same command again", err=True)
-        sys.exit(2)
+        if error.errno in FULL:
+            _end(f"{where}: {error.strerror}; make room and run the same command again")
+        if error.errno not in CLOSED:
+            raise
+        _end(f"{where}: {error.strerror}; expected a place that can be written to and read")
+
+
+def _end(*lines: object) -> NoReturn:
+    """Say why not, in words that may be those of others, and end."""
+    click.echo("geoloc: error: " + "\n".join(escape.terminal(str(line)) for line in lines), err=True)
+    sys.exit(2)

@@ -371,7 +371,9 @@ def _pictures(
     """Bring the pictures, and say for how many requests one may be charged, and what is missing by reason."""
     missing: dict[str, Fault] = {}
     with Journal(path, _is_request) as journal:
-        asked = [sum("asked" in record for record in journal.records) + journal.damaged]
+        noted = sum("asked" in record for record in journal.records) + journal.damaged
+        # A picture that is there was asked for, whatever became of the journal.
+        asked = [max(noted, sum(path.startswith("images/") for path in files_under(folder)))]
         if journal.damaged:
             say(
                 f"{journal.damaged:,} of them may be requests that were charged, and count as such; pictures that the "

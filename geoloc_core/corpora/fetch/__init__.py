@@ -5,6 +5,7 @@ Each has ``Options`` with a ``path``, which the pipeline watches, and
 work in ``partial`` and returns the figures of its summary.
 """
 
+from collections import Counter
 from contextlib import suppress
 from io import BytesIO
 from itertools import islice
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 COLUMNS, ROWS, SIDE, TITLE = 4, 2, 128, 24
 """The contact sheet: pictures across and down, the pixels of one, and those above all for the title."""
+TYPES = 20
+"""Of files, that are drawn: the most frequent."""
 
 
 def fetch(project: Project, name: str) -> None:
@@ -86,8 +89,9 @@ def first_photos(raw: Path, source: Any, count: int) -> list["Image"]:
 def _draw_types(raw: Path, path: Path, name: str) -> None:
     from geoloc_core.corpora.fetch.files import by_suffix
 
-    types = by_suffix(raw)
+    counts = Counter({suffix: entry["files"] for suffix, entry in by_suffix(raw).items()})
+    shown = dict(sorted(counts.most_common(TYPES)))
     with plots.picture(path) as axes:
-        axes.barh(list(types), [entry["files"] for entry in types.values()])
+        axes.barh([plots.label(suffix) for suffix in shown], list(shown.values()))
         axes.set(title=f"{name}: files by type", xlabel="files")
         axes.invert_yaxis()

@@ -117,3 +117,15 @@ def test_the_picture_shows_sound_photos_or_the_types_of_files(tmp_path):
         draw(folder, options, tmp_path / f"{name}2.png", "c")
         assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / f"{name}2.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+def test_types_of_files_with_odd_names_are_drawn_and_counted(tmp_path):
+    made = project(tmp_path)
+    names = [b"a.$\\frac$", b"b.\xff", b"c.\x1b[31m\n", b"d." + b"long" * 50, *(b"e.%d" % n for n in range(50))]
+    (tmp_path / "given").mkdir()
+    for name in names:
+        (tmp_path / "given" / os.fsdecode(name)).write_bytes(b"1")
+    fetch(made, "c")
+    assert read_json(made.summary("fetch", "c"))["files"] == len(names)
+    assert os.fsdecode(b".\xff") in read_json(made.summary("fetch", "c"))["types"]
+    assert Image.open(made.plot("fetch", "c")).size[1] < 600
