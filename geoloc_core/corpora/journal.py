@@ -10,6 +10,7 @@ million photos better than a million files do, and what is in memory is one part
 import csv
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,15 +53,18 @@ class Journal:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-        # The last is empty, or torn.
-        parsed = [(line, _parsed(line, is_sound)) for line in lines[:-1]]
+        tail = lines.pop()
+        if tail and not tail.startswith(b"{"):  # neither empty nor a torn record
+            lines.append(tail)
+            tail = b""
+        parsed = [(line, _parsed(line, is_sound)) for line in lines]
         self.records = [record for _, record in parsed if record is not None]
         bad = [line for line, record in parsed if record is None]
         self.damaged = len(bad)
         if bad:
             _set_aside(path, bad, [line for line, record in parsed if record is not None])
         self._stream = path.open("ab", buffering=0)
-        self._stream.truncate(path.stat().st_size - (0 if bad else len(lines[-1])))
+        self._stream.truncate(path.stat().st_size - (0 if bad else len(tail)))
 
     def add(self, record: dict[str, Any]) -> None:
         """Append a record."""
@@ -110,7 +114,8 @@ class Part:
         self.found: dict[int, tuple[int, int] | Fault] = {}
         self._data = folder / f"{number:06d}.data"
         self._lines = folder / f"{number:06d}.jsonl"
-        self._journal = Journal(self._lines, _is_settled)
+        places = {address.place for address in addresses}
+        self._journal = Journal(self._lines, lambda record: _is_settled(record) and record["place"] in places)
         self._stream = self._data.open("a+b", buffering=0)
         size = self._stream.seek(0, os.SEEK_END)
         for record in self._journal.records:
@@ -223,7 +228,7 @@ class Parts:
 
     def sealed(self) -> list[int]:
         """The numbers of the parts that are done."""
-        return sorted(int(path.stem) for path in self._folder.glob("[0-9]*.msg"))
+        return sorted(int(path.stem) for path in self._folder.glob("*.msg") if re.fullmatch(r"[0-9]{6,}", path.stem))
 
     def missing(self, addresses: Iterable[Address]) -> Iterator[Address]:
         """What is still to be asked for, of a list whose places count from 0."""

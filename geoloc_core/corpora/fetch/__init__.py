@@ -5,6 +5,7 @@ Each has ``Options`` with a ``path``, which the pipeline watches, and
 work in ``partial`` and returns the figures of its summary.
 """
 
+import os
 from collections import Counter
 from contextlib import suppress
 from io import BytesIO
@@ -32,15 +33,19 @@ def fetch(project: Project, name: str) -> None:
     """The stage ``geoloc fetch CORPUS``.
 
     Raises:
-        UserError: There is no such corpus, or its files cannot be had.
+        UserError: There is no such corpus, its files cannot be had, or there is no room for them.
     """
     corpus = entry(project.profile.corpora, name, "corpus")
+    raw = project.raw(name)
+    if os.path.lexists(raw) and not raw.is_dir():
+        # Said before a crawl, not after it.
+        raise UserError(f"{raw}: no folder; expected the one with the corpus' files, or nothing: move it away")
     module = module_of("geoloc_core.corpora.fetch", corpus.fetch.kind)
     options = corpus.fetch
     if isinstance(options.path, Path):
         options = options.model_copy(update={"path": project.root / options.path})
     partial = project.partial("fetch", name)
-    with replacing(project.raw(name)) as out:
+    with replacing(raw) as out:
         summary = module.fetch(
             options, name=name, source=corpus.source, seed=project.profile.seed, out=out, partial=partial
         )
