@@ -79,6 +79,9 @@ def _bring(file: Path, target: Path) -> None:
         raise UserError(f"{file}: {error.strerror}; expected a file; mend or remove it") from None
     if file.is_dir():
         raise UserError(f"{file}: a link to a folder; expected files; name that folder itself or copy it")
+    if not file.is_file():
+        # A pipe or a device has no end that could be waited for.
+        raise UserError(f"{file}: neither a file nor a folder; expected files; move it away")
     if target.exists() and _same(there, target.stat()):
         return
     target.parent.mkdir(parents=True, exist_ok=True)

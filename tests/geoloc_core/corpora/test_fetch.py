@@ -59,7 +59,7 @@ def test_an_interrupted_copy_is_taken_up_again(tmp_path):
     assert (tmp_path / "out/s/b.JPG").read_bytes().startswith(b"?")
 
 
-@pytest.mark.parametrize("case", ["missing", "empty", "file", "dead", "link"])
+@pytest.mark.parametrize("case", ["missing", "empty", "file", "dead", "link", "pipe", "device"])
 def test_mistakes_are_named_and_nothing_changes(tmp_path, case):
     made = project(tmp_path)
     given = write(tmp_path / "given", FILES)
@@ -76,7 +76,19 @@ def test_mistakes_are_named_and_nothing_changes(tmp_path, case):
         (given / "dead.jpg").symlink_to(tmp_path / "nowhere")
     if case == "link":
         (given / "folder").symlink_to(tmp_path)
-    said = {"missing": "is no folder", "empty": "is empty", "file": "is no folder", "dead": "No such file"}
+    if case == "pipe":
+        os.mkfifo(given / "pipe.jpg")
+    if case == "device":
+        (given / "zero.jpg").symlink_to("/dev/zero")
+    odd = "neither a file nor a folder"
+    said = {
+        "pipe": odd,
+        "device": odd,
+        "missing": "is no folder",
+        "empty": "is empty",
+        "file": "is no folder",
+        "dead": "No such file",
+    }
     with pytest.raises(UserError, match=said.get(case, "a link to a folder")) as caught:
         fetch(made, "c")
     assert "given" in str(caught.value)
