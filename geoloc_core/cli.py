@@ -7,10 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from geoloc_core import escape
 from geoloc_core.errors import UserError
 from geoloc_core.geo.commands import cells, locate
 from geoloc_core.lifeline import end_with_step
@@ -418,7 +419,7 @@ def _verdict(decision: dict[str, Any]) -> str:
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1, 100), help="Places per photo.")
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV, names as they are.")
 @click.pass_obj
 def predict(params: Path, photos: tuple[Path, ...], top: int, form: str | None) -> None:
     """Ask the champion where PHOTOS were taken: the most probable places, with probabilities."""
@@ -441,7 +442,8 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, form: str | None) 
     if form == "json":
         click.echo(answer.as_json(table, card))
     elif form == "csv":
-        click.echo(answer.as_csv(table), nl=False)
+        # The bytes of names that are no text in this locale, as they are.
+        click.echo(answer.as_csv(table).encode("utf-8", "surrogateescape"), nl=False)
     else:
         answer.show(table, card)
 
@@ -458,8 +460,7 @@ def main() -> None:
     try:
         geoloc(standalone_mode=False)
     except UserError as error:
-        click.echo(f"geoloc: error: {error}", err=True)
-        sys.exit(2)
+        _end(*error.args)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.Abort as stop:
@@ -477,8 +478,13 @@ def main() -> None:
         said = _of_the_machine(error)
         if said is None:
             raise
-        click.echo(f"geoloc: error: {said}", err=True)
-        sys.exit(2)
+        _end(said)
+
+
+def _end(*lines: object) -> NoReturn:
+    """Say why not, in words that may be those of others, and end."""
+    click.echo("geoloc: error: " + "\n".join(escape.terminal(str(line)) for line in lines), err=True)
+    sys.exit(2)
 
 
 ROOM = "make room and run the same command again"
@@ -495,6 +501,7 @@ OF_THE_MACHINE = {
     errno.ELOOP: "remove the links that lead in a circle",
     errno.ENOTDIR: "expected a folder; move the file away",
     errno.EISDIR: "expected a file; move the folder away",
+    errno.EEXIST: "move away what is there",
     errno.ENOTEMPTY: "something else writes there; run the same command again",
     errno.EMFILE: OPEN,
     errno.ENFILE: OPEN,

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from geoloc_core import progress
 from geoloc_core.errors import UserError
@@ -20,6 +20,7 @@ TIMEOUT = 60
 """Seconds without a byte after which a connection counts as lost."""
 TRIES = 5
 """Failures in a row, without a byte gained, after which to give up."""
+WEB = ("https://", "http://")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,23 @@ class _Part:
         self.tag.unlink(missing_ok=True)
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Redirects within the web: the library would follow them to FTP too."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if not newurl.startswith(WEB):
+            raise ValueError(f"redirected to {newurl}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def download(url: str, target: Path, size: int | None = None, sha256: str | None = None, wait_s: float = 1.0) -> str:
     """Bring a file from the network, once.
 
@@ -62,7 +80,7 @@ def download(url: str, target: Path, size: int | None = None, sha256: str | None
     Raises:
         UserError: The server refuses, keeps failing, or has another file than the one expected.
     """
-    if not url.startswith(("https://", "http://")):
+    if not url.startswith(WEB):
         raise UserError(f"{url}: cannot be downloaded; expected an address with http:// or https://")
     if target.exists():
         digest = sha256_of(target)
@@ -113,7 +131,12 @@ def _continue(url: str, part: _Part, size: int | None) -> None:
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": part.tag.read_text()}
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)  # noqa: S310
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310
+        response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
+    except (ValueError, http.client.InvalidURL) as error:
+        # Of this address or of one that it redirects to: a name that cannot be spelt, brackets that do not close.
+        said = f"it, or what it redirects to, cannot be asked ({_reason(error)})"
+        raise UserError(f"{url}: {said}; expected an address that leads to a file") from None
     except urllib.error.HTTPError as error:
         if error.code == 416:
             # Nothing is left to send, or the part is longer than the file: the checks tell which.
@@ -122,22 +145,31 @@ def _continue(url: str, part: _Part, size: int | None) -> None:
             part.remove()
             raise ConnectionError("the server has a shorter file than before") from None
         if error.code < 500 and error.code not in (408, 429):
-            raise UserError(f"{url}: the server says {error.code} {error.reason}; expected a file") from None
+            raise UserError(f"{url}: {_reason(error)}; expected a file") from None
         raise
     with response:
         if response.status != 206 or not str(response.headers.get("Content-Range")).startswith(f"bytes {start}-"):
             start = 0
         _check(url, response, start, size)
         _note(part, response, start)
-        left = response.headers.get("Content-Length")
-        total = start + int(left) if left else None
+        left = _length(response)
+        total = None if left is None else start + left
         with part.path.open("r+b" if start else "wb") as out:
             out.seek(start)
             what, whole = f"download {part.path.name[1:-5]}", total and (total - start) // CHUNK
             for chunk in progress.track(_chunks(response), what, whole, "MiB"):
                 out.write(chunk)
+                if size is not None and out.tell() > size:
+                    part.remove()
+                    raise UserError(f"{url}: the server sends more than {size:,} bytes: the file is another one")
     if total is not None and part.path.stat().st_size != total:
         raise ConnectionError(f"the connection ended after {part.path.stat().st_size:,} of {total:,} bytes")
+
+
+def _length(response: Any) -> int | None:
+    """How many bytes the server announces; None where it says no number."""
+    said = str(response.headers.get("Content-Length"))
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 19 else None
 
 
 def _check(url: str, response: Any, start: int, size: int | None) -> None:
@@ -145,20 +177,18 @@ def _check(url: str, response: Any, start: int, size: int | None) -> None:
     kind = response.headers.get_content_type()
     if kind == "text/html" and not url.endswith((".html", ".htm")):
         raise UserError(f"{url}: the server sends a web page; expected a file: look at the address in a browser")
-    left = response.headers.get("Content-Length")
-    if size and left and start + int(left) != size:
-        raise UserError(
-            f"{url}: the server has {start + int(left):,} bytes; expected {size:,}: the file is another one"
-        )
+    left = _length(response)
+    if size and left is not None and start + left != size:
+        raise UserError(f"{url}: the server has {start + left:,} bytes; expected {size:,}: the file is another one")
 
 
 def _note(part: _Part, response: Any, start: int) -> None:
-    """Keep what identifies the server's file; a weak tag does not promise the same bytes."""
+    """Keep what identifies the server's file; a weak tag does not promise the same bytes, an odd one cannot be sent."""
     tag = response.headers.get("ETag") or ""
     tag = response.headers.get("Last-Modified") if not tag or tag.startswith("W/") else tag
     if start == 0:
         part.remove()
-    if tag:
+    if tag and tag.isascii() and tag.isprintable():
         part.tag.write_text(tag)
 
 
@@ -168,6 +198,6 @@ def _chunks(response: Any) -> Iterator[bytes]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server says {error.code} {error.reason}"
-    return " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
+    """What went wrong, in a line; the words may be the server's."""
+    said = " ".join(str(getattr(error, "reason", error)).split())[:200] or type(error).__name__
+    return f"the server says {error.code} {said}" if isinstance(error, urllib.error.HTTPError) else said

@@ -246,7 +246,9 @@ def verify(path: Path, remedy: str, data: bytes | None = None, at_most: int | No
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, readable and in one piece."""
     with replacing(path) as aside:
-        aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        # Of names that are no text, JSON has an escape where UTF-8 has nothing.
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_bytes(path: Path, remedy: str = "") -> bytes:

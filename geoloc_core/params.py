@@ -287,7 +287,7 @@ def load(path: Path) -> Profile:
         errors += found
     if errors:
         count = f"{len(errors)} error" + ("s" if len(errors) > 1 else "")
-        raise UserError("\n".join([f"{path}: {count}", *(f"  {line}" for line in errors)]))
+        raise UserError(f"{path}: {count}", *(f"  {line}" for line in errors))
     return next(profile for block, profile in checked.values() if block == raw["run"] and profile)
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geoloc_core import escape
 from geoloc_core.files import replacing
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ STYLE = {
     "axes.axisbelow": True,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
+    "text.parse_math": False,
     "axes.prop_cycle": f"cycler('color', {list(COLOURS)})",
 }
 
@@ -50,6 +52,11 @@ def picture(path: Path, width: float = 6, height: float = 3.2) -> Iterator["Axes
         yield figure.subplots()
         with replacing(path) as aside:
             figure.savefig(aside, format="png", metadata={"Software": None})
+
+
+def label(text: str, most: int = 20) -> str:
+    """Text of others as a label: no more than so many characters, all of them visible."""
+    return escape.terminal(text)[:most]
 
 
 def world_map(axes: "Axes", latitudes: Any, longitudes: Any, **style: Any) -> None:

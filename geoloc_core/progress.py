@@ -1,20 +1,54 @@
-"""What a person sees while a stage runs."""
+"""What a person sees while a stage runs, and of what it made.
+
+Text of others goes through :func:`say`, :func:`plain` or :func:`table`; the consoles take no word for markup.
+"""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from rich.console import Console
+from rich.text import Text
+
+from geoloc_core import escape
 
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False)
+
+def output(stream: TextIO | None = None, width: int | None = None) -> Console:
+    """A console for results.
+
+    Args:
+        stream: Where to; the output stream if not given.
+        width: Characters of a line; as many as the terminal has if not given.
+    """
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def say(message: str) -> None:
     """Print one line about the work to the terminal's error stream; the output stream is for results."""
-    console.print(message, markup=False, soft_wrap=True)
+    console.print(escape.terminal(message), soft_wrap=True)
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Text of others for a cell, a title or a line."""
+    return Text(escape.terminal(text), style)
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> None:
+    """Print a table to the terminal's error stream."""
+    from rich.table import Table
+
+    shown = Table(
+        *map(escape.terminal, header), title=title and plain(title), title_justify="left", box=None, padding=(0, 2)
+    )
+    for cells in rows:
+        shown.add_row(*map(plain, cells))
+    console.print(shown)
 
 
 def track(
@@ -55,22 +89,21 @@ def _state(done: int, total: int | None, unit: str, seconds: float) -> str:
 
 def _bar(items: Iterable[T], what: str, total: int | None, unit: str, weight: int | Callable[[T], int]) -> Iterator[T]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
-    from rich.text import Text
 
     class Speed(TextColumn):
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn("{task.fields[unit]}", markup=False),
         Speed(""),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(escape.terminal(what), total=total, unit=escape.terminal(unit))
         for item in items:
             yield item
             progress.advance(task, weight if isinstance(weight, int) else weight(item))

@@ -1,11 +1,20 @@
-"""What a server's answer says: a photo, or why there is none."""
+"""What an address and a server's answer say: a photo, or why there is none.
+
+All of it comes from others. What is kept of it in a :class:`Fault` is bounded, and never the address.
+"""
 
 import hashlib
-from dataclasses import dataclass
+import ipaddress
+import re
+import zlib
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx
 
 PLACEHOLDER = "photo_unavailable"
 """In the address that Flickr redirects to where a photo was deleted or made private."""
@@ -14,6 +23,11 @@ PLACEHOLDER_BYTES = 16 * 2**10
 FLICKR = ("flickr.com", "staticflickr.com")
 BUSY = frozenset({408, 425, 429})
 """Statuses below 500 after which the same request may succeed."""
+COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
+"""Encodings that are undone though none was asked for; bytes of any other one are judged as they are."""
+HOST = re.compile(r"(?=.{1,254}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?|[0-9a-f:.]*:[0-9a-f:.]*(%.+)?")
+"""A name as resolvers take it, or an address of IPv6."""
+MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}")
 
 
 class Gone(StrEnum):
@@ -41,6 +55,8 @@ class Gone(StrEnum):
     """Redirected too often, or in a circle."""
     BAD_ADDRESS = "bad_address"
     """No address of the web."""
+    PRIVATE = "private"
+    """Redirected from a public host to one of this machine or its own network."""
     TIMEOUT = "timeout"
     """No answer, or not its end, in time."""
     UNREACHABLE = "unreachable"
@@ -63,13 +79,14 @@ class Address:
 
     Attributes:
         key: What it is called here.
-        url: Where it is; may hold a secret, and is never repeated in messages.
+        url: Where it is; may hold a secret, and is never repeated in messages. Any text: the first to look is
+            :func:`parsed`.
         place: Its position in the list.
         sha256: Its checksum in hexadecimal digits, where known.
     """
 
     key: str
-    url: str
+    url: str = field(repr=False)
     place: int = 0
     sha256: str | None = None
 
@@ -92,6 +109,53 @@ class Fault:
         return self.reason in TRANSIENT
 
 
+def parsed(url: str) -> "httpx.URL | Fault":
+    """An address of the web, taken apart, or that it is none."""
+    import httpx
+
+    try:
+        found = httpx.URL(url)
+    # The latter of lone surrogates and of numbers without end.
+    except (httpx.InvalidURL, ValueError):
+        found = httpx.URL()
+    is_host = HOST.fullmatch(found.raw_host.decode("ascii"))
+    if found.scheme in ("http", "https") and is_host and (found.port is None or 0 < found.port < 2**16):
+        return found
+    return Fault(Gone.BAD_ADDRESS, "expected http:// or https://, a host and perhaps a port")
+
+
+def is_private(host: str) -> bool:
+    """Whether an IP address is not one of the public Internet, such as those of this machine; of names, never."""
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    inner = getattr(found, "ipv4_mapped", None) or found
+    return not inner.is_global or inner.is_multicast
+
+
+class Unpacker:
+    """Undoes a compression that nobody asked for, never into more bytes than allowed."""
+
+    def __init__(self, encoding: str) -> None:
+        """Of a ``Content-Encoding``."""
+        # 32: gzip or zlib, whichever the bytes are.
+        self._inner = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding.strip().lower() in COMPRESSED else None
+
+    def unpack(self, data: bytes, most: int) -> bytes:
+        """The next bytes, cut after ``most``.
+
+        Raises:
+            zlib.error: They are not compressed so.
+        """
+        return self._inner.decompress(data, most) if self._inner else data[:most]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the end was reached."""
+        return self._inner is None or self._inner.eof
+
+
 def photo_fault(address: Address, data: bytes, kind: str) -> Fault | None:
     """Why bytes are no photo, by their first ones; whether they decode to the last is asked at ingest."""
     if not data:
@@ -99,8 +163,11 @@ def photo_fault(address: Address, data: bytes, kind: str) -> Fault | None:
     found = format_of(data)
     if found is None:
         page = kind.startswith("text/html") or data.lstrip()[:1] == b"<"
-        return Fault(Gone.NOT_A_PHOTO, "a web page" if page else f"{len(data):,} bytes of {kind or 'no stated type'}")
-    host = urlsplit(address.url).hostname or ""
+        named = MEDIA_TYPE.match(kind)
+        what = named[0] if named else "an odd type" if kind else "no stated type"
+        return Fault(Gone.NOT_A_PHOTO, "a web page" if page else f"{len(data):,} bytes of {what}")
+    url = parsed(address.url)
+    host = "" if isinstance(url, Fault) else url.raw_host.decode("ascii")
     flickr = any(host == name or host.endswith(f".{name}") for name in FLICKR)
     if flickr and found in ("GIF", "PNG") and len(data) <= PLACEHOLDER_BYTES:
         return Fault(Gone.PLACEHOLDER, f"a {found} of {len(data):,} bytes in place of the photo")

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from geoloc_core import escape
 from geoloc_core.corpora import drift, manifest
 from geoloc_core.errors import UserError
 from geoloc_core.params import Expect, entry
-from geoloc_core.progress import console, say
+from geoloc_core.progress import console, plain, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,20 +73,18 @@ class Report:
 
     def markdown(self) -> str:
         """The report as a Markdown table."""
-        lines = [HEADER, ("--",) * len(HEADER), *(row.cells for row in self.rows)]
-        return "\n".join(f"| {' | '.join(cell.replace('|', '∣') for cell in line)} |" for line in lines)
+        return "\n".join(escape.markdown_table(HEADER, ["--"] * len(HEADER), (row.cells for row in self.rows)))
 
     def table(self) -> "Table":
         """The report for the terminal."""
         from rich.table import Table
-        from rich.text import Text
 
-        table = Table(title=self.title, title_justify="left", box=None, padding=(0, 1))
+        table = Table(title=plain(self.title), title_justify="left", box=None, padding=(0, 1))
         for name in HEADER:
             table.add_column(name, overflow="fold", no_wrap=name in ("column", "unexpected"))
         for row in self.rows:
             style = "" if row.passed else "bold red"
-            table.add_row(*(Text(cell) for cell in row.cells), style=style)
+            table.add_row(*map(plain, row.cells), style=style)
         return table
 
 

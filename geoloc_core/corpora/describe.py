@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core import files, plots, progress
+from geoloc_core import escape, files, plots, progress
 from geoloc_core.corpora import manifest
 from geoloc_core.params import entry
 
@@ -39,7 +39,7 @@ class Section:
     def markdown(self) -> str:
         """The section in Markdown."""
         rule = ("---", *("---:" for _ in self.header[1:]))
-        lines = [f"| {' | '.join(map(_escaped, cells))} |" for cells in (self.header, rule, *self.rows)]
+        lines = escape.markdown_table(self.header, rule, self.rows)
         return "\n".join([f"## {self.title}", "", *lines])
 
 
@@ -143,19 +143,9 @@ def _counted(title: str, what: str, values: Any, by_count: bool = True) -> Secti
     return Section(title, (what, "photos", "share"), tuple(rows))
 
 
-def _escaped(cell: str) -> str:
-    return " ".join(cell.replace("|", "∣").replace("<", "&lt;").split())
-
-
 def _print(name: str, found: list[Section]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     for section in found:
-        table = Table(*section.header, title=f"{name}: {section.title}", title_justify="left", box=None, padding=(0, 2))
-        for cells in section.rows:
-            table.add_row(*map(Text, cells))
-        progress.console.print(table)
+        progress.table(section.header, section.rows, f"{name}: {section.title}")
 
 
 def _map(table: "pa.Table", path: Path, name: str) -> None:

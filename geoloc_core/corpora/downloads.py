@@ -5,6 +5,10 @@ Each host has its own queue, its own limit of connections and its own pauses, so
 hold up the others. A redirect queues at the host that it names. What became of a file is handed to the caller, who
 keeps it (:mod:`geoloc_core.corpora.journal`): nothing here remembers more than the present.
 
+Whatever an address, a redirect or an answer says costs its own file and no other. A host of the public Internet
+cannot redirect into this machine or its network: only a file whose own address leads there is brought from there.
+Where a proxy resolves names, that is asked of addresses in digits alone.
+
 ``httpx`` is used through its transports, one per connection. Its client would write every address to the log, keys
 included, and the time that its pool takes for a request grows with the connections: 64 of them halve and halve again
 the files per second.
@@ -14,13 +18,13 @@ import asyncio
 import heapq
 import time
 import urllib.request
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
 
 from pydantic import Field
 
@@ -29,6 +33,9 @@ from geoloc_core.corpora.answers import (
     Address,
     Fault,
     Gone,
+    Unpacker,
+    is_private,
+    parsed,
     photo_fault,
     retry_after_s,
     status_fault,
@@ -69,7 +76,7 @@ class Limits(Strict):
     """Failures in a row after which a host is left alone for this run."""
     window: int = Field(4096, ge=1)
     """Addresses known ahead, over all hosts."""
-    user_agent: str = "geoloc"
+    user_agent: str = Field("geoloc", pattern=r"^[!-~]([ -~]*[!-~])?$")
     """What servers are told; a name and a contact are good manners."""
 
 
@@ -115,20 +122,26 @@ def _first(error: BaseException) -> BaseException:
 
 @dataclass
 class _Job:
-    """An address on its way: where it is asked for now, and how often it was."""
+    """An address on its way: where it is asked for now, how often it was, and whether the list led inside."""
 
     address: Address
-    url: str
+    url: "httpx.URL" = field(repr=False)
     tries: int = 0
     hops: int = 0
+    inside: bool = False
 
 
 @dataclass(frozen=True)
 class _Reply:
-    """What a request led to: the bytes, a fault or the next address; and how long the server asks to wait."""
+    """What a request led to: the bytes and their type, a fault and how long the server asks to wait, or an address."""
 
-    result: bytes | Fault | str
+    result: "bytes | Fault | httpx.URL"
+    kind: str = ""
     wait_s: float | None = None
+
+
+class _InsideError(Exception):
+    """A redirect of a public host has led to a private one."""
 
 
 @dataclass
@@ -136,13 +149,14 @@ class _Host:
     """One host's queue and mood.
 
     Attributes:
-        name: With its port.
+        name: With its scheme and port.
         fresh: Jobs that may go as soon as there is a connection.
         later: Jobs to try again, by the time from which they may.
         free: Connections without work.
         active: Jobs that hold or await a connection.
         open_at: Time before which nothing is asked.
         strikes: Failures since the last answer.
+        inside: Whether it is of this machine or its network, as far as is known.
         closed: Why the host is left alone.
         timer: Wakes the queue when the next job may go.
     """
@@ -154,6 +168,7 @@ class _Host:
     active: int = 0
     open_at: float = 0.0
     strikes: int = 0
+    inside: bool = False
     closed: Fault | None = None
     timer: asyncio.TimerHandle | None = None
 
@@ -193,7 +208,11 @@ class _Crawl:
                     if number % BREATH == 0:
                         await asyncio.sleep(0)
                     self.pending += 1
-                    self._enter(_Job(address, address.url))
+                    url = parsed(address.url)
+                    if isinstance(url, Fault):
+                        self._settle(address, url)
+                    else:
+                        self._enter(_Job(address, url))
                 await self._until_pending_below(1)
         finally:
             for host in self.hosts.values():
@@ -207,22 +226,20 @@ class _Crawl:
             self.room.clear()
             await self.room.wait()
 
-    def _settle(self, job: _Job, result: bytes | Fault) -> None:
+    def _settle(self, address: Address, result: bytes | Fault) -> None:
         self.counts["ok" if isinstance(result, bytes) else result.reason.value] += 1
-        self.settle(job.address, result)
+        self.settle(address, result)
         self.pending -= 1
         self.room.set()
 
     def _enter(self, job: _Job) -> None:
         """Queue a job at its host."""
+        if PLACEHOLDER in job.url.path:
+            return self._settle(job.address, Fault(Gone.PLACEHOLDER, f"redirected to a {PLACEHOLDER} picture"))
         name = _host_of(job.url)
-        if isinstance(name, Fault):
-            return self._settle(job, name)
-        if PLACEHOLDER in urlsplit(job.url).path:
-            return self._settle(job, Fault(Gone.PLACEHOLDER, f"redirected to a {PLACEHOLDER} picture"))
         host = self.hosts.setdefault(name, _Host(name))
         if host.closed:
-            return self._settle(job, host.closed)
+            return self._settle(job.address, host.closed)
         host.fresh.append(job)
         return self._wake(host)
 
@@ -243,7 +260,7 @@ class _Crawl:
         """Ask once, and see to what comes of it."""
         async with self.slots:
             if host.closed:
-                self._settle(job, host.closed)
+                self._settle(job.address, host.closed)
             elif time.monotonic() < host.open_at:
                 host.fresh.appendleft(job)
             else:
@@ -254,17 +271,18 @@ class _Crawl:
 
     def _see(self, host: _Host, job: _Job, reply: _Reply) -> None:
         result = reply.result
-        if isinstance(result, str):
+        if not isinstance(result, bytes | Fault):
             host.strikes = 0
+            job.inside = host.inside if job.hops == 0 else job.inside
             job.hops += 1
             if job.hops > self.limits.max_redirects:
-                return self._settle(job, Fault(Gone.REDIRECTS, f"{job.hops} redirects"))
+                return self._settle(job.address, Fault(Gone.REDIRECTS, f"{job.hops} redirects"))
             job.url = result
             return self._enter(job)
         if isinstance(result, bytes) or not result.transient:
             host.strikes = 0
         if isinstance(result, bytes) or not (result.transient or result.reason is Gone.CHECKSUM):
-            return self._settle(job, result)
+            return self._settle(job.address, result)
         job.tries += 1
         host.strikes += result.transient
         pause = min(self.limits.wait_s * 2.0 ** (job.tries - 1), self.limits.max_wait_s)
@@ -278,14 +296,14 @@ class _Crawl:
             # The host is busy, not the file: nobody asks it before the time is over.
             host.open_at = max(host.open_at, now + (pause if reply.wait_s is None else reply.wait_s))
         if job.tries >= self.limits.tries or host.closed:
-            return self._settle(job, host.closed or result)
+            return self._settle(job.address, host.closed or result)
         return heapq.heappush(host.later, (now + pause, next(self.order), job))
 
     def _close(self, host: _Host, fault: Fault) -> None:
         """Leave a host alone, and say so for everything that waits for it."""
         host.closed = fault
         for job in (*host.fresh, *(job for _, _, job in host.later)):
-            self._settle(job, fault)
+            self._settle(job.address, fault)
         host.fresh.clear()
         host.later.clear()
 
@@ -307,43 +325,75 @@ class _Crawl:
         transport = host.free.pop() if host.free else self._transport(job.url)
         try:
             async with asyncio.timeout(self.limits.total_s):
-                reply = await self._exchange(transport, job)
-            host.free.append(transport)
-            return reply
+                reply = await self._exchange(transport, host, job)
+        except _InsideError:
+            said = Fault(Gone.PRIVATE, "redirected from a public host to one of this machine or its network")
         except httpx.TimeoutException:
             said = Fault(Gone.TIMEOUT, f"{self.limits.silence_s:g} s without a byte")
         except TimeoutError:
             said = Fault(Gone.TIMEOUT, f"no end within {self.limits.total_s:g} s")
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
-            said = Fault(Gone.BAD_ADDRESS, type(error).__name__)
-        except (httpx.RemoteProtocolError, httpx.DecodingError) as error:
+        except (httpx.RemoteProtocolError, zlib.error) as error:
             said = Fault(Gone.BROKEN_OFF, _line(error))
+        # The last are of names that the resolver and TLS cannot spell.
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError) as error:
+            said = Fault(Gone.BAD_ADDRESS, type(error).__name__)
         except httpx.RequestError as error:
             said = Fault(Gone.UNREACHABLE, _line(error))
+        else:
+            host.free.append(transport)
+            return self._checked(job.address, reply)
         await transport.aclose()
         return _Reply(said)
 
-    async def _exchange(self, transport: "httpx.AsyncHTTPTransport", job: _Job) -> _Reply:
+    def _checked(self, address: Address, reply: _Reply) -> _Reply:
+        if not isinstance(reply.result, bytes):
+            return reply
+        fault = sum_fault(address, reply.result) or self.check(address, reply.result, reply.kind)
+        return _Reply(fault) if fault else reply
+
+    async def _exchange(self, transport: "httpx.AsyncHTTPTransport", host: _Host, job: _Job) -> _Reply:
         import httpx
 
+        direct = self._proxy(job.url) is None
+
+        def allow(ip: str) -> None:
+            host.inside |= is_private(ip)
+            if host.inside and job.hops and not job.inside:
+                raise _InsideError
+
+        async def watch(event: str, info: dict[str, Any]) -> None:
+            # Asked of the connection, not of the name: that may lead elsewhere each time that it is looked up.
+            if direct and event == "connection.connect_tcp.complete":
+                stream = info["return_value"]
+                try:
+                    allow((stream.get_extra_info("server_addr") or ("",))[0])
+                except _InsideError:
+                    await stream.aclose()
+                    raise
+
+        allow(job.url.raw_host.decode("ascii"))
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self.limits.silence_s)
-        headers = {"User-Agent": self.limits.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
-        request = httpx.Request("GET", job.url, headers=headers, extensions={"timeout": timeouts})
+        headers = {
+            # Named here, since httpx would read the host, and read only those that IDNA 2008 allows.
+            "Host": job.url.netloc.decode("ascii"),
+            "User-Agent": self.limits.user_agent,
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+        }
+        request = httpx.Request("GET", job.url, headers=headers, extensions={"timeout": timeouts, "trace": watch})
         response = await transport.handle_async_request(request)
         try:
             fault = status_fault(response.status_code)
             location = response.headers.get("Location")
             if 300 <= response.status_code < 400 and location:
-                return _Reply(urljoin(job.url, location))
+                return _Reply(_redirected(job.url, location))
             if fault:
-                return _Reply(fault, retry_after_s(response.headers.get("Retry-After")) if fault.transient else None)
+                wait = response.headers.get("Retry-After") if fault.transient else None
+                return _Reply(fault, wait_s=retry_after_s(wait))
             data = await self._body(response)
         finally:
             await response.aclose()
-        if isinstance(data, Fault):
-            return _Reply(data)
-        kind = response.headers.get("Content-Type", "").lower()
-        return _Reply(sum_fault(job.address, data) or self.check(job.address, data, kind) or data)
+        return _Reply(data, response.headers.get("Content-Type", "").lower())
 
     async def _body(self, response: "httpx.Response") -> bytes | Fault:
         """The whole body, or that it is too large: said by its announced length, or by what came."""
@@ -351,21 +401,24 @@ class _Crawl:
         announced = response.headers.get("Content-Length", "")
         if announced.isascii() and announced.isdigit() and int(announced[:18]) > limit:
             return Fault(Gone.TOO_LARGE, f"{int(announced[:18]):,} bytes; at most {limit:,}")
-        async for part in response.aiter_bytes():
+        unpacker = Unpacker(response.headers.get("Content-Encoding", ""))
+        async for packed in response.aiter_raw():
+            part = unpacker.unpack(packed, limit - size + 1)
             size += len(part)
             if size > limit:
                 return Fault(Gone.TOO_LARGE, f"more than {limit:,} bytes")
             parts.append(part)
-        return b"".join(parts)
+        return b"".join(parts) if unpacker.whole else Fault(Gone.BROKEN_OFF, "compressed bytes without an end")
 
-    def _transport(self, url: str) -> "httpx.AsyncHTTPTransport":
+    def _proxy(self, url: "httpx.URL") -> str | None:
+        proxy = self.proxies.get(url.scheme) or self.proxies.get("all")
+        return None if proxy and urllib.request.proxy_bypass(url.netloc.decode("ascii")) else proxy
+
+    def _transport(self, url: "httpx.URL") -> "httpx.AsyncHTTPTransport":
         import httpx
 
-        parts = urlsplit(url)
-        proxy = self.proxies.get(parts.scheme) or self.proxies.get("all")
-        if proxy and urllib.request.proxy_bypass(parts.netloc):
-            proxy = None
-        verify: Any = self._tls if parts.scheme == "https" or (proxy or "").startswith("https") else False
+        proxy = self._proxy(url)
+        verify: Any = self._tls if url.scheme == "https" or (proxy or "").startswith("https") else False
         return httpx.AsyncHTTPTransport(verify=verify, proxy=proxy, limits=httpx.Limits(max_connections=1))
 
     @cached_property
@@ -376,13 +429,21 @@ class _Crawl:
         return httpx.create_ssl_context()
 
 
-def _host_of(url: str) -> str | Fault:
+def _host_of(url: "httpx.URL") -> str:
+    """Host and port, and the scheme: a connection without TLS is none for an address with it."""
+    port = url.port or {"http": 80, "https": 443}[url.scheme]
+    return f"{url.scheme}://{url.raw_host.decode('ascii')}:{port}"
+
+
+def _redirected(url: "httpx.URL", location: str) -> "httpx.URL | Fault":
+    """Where a redirect leads, or that it leads nowhere."""
+    import httpx
+
     try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    except (ValueError, KeyError):
-        return Fault(Gone.BAD_ADDRESS, "expected http:// or https://, a host and perhaps a port")
-    return f"{parts.hostname}:{port}" if parts.hostname else Fault(Gone.BAD_ADDRESS, "no host")
+        found = parsed(str(url.join(location)))
+    except (httpx.InvalidURL, ValueError):
+        found = parsed("")
+    return Fault(found.reason, f"redirected; {found.detail}") if isinstance(found, Fault) else found
 
 
 def _line(error: Exception) -> str:

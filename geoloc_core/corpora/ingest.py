@@ -22,7 +22,7 @@ from geoloc_core.params import entry
 from geoloc_core.pictures import quiet_pillow
 from geoloc_core.plots import dot_map
 from geoloc_core.plugins import module_of
-from geoloc_core.progress import console, say, track
+from geoloc_core.progress import say, table, track
 from geoloc_core.project import Project
 
 if TYPE_CHECKING:
@@ -367,14 +367,9 @@ def _sorted(reasons: Counter[Reason]) -> list[tuple[Reason, int]]:
 
 
 def _tell(name: str, tally: Tally) -> None:
-    from rich.table import Table
-
     say(f"{name}: {tally.kept:,} kept + {tally.refused:,} refused = {tally.seen:,} seen")
     if tally.refused:
-        table = Table("refused", "photos", box=None, padding=(0, 2))
-        for reason, count in _sorted(tally.reasons):
-            table.add_row(reason.value, f"{count:,}")
-        console.print(table)
+        table(("refused", "photos"), [(reason.value, f"{count:,}") for reason, count in _sorted(tally.reasons)])
     for column, count in sorted(tally.unusable.items()):
         say(f"{name}: {column} of {count:,} photos cannot be used and is left out, such as {tally.examples[column]}")
     for label, count in sorted(tally.mislabelled.items()):

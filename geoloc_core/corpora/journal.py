@@ -10,8 +10,9 @@ million photos better than a million files do, and what is in memory is one part
 import csv
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -19,33 +20,51 @@ from typing import Any, Self
 
 from geoloc_core.corpora.answers import Address, Fault, Gone
 from geoloc_core.corpora.on_disk import in_chunks
+from geoloc_core.errors import UserError
 from geoloc_core.files import replacing
+from geoloc_core.progress import say
 
 SHARD = 4096
 """Photos of a published shard."""
+REASONS = frozenset(Gone)
+
+
+def _any(record: dict[str, Any]) -> bool:
+    return True
 
 
 class Journal:
     """Records that survive a kill: a line of JSON each, in one file that only grows.
 
-    Each record is one write. A last line that is torn, as by a full disk or a lost machine, is dropped on opening,
-    with whatever follows it.
+    Each record is one write. A last line that is torn, as by a full disk or a lost machine, is dropped on opening.
+    Any other line that is no record has been damaged: it is put into a file beside the journal, and that is said.
+
+    Attributes:
+        records: What was there on opening.
+        damaged: How many lines were no records then.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_sound: Callable[[dict[str, Any]], bool] = _any) -> None:
+        """Open a journal, or begin one.
+
+        Args:
+            path: Its file.
+            is_sound: Whether an object is a record as its owner writes them.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = path.open("a+b", buffering=0)
-        self._stream.seek(0)
-        self.records: list[dict[str, Any]] = []
-        """What was there on opening."""
-        whole = 0
-        for line in self._stream.readall().splitlines(keepends=True):
-            record = _parsed(line)
-            if record is None:
-                break
-            self.records.append(record)
-            whole += len(line)
-        self._stream.truncate(whole)
+        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        tail = lines.pop()
+        if tail and not tail.startswith(b"{"):  # neither empty nor a torn record
+            lines.append(tail)
+            tail = b""
+        parsed = [(line, _parsed(line, is_sound)) for line in lines]
+        self.records = [record for _, record in parsed if record is not None]
+        bad = [line for line, record in parsed if record is None]
+        self.damaged = len(bad)
+        if bad:
+            _set_aside(path, bad, [line for line, record in parsed if record is not None])
+        self._stream = path.open("ab", buffering=0)
+        self._stream.truncate(path.stat().st_size - (0 if bad else len(tail)))
 
     def add(self, record: dict[str, Any]) -> None:
         """Append a record."""
@@ -64,12 +83,21 @@ class Journal:
         self.close()
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def _parsed(line: bytes, is_sound: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
     try:
-        record = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    return record if isinstance(record, dict) and is_sound(record) else None
+
+
+def _set_aside(path: Path, bad: Sequence[bytes], good: Sequence[bytes]) -> None:
+    aside = path.with_name(f"{path.name}.damaged")
+    with aside.open("ab") as stream:
+        stream.writelines(line + b"\n" for line in bad)
+    with replacing(path) as whole:
+        whole.write_bytes(b"".join(line + b"\n" for line in good))
+    say(f"{path}: {len(bad):,} damaged lines are moved to {aside.name}; what they noted will be asked for again")
 
 
 class Part:
@@ -86,7 +114,8 @@ class Part:
         self.found: dict[int, tuple[int, int] | Fault] = {}
         self._data = folder / f"{number:06d}.data"
         self._lines = folder / f"{number:06d}.jsonl"
-        self._journal = Journal(self._lines)
+        places = {address.place for address in addresses}
+        self._journal = Journal(self._lines, lambda record: _is_settled(record) and record["place"] in places)
         self._stream = self._data.open("a+b", buffering=0)
         size = self._stream.seek(0, os.SEEK_END)
         for record in self._journal.records:
@@ -153,6 +182,13 @@ class Part:
         self._lines.unlink()
 
 
+def _is_settled(record: dict[str, Any]) -> bool:
+    kinds = {name: type(value) for name, value in record.items()}
+    if kinds == {"place": int, "reason": str, "detail": str}:
+        return record["reason"] in REASONS
+    return kinds == {"place": int, "start": int, "stop": int} and 0 <= record["start"] <= record["stop"]
+
+
 def _open(found: tuple[int, int] | Fault | None) -> bool:
     return found is None or (isinstance(found, Fault) and found.transient)
 
@@ -192,7 +228,7 @@ class Parts:
 
     def sealed(self) -> list[int]:
         """The numbers of the parts that are done."""
-        return sorted(int(path.stem) for path in self._folder.glob("[0-9]*.msg"))
+        return sorted(int(path.stem) for path in self._folder.glob("*.msg") if re.fullmatch(r"[0-9]{6,}", path.stem))
 
     def missing(self, addresses: Iterable[Address]) -> Iterator[Address]:
         """What is still to be asked for, of a list whose places count from 0."""
@@ -234,10 +270,34 @@ class Parts:
             if not self.shard(number).exists():
                 Part(self._folder, number, batch).seal(self.shard(number), self.gone(number))
 
-    def summary(self) -> Counter[str]:
-        """What is gone, by reason, over all sealed parts."""
-        reasons: Counter[str] = Counter()
+    def all_gone(self) -> Iterator[list[str]]:
+        """The rows of all sealed parts: key, address, reason, detail.
+
+        Raises:
+            UserError: A list is missing or damaged.
+        """
         for number in self.sealed():
-            with self.gone(number).open(encoding="utf-8", newline="") as stream:
-                reasons.update(row[2] for row in csv.reader(stream))
-        return reasons
+            path = self.gone(number)
+            try:
+                with path.open(encoding="utf-8", newline="") as stream:
+                    rows = list(csv.reader(stream))
+            except (FileNotFoundError, UnicodeDecodeError, csv.Error) as error:
+                raise _unsealed(path, self.shard(number), error) from None
+            if any(len(row) != 4 or row[2] not in REASONS for row in rows):
+                raise _unsealed(path, self.shard(number), "not key, address, reason and detail")
+            yield from rows
+
+    def summary(self) -> Counter[str]:
+        """What is gone, by reason, over all sealed parts.
+
+        Raises:
+            UserError: A list is missing or damaged.
+        """
+        return Counter(row[2] for row in self.all_gone())
+
+
+def _unsealed(path: Path, shard: Path, said: object) -> UserError:
+    return UserError(
+        f"{path}: {' '.join(str(said).split())}; expected the list of what {shard.name} lacks: remove {shard} and run "
+        "the command again to bring its photos anew"
+    )

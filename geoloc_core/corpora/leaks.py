@@ -314,12 +314,10 @@ def _plot(project: "Project", found: list[Leak]) -> None:
 
 
 def _tell(found: list[Leak], blocking: list[Leak]) -> None:
-    from rich.table import Table
-
     progress.say(f"leaks: {len(found)} pairs of sets share something, {len(blocking)} of them block training")
-    if found:
-        table = Table("shared", "sets", "photos", "blocks", box=None, padding=(0, 2))
-        for leak in found:
-            counts = " + ".join(f"{count:,}" for count in leak.photos)
-            table.add_row(leak.kind, " + ".join(leak.sets), counts, "✗" if leak in blocking else "")
-        progress.console.print(table)
+    rows = [
+        (leak.kind, " + ".join(leak.sets), " + ".join(f"{n:,}" for n in leak.photos), "✗" if leak in blocking else "")
+        for leak in found
+    ]
+    if rows:
+        progress.table(("shared", "sets", "photos", "blocks"), rows)

@@ -1,7 +1,8 @@
 """Panoramas from Google's Street View Static API, and from nothing else.
 
 First the metadata of every place, which is free of charge and says which panorama is nearest; then the pictures, per
-panorama once for each heading. The key comes from the environment and goes nowhere but into the requests. What the
+panorama once for each heading. The key comes from the environment and goes nowhere but into the requests: whatever an
+answer repeats of it is taken out before anything is looked at (:func:`_bring`). What the
 pictures may be used for is a matter of Google's terms, which the user has to read.
 
 Source: https://developers.google.com/maps/documentation/streetview (request-streetview, metadata, digital-signature).
@@ -15,16 +16,17 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote_to_bytes, urlencode, urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from geoloc_core.corpora.answers import TRANSIENT, Address, Fault, Gone
-from geoloc_core.corpora.downloads import Limits, download
+from geoloc_core.corpora.answers import TRANSIENT, Address, Fault, Gone, parsed, photo_fault
+from geoloc_core.corpora.downloads import Check, Limits, Settle, download
 from geoloc_core.corpora.journal import Journal
 from geoloc_core.corpora.places import Place
 from geoloc_core.errors import UserError
@@ -37,6 +39,11 @@ KEY, SECRET = "GOOGLE_MAPS_API_KEY", "GOOGLE_MAPS_SIGNING_SECRET"
 COLUMNS = ("path", "pano_id", "latitude", "longitude", "heading", "date", "copyright")
 SAFE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 """What an id may be made of, as it becomes the name of a folder."""
+STATUS = re.compile(r"[A-Z_]{1,40}")
+ENCODED = 3
+"""Times that a key in a picture may have been percent-encoded."""
+METADATA_BYTES = 2**20
+"""More than any true answer has."""
 MAX_FAILED_SHARE = 0.01
 """Failures that may pass, as a share of all requests, up to which a step counts as done."""
 
@@ -65,6 +72,13 @@ class View(Strict):
     base: str = API
     """Address of the API."""
 
+    @field_validator("base")
+    @classmethod
+    def _is_an_address(cls, base: str) -> str:
+        if isinstance(found := parsed(base), Fault):
+            raise ValueError(found.detail)
+        return base
+
 
 @dataclass(frozen=True)
 class Credentials:
@@ -78,11 +92,13 @@ class Credentials:
         """From the environment.
 
         Raises:
-            UserError: There is no key, or the secret is none.
+            UserError: There is no key, or it or the secret is none.
         """
         key, secret = environment.get(KEY, "").strip(), environment.get(SECRET, "").strip()
         if not key:
             raise UserError(f"{KEY}: not set; expected a key of the Street View Static API in the environment")
+        if not re.fullmatch(r"[A-Za-z0-9_.~-]+", key):
+            raise UserError(f"{KEY}: not a key; expected letters, digits, - and _ as Google shows them")
         try:
             base64.b64decode(secret, altchars=b"-_", validate=True)
         except ValueError:
@@ -94,9 +110,37 @@ class Credentials:
         url = f"{unsigned}&{urlencode({'key': self.key})}"
         return f"{url}&signature={signature(url, self.secret)}" if self.secret else url
 
+    @cached_property
+    def _spellings(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(_spellings, filter(None, (self.key, self.secret)))), re.IGNORECASE)
+
     def hidden(self, text: str) -> str:
-        """Text of others without the key and the secret."""
-        return re.sub("|".join(map(re.escape, filter(None, (self.key, self.secret)))), "…", text)
+        """Text of others without the key and the secret, in whatever case and however percent-encoded."""
+        return self._spellings.sub("…", text)
+
+    def clean_json(self, data: bytes) -> bytes | None:
+        """JSON of others without the key and the secret; None where it is none."""
+        try:
+            # Written anew, so that no escape of JSON hides a letter.
+            return self.hidden(json.dumps(json.loads(data))).encode()
+        except (ValueError, RecursionError):
+            return None
+
+    def clean_picture(self, data: bytes) -> bytes | None:
+        """A picture of others; None where it holds the key or the secret."""
+        # As the pattern finds them, which takes longer than to bring a picture.
+        secrets = [secret.lower().encode() for secret in (self.key, self.secret) if secret]
+        text = data
+        for _ in range(ENCODED):
+            if any(secret in text.lower() for secret in secrets):
+                return None
+            text = unquote_to_bytes(text)
+        return data
+
+
+def _spellings(secret: str) -> str:
+    """The pattern of a secret, each character as it is or percent-encoded, once or again and again."""
+    return "".join(f"(?:{re.escape(character)}|%(?:25)*{ord(character):02x})" for character in secret)
 
 
 def signature(url: str, secret: str) -> str:
@@ -116,6 +160,15 @@ class Panorama:
     longitude: float
     date: str
     copyright: str
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it may be kept: its id names a folder, its place is one."""
+        at = (self.latitude, self.longitude)
+        texts = (self.pano_id, self.date, self.copyright)
+        return (
+            all(isinstance(text, str) for text in texts) and bool(SAFE.fullmatch(texts[0])) and all(map(_is_number, at))
+        )
 
 
 def estimate(places: int, view: View) -> str:
@@ -174,17 +227,19 @@ def panoramas(
 ) -> tuple[list[Panorama], Counter[str]]:
     """The panoramas near places, each once, in the order of the places; and why the other places have none."""
     queries = dict.fromkeys(_query(place, view) for place in places)
-    with Journal(path) as journal:
+    with Journal(path, _is_place) as journal:
         # By what was asked, so that a plan that grows asks for the new places only.
         records = {record.pop("query"): record for record in journal.records}
 
         def settle(address: Address, result: bytes | Fault) -> None:
-            records[address.key] = _metadata(result, credentials)
+            records[address.key] = _metadata(result)
             journal.add({"query": address.key, **records[address.key]})
 
         wanted = [query for query in queries if _is_open(records.get(query))]
         addresses = (Address(query, credentials.address(f"{view.base}/metadata?{query}")) for query in wanted)
-        download(track(addresses, "metadata", len(wanted), "places"), settle, limits, _metadata_fault)
+        small = limits.model_copy(update={"max_bytes": min(limits.max_bytes, METADATA_BYTES)})
+        asking = track(addresses, "metadata", len(wanted), "places")
+        _bring(asking, credentials.clean_json, settle, small, credentials, _metadata_fault)
     found: dict[str, Panorama] = {}
     without: Counter[str] = Counter(same_place=len(places) - len(queries)) if len(queries) < len(places) else Counter()
     for query in queries:
@@ -219,11 +274,34 @@ def _check_failures(failed: int, total: int, what: str) -> None:
         )
 
 
+def _bring(
+    addresses: Iterable[Address],
+    clean: Callable[[bytes], bytes | None],
+    settle: Settle,
+    limits: Limits,
+    credentials: Credentials,
+    check: Check,
+    admit: Callable[[Address], None] | None = None,
+) -> None:
+    """Ask the API, and hand on what it says only when no key is in it."""
+
+    def checked(address: Address, data: bytes, kind: str) -> Fault | None:
+        cleaned = clean(data)
+        if cleaned is None:
+            return Fault(Gone.REFUSED, "an answer that is not understood, or repeats the key")
+        return check(address, cleaned, credentials.hidden(kind))
+
+    def settled(address: Address, result: bytes | Fault) -> None:
+        if isinstance(result, Fault):
+            settle(address, replace(result, detail=credentials.hidden(result.detail)))
+        elif cleaned := clean(result):
+            settle(address, cleaned)
+
+    download(addresses, settled, limits, checked, admit)
+
+
 def _answer(data: bytes) -> dict[str, Any] | None:
-    try:
-        answer = json.loads(data)
-    except ValueError:
-        return None
+    answer = json.loads(data)
     return answer if isinstance(answer, dict) and isinstance(answer.get("status"), str) else None
 
 
@@ -237,7 +315,7 @@ def _metadata_fault(address: Address, data: bytes, kind: str) -> Fault | None:
     return Fault(passing[status], status) if status in passing else None
 
 
-def _metadata(result: bytes | Fault, credentials: Credentials) -> dict[str, Any]:
+def _metadata(result: bytes | Fault) -> dict[str, Any]:
     """A record of the journal: a panorama, or the reason why there is none."""
     if isinstance(result, Fault):
         _stop(result)
@@ -245,16 +323,32 @@ def _metadata(result: bytes | Fault, credentials: Credentials) -> dict[str, Any]
     answer = _answer(result)
     assert answer is not None
     if answer["status"] == "REQUEST_DENIED":
-        said = credentials.hidden(" ".join(str(answer.get("error_message", "no reason given")).split()))
+        said = " ".join(str(answer.get("error_message", "no reason given")).split())[:500]
         raise UserError(f"{KEY}: the API refuses it: {said}; expected a key for which Street View Static is enabled")
     if answer["status"] != "OK":
-        return {"reason": answer["status"].lower()[:40]}
-    name, at = answer.get("pano_id"), answer.get("location")
-    place = [at.get("lat"), at.get("lng")] if isinstance(at, dict) else []
-    if not isinstance(name, str) or not SAFE.fullmatch(name) or not place or not all(map(_is_number, place)):
-        return {"reason": "odd_metadata"}
-    date, owner = (str(answer.get(key, "")) for key in ("date", "copyright"))
-    return {"pano_id": name, "latitude": place[0], "longitude": place[1], "date": date, "copyright": owner}
+        return {"reason": answer["status"].lower() if STATUS.fullmatch(answer["status"]) else "odd_metadata"}
+    at = answer.get("location")
+    place = (at.get("lat"), at.get("lng")) if isinstance(at, dict) else (None, None)
+    # What JSON can say and no file: half of a pair of surrogates.
+    date, owner = (str(answer.get(key, ""))[:500].encode("utf-8", "replace").decode() for key in ("date", "copyright"))
+    found = Panorama(answer.get("pano_id"), *place, date, owner)  # type: ignore[arg-type]
+    return asdict(found) if found.is_sound else {"reason": "odd_metadata"}
+
+
+def _is_place(record: dict[str, Any]) -> bool:
+    """Whether a record is one of :func:`_metadata` and what was asked."""
+    rest = {name: value for name, value in record.items() if name != "query"}
+    if not isinstance(record.get("query"), str):
+        return False
+    if "reason" in rest:
+        return set(rest) == {"reason"} and isinstance(rest["reason"], str)
+    return set(rest) == set(Panorama.__dataclass_fields__) and Panorama(**rest).is_sound
+
+
+def _is_request(record: dict[str, Any]) -> bool:
+    """Whether a record is of a picture that was asked for, or that the API lacks."""
+    texts = all(isinstance(value, str) for value in record.values())
+    return texts and set(record) in ({"asked"}, {"gone", "reason"})
 
 
 def _is_number(value: Any) -> bool:
@@ -276,8 +370,15 @@ def _pictures(
 ) -> tuple[int, Counter[str]]:
     """Bring the pictures, and say for how many requests one may be charged, and what is missing by reason."""
     missing: dict[str, Fault] = {}
-    with Journal(path) as journal:
-        asked = [sum("asked" in record for record in journal.records)]
+    with Journal(path, _is_request) as journal:
+        noted = sum("asked" in record for record in journal.records) + journal.damaged
+        # A picture that is there was asked for, whatever became of the journal.
+        asked = [max(noted, sum(path.startswith("images/") for path in files_under(folder)))]
+        if journal.damaged:
+            say(
+                f"{journal.damaged:,} of them may be requests that were charged, and count as such; pictures that the "
+                "API lacks may be asked for, and charged, again"
+            )
         gone = {record["gone"]: record["reason"] for record in journal.records if "gone" in record}
         wanted = [name for name in _names(found, view) if name not in gone and not (folder / name).exists()]
         _check_budget(len(wanted), asked[0], view)
@@ -300,7 +401,8 @@ def _pictures(
                 aside.write_bytes(result)
 
         addresses = _picture_addresses(wanted, view, credentials)
-        download(track(addresses, "pictures", len(wanted), "pictures"), settle, limits, admit=admit)
+        asking = track(addresses, "pictures", len(wanted), "pictures")
+        _bring(asking, credentials.clean_picture, settle, limits, credentials, photo_fault, admit)
     _check_failures(sum(fault.transient for fault in missing.values()), len(wanted), "pictures")
     names = set(_names(found, view))
     for name in files_under(folder):

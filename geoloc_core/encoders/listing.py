@@ -4,9 +4,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from geoloc_core import escape
 from geoloc_core.encoders.checkpoints import remedy
 from geoloc_core.errors import UserError
 from geoloc_core.params import About, Checkpoint, NamedEncoder
+from geoloc_core.progress import output, plain
 from geoloc_core.project import Project
 
 COLUMNS = ("name", "profile", "kind", "what", "dim", "size", "licence", "used by", "checkpoint")
@@ -137,34 +139,33 @@ def as_json(found: list[Row]) -> str:
     """All that is known, for programs."""
     import json
 
-    return json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False)
+    return escape.json(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
 
 
 def show(found: list[Row]) -> None:
     """Print a table, the encoders at hand marked, and beneath it what is to be remarked."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in COLUMNS:
         table.add_column(column, no_wrap=True)
     for row in found:
-        table.add_row(*_cells(row))
+        table.add_row(*map(plain, _cells(row)))
     # a line each, however narrow the terminal is
-    console = Console(highlight=False, width=max(Console().width, Console(width=1000).measure(table).maximum))
-    console.print(table, markup=False)
+    console = output(width=max(output().width, output(width=1000).measure(table).maximum))
+    console.print(table)
     others: dict[str, list[str]] = {}
     for row in found:
         if row.remedy:
             others.setdefault(row.remedy.replace(f" {row.name}`", " NAME`"), []).append(row.name)
-    console.print("\n✓ at hand; what brings the others here:")
-    for what, names in others.items():
-        console.print(f"  {', '.join(names)}: {what}", markup=False, soft_wrap=True)
+    lines = ["✓ at hand; what brings the others here:"]
+    lines += [f"  {', '.join(names)}: {what}" for what, names in others.items()]
     elsewhere = "`geoloc encode CORPUS --encoder NAME --checkpoint PATH`"
-    console.print(f"with weights that lie elsewhere, photos alone: {elsewhere}", markup=False, soft_wrap=True)
-    for row in found:
-        if row.remark:
-            console.print(f"{row.name} ({row.profile}): {row.remark}", markup=False, soft_wrap=True)
+    lines.append(f"with weights that lie elsewhere, photos alone: {elsewhere}")
+    lines += [f"{row.name} ({row.profile}): {row.remark}" for row in found if row.remark]
+    console.print()
+    for line in lines:
+        console.print(plain(line), soft_wrap=True)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

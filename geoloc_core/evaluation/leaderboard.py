@@ -1,12 +1,11 @@
 """The stage ``geoloc leaderboard``: all variants beside each other, the baseline and the papers."""
 
-import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 from geoloc_core.evaluation import page, tables
 from geoloc_core.evaluation.board import Board, Report, build, column
 from geoloc_core.files import check_folder, read_json, replacing_folder, write_json
-from geoloc_core.progress import say
+from geoloc_core.progress import output, say
 from geoloc_core.project import Project
 
 if TYPE_CHECKING:
@@ -72,9 +71,7 @@ def show(project: Project, stream: TextIO | None = None) -> None:
     Raises:
         UserError: There is none.
     """
-    from rich.console import Console
-
-    console = Console(file=stream or sys.stdout, highlight=False)
+    console = output(stream)
     console.print(tables.render_terminal(load(project), console.width))
 
 

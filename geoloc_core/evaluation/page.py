@@ -1,10 +1,10 @@
 """The leaderboard as one page: a single file that needs no network."""
 
-from html import escape
 from importlib.resources import files
 from itertools import groupby
 from string import Template
 
+from geoloc_core.escape import html as escape
 from geoloc_core.evaluation.board import Board, Column, Row, Section
 from geoloc_core.evaluation.tables import notes, phrase
 

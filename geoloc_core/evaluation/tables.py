@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from geoloc_core import escape
 from geoloc_core.evaluation.board import Board, Column, Row, Section, column
+from geoloc_core.progress import plain
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -42,11 +44,12 @@ def notes(board: Board, where: str = "In brackets") -> list[str]:
 
 def markdown(board: Board) -> str:
     """The leaderboard as Markdown."""
-    lines = ["# Leaderboard", "", *([f"> **{board.banner}**", ""] if board.banner else [])]
-    lines += [f"{CROWN} Best: **{verdict(board)}**", ""]
+    lines = ["# Leaderboard", "", *([f"> **{escape.markdown(board.banner)}**", ""] if board.banner else [])]
+    lines += [f"{CROWN} Best: **{escape.markdown(verdict(board))}**", ""]
     for section in board.sections:
-        lines += [f"## {section.title}", "", f"{section.count}.", "", *_markdown_table(board, section), ""]
-    lines += [f"- {note}" for note in notes(board)]
+        title = escape.markdown(section.title)
+        lines += [f"## {title}", "", f"{section.count}.", "", *_markdown_table(board, section), ""]
+    lines += [f"- {escape.markdown(note)}" for note in notes(board)]
     return "\n".join(lines) + "\n"
 
 
@@ -57,8 +60,8 @@ def _markdown_table(board: Board, section: Section) -> list[str]:
     rows = []
     for row in section.rows:
         about = [_title(board, row), row.family, ", ".join(row.encoders), row.labels]
-        rows.append([cell.replace("|", "\\|") for cell in about] + [_cell(found, row) for found in columns])
-    return [f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows)]
+        rows.append([*about, *(_cell(found, row) for found in columns)])
+    return escape.markdown_table(heads, rules, rows)
 
 
 def _title(board: Board, row: Row) -> str:
@@ -81,9 +84,10 @@ def render_terminal(board: Board, width: int = 120) -> "Group":
     from rich.panel import Panel
     from rich.text import Text
 
-    head = [Panel(Text(board.banner, style="bold yellow"), border_style="yellow")] if board.banner else []
-    crown = Text.assemble((f"{CROWN} Best ", "bold green"), verdict(board), "\n")
-    foot = Text("\n".join([*notes(board), "All columns stand in leaderboard.html beside its Markdown."]), style="dim")
+    head = [Panel(plain(board.banner, "bold yellow"), border_style="yellow")] if board.banner else []
+    crown = Text.assemble((f"{CROWN} Best ", "bold green"), plain(verdict(board)), "\n")
+    lines = [*notes(board), "All columns stand in leaderboard.html beside its Markdown."]
+    foot = Text("\n", style="dim").join(plain(line, "dim") for line in lines)
     return Group(*head, crown, *(_terminal_table(board, section, width) for section in board.sections), foot)
 
 
@@ -92,7 +96,7 @@ def _terminal_table(board: Board, section: Section, width: int) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    title = Text.assemble((section.title, "bold"), f"  {section.count}; right and within ≤ km in %")
+    title = Text.assemble(plain(section.title, "bold"), f"  {section.count}; right and within ≤ km in %")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     names = [f"{row.name} ({row.labels})" if row.baseline else _title(board, row) for row in section.rows]
     table.add_column("variant", overflow="fold", min_width=12)
@@ -101,7 +105,7 @@ def _terminal_table(board: Board, section: Section, width: int) -> "Table":
         table.add_column(_head(found), justify="right", no_wrap=True)
     for name, row in zip(names, section.rows, strict=True):
         style = "dim" if row.baseline else "green" if row.name == board.best.variant else ""
-        table.add_row(Text(name), *(_terminal_cell(section, found, row) for found in columns), style=style)
+        table.add_row(plain(name), *(_terminal_cell(section, found, row) for found in columns), style=style)
     return table
 
 

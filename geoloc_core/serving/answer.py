@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from geoloc_core import escape, progress
 from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.models.prediction import Prediction
@@ -50,12 +51,15 @@ def _name(space: LabelSpace, place: int) -> str:
 
 
 def as_json(table: list[dict[str, Any]], model: dict[str, Any]) -> str:
-    """JSON: the model, and the rows."""
-    return json.dumps({"model": model, "places": table}, indent=2, ensure_ascii=False)
+    """JSON: the model, and the rows, as they are."""
+    return escape.json(json.dumps({"model": model, "places": table}, indent=2, ensure_ascii=False))
 
 
 def as_csv(table: list[dict[str, Any]]) -> str:
-    """CSV with a header."""
+    """CSV with a header, and the names as they are.
+
+    A spreadsheet may take one that begins with ``=`` for a formula: import the columns as text there.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -87,10 +91,9 @@ def read_photos(paths: Sequence[Path]) -> list[bytes]:
 
 def show(table: list[dict[str, Any]], model: dict[str, Any]) -> None:
     """Print the places of every photo as a table on the output stream."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = progress.output()
     printed = Table(box=None, pad_edge=False, title_justify="left", header_style="bold")
     printed.add_column("photo", overflow="fold")
     printed.add_column("", justify="right")
@@ -100,15 +103,16 @@ def show(table: list[dict[str, Any]], model: dict[str, Any]) -> None:
     for row in table:
         first = row["rank"] == 1
         printed.add_row(
-            Path(str(row["photo"])).name if first else "",
+            progress.plain(Path(str(row["photo"])).name if first else ""),
             str(row["rank"]),
-            f"{row['name']} ({row['id']})",
+            progress.plain(f"{row['name']} ({row['id']})"),
             f"{100 * row['probability']:.1f} %",
             f"{row['latitude']:.3f}",
             f"{row['longitude']:.3f}",
             style="bold" if first else "",
         )
     console.print(printed)
-    console.print(f"\n{model['name']} version {model['version']}: {model['variant']}", style="dim")
+    console.print()
+    console.print(progress.plain(f"{model['name']} version {model['version']}: {model['variant']}", "dim"))
     if model["demo"]:
         console.print("Demo model: it has seen rendered photos only. Do not trust it with real ones.", style="yellow")

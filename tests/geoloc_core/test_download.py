@@ -1,7 +1,9 @@
 """Against a real server of this machine that misbehaves as servers do."""
 
 import hashlib
+import socketserver
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -178,7 +180,7 @@ def test_another_size_is_refused_before_the_bytes_come(server, target):
     with pytest.raises(UserError, match=r"the server has 3,072,000 bytes; expected 7"):
         fetch(server, target, size=7)
     server.faults = ["no length"]
-    with pytest.raises(UserError, match=r"3,072,000 bytes with sha256 .*; expected 7 bytes"):
+    with pytest.raises(UserError, match=r"sends more than 7 bytes: the file is another one"):
         fetch(server, target, size=7)
     assert not list(target.parent.iterdir())
 
@@ -211,3 +213,81 @@ def test_a_place_that_cannot_be_written_is_named(server, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file.*expected a place to write"):
         fetch(server, tmp_path / "file" / "levels.zip")
+
+
+@contextmanager
+def talking(*lines: str, body: bytes = b""):
+    """A server that says the same to everyone, whatever it is."""
+    said = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+    class Talk(socketserver.StreamRequestHandler):
+        def handle(self):
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(said)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Talk) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/levels.zip"
+        server.shutdown()
+
+
+REDIRECTS = [
+    "http://[bad",
+    "//[x",
+    "http://a..b/",
+    "http://" + "a" * 70 + "/",
+    "http://xn--a..é/",
+    "http://h:x/",
+    "file:///etc/passwd",
+    "ftp://127.0.0.1/a",
+    "javascript:alert(1)",
+    "/levels.zip",
+]
+
+
+@pytest.mark.parametrize("location", REDIRECTS)
+def test_a_hostile_redirect_is_one_line_at_once(target, location):
+    with (
+        talking("HTTP/1.1 302 Found", f"Location: {location}", "Content-Length: 0") as url,
+        pytest.raises(UserError, match=f"^{url}: .*; expected a") as caught,
+    ):
+        download(url, target, wait_s=0)
+    assert "\n" not in str(caught.value)
+    assert "5 times" not in str(caught.value)
+    assert not list(target.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("SSH-2.0-x",),
+        ("HTTP/1.1 OK 200",),
+        ("HTTP/1.1 200 OK", "X: " + "x" * 100_000),
+        ("HTTP/1.1 200 OK", *["X: y"] * 200),
+        ("HTTP/1.1 200 OK", "Transfer-Encoding: chunked", "", "zz"),
+        ("HTTP/1.1 503 \x1b[31m\x9b" + "x" * 9000,),
+    ],
+)
+def test_what_is_no_answer_is_one_line(target, lines):
+    with talking(*lines) as url, pytest.raises(UserError, match="5 times; 0 bytes are kept") as caught:
+        download(url, target, wait_s=0)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("length", ["many", "-5", "9" * 5000, "²", "3, 3"])
+def test_a_length_that_is_no_number_says_nothing(target, length):
+    with (
+        talking("HTTP/1.1 200 OK", f"Content-Length: {length}", body=b"abc") as url,
+        pytest.raises(UserError, match=r"3 bytes with sha256 .*; expected sha256 0"),
+    ):
+        download(url, target, wait_s=0, sha256="0" * 64)
+
+
+@pytest.mark.parametrize("tag", ['"a\r\n b"', '"é"', '"\x1b"'])
+def test_a_tag_that_cannot_be_sent_back_is_none(server, target, tag):
+    server.headers = {"ETag": tag}
+    server.faults = ["truncate"]
+    assert fetch(server, target) == DIGEST
+    assert server.asked == [None, None]

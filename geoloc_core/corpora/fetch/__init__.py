@@ -5,6 +5,8 @@ Each has ``Options`` with a ``path``, which the pipeline watches, and
 work in ``partial`` and returns the figures of its summary.
 """
 
+import os
+from collections import Counter
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -24,21 +26,27 @@ COLUMNS, ROWS, SIDE, TITLE = 4, 2, 128, 24
 """The contact sheet: pictures across and down, the pixels of one, and those above all for the title."""
 MAX_PIXELS = 50e6
 """Larger photos are not on the sheet."""
+TYPES = 20
+"""Of files, that are drawn: the most frequent."""
 
 
 def fetch(project: Project, name: str) -> None:
     """The stage ``geoloc fetch CORPUS``.
 
     Raises:
-        UserError: There is no such corpus, or its files cannot be had.
+        UserError: There is no such corpus, its files cannot be had, or there is no room for them.
     """
     corpus = entry(project.profile.corpora, name, "corpus")
+    raw = project.raw(name)
+    if os.path.lexists(raw) and not raw.is_dir():
+        # Said before a crawl, not after it.
+        raise UserError(f"{raw}: no folder; expected the one with the corpus' files, or nothing: move it away")
     module = module_of("geoloc_core.corpora.fetch", corpus.fetch.kind)
     options = corpus.fetch
     if isinstance(options.path, Path):
         options = options.model_copy(update={"path": project.root / options.path})
     partial, note = project.partial("fetch", name), project.summary("fetch", name)
-    with replacing_folder(project.raw(name), own=note.is_file()) as out:
+    with replacing_folder(raw, own=note.is_file()) as out:
         summary = module.fetch(
             options, name=name, source=corpus.source, seed=project.profile.seed, out=out, partial=partial
         )
@@ -86,8 +94,9 @@ def first_photos(raw: Path, source: Any, count: int) -> list["Image"]:
 def _draw_types(raw: Path, path: Path, name: str) -> None:
     from geoloc_core.corpora.fetch.files import by_suffix
 
-    types = by_suffix(raw)
+    counts = Counter({suffix: entry["files"] for suffix, entry in by_suffix(raw).items()})
+    shown = dict(sorted(counts.most_common(TYPES)))
     with plots.picture(path) as axes:
-        axes.barh(list(types), [entry["files"] for entry in types.values()])
+        axes.barh([plots.label(suffix) for suffix in shown], list(shown.values()))
         axes.set(title=f"{name}: files by type", xlabel="files")
         axes.invert_yaxis()

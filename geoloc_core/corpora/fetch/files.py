@@ -83,6 +83,9 @@ def _bring(folder: Path, path: str, target: Path) -> None:
         raise UserError(f"{file}: a link to a folder; expected files; name that folder itself or copy it")
     if file.is_symlink() and leads_out(folder, file):
         raise UserError(f"{file}: a link that leads out of {folder}; expected files; copy what it names there")
+    if not file.is_file():
+        # A pipe or a device has no end that could be waited for.
+        raise UserError(f"{file}: neither a file nor a folder; expected files; move it away")
     if target.exists() and _same(there, target.stat()):
         return
     target.parent.mkdir(parents=True, exist_ok=True)

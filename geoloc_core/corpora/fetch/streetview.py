@@ -5,6 +5,7 @@ What arrives suits ``source: {kind: photos, table: panoramas.csv, group_column: 
 refuses as missing.
 """
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,8 @@ from typing import Any, Literal
 from geoloc_core.corpora.downloads import Limits
 from geoloc_core.corpora.places import Plan, places
 from geoloc_core.corpora.streetview import Credentials, View, crawl, estimate
-from geoloc_core.files import keep_only_own
+from geoloc_core.errors import UserError
+from geoloc_core.files import files_under, keep_only_own, read_json, remove
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say
 
@@ -51,8 +53,33 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
     credentials = Credentials.of()
     # What a picture shows; other places, headings or budgets go on with the pictures that are paid for.
     look = options.view.model_dump(mode="json", include={"width", "height", "fov", "pitch", "base"})
-    keep_only_own(partial, look)
-    summary = crawl(wanted, options.view, credentials, options.limits, partial / "made", partial)
+    _keep_paid(partial, look, f"run.corpora.{name}.fetch.view")
+    made, assembled = partial / "made", partial / "assembled"
+    summary = crawl(wanted, options.view, credentials, options.limits, made, partial)
+    # Links: what is paid for stays here too, until the stage has ended well.
+    remove(assembled)
+    shutil.copytree(made, assembled, copy_function=os.link)
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(partial / "made", out)
+    shutil.move(assembled, out)
     return summary
+
+
+def _keep_paid(partial: Path, look: dict[str, Any], key: str) -> None:
+    """Go on with unfinished work of the same look; what was paid for another one is the user's to drop.
+
+    Raises:
+        UserError: There are pictures, and they show another view, or nothing tells which.
+    """
+    paid, note = len(files_under(partial / "made")), partial / "request.json"
+    try:
+        brought = read_json(note)
+    except FileNotFoundError:
+        brought = "nothing says which view"
+    except ValueError:
+        brought = "damaged"
+    if paid and brought != look:
+        raise UserError(
+            f"{note}: {brought}; expected {look}, as of the {paid:,} pictures beside it, which are paid for: change "
+            f"{key} back, or remove {partial} to pay for all pictures anew"
+        )
+    keep_only_own(partial, look)

@@ -169,7 +169,7 @@ def _assemble(parts: Parts, folder: Path, source: Any) -> None:
     """The shards under their published names, by links within the same disk, and one list of what is gone."""
     remove(folder)
     folder.mkdir(parents=True)
-    gone = chain([GONE_COLUMNS], *(_csv(parts.gone(number)) for number in parts.sealed()))
+    gone = chain([GONE_COLUMNS], parts.all_gone())
     with _room(folder / (source.gone or "gone.csv")).open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(gone)
     for number in parts.sealed():

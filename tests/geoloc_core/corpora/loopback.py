@@ -1,8 +1,9 @@
-"""A real HTTP server of this machine that does what a test tells it to."""
+"""Real servers of this machine that do what a test tells them to."""
 
+import socketserver
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,8 +27,8 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, answer: Callable[[str, int], Reply]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, answer: Callable[[str, int], Reply], host: str) -> None:
+        super().__init__((host, 0), Handler)
         self.answer, self.asked, self.log = answer, Counter(), []
         self.lock, self.now, self.most = threading.Lock(), 0, 0
 
@@ -90,8 +91,37 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(answer: Callable[[str, int], Reply]) -> Iterator[Server]:
-    with Server(answer) as server:
+def serving(answer: Callable[[str, int], Reply], host: str = "127.0.0.1") -> Iterator[Server]:
+    with Server(answer, host) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
+        server.shutdown()
+
+
+@contextmanager
+def talking(answer: Callable[[str], Iterable[bytes]]) -> Iterator[str]:
+    """A server that need not speak HTTP: what it sends to each path, until the client hangs up; yields its address."""
+
+    class Talk(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            path = self.rfile.readline().split()[1].decode()
+            while self.rfile.readline().strip():
+                pass
+            try:
+                for part in answer(path):
+                    self.wfile.write(part)
+            except OSError:
+                pass
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+        request_queue_size = 256
+
+        def handle_error(self, *_) -> None:
+            """Clients that hang up are part of the tests."""
+
+    with Server(("127.0.0.1", 0), Talk) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()

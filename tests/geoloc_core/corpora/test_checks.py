@@ -1,3 +1,5 @@
+import re
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -172,7 +174,7 @@ def test_a_straddling_group_is_named_on_its_rows():
 
 def test_a_bar_in_an_example_does_not_break_the_table():
     line = Report("t", (Row("like a|b", "c", 1, ("x|y",), False),)).markdown().splitlines()[-1]
-    assert line.count("|") == 6
+    assert len(re.findall(r"(?<!\\)\|", line)) == 6
 
 
 def expecting(made, **promises: object) -> None:

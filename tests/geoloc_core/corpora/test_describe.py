@@ -50,12 +50,12 @@ def test_a_datasheet_counts_what_is_there_missing_and_refused(made, capfd):
         "| photos per author | 1 … 10 … 19 |",
         "| captured_at | 1 | 4.8% |",
         "| truncated | 1 | 50.0% |",
-        "| CC∣BY | 20 | 100.0% |",
+        r"| CC\|BY | 20 | 100.0% |",
         "| 2010 | 7 | 35.0% |",
         "| 2012 | 6 | 30.0% |",
     ):
         assert line in text, line
-        assert all(cell.strip() in told for cell in line.split("|") if "∣" not in cell and "photos" not in cell)
+        assert all(cell.strip(" |\\") in told for cell in line.split("|") if "photos" not in cell)
     assert "Countries" not in text
     assert not re.search(r"\bann\b", text), "authors are not named"
     assert Image.open(made.datasheet("c").with_suffix(".png")).size[0] > 300

@@ -59,7 +59,7 @@ def test_an_interrupted_copy_is_taken_up_again(tmp_path):
     assert (tmp_path / "out/s/b.JPG").read_bytes().startswith(b"?")
 
 
-@pytest.mark.parametrize("case", ["missing", "empty", "file", "dead", "link", "out"])
+@pytest.mark.parametrize("case", ["missing", "empty", "file", "dead", "link", "out", "pipe", "device"])
 def test_mistakes_are_named_and_nothing_changes(tmp_path, case):
     made = project(tmp_path)
     given = write(tmp_path / "given", FILES)
@@ -79,8 +79,15 @@ def test_mistakes_are_named_and_nothing_changes(tmp_path, case):
     if case == "out":
         (tmp_path / "secret.jpg").write_bytes(FILES["a.jpg"])
         (given / "a.jpg").symlink_to(tmp_path / "secret.jpg")
+    if case == "pipe":
+        os.mkfifo(given / "pipe.jpg")
+    if case == "device":
+        (given / "zero.jpg").symlink_to("/dev/zero")
+    odd = "neither a file nor a folder"
     said = {
         "out": "a link that leads out of .*given; expected files; copy",
+        "pipe": odd,
+        "device": "a link that leads out of",
         "missing": "is no folder",
         "empty": "is empty",
         "file": "is no folder",
@@ -136,3 +143,15 @@ def test_the_picture_shows_sound_photos_or_the_types_of_files(tmp_path):
         draw(folder, options, tmp_path / f"{name}2.png", "c")
         assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / f"{name}2.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+def test_types_of_files_with_odd_names_are_drawn_and_counted(tmp_path):
+    made = project(tmp_path)
+    names = [b"a.$\\frac$", b"b.\xff", b"c.\x1b[31m\n", b"d." + b"long" * 50, *(b"e.%d" % n for n in range(50))]
+    (tmp_path / "given").mkdir()
+    for name in names:
+        (tmp_path / "given" / os.fsdecode(name)).write_bytes(b"1")
+    fetch(made, "c")
+    assert read_json(made.summary("fetch", "c"))["files"] == len(names)
+    assert os.fsdecode(b".\xff") in read_json(made.summary("fetch", "c"))["types"]
+    assert Image.open(made.plot("fetch", "c")).size[1] < 600

@@ -5,21 +5,25 @@ import hashlib
 import hmac
 import json
 import re
+import traceback
 from collections import Counter
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from loopback import Reply, serving
 from made_photos import encoded
 from pydantic import ValidationError
 
 from geoloc_core.corpora import places as plans
+from geoloc_core.corpora.answers import Address
 from geoloc_core.corpora.fetch.streetview import Options, fetch
 from geoloc_core.corpora.photo import Photo, Reason
 from geoloc_core.corpora.sources import photos
 from geoloc_core.corpora.streetview import Credentials, View, estimate, signature
 from geoloc_core.errors import UserError
-from geoloc_core.files import files_under
+from geoloc_core.files import files_under, remove
 
 TOKEN = "AIza-very-private"
 SECRET = base64.urlsafe_b64encode(b"sign with this?>").decode()
@@ -215,6 +219,207 @@ def test_a_key_that_the_api_repeats_is_not_shown(tmp_path, api):
         crawl(tmp_path, api)
 
 
+def plain(data: bytes) -> str:
+    """Bytes with all that may disguise a key undone."""
+    text = data.decode("latin-1") + data.decode("utf-16-le", "replace") + data.decode("utf-16-be", "replace")
+    for _ in range(4):
+        text = unquote(text)
+    return re.sub(r"\\\\?u(00[0-9a-fA-F]{2})", lambda found: chr(int(found[1], 16)), text).lower()
+
+
+def escaped(text: str) -> str:
+    return "".join(f"%{ord(character):02X}" for character in text)
+
+
+SPELLINGS = {
+    "as it is": TOKEN,
+    "in capitals": TOKEN.upper(),
+    "percent-encoded": escaped(TOKEN),
+    "half of it percent-encoded": TOKEN[:5] + escaped(TOKEN[5:]).lower(),
+    "percent-encoded twice": escaped(TOKEN).replace("%", "%25"),
+    "within a longer text": f"http://h/?q=1&key={TOKEN}&z=\u00e9",
+}
+ECHOES = {
+    "copyright": lambda said: {"status": "OK", "copyright": f"© {said}"},
+    "date": lambda said: {"status": "OK", "date": said},
+    "pano_id": lambda said: {"status": "OK", "pano_id": said},
+    "status": lambda said: {"status": said},
+    "status of capitals": lambda said: {"status": "A_" + said.upper()},
+    "error_message": lambda said: {"status": "REQUEST_DENIED", "error_message": f"no: {said}"},
+    "a name": lambda said: {"status": "OK", said: said},
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("where", ECHOES)
+def test_a_key_that_the_metadata_repeat_is_nowhere(tmp_path, api, capsys, caplog, where, spelling):
+    said = ECHOES[where](SPELLINGS[spelling])
+
+    def metadata(query):
+        pano = {"pano_id": f"p{query['location']}".translate(str.maketrans(".,", "-_"))}
+        answer = {"location": {"lat": 50, "lng": 0}, "date": "2019-07", "copyright": "©", **pano, **said}
+        text = json.dumps(answer, ensure_ascii=query["location"].startswith("50"))
+        # As JSON may say it: no letter as it is, and in another encoding.
+        text = text.replace("AI", "\\u0041\\u0049") if query["location"].startswith("51") else text
+        return Reply(body=text.encode("utf-16" if query["location"].startswith("52") else "utf-8"))
+
+    api.metadata = metadata
+    errors = []
+    with caplog.at_level("INFO"):
+        try:
+            crawl(tmp_path, api)
+        except UserError as error:
+            errors += traceback.format_exception(error)
+    shown = "".join([*errors, *capsys.readouterr(), caplog.text])
+    kept = {path: (tmp_path / path).read_bytes() for path in files_under(tmp_path)}
+    assert TOKEN.lower() not in plain(shown.encode())
+    assert not [path for path, data in kept.items() if TOKEN.lower() in plain(path.encode()) + plain(data)]
+    if where in ("copyright", "date"):
+        assert "…" in (tmp_path / "out" / "panoramas.csv").read_text()
+    else:
+        assert "…" in shown or "odd_metadata" in shown or (where, errors) == ("a name", [])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(body=encoded(1) + TOKEN.encode()),
+        Reply(body=encoded(1) + escaped(TOKEN).lower().encode()),
+        Reply(body=b"no photo", headers={"Content-Type": f"image/{TOKEN}"}),
+        Reply(raw=True, body=f"HTTP/1.1 {TOKEN}\r\n\r\n".encode()),
+        Reply(429, headers={"Retry-After": "99999", "X-Key": TOKEN}),
+        Reply(302, headers={"Location": f"http://127.0.0.1:1/?key={TOKEN}"}),
+        Reply(302, headers={"Location": f"http://{TOKEN}/"}),
+    ],
+)
+def test_a_key_that_the_pictures_repeat_is_nowhere(tmp_path, api, capsys, reply):
+    api.pictures = {(pano_of(query), heading): reply for query in [{"pano": "pano_50-5"}] for heading in ("0", "90.5")}
+    try:
+        crawl(tmp_path, api)
+        said = ""
+    except UserError as error:
+        said = "".join(traceback.format_exception(error))
+    assert TOKEN.lower() not in plain("".join([said, *capsys.readouterr()]).encode())
+    assert not [path for path in files_under(tmp_path) if TOKEN.lower() in plain((tmp_path / path).read_bytes())]
+
+
+@given(st.text(), st.text(), st.lists(st.integers(0, 4), min_size=len(TOKEN), max_size=len(TOKEN)))
+def test_no_spelling_of_the_key_stays(before, after, how):
+    ways = [str, str.upper, escaped, lambda c: escaped(c).lower(), lambda c: escaped(c).replace("%", "%2525")]
+    spelt = "".join(ways[way](character) for way, character in zip(how, TOKEN, strict=True))
+    assert TOKEN.lower() not in plain(Credentials(TOKEN).hidden(before + spelt + after).encode("utf-8", "replace"))
+
+
+@given(st.text())
+def test_text_without_the_key_stays(text):
+    assert Credentials(TOKEN, SECRET).hidden(text) == text
+
+
+def test_an_address_never_shows_itself():
+    assert TOKEN not in repr(Address("a", f"http://h/?key={TOKEN}"))
+
+
+@pytest.mark.parametrize("key", ["a b", "k\x1b", "k%41", "kéy", 'k"'])
+def test_a_key_that_is_none_is_said_and_not_shown(key):
+    with pytest.raises(UserError, match="GOOGLE_MAPS_API_KEY: not a key") as caught:
+        Credentials.of({"GOOGLE_MAPS_API_KEY": key})
+    assert key not in str(caught.value)
+
+
+def test_a_base_that_is_no_address_is_refused_with_the_parameters():
+    with pytest.raises(ValidationError, match="expected http://"):
+        View(budget=1, base="http://[bad")
+
+
+def stopped(tmp_path, api):
+    """An unfinished run: all metadata, and three pictures at least."""
+    api.pictures["pano_53-5_0-5", "0"] = Reply(403)
+    with pytest.raises(UserError, match="refuses it"):
+        crawl(tmp_path, api)
+    api.pictures.clear()
+    api.queries.clear()
+    made = tmp_path / "partial" / "made"
+    brought = [path for path in files_under(made) if path.startswith("images/")]
+    assert len(brought) >= 3
+    return brought
+
+
+def test_pictures_stay_until_the_stage_has_ended_well(tmp_path, api):
+    crawl(tmp_path, api)
+    remove(tmp_path / "out")  # the disk was full when the corpus was drawn, or the machine was lost
+    api.queries.clear()
+    assert crawl(tmp_path, api)["pictures"] == 10
+    assert not api.queries
+
+
+DAMAGE = {
+    "torn": lambda lines: [*lines[:-1], lines[-1][:9]],
+    "garbage within": lambda lines: [lines[0], b"\0\xff\n", *lines[1:]],
+    "a line garbled": lambda lines: [lines[0], b"{" + lines[1], *lines[2:]],
+    "another version": lambda lines: [b'{"version": 9}\n', *lines],
+    "other types": lambda lines: [
+        b'{"query": 1, "reason": 2}\n',
+        b'{"asked": null}\n',
+        b'{"gone": []}\n',
+        b"[]\n",
+        *lines,
+    ],
+    "a path for an id": lambda lines: [
+        b'{"query": "q", "pano_id": "../../x", "latitude": 1, "longitude": 2, "date": "", "copyright": ""}\n',
+        *lines,
+    ],
+    "nested without end": lambda lines: [b"[" * 100_000 + b"\n", *lines],
+    "gone": lambda lines: [],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["metadata.jsonl", "images.jsonl"])
+def test_a_damaged_journal_is_said_and_what_is_paid_for_is_not_paid_again(tmp_path, api, capsys, name, damage):
+    brought = stopped(tmp_path, api)
+    path = tmp_path / "partial" / name
+    before = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(DAMAGE[damage](before)))
+    found = crawl(tmp_path, api)
+    assert (found["pictures"], found["requests_charged_at_most"] >= 10) == (10, True)
+    said = capsys.readouterr().err
+    again = {f"images/{query['pano']}/{query['heading']}.jpg" for query in api.asked("/api")}
+    assert not again & set(brought)
+    assert ("damaged lines are moved to" in said) == (damage not in ("torn", "gone"))
+    assert ("may be requests that were charged" in said) == (damage not in ("torn", "gone") and name == "images.jsonl")
+
+
+def test_damaged_lines_count_as_charged(tmp_path, api):
+    stopped(tmp_path, api)
+    path = tmp_path / "partial" / "images.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], *(b"?" + line for line in lines[1:])]))
+    asked = sum(b"asked" in line for line in lines)
+    found = crawl(tmp_path, api)
+    assert found["requests_charged_at_most"] == asked + len(api.asked("/api"))
+
+
+@pytest.mark.parametrize("note", [None, b"", b"{", b"\xff", b'{"width": 1}', b"[]"])
+def test_paid_pictures_of_who_knows_what_view_are_neither_used_nor_lost(tmp_path, api, note):
+    brought = stopped(tmp_path, api)
+    path = tmp_path / "partial" / "request.json"
+    path.unlink()
+    if note is not None:
+        path.write_bytes(note)
+    with pytest.raises(UserError, match=r"request.json: .*expected .*'width': 640.* paid for.* or remove"):
+        crawl(tmp_path, api)
+    assert not api.queries
+    assert set(brought) <= set(files_under(tmp_path / "partial" / "made"))
+
+
+def test_another_view_does_not_drop_what_is_paid_for(tmp_path, api):
+    brought = stopped(tmp_path, api)
+    with pytest.raises(UserError, match=r"change run\.corpora\.uk\.fetch\.view back, or remove"):
+        crawl(tmp_path, api, pitch=10)
+    assert set(brought) <= set(files_under(tmp_path / "partial" / "made"))
+    assert crawl(tmp_path, api)["pictures"] == 10
+
+
 def test_requests_are_signed(tmp_path, api, monkeypatch):
     monkeypatch.setenv("GOOGLE_MAPS_SIGNING_SECRET", SECRET)
     crawl(tmp_path, api)
@@ -243,6 +448,9 @@ def test_a_secret_that_is_none_is_said(monkeypatch):
         {"status": "OK", "pano_id": "a", "location": {"lat": "1", "lng": 2}},
         {"status": "OK", "pano_id": "a", "location": [1, 2]},
         {"status": 7},
+        {"status": "\x1b[31mred"},
+        {"status": "OK", "pano_id": ["a"], "location": {"lat": 1, "lng": 2}},
+        {"status": "OK", "pano_id": "a", "location": {"lat": float("nan"), "lng": 2}},
         [],
         None,
     ],
@@ -251,6 +459,21 @@ def test_odd_metadata_is_no_panorama(tmp_path, api, answer):
     api.metadata = lambda query: Reply(body=json.dumps(answer).encode())
     with pytest.raises(UserError, match=r"no panorama at any of 8 places .(odd_metadata|refused) 8"):
         crawl(tmp_path, api)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[" * 100_000, b'{"status": ' + b"9" * 5000 + b"}", b"{" * 2_000_000])
+def test_what_is_no_metadata_is_a_reason(tmp_path, api, body):
+    api.metadata = lambda query: Reply(body=body)
+    with pytest.raises(UserError, match=r"no panorama at any of 8 places .(refused|too_large) 8"):
+        crawl(tmp_path, api)
+
+
+def test_what_no_file_can_hold_is_replaced(tmp_path, api):
+    api.metadata = lambda query: Reply(
+        body=b'{"status": "OK", "pano_id": "a", "location": {"lat": 1, "lng": 2}, "copyright": "\\ud800"}'
+    )
+    assert crawl(tmp_path, api)["panoramas"] == 1
+    assert (tmp_path / "out" / "panoramas.csv").read_text().count("?") == 2
 
 
 def test_a_plan_that_changes_keeps_what_is_paid_for(tmp_path, api):
