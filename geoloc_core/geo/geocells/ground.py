@@ -91,12 +91,12 @@ class Ground:
         if not len(wanted):
             return wanted
         frame = boundaries.read_layer(self.folder, level)
-        try:
-            shapes = frame.set_index(f"GID_{level}").geometry.loc[list(wanted)] if frame is not None else {}[level]
-        except KeyError as error:
-            what = f"{self.folder / 'boundaries.gpkg'}: layer ADM_{level} lacks units of units.parquet"
-            raise UserError(f"{what}: {error}; run `geoloc boundaries` again") from None
-        found: np.ndarray = shapes.to_numpy(dtype=object)
+        known = set() if frame is None else set(frame[f"GID_{level}"])
+        if frame is None or (lacking := [gid for gid in wanted if gid not in known]):
+            first = wanted[0] if frame is None else lacking[0]
+            what = f"{self.folder / 'boundaries.gpkg'}: layer ADM_{level} lacks {first} of units.parquet"
+            raise UserError(f"{what}; run `geoloc boundaries` again")
+        found: np.ndarray = frame.set_index(f"GID_{level}").geometry.loc[list(wanted)].to_numpy(dtype=object)
         return found
 
     def locate(self, latitudes: ArrayLike, longitudes: ArrayLike) -> np.ndarray:
