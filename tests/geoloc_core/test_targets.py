@@ -1,5 +1,6 @@
 """What a command writes replaces nothing but its own: all else there is refused in one line, before any work."""
 
+import errno
 import os
 import resource
 import subprocess
@@ -346,6 +347,32 @@ def test_no_flipped_bit_of_a_table_changes_what_is_read(tmp_path, bit):
         # That there is metadata at all is not said anywhere else: who needs some asks for it.
         assert (found.schema.metadata or {}).get(b"published") in (b"1234", None)
     assert refused > len(whole) // 6
+
+
+def test_a_file_that_cannot_be_opened_is_not_said_to_be_damaged(tmp_path):
+    path = tmp_path / "table.parquet"
+    parquet.write(pa.table({"a": [1]}), path)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files") as caught:
+            parquet.read(path, "make it")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (caught.value.errno, caught.value.filename) == (errno.EMFILE, str(path))
+
+
+def test_fetch_leaves_what_somebody_else_put_there(tiny_project, tmp_path, capsys):
+    raw = mine(tiny_project.raw("photos"))
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "a.jpg").write_bytes(located(0))
+    for _ in range(2):
+        assert run(tmp_path, "fetch", "photos") == 2
+        assert f"{raw}: there is something else: thesis/chapter.txt" in capsys.readouterr().err
+    assert (raw / "thesis/chapter.txt").read_text() == "years of work"
+    files.remove(raw)
+    for _ in range(2):
+        assert run(tmp_path, "fetch", "photos") == 0, "its own is replaced"
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (5,), (4, 3, 2)])

@@ -145,7 +145,7 @@ def test_nothing_that_helped_to_write_stays(tmp_path):
     write(made.raw("c"), SOUND)
     ingest(made, "c")
     found = {path.partition("/")[0] for path in files_under(made.corpus("c"))}
-    assert found == {"manifest.parquet", "attributes.parquet", "rejects.parquet", "shards"}
+    assert found == {"checksums.json", "manifest.parquet", "attributes.parquet", "rejects.parquet", "shards"}
 
 
 def test_attributes_are_aligned_with_the_manifest(tmp_path):

@@ -95,6 +95,17 @@ def test_finished_shards_are_not_encoded_again(project, monkeypatch):
     assert digest(project.features("net", "photos")) == whole
 
 
+@pytest.mark.parametrize("data", [b"", b"\x93NUMPY", bytes(range(256))])
+def test_a_damaged_part_is_encoded_again(project, monkeypatch, data):
+    made, _, _ = project
+    monkeypatch.setattr(extraction, "remove", lambda path: None)
+    extraction.encode(made, "photos", "net")
+    whole = store.read(made.features("net", "photos")).copy()
+    next(made.partial("encode", "").glob("net-photos-*/00001.npy")).write_bytes(data)
+    extraction.encode(made, "photos", "net")
+    np.testing.assert_array_equal(store.read(made.features("net", "photos")), whole)
+
+
 def test_what_is_missing_is_named_with_its_remedy(project):
     project, _, _ = project
     with pytest.raises(UserError, match="run `geoloc encode photos --encoder net` first"):

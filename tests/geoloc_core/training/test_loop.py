@@ -3,7 +3,9 @@
 import math
 
 import pytest
+import torch
 
+from geoloc_core.errors import UserError
 from geoloc_core.training import loop
 
 
@@ -94,3 +96,21 @@ def test_epochs_of_one_step_resume_whole(tmp_path, monkeypatch):
     with pytest.raises(StoppedError):
         run(2)
     assert run(None) == ([2, 3], [2.0, 4.0, 7.0, 11.0])
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "garbage", "other"])
+def test_a_damaged_checkpoint_is_named_and_not_gone_on_with(tmp_path, damage):
+    path = tmp_path / "c.pt"
+    with pytest.raises(StoppedError):
+        train(path, 7)
+    data = path.read_bytes()
+    at = data.index(b"place") + 3
+    made = {
+        "empty": b"",
+        "cut": data[: len(data) // 2],
+        "flipped": data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :],
+        "garbage": bytes(range(256)) * 8,
+    }
+    torch.save([1], path) if damage == "other" else path.write_bytes(made[damage])
+    with pytest.raises(UserError, match=r"c.pt: damaged; remove it, and the training starts anew"):
+        train(path)
