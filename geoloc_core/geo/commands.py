@@ -107,7 +107,8 @@ def assign(points: Path, folder: Path, boundaries: Path | None, out: Path) -> No
     from geoloc_core.geo import geocells
     from geoloc_core.geo import points as tables
 
-    tables.check(points, out, ("cell", "cell_id", "cell_name"))
+    added = pa.schema([("cell", pa.int64()), ("cell_id", pa.string()), ("cell_name", pa.string())])
+    tables.check(points, out, added)
     made = geocells.load(folder, boundaries)
     ids, names = (pa.array([*texts, ""]) for texts in (made.space.ids, made.space.names))
     rows = inside = 0
@@ -119,7 +120,6 @@ def assign(points: Path, folder: Path, boundaries: Path | None, out: Path) -> No
         at = pa.array(cells % len(ids))  # −1 takes the last one, which is empty
         return [pa.array(cells), ids.take(at), names.take(at)]
 
-    added = pa.schema([("cell", pa.int64()), ("cell_id", pa.string()), ("cell_name", pa.string())])
     tables.annotate(points, out, added, find, "assign")
     progress.say(f"cells: {inside:,} of {rows:,} points are in a cell; {out}")
 

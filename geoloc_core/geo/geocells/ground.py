@@ -92,12 +92,11 @@ class Ground:
             return wanted
         frame = boundaries.read_layer(self.folder, level)
         known = set() if frame is None else set(frame[f"GID_{level}"])
-        if lacking := [gid for gid in wanted if gid not in known]:
-            what = f"{self.folder / 'boundaries.gpkg'}: layer ADM_{level} lacks {lacking[0]} of units.parquet"
+        if frame is None or (lacking := [gid for gid in wanted if gid not in known]):
+            first = wanted[0] if frame is None else lacking[0]
+            what = f"{self.folder / 'boundaries.gpkg'}: layer ADM_{level} lacks {first} of units.parquet"
             raise UserError(f"{what}; run `geoloc boundaries` again")
-        assert frame is not None
-        shapes = frame.set_index(f"GID_{level}").geometry.loc[list(wanted)]
-        found: np.ndarray = shapes.to_numpy(dtype=object)
+        found: np.ndarray = frame.set_index(f"GID_{level}").geometry.loc[list(wanted)].to_numpy(dtype=object)
         return found
 
     def locate(self, latitudes: ArrayLike, longitudes: ArrayLike) -> np.ndarray:

@@ -75,6 +75,7 @@ def test_what_is_left_is_what_would_be_there_without_the_contradictions(tmp_path
         assert digest(one.corpus("c") / name) == digest(other.corpus("c") / name)
     assert sorted(path.name for path in other.corpus("c").iterdir()) == [
         "attributes.parquet",
+        "checksums.json",
         "manifest.parquet",
         "rejects.parquet",
         "shards",
