@@ -30,6 +30,8 @@ ROW_GROUP = 250
 TABLE_GROUP = 50_000
 """Rows per row group of the tables."""
 AGAIN = "run the stage that writes it again"
+STAGES = {"labels": "label", "truth": "truth"}
+"""The stages whose tables are named like their corpora."""
 PENDING = 1_000
 """Rows that are Python's before they are Arrow's, in which they take a tenth of the memory."""
 
@@ -241,7 +243,8 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
         UserError: The file is missing or damaged, is no such table or has another version.
     """
     expected = schema.metadata[b"geoloc.schema"].decode()
-    remedy = f"expected the {expected}; run the stage that writes it again"
+    again = f"run `geoloc {STAGES[expected]} {path.stem}` again" if expected in STAGES else AGAIN
+    remedy = f"expected the {expected}; {again}"
     found = parquet.schema(path, remedy)
     if not found.equals(schema) or (found.metadata or {}).get(b"geoloc.version") != VERSION:
         has = ", ".join(found.names)

@@ -72,5 +72,5 @@ def test_what_is_missing_is_said(project, tmp_path):
     with pytest.raises(UserError, match=r"units.parquet: no such file; .*run `geoloc boundaries`"):
         gather(project, "photos", Sources())
     project.labels("photos").unlink()
-    with pytest.raises(UserError, match="run `geoloc label photos` first"):
+    with pytest.raises(UserError, match="run `geoloc label photos`"):
         gather(project, "photos", Sources())
