@@ -9,6 +9,8 @@ from typing import Any
 
 import dagster as dg
 
+from geoloc_core.errors import UserError
+from geoloc_core.files import read_json
 from orchestration.dvc import Stage
 from orchestration.reproduce import Outcome
 
@@ -108,10 +110,12 @@ def _inside(path: Path) -> str | None:
 
 
 def mlflow_run(path: Path) -> Metadata:
-    """A link to the MLflow run a stage left behind."""
+    """A link to the MLflow run a stage left behind; none without a note that can be read."""
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        run = read_json(path, shape=dict[str, str])
+        if not {"experiment_id", "run_id"} <= run.keys():
+            return {}
+    except UserError:
         return {}
     return {"mlflow_run": mlflow_page(f"experiments/{run['experiment_id']}/runs/{run['run_id']}")}
 

@@ -10,6 +10,8 @@ from typing import IO, Any
 
 from rich.console import Console
 
+from geoloc_core import escape
+
 
 def console(stream: IO[str] | None = None, **options: Any) -> Console:
     """A terminal, or where errors go, that prints names and messages letter for letter: none is markup.
@@ -23,7 +25,8 @@ def console(stream: IO[str] | None = None, **options: Any) -> Console:
 
 def print_error(terminal: Console, error: Exception) -> None:
     """Say what a user did wrong, in one line."""
-    terminal.print(f"geoloc: error: {error}", soft_wrap=True)
+    lines = (escape.terminal(str(line)) for line in error.args or (error,))
+    terminal.print("geoloc: error: " + "\n".join(lines), soft_wrap=True)
 
 
 @contextmanager

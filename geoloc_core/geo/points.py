@@ -249,9 +249,11 @@ def _fits_csv(field: "pa.Field") -> bool:
 
 def _described(metadata: dict[bytes, bytes] | None, added: "pa.Schema") -> dict[bytes, bytes] | None:
     """What a table says of itself, with the new columns where it lists them all."""
+    from geoloc_core import parquet
+
     if not metadata:
         return None
-    described = dict(metadata)
+    described = {key: value for key, value in metadata.items() if key != parquet.SUM}  # of the file it came from
     for key, listed in ((b"pandas", _pandas), (b"huggingface", _huggingface)):
         try:
             said = json.loads(metadata[key])

@@ -42,7 +42,7 @@ def corpus(folder: Path, name: str) -> Path:
 @pytest.fixture
 def root(tmp_path):
     """A project whose profile in use has no ViT, a profile that has one, a checkpoint of it, and a corpus folder."""
-    other = {**PHOTOS, "encoders": {"small-vit": {"kind": "vit"}}, "variants": {}}
+    other = {**PHOTOS, "threads": 1, "encoders": {"small-vit": {"kind": "vit"}}, "variants": {}}
     other |= {
         "checkpoints": {"small-vit": {"hub": "a/b", "revision": "0" * 40, "about": {"dim": 24, "licence": "MIT"}}}
     }
@@ -181,7 +181,7 @@ def test_what_is_measured_counts_more_than_what_is_published(root):
 
 def test_what_brings_an_encoder_here_is_said_and_does(root):
     params = yaml.safe_load((root / "params.yaml").read_text())
-    recipe = {"pretrain": {"own": {"kind": "clip", "corpus": "photos", "epochs": 1, "batch": 2, "lr": 0.1}}}
+    recipe = {"threads": 1, "pretrain": {"own": {"kind": "clip", "corpus": "photos", "epochs": 1, "batch": 2, "lr": 0.1}}}
     other = params["profiles"]["other"] | recipe
     other["encoders"] |= {"own": {"kind": "open_clip"}, "net": {"kind": "vit"}}
     other["checkpoints"] |= {"net": {"file": "given"}}

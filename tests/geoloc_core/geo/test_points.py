@@ -12,6 +12,7 @@ import pytest
 import shapely
 from click.testing import CliRunner
 
+from geoloc_core import parquet
 from geoloc_core.cli import geoloc
 from geoloc_core.errors import UserError
 from geoloc_core.geo import points as stage
@@ -300,3 +301,12 @@ def test_a_file_without_units_is_named(table, tmp_path, index):
     frame.to_file(tmp_path / "units.gpkg")
     with pytest.raises(UserError, match=r"units.gpkg: no layer ADM_0 and no column GID_0"):
         locate_file(table, tmp_path / "units.gpkg", tmp_path / "out.csv", 100, kept)
+
+
+def test_a_table_of_the_projects_own_stays_one_that_it_reads(tmp_path):
+    table = pa.table({"latitude": [1.0], "longitude": [2.0]}).replace_schema_metadata({"mine": "kept"})
+    parquet.write(table, tmp_path / "a.parquet")
+    added = pa.schema([("cell", pa.int64())])
+    stage.annotate(tmp_path / "a.parquet", tmp_path / "b.parquet", added, lambda lat, lon: [pa.array([3])], "read")
+    found = parquet.read(tmp_path / "b.parquet", "")
+    assert (found["cell"].to_pylist(), found.schema.metadata) == ([3], {b"mine": b"kept"})
