@@ -393,8 +393,14 @@ def keep_only_own(partial: Path, request: dict[str, Any]) -> None:
     Args:
         partial: The folder; its ``request.json`` says whose it is.
         request: All that the unfinished work depends on.
+
+    Raises:
+        UserError: There is something that the project did not put there.
     """
     note = partial / "request.json"
+    if note.is_dir() or (os.path.lexists(partial) and not partial.is_dir()):
+        there = f"{note}: a folder; expected a file" if note.is_dir() else f"{partial}: no folder; expected one"
+        raise UserError(f"{there} of unfinished work, or nothing; move it away")
     with suppress(UserError):  # a missing or damaged note is no request of ours
         if read_json(note) == request:
             return

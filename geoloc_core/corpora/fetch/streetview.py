@@ -73,10 +73,8 @@ def _keep_paid(partial: Path, look: dict[str, Any], key: str) -> None:
     paid, note = len(files_under(partial / "made")), partial / "request.json"
     try:
         brought = read_json(note)
-    except FileNotFoundError:
-        brought = "nothing says which view"
-    except ValueError:
-        brought = "damaged"
+    except UserError:
+        brought = "damaged" if note.exists() else "nothing says which view"
     if paid and brought != look:
         raise UserError(
             f"{note}: {brought}; expected {look}, as of the {paid:,} pictures beside it, which are paid for: change "
