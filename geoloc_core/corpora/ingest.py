@@ -373,7 +373,7 @@ def _tell(name: str, tally: Tally) -> None:
     for column, count in sorted(tally.unusable.items()):
         say(f"{name}: {column} of {count:,} photos cannot be used and is left out, such as {tally.examples[column]}")
     for label, count in sorted(tally.mislabelled.items()):
-        say(f"{name}: {count:,} photos are {label}; they are read as what they are")
+        say(f"{name}: {count:,} {'photo is' if count == 1 else 'photos are'} {label}; read by content, not by name")
 
 
 def _summary(folder: Path, tally: Tally) -> dict[str, Any]:

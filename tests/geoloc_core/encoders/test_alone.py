@@ -181,11 +181,11 @@ def test_what_is_measured_counts_more_than_what_is_published(root):
 
 def test_what_brings_an_encoder_here_is_said_and_does(root):
     params = yaml.safe_load((root / "params.yaml").read_text())
-    recipe = {"threads": 1, "pretrain": {"own": {"kind": "clip", "corpus": "photos", "epochs": 1, "batch": 2, "lr": 0.1}}}
+    recipe = {"pretrain": {"own": {"kind": "clip", "corpus": "photos", "epochs": 1, "batch": 2, "lr": 0.1}}}
     other = params["profiles"]["other"] | recipe
     other["encoders"] |= {"own": {"kind": "open_clip"}, "net": {"kind": "vit"}}
     other["checkpoints"] |= {"net": {"file": "given"}}
-    used = PHOTOS | {"texts": {"clues": {"path": "clues.csv", "text": "clue"}}}
+    used = PHOTOS | {"threads": 1, "texts": {"clues": {"path": "clues.csv", "text": "clue"}}}
 
     def remedies(used) -> dict[tuple[str, str], str | None]:
         (root / "params.yaml").write_text(yaml.safe_dump({"profiles": {"used": used, "other": other}, "run": used}))
