@@ -223,7 +223,7 @@ def test_a_photo_of_another_format_than_its_name_is_kept_and_told(tmp_path, capf
     assert kept.index.tolist() == ["a.heic", "b.png", "c.png", "e.jpg", "f.mpo", "g.jpeg", "sound.jpg"]
     assert refused["reason"].to_dict() == {"d.jpg": "no_coordinates"}
     assert summary["mislabelled"] == {"JPEG named .heic": 1, "JPEG named .png": 2, "WEBP named .jpg": 1}
-    assert "c: 2 photos are JPEG named .png; they are read as what they are" in " ".join(capfd.readouterr().err.split())
+    assert "c: 2 photos are JPEG named .png; read by content, not by name" in " ".join(capfd.readouterr().err.split())
 
 
 def test_dates_are_read_or_named(tmp_path, capfd):
