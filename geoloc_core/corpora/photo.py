@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 
 NUMBER = re.compile(tables.NUMBER, re.ASCII)
 MONTH = re.compile(r"([0-9]{4})[-/]([0-9]{2})", re.ASCII)
-DAY = re.compile(r"([0-9]{4})([-/:.])([0-9]{2})\2([0-9]{2})(?:[T ](.+))?", re.ASCII)
-MIDNIGHT = re.compile(r"^24(?=:00(:00([.,]0+)?)?($|[Z+-]))", re.ASCII)
-"""The hour of a time that ends a day."""
+TIME = re.compile(
+    r"([0-9]{4})([-/:.])([0-9]{2})\2([0-9]{2})"
+    r"(?:[ Tt]+([0-9]{1,2}(?=:)|[0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]*))?)?)?)?"
+    r"(?: *(?:Z|[+-][0-9]{2}(?::?[0-9]{2}){0,2}))?",
+    re.ASCII,
+)
+"""Year, what stands between them, month and day; hour, minute, second and its fraction; a time zone."""
 MAX_TURN = 1e6
 """Degrees beyond which a heading is some other number."""
 MAX_FILE_BYTES = 2**30
@@ -342,22 +346,23 @@ def moment(text: str) -> datetime:
     """A published date or time, a month being its first day; a time zone is dropped, the camera's clock counts.
 
     The year comes first, so that no day can be taken for a month; ``2019/07/31`` and EXIF's ``2019:07:31`` are dates
-    too, and the 24th hour of a day is the start of the next.
+    too, as is what else ISO 8601 writes. Midnight that ends a day is the start of the next.
 
     Raises:
         ValueError: It is no date of the calendar.
     """
-    month, day = MONTH.fullmatch(text), DAY.fullmatch(text)
-    days = 0
-    if month:
-        text = f"{month[1]}-{month[2]}-01"
-    elif day:
-        time, days = MIDNIGHT.subn("00", day[5] or "", 1)
-        text = f"{day[1]}-{day[3]}-{day[4]}" + (f"T{time}" if time else "")
+    month, time = MONTH.fullmatch(text), TIME.fullmatch(text)
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=None) + timedelta(days)
+        if month:
+            return datetime(int(month[1]), int(month[2]), 1)
+        if time is None:
+            return datetime.fromisoformat(text).replace(tzinfo=None)
+        day = datetime(int(time[1]), int(time[3]), int(time[4]))
+        hour, minute, second = (int(time[part] or 0) for part in (5, 6, 7))
+        clock = hour, minute, second, int((time[8] or "").ljust(6, "0")[:6])
+        return day + timedelta(1) if clock == (24, 0, 0, 0) else datetime(day.year, day.month, day.day, *clock)
     except (ValueError, OverflowError):
-        raise ValueError("expected a date such as 2019-07, 2019-07-31 or 2019-07-31 12:30:00") from None
+        raise ValueError("expected a date such as 2019:07:31 12:30:05, 2019-07-31 or 2019-07") from None
 
 
 def printable(path: str) -> str:
