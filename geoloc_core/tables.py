@@ -6,6 +6,7 @@ a blank line is a row, a cell with line breaks does not make several. A row whos
 
 import csv
 import io
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +36,7 @@ MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF
 """How text in other encodings begins."""
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 """A plain decimal number, as a regular expression."""
+PLAIN = re.compile(NUMBER, re.ASCII)
 COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+\s*", re.ASCII)
 SEXAGESIMAL = re.compile(r"""[0-9]\s*[°º'′"″NSEWnsew]|[NSEWnsew]\s*[0-9]""", re.ASCII)
 
@@ -161,6 +163,13 @@ def numbers(text: "pa.Array") -> np.ndarray:
     values = cast.to_numpy(zero_copy_only=False)
     finite = np.isfinite(values)
     return values if finite.all() else np.where(finite, values, np.nan)
+
+
+def number(text: str) -> float:
+    """Text as :func:`numbers` reads it; NaN where it is none."""
+    bare = text.strip()
+    value = float(bare) if PLAIN.fullmatch(bare) else math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def advice(text: str) -> str:

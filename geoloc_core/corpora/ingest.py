@@ -47,7 +47,7 @@ class Tally:
     Attributes:
         seen: All of them.
         reasons: The refused ones, by reason.
-        unusable: Of the kept ones, those of which something unusable was said, by column; it is null there.
+        unusable: Of the kept ones, those of which something unusable was said, by column or attribute: null there.
         examples: The first of them, by column.
         mislabelled: The kept ones of another format than their name says, by both; they are read as what they are.
     """

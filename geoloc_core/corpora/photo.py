@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-NUMBER = re.compile(tables.NUMBER, re.ASCII)
 MONTH = re.compile(r"([0-9]{4})[-/]([0-9]{2})", re.ASCII)
 TIME = re.compile(
     r"([0-9]{4})([-/:.])([0-9]{2})\2([0-9]{2})"
@@ -165,7 +164,7 @@ class Photo:
         gps: Set where the photo itself (EXIF, XMP) fills in what is None here: which of its positions are taken.
         beside: What a file beside it says, which fills in what is None even then.
         placeless: Whether the corpus publishes no coordinates, so that their absence is no flaw.
-        unusable: Columns of the manifest for which the corpus says something that is no such thing, and what.
+        unusable: Columns of the manifest, or attributes, for which the corpus says what is no such thing, and what.
     """
 
     image_id: str
@@ -302,13 +301,14 @@ def locate(table: "pd.DataFrame", latitude: str, longitude: str, where: str) -> 
     return pd.DataFrame({"latitude": lat, "longitude": lon, "flaw": flaw})
 
 
-def said_of(where: str, heading: str, date: str) -> dict[str, Any]:
+def said_of(where: str, heading: str, date: str, dated: Callable[[str], datetime] | None = None) -> dict[str, Any]:
     """What a table says of heading and date, as arguments of a :class:`Photo`.
 
     Args:
         where: The file and row, for messages.
         heading: As it stands there; empty where unknown.
         date: As it stands there; empty where unknown.
+        dated: Reads a date, or raises ``ValueError``; :func:`moment` where it is None.
 
     Returns:
         ``heading`` and ``captured_at``, None where unknown, and ``unusable``: what stands there and is neither.
@@ -317,7 +317,7 @@ def said_of(where: str, heading: str, date: str) -> dict[str, Any]:
     unusable: dict[str, str] = {}
     readers: dict[str, tuple[str, Callable[[str], Any]]] = {
         "heading": (heading.strip(), direction),
-        "captured_at": (date.strip(), moment),
+        "captured_at": (date.strip(), dated or moment),
     }
     for column, (text, read) in readers.items():
         try:
@@ -335,8 +335,8 @@ def direction(text: str) -> float:
     """
     import numpy as np
 
-    degrees = float(text) if NUMBER.fullmatch(text) else np.inf
-    if abs(degrees) > MAX_TURN:
+    degrees = tables.number(text)
+    if not abs(degrees) <= MAX_TURN:
         raise ValueError("expected degrees clockwise from north")
     # What a float32 rounds to a whole turn is north.
     return float(np.float32(degrees % 360)) % 360
