@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from geoloc_core.corpora import photo, xmp
-from geoloc_core.corpora.photo import Flaw, Gps, Place, Reason, Said, place_flaw
+from geoloc_core.corpora.photo import Flaw, Gps, Place, Reason, Said, place_flaw, real
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -105,8 +105,8 @@ def plain(datum: str) -> str:
 def number(value: Any) -> float | None:
     """A tag as a number; None where it is none, or 0/0, which stands for unknown."""
     try:
-        found = float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
+        found = real(value)
+    except ValueError:
         return None
     return None if math.isnan(found) else found
 
@@ -126,8 +126,8 @@ def degrees(value: Any, reference: Any, signs: str) -> float:
     if not letter or letter not in signs:
         raise ValueError(f"hemisphere {reference!r}; expected {' or '.join(signs)}")
     try:
-        parts = [float(part) for part in (value if isinstance(value, tuple | list) else (value,))]
-    except (TypeError, ValueError, ZeroDivisionError):
+        parts = [real(part) for part in (value if isinstance(value, tuple | list) else (value,))]
+    except ValueError:
         raise ValueError(f"position {value!r}; expected degrees, minutes, seconds") from None
     if not 1 <= len(parts) <= 3 or not all(math.isfinite(part) and part >= 0 for part in parts):
         raise ValueError(f"position {shown(parts)}; expected degrees, minutes, seconds, none negative")
@@ -153,8 +153,8 @@ def heading(positions: Mapping[int, Any], unusable: dict[str, str]) -> float | N
     if said is None or (text(positions.get(DIRECTION_REF)) or "T").upper() != "T":
         return None
     try:
-        value = float(said)
-    except (TypeError, ValueError, ZeroDivisionError):
+        value = real(said)
+    except ValueError:
         value = math.inf
     if math.isnan(value):
         return None

@@ -1,5 +1,6 @@
 """What a source hands to ingest: photos with what is published of them, or the reason why not."""
 
+import math
 import os
 import re
 import stat
@@ -363,6 +364,23 @@ def moment(text: str) -> datetime:
         return day + timedelta(1) if clock == (24, 0, 0, 0) else datetime(day.year, day.month, day.day, *clock)
     except (ValueError, OverflowError):
         raise ValueError("expected a date such as 2019:07:31 12:30:05, 2019-07-31 or 2019-07") from None
+
+
+def real(value: Any) -> float:
+    """What a record holds as a number; text as a table's (:func:`geoloc_core.tables.number`).
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    try:
+        found = tables.number(value) if isinstance(value, str) else float(value)
+    except (TypeError, OverflowError, ZeroDivisionError):
+        raise ValueError("expected a number") from None
+    if isinstance(value, bool) or (isinstance(value, str) and math.isnan(found)):
+        raise ValueError("expected a number")
+    return found
 
 
 def printable(path: str) -> str:
