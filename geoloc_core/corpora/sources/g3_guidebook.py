@@ -194,7 +194,7 @@ def _rows(
         pano, _, turn = name.rpartition("_")
         turn = turn.partition(".")[0]
         if not pano or turn not in ("0", "1", "2", "3"):
-            yield Refusal(name or "?", Reason.BAD_ROW, f"{where}: not named <pano_id>_<0…3>.png")
+            yield Refusal(name.strip() or where, Reason.BAD_ROW, f"{where}: not named <pano_id>_<0…3>.png")
             continue
         photo = _photo(options, split, name, pano, int(turn), place, book)
         panorama = f"{pano}.jpg"

@@ -165,6 +165,9 @@ def _chunk(
         table["hash"] = [known[name][1]["hash"] if name in known else "" for name in table["photo_id"]]
     for number, row, place in zip(table.index, table.to_dict("records"), places.to_dict("records"), strict=True):
         where = f"{options.metadata} row {number}"
+        if not row["photo_id"].strip():
+            yield Refusal(where, Reason.BAD_ROW, f"{where}: no photo_id")
+            continue
         wrong = _excluded(options, row, only, leave_out)
         if options.named_by == "hash" and not row.get("hash"):
             yield Refusal(row["photo_id"], *(wrong or (Reason.BAD_ROW, f"{where}: no hash says where its file lies")))

@@ -355,6 +355,16 @@ def test_what_is_no_date_is_none(text):
         moment(text)
 
 
+def test_a_row_without_a_path_is_named(tmp_path):
+    table = b"path,lat,lon\na.jpg,1,2\n,3,4\n\n ,5,6\n"
+    write(tmp_path, {"t.csv": table, "a.jpg": encoded(1)})
+    found = items(TABLE, tmp_path)
+    assert isinstance(found.pop("a.jpg"), Photo)
+    assert found == {
+        where: Refusal(where, Reason.BAD_ROW, f"{where}: no path") for where in ("t.csv row 3", "t.csv row 5")
+    }
+
+
 def test_a_crawl_says_when_and_which_way(tmp_path, capfd):
     rows = ["path,latitude,longitude,pano_id,heading,date,copyright", "a/0.jpg,1,2,a,0,2019-07,© G"]
     rows += ["a/90.jpg,1,2,a,east,2019-07,© G", "b/0.jpg,3,4,b,,,© G", "b/9.jpg,3,4,b,south,2019-7-1,© G"]

@@ -53,6 +53,14 @@ def test_what_is_no_date_and_no_accuracy_is_named_with_its_row(tmp_path):
     assert (unknown.captured_at, unknown.attributes["accuracy"], unknown.unusable) == (None, None, {})
 
 
+def test_a_line_without_an_id_is_named(tmp_path):
+    write(tmp_path, {"info.txt": lines(numbered(fields("")), numbered(fields(2))), "images/2.jpg": encoded(2)})
+    photos, (refused,) = split(read(CUT, tmp_path))
+    assert [photo.image_id for photo in photos] == ["2"]
+    assert (refused.image_id, refused.reason.value) == ("info.txt row 1", "bad_row")
+    assert refused.detail == "info.txt row 1: no photo_id"
+
+
 def test_no_line_and_no_file_is_lost(tmp_path):
     rows = [fields(1), fields(2), fields(1), fields(3, latitude=""), fields(4, latitude=91), fields(6, date_taken="?")]
     table = lines(*map(numbered, rows)) + b"short\tline\n"
