@@ -6,6 +6,7 @@ a blank line is a row, a cell with line breaks does not make several. A row whos
 
 import csv
 import io
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +36,7 @@ MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF
 """How text in other encodings begins."""
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 """A plain decimal number, as a regular expression."""
+PLAIN = re.compile(NUMBER, re.ASCII)
 COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+\s*", re.ASCII)
 SEXAGESIMAL = re.compile(r"""[0-9]\s*[°º'′"″NSEWnsew]|[NSEWnsew]\s*[0-9]""", re.ASCII)
 
@@ -70,14 +72,14 @@ def read_csv(path: Path, wanted: Sequence[str], header: bool = True, megabytes: 
 
     Args:
         path: The file.
-        wanted: The columns it must have.
+        wanted: The columns it must have, if any.
         header: Whether it names its columns; else they are ``wanted``, in that order.
         megabytes: How much of it is read at once; no row may be longer.
 
     Raises:
         UserError: The file is missing or is no such CSV; of a later row, while the parts are read.
     """
-    expected = f"expected a CSV with columns {', '.join(wanted)}"
+    expected = f"expected a CSV with columns {', '.join(wanted)}" if wanted else "expected a CSV"
     try:
         head = _head(path)
     except FileNotFoundError:
@@ -87,6 +89,7 @@ def read_csv(path: Path, wanted: Sequence[str], header: bool = True, megabytes: 
     if not header:
         if not head.text.strip():
             raise UserError(f"{path}: empty; {expected}")
+        _check_commas(path, head, len(wanted))
         return Csv(list(wanted), _parts(path, list(wanted), 1, head.start, megabytes))
     row, cells, start = _header(path, head, expected)
     names = [name.strip() or f"unnamed_{place}" for place, name in enumerate(cells, 1)]
@@ -161,6 +164,13 @@ def numbers(text: "pa.Array") -> np.ndarray:
     values = cast.to_numpy(zero_copy_only=False)
     finite = np.isfinite(values)
     return values if finite.all() else np.where(finite, values, np.nan)
+
+
+def number(text: str) -> float:
+    """Text as :func:`numbers` reads it; NaN where it is none."""
+    bare = text.strip()
+    value = float(bare) if PLAIN.fullmatch(bare) else math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def advice(text: str) -> str:
@@ -272,6 +282,16 @@ def _say_what_it_is(path: Path, head: _Head, row: int, wanted: Sequence[str]) ->
             f"{path}: row {header[0]} looks like its header, {DELIMITERS[header[1]]} between the columns; expected it "
             "as the first row, commas between the columns and points in numbers: save the table so"
         )
+
+
+def _check_commas(path: Path, head: _Head, width: int) -> None:
+    """Refuse a file without a header whose first row has all its cells, but with something else between them."""
+    row, first = next(found for found in enumerate(io.StringIO(head.text, newline=""), 1) if found[1].strip())
+    cells = {delimiter: next(csv.reader([first[:LINE]], delimiter=delimiter), []) for delimiter in DELIMITERS}
+    if len(cells[","]) != width:
+        for delimiter, name in DELIMITERS.items():
+            if len(cells[delimiter]) == width:
+                raise UserError(f"{path}: row {row}: {name} between the columns; expected commas: save the table so")
 
 
 def _parts(path: Path, names: list[str], first: int, start: int, megabytes: int) -> Iterator[Part]:

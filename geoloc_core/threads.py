@@ -25,4 +25,4 @@ def limit(threads: int | None) -> None:
 def limited() -> int:
     """The number of threads in force, or 0 where none is stated."""
     stated = os.environ.get(VARIABLE, "")
-    return int(stated) if stated.isdigit() else 0
+    return int(stated) if stated.isascii() and stated.isdigit() else 0

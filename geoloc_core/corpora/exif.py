@@ -3,11 +3,11 @@
 import math
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core.corpora import xmp
-from geoloc_core.corpora.photo import Flaw, Gps, Place, Reason, Said, place_flaw
+from geoloc_core.corpora import photo, xmp
+from geoloc_core.corpora.photo import Flaw, Gps, Place, Reason, Said, place_flaw, real
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,11 +17,6 @@ ARTIST, COPYRIGHT = 0x013B, 0x8298
 DATE_TIME_ORIGINAL, DATE_TIME_DIGITIZED, DATE_TIME = 0x9003, 0x9004, 0x0132
 LATITUDE_REF, LATITUDE, LONGITUDE_REF, LONGITUDE = 1, 2, 3, 4
 STATUS, DOP, DIRECTION_REF, DIRECTION, DATUM, ERROR = 9, 11, 16, 17, 18, 31
-DATE = re.compile(
-    r"([0-9]{4})([:/.-])([0-9]{2})\2([0-9]{2})(?:[ T]+([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,][0-9]*)?)?)?"
-    r" *(?:Z|[+-][0-9]{2}:?[0-9]{2})?",
-    re.ASCII,
-)
 UNKNOWN = re.compile(r"[0 :/.-]*", re.ASCII)
 """What a camera without a clock writes as the time: blanks or zeros."""
 
@@ -110,8 +105,8 @@ def plain(datum: str) -> str:
 def number(value: Any) -> float | None:
     """A tag as a number; None where it is none, or 0/0, which stands for unknown."""
     try:
-        found = float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
+        found = real(value)
+    except ValueError:
         return None
     return None if math.isnan(found) else found
 
@@ -131,8 +126,8 @@ def degrees(value: Any, reference: Any, signs: str) -> float:
     if not letter or letter not in signs:
         raise ValueError(f"hemisphere {reference!r}; expected {' or '.join(signs)}")
     try:
-        parts = [float(part) for part in (value if isinstance(value, tuple | list) else (value,))]
-    except (TypeError, ValueError, ZeroDivisionError):
+        parts = [real(part) for part in (value if isinstance(value, tuple | list) else (value,))]
+    except ValueError:
         raise ValueError(f"position {value!r}; expected degrees, minutes, seconds") from None
     if not 1 <= len(parts) <= 3 or not all(math.isfinite(part) and part >= 0 for part in parts):
         raise ValueError(f"position {shown(parts)}; expected degrees, minutes, seconds, none negative")
@@ -158,8 +153,8 @@ def heading(positions: Mapping[int, Any], unusable: dict[str, str]) -> float | N
     if said is None or (text(positions.get(DIRECTION_REF)) or "T").upper() != "T":
         return None
     try:
-        value = float(said)
-    except (TypeError, ValueError, ZeroDivisionError):
+        value = real(said)
+    except ValueError:
         value = math.inf
     if math.isnan(value):
         return None
@@ -191,26 +186,13 @@ def first_moment(dates: Mapping[str, Any], unusable: dict[str, str]) -> datetime
 
 
 def moment(value: Any) -> datetime | None:
-    """A tag such as ``2008:10:22 16:28:39`` as local time; None where it is empty, or all zeros.
-
-    Years come first, whatever stands between them, months and days; a time zone is dropped, as the camera's clock
-    counts. 24:00:00 is midnight at the end of a day, as in ISO 8601.
+    """A tag such as ``2008:10:22 16:28:39`` as local time in whole seconds; None where it is empty, or all zeros.
 
     Raises:
-        ValueError: It is no time.
+        ValueError: It is no time (:func:`geoloc_core.corpora.photo.moment`).
     """
     said = "" if value is None else text(value) if isinstance(value, str | bytes) else str(value)
-    if not said or UNKNOWN.fullmatch(said):
-        return None
-    found = DATE.fullmatch(said)
-    try:
-        if not found:
-            raise ValueError
-        year, month, day, hour, minute, second = (int(found[group] or 0) for group in (1, 3, 4, 5, 6, 7))
-        midnight = (hour, minute, second) == (24, 0, 0)
-        return datetime(year, month, day, 0 if midnight else hour, minute, second) + timedelta(days=midnight)
-    except (ValueError, OverflowError):
-        raise ValueError("expected a date such as 2019:07:31 12:30:05") from None
+    return None if not said or UNKNOWN.fullmatch(said) else photo.moment(said).replace(microsecond=0)
 
 
 def text(value: Any) -> str | None:

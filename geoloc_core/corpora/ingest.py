@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from geoloc_core import parquet
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.decode import Decoder, Sound
-from geoloc_core.corpora.on_disk import Shelf, room_on_disk
+from geoloc_core.corpora.on_disk import Shelf, Spool, packed, room_on_disk, unpacked
 from geoloc_core.corpora.photo import PLACE_FROM, Photo, Reason, Refusal, Said, Source, settled
 from geoloc_core.corpora.twins import Claim, Twins
 from geoloc_core.errors import UserError
@@ -47,7 +47,7 @@ class Tally:
     Attributes:
         seen: All of them.
         reasons: The refused ones, by reason.
-        unusable: Of the kept ones, those of which something unusable was said, by column; it is null there.
+        unusable: Of the kept ones, those of which something unusable was said, by column or attribute: null there.
         examples: The first of them, by column.
         mislabelled: The kept ones of another format than their name says, by both; they are read as what they are.
     """
@@ -68,11 +68,13 @@ class Tally:
         """Photos that were taken."""
         return self.seen - self.refused
 
-    def doubt(self, unusable: Mapping[str, str]) -> None:
-        """Count what is unusable of a kept photo."""
+    def doubt(self, unusable: Mapping[str, str], mislabelled: str | None) -> None:
+        """Count what is unusable of a kept photo, and its format where its name says another."""
         self.unusable.update(unusable.keys())
         for column, said in unusable.items():
             self.examples.setdefault(column, said)
+        if mislabelled:
+            self.mislabelled[mislabelled] += 1
 
 
 def ingest(project: Project, name: str) -> None:
@@ -179,6 +181,8 @@ def write(
     """
     tally = Tally()
     twins = None if same_place_km is None else Twins(same_place_km)
+    # Counted in the end, when it is known which photos are kept.
+    doubts, rows = Spool(), 0
     with ExitStack() as stack:
         keep = stack.enter_context(_keeping(folder, source.attributes))
         rejects = stack.enter_context(manifest.TableWriter(folder / "rejects.parquet", manifest.REJECTS))
@@ -196,15 +200,20 @@ def write(
             assert isinstance(item, Photo)
             assert isinstance(verdict, Sound)
             if twins is None or twins.add(verdict.sha256, _claim(item, outcome)):
+                unusable = _unusable(item, verdict, outcome)
+                if unusable or verdict.mislabelled:
+                    doubts.add(packed((rows, unusable, verdict.mislabelled)))
+                rows += 1
                 said = {**item.attributes, PLACE_FROM: outcome[PLACE_FROM]}
                 keep({**outcome, "corpus": corpus}, said, item.data, item.path)
-                tally.doubt(_unusable(item, verdict, outcome))
-                if verdict.mislabelled:
-                    tally.mislabelled[verdict.mislabelled] += 1
         dropped = []
         for row, refusal in twins.settle() if twins is not None else ():
             refuse(refusal)
             dropped += [] if row is None else [row]
+    left_out = frozenset(dropped)
+    for row, unusable, mislabelled in map(unpacked, doubts):
+        if row not in left_out:
+            tally.doubt(unusable, mislabelled)
     if dropped:
         _drop(folder, dropped)
     return tally

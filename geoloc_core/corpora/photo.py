@@ -1,5 +1,6 @@
 """What a source hands to ingest: photos with what is published of them, or the reason why not."""
 
+import math
 import os
 import re
 import stat
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-NUMBER = re.compile(tables.NUMBER, re.ASCII)
 MONTH = re.compile(r"([0-9]{4})[-/]([0-9]{2})", re.ASCII)
-DAY = re.compile(r"([0-9]{4})([-/:.])([0-9]{2})\2([0-9]{2})(?:[T ](.+))?", re.ASCII)
-MIDNIGHT = re.compile(r"^24(?=:00(:00([.,]0+)?)?($|[Z+-]))", re.ASCII)
-"""The hour of a time that ends a day."""
+TIME = re.compile(
+    r"([0-9]{4})([-/:.])([0-9]{2})\2([0-9]{2})"
+    r"(?:[ Tt]+([0-9]{1,2}(?=:)|[0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]*))?)?)?)?"
+    r"(?: *(?:Z|[+-][0-9]{2}(?::?[0-9]{2}){0,2}))?",
+    re.ASCII,
+)
+"""Year, what stands between them, month and day; hour, minute, second and its fraction; a time zone."""
 MAX_TURN = 1e6
 """Degrees beyond which a heading is some other number."""
 MAX_FILE_BYTES = 2**30
@@ -161,7 +165,7 @@ class Photo:
         gps: Set where the photo itself (EXIF, XMP) fills in what is None here: which of its positions are taken.
         beside: What a file beside it says, which fills in what is None even then.
         placeless: Whether the corpus publishes no coordinates, so that their absence is no flaw.
-        unusable: Columns of the manifest for which the corpus says something that is no such thing, and what.
+        unusable: Columns of the manifest, or attributes, for which the corpus says what is no such thing, and what.
     """
 
     image_id: str
@@ -298,13 +302,14 @@ def locate(table: "pd.DataFrame", latitude: str, longitude: str, where: str) -> 
     return pd.DataFrame({"latitude": lat, "longitude": lon, "flaw": flaw})
 
 
-def said_of(where: str, heading: str, date: str) -> dict[str, Any]:
+def said_of(where: str, heading: str, date: str, dated: Callable[[str], datetime] | None = None) -> dict[str, Any]:
     """What a table says of heading and date, as arguments of a :class:`Photo`.
 
     Args:
         where: The file and row, for messages.
         heading: As it stands there; empty where unknown.
         date: As it stands there; empty where unknown.
+        dated: Reads a date, or raises ``ValueError``; :func:`moment` where it is None.
 
     Returns:
         ``heading`` and ``captured_at``, None where unknown, and ``unusable``: what stands there and is neither.
@@ -313,7 +318,7 @@ def said_of(where: str, heading: str, date: str) -> dict[str, Any]:
     unusable: dict[str, str] = {}
     readers: dict[str, tuple[str, Callable[[str], Any]]] = {
         "heading": (heading.strip(), direction),
-        "captured_at": (date.strip(), moment),
+        "captured_at": (date.strip(), dated or moment),
     }
     for column, (text, read) in readers.items():
         try:
@@ -331,8 +336,8 @@ def direction(text: str) -> float:
     """
     import numpy as np
 
-    degrees = float(text) if NUMBER.fullmatch(text) else np.inf
-    if abs(degrees) > MAX_TURN:
+    degrees = tables.number(text)
+    if not abs(degrees) <= MAX_TURN:
         raise ValueError("expected degrees clockwise from north")
     # What a float32 rounds to a whole turn is north.
     return float(np.float32(degrees % 360)) % 360
@@ -342,22 +347,40 @@ def moment(text: str) -> datetime:
     """A published date or time, a month being its first day; a time zone is dropped, the camera's clock counts.
 
     The year comes first, so that no day can be taken for a month; ``2019/07/31`` and EXIF's ``2019:07:31`` are dates
-    too, and the 24th hour of a day is the start of the next.
+    too, as is what else ISO 8601 writes. Midnight that ends a day is the start of the next.
 
     Raises:
         ValueError: It is no date of the calendar.
     """
-    month, day = MONTH.fullmatch(text), DAY.fullmatch(text)
-    days = 0
-    if month:
-        text = f"{month[1]}-{month[2]}-01"
-    elif day:
-        time, days = MIDNIGHT.subn("00", day[5] or "", 1)
-        text = f"{day[1]}-{day[3]}-{day[4]}" + (f"T{time}" if time else "")
+    month, time = MONTH.fullmatch(text), TIME.fullmatch(text)
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=None) + timedelta(days)
+        if month:
+            return datetime(int(month[1]), int(month[2]), 1)
+        if time is None:
+            return datetime.fromisoformat(text).replace(tzinfo=None)
+        day = datetime(int(time[1]), int(time[3]), int(time[4]))
+        hour, minute, second = (int(time[part] or 0) for part in (5, 6, 7))
+        clock = hour, minute, second, int((time[8] or "").ljust(6, "0")[:6])
+        return day + timedelta(1) if clock == (24, 0, 0, 0) else datetime(day.year, day.month, day.day, *clock)
     except (ValueError, OverflowError):
-        raise ValueError("expected a date such as 2019-07, 2019-07-31 or 2019-07-31 12:30:00") from None
+        raise ValueError("expected a date such as 2019:07:31 12:30:05, 2019-07-31 or 2019-07") from None
+
+
+def real(value: Any) -> float:
+    """What a record holds as a number; text as a table's (:func:`geoloc_core.tables.number`).
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    try:
+        found = tables.number(value) if isinstance(value, str) else float(value)
+    except (TypeError, OverflowError, ZeroDivisionError):
+        raise ValueError("expected a number") from None
+    if isinstance(value, bool) or (isinstance(value, str) and math.isnan(found)):
+        raise ValueError("expected a number")
+    return found
 
 
 def printable(path: str) -> str:

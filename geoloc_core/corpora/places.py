@@ -1,6 +1,5 @@
 """Where to ask for panoramas: a grid, towns, random points on land, or panoramas that are known by id."""
 
-import csv
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, StringConstraints, model_validator
 
+from geoloc_core import tables
 from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere
 from geoloc_core.plugins import Strict
@@ -24,6 +24,8 @@ MAX_PLACES = 1_000_000
 DRAWS, ROUNDS = 100_000, 200
 """Points of the sphere drawn at a time, and how often, in search of land."""
 ID_COLUMNS = ("IMG_ID", "pano_id", "panorama_id", "panoid", "id")
+NO_ID = re.compile(r"[\s;|]")
+"""What no id holds, but a header or a remark may."""
 CUT = re.compile(r"^(.{22})_\d+$")
 """The name of a cut of a panorama, as of G3's: the id holds underscores too, so its length tells."""
 
@@ -141,14 +143,14 @@ def _(plan: Random, path: Path, seed: int) -> list[Place]:
 
 @places.register
 def _(plan: Panoramas, path: Path, seed: int) -> list[Place]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [row for row in csv.reader(stream) if row and row[0].strip()]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: {error}; expected a list of ids of panoramas") from None
-    column = next((rows[0].index(name) for name in ID_COLUMNS if name in rows[0]), None) if rows else None
-    listed = (row[column or 0].strip() for row in rows[column is not None :] if len(row) > (column or 0))
-    ids = dict.fromkeys(map(pano_id, filter(None, listed)))
+    names = tables.read_csv(path, ()).names
+    known = next((name for name in ID_COLUMNS if name.casefold() in map(str.casefold, names)), None)
+    listed = known is None and len(names) == 1 and not NO_ID.search(names[0])
+    column = known or "pano_id"
+    table = tables.read_csv(path, (column,), header=not listed)
+    at = table.names.index(tables.columns_of(path, table.names, (column,))[column])
+    cells = (cell.strip() for part in table.parts for cell in part.batch.column(at).to_pylist())
+    ids = dict.fromkeys(map(pano_id, filter(None, cells)))
     if not ids:
         raise UserError(f"{path}: no ids; expected one a line, or a CSV with a column {' or '.join(ID_COLUMNS)}")
     return [Place(pano_id=name) for name in ids]

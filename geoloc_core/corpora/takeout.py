@@ -7,12 +7,12 @@ suffix of the other: ``IMG_1(1).jpg``, ``IMG_1.jpg(1).json``. An edited copy, ``
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from geoloc_core.corpora.decode import not_a_photo
 from geoloc_core.corpora.on_disk import Shelf, as_bytes, as_text
-from geoloc_core.corpora.photo import Flaw, Place, Reason, Said, place_flaw, printable
+from geoloc_core.corpora.photo import Flaw, Place, Reason, Said, place_flaw, printable, real
 
 ADDED = ".supplemental-metadata"
 LONGEST = 46
@@ -110,8 +110,8 @@ def _place(block: Any, where: str) -> Place:
     if latitude in (None, 0) and longitude in (None, 0):
         return Place("takeout", flaw=(Reason.NO_COORDINATES, f"{where} has no place"))
     try:
-        latitude, longitude = float(latitude), float(longitude)
-    except (TypeError, ValueError, OverflowError):
+        latitude, longitude = real(latitude), real(longitude)
+    except ValueError:
         shown = f"latitude {str(latitude)[:20]}, longitude {str(longitude)[:20]}"
         return Place("takeout", flaw=(Reason.BAD_COORDINATES, f"{where}: {shown}; expected degrees"))
     wrong = place_flaw(latitude, longitude)
@@ -128,7 +128,7 @@ def _moment(block: Any, name: str, unusable: dict[str, str]) -> datetime | None:
     if stamp is None:
         return None
     try:
-        return datetime.fromtimestamp(int(stamp), UTC).replace(tzinfo=None)
-    except (TypeError, ValueError, OverflowError, OSError):
+        return datetime(1970, 1, 1) + timedelta(seconds=int(real(stamp)))
+    except (ValueError, OverflowError):
         unusable["captured_at"] = f"{name}: photoTakenTime {str(stamp)[:20]}; expected seconds since 1970"
         return None

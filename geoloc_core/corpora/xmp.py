@@ -1,8 +1,11 @@
 """Where and when a photo was taken, as its XMP says: what editors write, and some of them instead of EXIF."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
+
+from geoloc_core import tables
 
 MAX_BYTES = 2**18
 """A longer packet is not read: places and dates stand in one of a few thousand bytes."""
@@ -54,10 +57,8 @@ def read(packet: bytes) -> Xmp:
 def _number(said: str) -> Any:
     """A rational such as ``99/10`` as a number; other text as it is."""
     above, slash, below = said.partition("/")
-    try:
-        return float(above) / float(below) if slash else said
-    except (ValueError, ZeroDivisionError):
-        return said
+    over, under = tables.number(above), tables.number(below)
+    return said if not slash or under == 0 or math.isnan(over / under) else over / under
 
 
 def properties(packet: bytes) -> dict[str, str]:

@@ -5,7 +5,6 @@ counts for each in equal parts. GeoEstimation (Müller-Budack et al. 2018) label
 ``*_places365.csv`` of MP-16, IM2GPS, IM2GPS3k and YFCC26k are those of :func:`label`.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,16 +59,26 @@ def read_hierarchy(path: Path) -> Hierarchy:
     Raises:
         UserError: There is no such table.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = [row[1 : 1 + len(S3) + KINDS] for row in csv.reader(stream) if row][HEADINGS:]
-        flags = np.array(rows[:SCENES], np.float64).reshape(len(rows[:SCENES]), -1)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; export the scene hierarchy that Places365 publishes as CSV") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}; expected the scene hierarchy of Places365 as CSV") from None
+    from geoloc_core.corpora.photo import numbers
+    from geoloc_core.corpora.tables import read_csv
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; export the scene hierarchy that Places365 publishes as CSV")
+    # The first heading names the columns.
+    table = read_csv(path, ())[HEADINGS - 1 :][:SCENES].iloc[:, 1 : 1 + len(S3) + KINDS]
+    if table.shape[1] < len(S3) + KINDS:
+        raise UserError(
+            f"{path}: {table.shape[1] + 1} columns; expected a scene, 3 and {KINDS} kinds, commas between them"
+        )
+    flags = np.stack([numbers(column) for _, column in table.items()], axis=1)
+    wrong = ~(flags >= 0)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise UserError(
+            f"{path}: row {table.index[row]}: {table.iat[row, column]!r}; expected 0 or 1, whether it is of a kind"
+        )
     s3, s16 = flags[:, : len(S3)], flags[:, len(S3) :]
-    if flags.shape != (SCENES, len(S3) + KINDS) or not (s3.sum(axis=1) > 0).all() or not (s16.sum(axis=1) > 0).all():
+    if len(flags) != SCENES or not (s3.sum(axis=1) > 0).all() or not (s16.sum(axis=1) > 0).all():
         raise UserError(
             f"{path}: {len(flags)} scenes; expected {SCENES}, each with 3 and {KINDS} kinds of which at least one is 1"
         )

@@ -5,6 +5,7 @@ Hilbert curve, then a one and zeros. Sorted ids follow the curve, and the descen
 Latitudes are taken as angles on the sphere, as the reference library does.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from geoloc_core.geo import sphere
 
 MAX_LEVEL = 30
+TOKEN = re.compile(r"[0-9a-f]{1,16}", re.ASCII | re.IGNORECASE)
 _SWAP, _INVERT = 1, 2
 _QUADRANT = np.array([[0, 1, 3, 2], [0, 2, 3, 1], [3, 2, 0, 1], [3, 1, 0, 2]])
 """The quadrant, 2i + j, at each place of the curve, per orientation."""
@@ -97,11 +99,7 @@ def from_tokens(texts: Sequence[str]) -> np.ndarray:
 
 
 def _number(text: str) -> int:
-    try:
-        value = int(text.ljust(16, "0"), 16) if 0 < len(text) <= 16 and text.isalnum() else 0
-    except ValueError:
-        return 0
-    return value
+    return int(text.ljust(16, "0"), 16) if TOKEN.fullmatch(text) else 0
 
 
 def centres(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

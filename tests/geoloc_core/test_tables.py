@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoloc_core import tables
+from geoloc_core.corpora import places
+from geoloc_core.corpora.fetch import urls
 from geoloc_core.corpora.sources import osv5m, photos, places365, streetview
 from geoloc_core.corpora.tables import csv_chunks, read_csv
 from geoloc_core.encoders.text import sentences
@@ -218,6 +220,15 @@ def by_osv5m(path: Path) -> None:
     list(osv5m.read(osv5m.Options(kind="osv5m", metadata=path.name), path.parent).items)
 
 
+def by_panoramas(path: Path) -> None:
+    places.places(places.Panoramas(plan="panoramas"), path, 0)
+
+
+def by_addresses(path: Path) -> None:
+    (path.parent / "urls.csv").write_text("1,http://h/1\n")
+    urls._copy_rows(path, path.parent / "copy.csv", path.parent / "urls.csv", np.array([0]))
+
+
 DOORS: dict[str, tuple[tuple[str, ...], Callable[[Path], object]]] = {
     "ingest photos": (("id", "latitude", "longitude"), by_photos),
     "ingest streetview": (streetview.COLUMNS, by_streetview),
@@ -225,6 +236,8 @@ DOORS: dict[str, tuple[tuple[str, ...], Callable[[Path], object]]] = {
     "ingest osv5m": (osv5m.COLUMNS, by_osv5m),
     "locate and cells": (("latitude", "longitude"), lambda path: points.read(path, "read")),
     "published cells": (s2.COLUMNS, s2.read_published),
+    "panoramas": (("pano_id", "copyright"), by_panoramas),
+    "fetch urls": (("IMG_ID", "caption"), by_addresses),
     "texts": (("id", "text"), lambda path: sentences.gathered(Texts(path=path, text="text", id="id"), path)),
 }
 SPOILT: dict[str, tuple[Callable[[str, str], bytes], str]] = {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from geoloc_core import tables
 from geoloc_core.corpora.answers import TRANSIENT, Address
 from geoloc_core.corpora.downloads import Limits, download
 from geoloc_core.corpora.journal import SHARD, Parts
@@ -28,7 +29,9 @@ from geoloc_core.progress import say, track
 if TYPE_CHECKING:
     import numpy as np
 
-GONE_COLUMNS = ("IMG_ID", "url", "reason", "detail")
+KEY = "IMG_ID"
+LIST_COLUMNS = (KEY, "url")
+GONE_COLUMNS = (*LIST_COLUMNS, "reason", "detail")
 
 
 class Options(Strict):
@@ -67,6 +70,10 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
         raise UserError(f"{key}.source: expected `urls` and `shards`, the list and the files that {key}.fetch makes")
     urls = options.path / source.urls
     _need(options.path / source.metadata, name)
+    published = [table for table in (source.metadata, source.captions) if table and (options.path / table).exists()]
+    for table in published:
+        # What is wrong with a header is said before the photos are brought.
+        tables.read_csv(options.path / table, (KEY,))
     chosen = choose(urls, options.sample, seed)
     keep_only_own(partial, {"urls": digest(urls), "sample": options.sample, "seed": seed, "shard": SHARD})
     with Parts(partial / "parts", SHARD) as parts:
@@ -79,9 +86,8 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
     made = partial / "assembled"
     _assemble(parts, made, source)
     sampled = chosen if options.sample else None
-    for table in filter(None, (source.metadata, source.captions)):
-        if (options.path / table).exists():
-            _copy_rows(options.path / table, _room(made / table), urls, sampled)
+    for table in published:
+        _copy_rows(options.path / table, _room(made / table), urls, sampled)
     _write_addresses(addresses(urls, chosen), _room(made / source.urls))
     summary = _summary(len(chosen), parts, made, source.shards)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -133,11 +139,15 @@ def rows(urls: Path) -> Iterator[tuple[str, str]]:
     Raises:
         UserError: The file is missing or a row is no id and address.
     """
-    for number, row in enumerate(_csv(urls), 1):
-        if len(row) < 2 or not row[0].strip():
-            raise UserError(f"{urls}: row {number}: {','.join(row)[:80]!r}; expected an id and an address")
-        if number > 1 or "://" in row[1]:
-            yield row[0], row[1].strip()
+    first = True
+    for part in tables.read_csv(urls, LIST_COLUMNS, header=False).parts:
+        cells = (column.to_pylist() for column in part.batch.columns)
+        for number, key, url in zip(part.numbers, *cells, strict=True):
+            if not key.strip():
+                raise UserError(f"{urls}: row {number}: no id beside {url[:80]!r}; expected an id and an address")
+            if not first or "://" in url:
+                yield key, url.strip()
+            first = False
 
 
 def addresses(urls: Path, chosen: "np.ndarray") -> Iterator[Address]:
@@ -148,16 +158,6 @@ def addresses(urls: Path, chosen: "np.ndarray") -> Iterator[Address]:
         if position == row:
             yield Address(key, url, place)
             place, row = place + 1, next(wanted, None)
-
-
-def _csv(path: Path) -> Iterator[list[str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            yield from (row for row in csv.reader(stream) if row)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected the published list of ids and addresses") from None
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: not a readable CSV: {' '.join(str(error).split())}") from None
 
 
 def _need(table: Path, name: str) -> None:
@@ -184,19 +184,20 @@ def _room(path: Path) -> Path:
 
 def _copy_rows(table: Path, target: Path, urls: Path, chosen: "np.ndarray | None") -> None:
     """A table as published, or of a sample its rows: a photo that was not drawn is not missing."""
+    import pyarrow as pa
+
     if chosen is None:
         shutil.copyfile(table, target)
         return
     drawn = {address.key for address in addresses(urls, chosen)}
-    source = _csv(table)
-    header = next(source, [])
-    if "IMG_ID" not in header:
-        raise UserError(f"{table}: no column IMG_ID; got {', '.join(header)}")
-    at = header.index("IMG_ID")
+    source = tables.read_csv(table, (KEY,))
+    at = source.names.index(tables.columns_of(table, source.names, (KEY,))[KEY])
     with replacing(target) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(row for row in source if at < len(row) and row[at] in drawn)
+        writer.writerow(source.names)
+        for part in source.parts:
+            kept = part.batch.filter(pa.array([key in drawn for key in part.batch.column(at).to_pylist()], pa.bool_()))
+            writer.writerows(zip(*(column.to_pylist() for column in kept.columns), strict=True))
 
 
 def _write_addresses(chosen: Iterator[Address], target: Path) -> None:

@@ -7,6 +7,7 @@ and ``loss_weight/countries.json`` have the classes and their weights. Panoramas
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -26,6 +27,7 @@ from geoloc_core.corpora.photo import (
     Source,
     SourceOptions,
     locate,
+    numbers,
     without,
 )
 from geoloc_core.corpora.simulated import Plan, Simulation, csv_table, png, save
@@ -38,6 +40,8 @@ SPLITS = ("train", "val", "test")
 YAWS = (45, 135, 225, 315)
 PITCH, HFOV, SIZE = -15, 90, (1024, 768)
 """How the authors cut their panoramas: degrees, and pixels across and down."""
+LIMIT = 2**31
+"""Whole numbers of attributes are below."""
 PLAN = Plan("street", YAWS)
 
 
@@ -113,20 +117,46 @@ def _once(items: Iterator[Photo | Refusal]) -> Iterator[Photo | Refusal]:
 def _guidebook(root: Path) -> Guidebook:
     book, labels = _json(root / "guidebook.json", list), _json(root / "pseudo_labels/countries.json", dict)
     weights = _json(root / "loss_weight/countries.json", list)
-    classes = root / "s2_cells/countries.csv"
-    table = read_csv(classes, ("class_label", "country")) if classes.exists() else None
+    classes = _classes(root / "s2_cells/countries.csv")
     try:
         return Guidebook(
-            {view: [int(clue) for clue in parts[0] if clue >= 0] for view, parts in labels.items() if parts},
+            {view: [_whole(clue) for clue in parts[0] if clue >= 0] for view, parts in labels.items() if parts},
             [_only(clue["geoparsed"]) for clue in book],
-            {} if table is None else dict(zip(table["country"], map(int, table["class_label"]), strict=True)),
-            [float(weight) for weight in (weights[0] if weights else [])],
+            classes,
+            [_finite(weight) for weight in (weights[0] if weights else [])],
         )
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
         raise UserError(
             f"{root}: a table of the guidebook is not as published ({type(error).__name__}: {error}); expected clues "
             "with geoparsed countries, {IMG_ID: [[clue, …]]}, numbered classes and [[weight, …]]"
         ) from None
+
+
+def _classes(path: Path) -> dict[str, int]:
+    """The class of each country; none where the table is not there."""
+    if not path.exists():
+        return {}
+    table = read_csv(path, ("class_label", "country"))
+    values = numbers(table["class_label"])
+    wrong = values.isna() | values.mod(1).ne(0) | values.abs().ge(LIMIT)
+    if wrong.any():
+        row = wrong.idxmax()
+        raise UserError(
+            f"{path}: row {row}, column class_label: expected a whole number, got {table.at[row, 'class_label']!r}"
+        )
+    return dict(zip(table["country"], values.astype(int).tolist(), strict=True))
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value >= LIMIT:
+        raise ValueError(f"{str(value)[:40]!r} is no position in the guidebook")
+    return value
+
+
+def _finite(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{str(value)[:40]!r} is no weight")
+    return float(value)
 
 
 def _json(path: Path, kind: type) -> Any:
@@ -164,7 +194,7 @@ def _rows(
         pano, _, turn = name.rpartition("_")
         turn = turn.partition(".")[0]
         if not pano or turn not in ("0", "1", "2", "3"):
-            yield Refusal(name or "?", Reason.BAD_ROW, f"{where}: not named <pano_id>_<0…3>.png")
+            yield Refusal(name.strip() or where, Reason.BAD_ROW, f"{where}: not named <pano_id>_<0…3>.png")
             continue
         photo = _photo(options, split, name, pano, int(turn), place, book)
         panorama = f"{pano}.jpg"
@@ -205,10 +235,10 @@ def _photo(
             "published_split": split,
             "pano_id": pano,
             "yaw": YAWS[turn],
-            "clues": [clue for clue in book.clues.get(name, []) if clue < 2**31],
+            "clues": book.clues.get(name, []),
             "country": country,
             "gid_0": gid,
-            "class_label": label if label is not None and abs(label) < 2**31 else None,
+            "class_label": label,
             "loss_weight": book.weights[label] if label is not None and 0 <= label < len(book.weights) else None,
         },
         # What has neither coordinates nor a country that a clue names is of no use.

@@ -70,8 +70,7 @@ def read(options: Options, raw: Path) -> Source:
 
     def every() -> Iterator[Photo | Refusal]:
         for number, row in table.again:
-            where = f"{options.metadata} row {number}"
-            yield Refusal(row["IMG_ID"], Reason.DUPLICATE, f"{where}: IMG_ID occurred before")
+            yield _without(options, number, row, Reason.DUPLICATE, "IMG_ID occurred before")
         yield from _stream(options, raw / options.tar, table, authors, names)
 
     schema = pa.schema([(name, pa.string()) for name in names])
@@ -109,7 +108,15 @@ def _stream(
                 yield Refusal(row["IMG_ID"], *data)
     for number, row in table:
         if not met[number]:
-            yield Refusal(row["IMG_ID"], Reason.MISSING, f"in {options.metadata}, not in {options.tar}")
+            yield _without(options, number, row, Reason.MISSING, f"not in {options.tar}")
+
+
+def _without(options: Options, number: int, row: dict[str, Any], reason: Reason, detail: str) -> Refusal:
+    """A row that has no photo of its own."""
+    where = f"{options.metadata} row {number}"
+    if not row["IMG_ID"].strip():
+        return Refusal(where, Reason.BAD_ROW, f"{where}: no IMG_ID")
+    return Refusal(row["IMG_ID"], reason, f"{where}: {detail}")
 
 
 def _photo(

@@ -4,16 +4,18 @@ Columns that are read are :data:`COLUMNS`; the others are attributes. A folder o
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
+from math import isnan
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from pydantic import Field
 
+from geoloc_core import tables
 from geoloc_core.corpora.listing import Folder, Row, Store, Zips, base, listed
 from geoloc_core.corpora.on_disk import Shelf, as_bytes, as_text
-from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, without
+from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, moment, said_of, without
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table
 from geoloc_core.corpora.tables import csv_chunks
 from geoloc_core.errors import UserError
@@ -35,6 +37,8 @@ HEADER = (
     *("quadtree_10_500", "quadtree_10_2500", "unique_region", "unique_sub-region", "unique_city", "unique_country"),
     *("creator_username", "creator_id"),
 )
+UNKNOWN = ("", "NaN")
+"""How the table writes what it does not know."""
 PER_ZIP = 50_000
 PLAN = Plan("street")
 LICENCE = "CC BY-SA 4.0"
@@ -88,10 +92,10 @@ def _rows(options: Options, raw: Path, paths: Shelf, extra: list[str]) -> Iterat
                 yield Refusal(where, Reason.BAD_ROW, f"{where}: no id")
                 continue
             name = f"{row['id']}.jpg"
-            yield Row(_photo(options, row, place, extra), (as_text(paths.get(name) or as_bytes(name)),), where)
+            yield Row(_photo(options, row, place, extra, where), (as_text(paths.get(name) or as_bytes(name)),), where)
 
 
-def _photo(options: Options, row: dict[Any, str], place: dict[Any, Any], extra: list[str]) -> Photo:
+def _photo(options: Options, row: dict[Any, str], place: dict[Any, Any], extra: list[str], where: str) -> Photo:
     creator = row["creator_id"] or row["creator_username"]
     group = creator if options.group_by == "creator" else row["sequence"]
     return Photo(
@@ -102,24 +106,21 @@ def _photo(options: Options, row: dict[Any, str], place: dict[Any, Any], extra: 
         latitude=place["latitude"],
         longitude=place["longitude"],
         flaw=place["flaw"],
-        captured_at=_moment(row["captured_at"]),
         author=row["creator_username"] or None,
         licence=options.licence or LICENCE,
         source_url=row["thumb_original_url"] or None,
-        # The table writes what it does not know as NaN.
-        attributes={name: row[name] if row[name] not in ("", "NaN") else None for name in extra},
+        attributes={name: row[name] if row[name] not in UNKNOWN else None for name in extra},
+        **said_of(where, "", "" if row["captured_at"] in UNKNOWN else row["captured_at"], _moment),
     )
 
 
-def _moment(text: str) -> datetime | None:
+def _moment(text: str) -> datetime:
     """A time in milliseconds since 1970, or a date as text."""
-    text = text.strip()
+    since = tables.number(text)
     try:
-        if text.removesuffix(".0").isdigit():
-            return datetime.fromtimestamp(float(text) / 1000, UTC).replace(tzinfo=None)
-        return datetime.fromisoformat(text).replace(tzinfo=None)
-    except (ValueError, OverflowError, OSError):
-        return None
+        return moment(text) if isnan(since) else datetime(1970, 1, 1) + timedelta(milliseconds=since)
+    except (ValueError, OverflowError):
+        raise ValueError("expected milliseconds since 1970, or a date such as 2019-07-31") from None
 
 
 def write(world: Simulation, folder: Path, options: Options) -> None:

@@ -15,6 +15,7 @@ from geoloc_core.corpora.photo import (
     PLACE_FROM,
     Gps,
     Photo,
+    Reason,
     Refusal,
     Source,
     SourceOptions,
@@ -131,12 +132,15 @@ def _grouped(items: Iterable[Photo | Refusal], by: str) -> Iterator[Photo | Refu
             yield item
 
 
-def _rows(options: Options, chunks: Iterable["pd.DataFrame"], extra: list[str]) -> Iterator[Row]:
+def _rows(options: Options, chunks: Iterable["pd.DataFrame"], extra: list[str]) -> Iterator[Row | Refusal]:
     for chunk in chunks:
         places = locate(chunk, options.latitude_column, options.longitude_column, str(options.table))
         for number, row, place in zip(chunk.index, chunk.to_dict("records"), places.to_dict("records"), strict=True):
             where = f"{options.table} row {number}"
-            yield Row(_photo(options, row, place, extra, where), (row[options.path_column],), where)
+            if row[options.path_column].strip():
+                yield Row(_photo(options, row, place, extra, where), (row[options.path_column],), where)
+            else:
+                yield Refusal(where, Reason.BAD_ROW, f"{where}: no {options.path_column}")
 
 
 def _photo(options: Options, row: dict[Any, str], place: dict[Any, Any], extra: list[str], where: str) -> Photo:

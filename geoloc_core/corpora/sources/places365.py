@@ -292,7 +292,7 @@ def _photo(row: dict[str, Any], data: bytes, options: Options) -> Photo:
 
 
 def _by_number(path: Path) -> tuple[int, str]:
-    digits = "".join(filter(str.isdigit, path.name))
+    digits = "".join(re.findall("[0-9]", path.name))
     return int(digits or 0), path.name
 
 

@@ -55,8 +55,8 @@ def _rows(options: Options, path: Path, extra: list[str], store: Folder) -> Iter
         places = locate(table, "latitude", "longitude", options.table)
         for number, row, place in zip(table.index, table.to_dict("records"), places.to_dict("records"), strict=True):
             name, pano, where = row["path"], row["pano_id"], f"{options.table} row {number}"
-            if not name or not pano:
-                yield Refusal(name or pano or "?", Reason.BAD_ROW, f"{where}: no path or no pano_id")
+            if not name.strip() or not pano.strip():
+                yield Refusal(name.strip() or where, Reason.BAD_ROW, f"{where}: no path or no pano_id")
                 continue
             flaw = place["flaw"]
             count = views.count(f"{pano}\0") if views is not None else None

@@ -14,9 +14,19 @@ import numpy as np
 from pydantic import Field
 
 from geoloc_core.corpora.listing import Folder, Row, listed
-from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, numbers, place_flaw, without
+from geoloc_core.corpora.photo import (
+    Photo,
+    Reason,
+    Refusal,
+    Source,
+    SourceOptions,
+    numbers,
+    place_flaw,
+    said_of,
+    without,
+)
 from geoloc_core.corpora.simulated import Plan, Simulation, csv_table, save
-from geoloc_core.corpora.sources.us_grid import NUMBER, VIEW, month
+from geoloc_core.corpora.sources.us_grid import NUMBER, VIEW
 from geoloc_core.corpora.tables import read_csv
 from geoloc_core.errors import UserError
 from geoloc_core.geo.sphere import haversine_km
@@ -102,10 +112,9 @@ def _rows(options: Options, folder: Path, cities: dict[str, str]) -> Iterator[Ro
             latitude=latitude,
             longitude=longitude,
             flaw=flaw,
-            heading=float(view["heading"]),
-            captured_at=month(view),
             licence=options.licence,
             attributes={"city": cities.get(place["city"]), "suburb": place["city"]},
+            **said_of(path, view["heading"], view["month"]),
         )
         yield Row(photo, (path,), options.labels)
 

@@ -22,6 +22,7 @@ from geoloc_core.geo.sphere import haversine_km
 if TYPE_CHECKING:
     import numpy as np
 
+SQUARE = re.compile(r"[0-9]{1,9}", re.ASCII)
 COLUMNS = ("town", "latitude", "longitude")
 PLAN = Plan("street", (0, 90, 180), country="GB", within=(49.8, -8.2, 60.9, 1.8))
 DEGREES = 0.5
@@ -70,7 +71,7 @@ def read(options: Options, raw: Path) -> Source:
     import pyarrow as pa
 
     folder = raw / options.towns
-    lists = {path.stem: path for path in sorted(folder.glob("*.csv")) if path.stem.isdecimal()}
+    lists = {path.stem: path for path in sorted(folder.glob("*.csv")) if SQUARE.fullmatch(path.stem)}
     if not lists:
         raise UserError(f"{folder}: no list of towns; expected a CSV per square, such as {folder.name}/108.csv")
     towns = {int(name): read_towns(path) for name, path in lists.items()}

@@ -8,7 +8,6 @@ of the folders' names.
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +22,7 @@ from geoloc_core.corpora.photo import (
     load,
     place_flaw,
     printable,
+    said_of,
     without,
 )
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, save
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 NUMBER = r"-?[0-9]{1,3}(?:\.[0-9]{1,20})?"
 PLACE = re.compile(rf"(?P<square>[0-9]{{1,9}})[+/](?P<latitude>{NUMBER}),(?P<longitude>{NUMBER})", re.ASCII)
-VIEW = re.compile(r"(?P<heading>[0-9]{1,3})_(?P<year>[0-9]{4})-(?P<month>0[1-9]|1[0-2])\.[A-Za-z]+", re.ASCII)
+VIEW = re.compile(r"(?P<heading>[0-9]{1,3})_(?P<month>[0-9]{4}-(?:0[1-9]|1[0-2]))\.[A-Za-z]+", re.ASCII)
 PLAN = Plan("street", (0, 90, 180), country="US", within=(25.0, -124.7, 49.3, -67.0))
 DEGREES = 1.6
 """Side of a square of the simulated grid; the published one is a list of polygons."""
@@ -158,17 +158,10 @@ def _photo(
         latitude=latitude,
         longitude=longitude,
         flaw=(Reason.BAD_COORDINATES, wrong) if wrong else None,
-        heading=float(view["heading"]),
-        captured_at=month(view),
         licence=options.licence,
         attributes=said,
+        **said_of(name, view["heading"], view["month"]),
     )
-
-
-def month(view: re.Match[str]) -> datetime | None:
-    """The first day of the month that a file name states."""
-    year = int(view["year"])
-    return datetime(year, int(view["month"]), 1) if year else None
 
 
 def write(world: Simulation, folder: Path, options: Options) -> None:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from geoloc_core.corpora.listing import Folder, Row, listed
 from geoloc_core.corpora.on_disk import Rows, Shelf, in_chunks
-from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, numbers, without
+from geoloc_core.corpora.photo import Photo, Reason, Refusal, Source, SourceOptions, locate, numbers, said_of, without
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
 from geoloc_core.errors import UserError
 
@@ -59,6 +59,8 @@ HEADER = (
     *("LicenseURL", "FarmID", "ServerID", "Secret2", "Hash", "Format", "Placeholder"),
 )
 """As YFCC4k's CSV names the 25 fields, some of them wrongly: its ``Secret`` is the hash."""
+STATED = "_accuracy"
+"""The accuracy as it stands in the table."""
 CHUNK = 1024
 PLAN = Plan()
 
@@ -156,17 +158,21 @@ def _chunk(
     table = table.astype(str)
     table["photo_id"] = table["photo_id"].str.removesuffix(".jpg")
     places = locate(table, "latitude", "longitude", options.metadata)
+    table[STATED] = table["accuracy"]
     table["accuracy"] = numbers(table["accuracy"])
     if hashes is not None:
         known = hashes.find(table["photo_id"])
         table["hash"] = [known[name][1]["hash"] if name in known else "" for name in table["photo_id"]]
     for number, row, place in zip(table.index, table.to_dict("records"), places.to_dict("records"), strict=True):
         where = f"{options.metadata} row {number}"
+        if not row["photo_id"].strip():
+            yield Refusal(where, Reason.BAD_ROW, f"{where}: no photo_id")
+            continue
         wrong = _excluded(options, row, only, leave_out)
         if options.named_by == "hash" and not row.get("hash"):
             yield Refusal(row["photo_id"], *(wrong or (Reason.BAD_ROW, f"{where}: no hash says where its file lies")))
         else:
-            yield Row(_photo(options, row, place), _names(options, row), where, wrong)
+            yield Row(_photo(options, row, place, where), _names(options, row), where, wrong)
 
 
 def _excluded(options: Options, row: dict[Any, Any], only: Shelf | None, leave_out: Shelf) -> tuple[Reason, str] | None:
@@ -181,7 +187,11 @@ def _excluded(options: Options, row: dict[Any, Any], only: Shelf | None, leave_o
     return None
 
 
-def _photo(options: Options, row: dict[Any, Any], place: dict[Any, Any]) -> Photo:
+def _photo(options: Options, row: dict[Any, Any], place: dict[Any, Any], where: str) -> Photo:
+    said = said_of(where, "", row["date_taken"])
+    unknown = row["accuracy"] != row["accuracy"]
+    if unknown and row[STATED].strip():
+        said["unusable"]["accuracy"] = f"{where}: {row[STATED]!r}; expected a number from 1 to 16"
     return Photo(
         image_id=row["photo_id"],
         data=b"",
@@ -190,27 +200,20 @@ def _photo(options: Options, row: dict[Any, Any], place: dict[Any, Any]) -> Phot
         latitude=place["latitude"],
         longitude=place["longitude"],
         flaw=place["flaw"],
-        captured_at=_moment(row["date_taken"]),
         author=row["user_nsid"] or None,
         licence=row["license_name"] or options.licence,
         source_url=row["page_url"] or None,
         attributes={
             "caption": _text(row["title"]),
-            "accuracy": None if row["accuracy"] != row["accuracy"] else row["accuracy"],
+            "accuracy": None if unknown else row["accuracy"],
             **{name: _text(row[name]) for name in TEXTS},
         },
+        **said,
     )
 
 
 def _text(value: str) -> str | None:
     return unquote_plus(value).strip() or None
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text.strip()[:19])
-    except ValueError:
-        return None
 
 
 def _names(options: Options, row: dict[Any, Any]) -> tuple[str, ...]:

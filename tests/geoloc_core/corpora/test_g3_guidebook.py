@@ -81,7 +81,20 @@ def test_a_broken_panorama_is_refused_with_its_views(tmp_path):
         ("guidebook.json", b"[", "guidebook.json: not readable JSON"),
         ("guidebook.json", b'[{"geoparsed": 5}]', "not as published"),
         ("pseudo_labels/countries.json", b'{"a": [["b"]]}', "not as published"),
+        ("pseudo_labels/countries.json", b'{"a": [["1_0"]]}', "not as published"),
+        ("pseudo_labels/countries.json", b'{"a": [[1.5]]}', "'1.5' is no position in the guidebook"),
+        ("pseudo_labels/countries.json", b'{"a": [[9999999999]]}', "'9999999999' is no position in the guidebook"),
+        ("loss_weight/countries.json", b'[["1_0"]]', "'1_0' is no weight"),
+        ("loss_weight/countries.json", b"[[NaN]]", "'nan' is no weight"),
         ("s2_cells/countries.csv", b"country\nx\n", "no column class_label"),
+        *(
+            (
+                "s2_cells/countries.csv",
+                f"class_label,country\n0,Chile\n\n{text},Peru\n".encode(),
+                "row 4, column class_label",
+            )
+            for text in ("1_0", "１", "1.5", "x", "9999999999", "nan")
+        ),
     ],
 )
 def test_a_wrong_table_is_named(tmp_path, name, content, said):
@@ -89,3 +102,11 @@ def test_a_wrong_table_is_named(tmp_path, name, content, said):
     write(root, {name: content, "val/val.csv": b"IMG_ID\n"})
     with pytest.raises(UserError, match=said):
         read(OPTIONS, tmp_path)
+
+
+def test_a_class_is_a_whole_number_spaces_round_it_aside(tmp_path):
+    root = data(tmp_path)
+    write(root, {"s2_cells/countries.csv": b"class_label,country\n0,Chile\n 1.0 ,Peru\n"})
+    write(root, {"train/train.csv": f"IMG_ID\n{PANO}_1.png\n".encode(), f"train/images/{PANO}_1.png": b"x"})
+    ((photo,), _) = split(read(OPTIONS, tmp_path))
+    assert (photo.attributes["class_label"], photo.attributes["loss_weight"]) == (1, 2.0)

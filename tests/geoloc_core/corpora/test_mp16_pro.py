@@ -36,6 +36,20 @@ def corpus(folder, rows: list[str], members: dict[str, bytes | str]):
     return write(folder, {OPTIONS.metadata: table.encode(), OPTIONS.tar: tar(members)})
 
 
+def test_a_row_without_an_id_is_named(tmp_path):
+    corpus(
+        tmp_path,
+        [",1,2,Ulm,Germany", "aa/bb/1.jpg,1,2,Ulm,Germany", ",3,4,Ulm,Germany"],
+        {"a/b/aa_bb_1.jpg": padded(1)},
+    )
+    photos, refused = split(read(OPTIONS, tmp_path))
+    assert [photo.image_id for photo in photos] == ["aa/bb/1.jpg"]
+    named = [f"{OPTIONS.metadata} row {number}" for number in (4, 2)]
+    assert [(item.image_id, item.reason.value, item.detail) for item in refused] == [
+        (where, "bad_row", f"{where}: no IMG_ID") for where in named
+    ]
+
+
 def test_nothing_is_lost_between_table_and_tar(tmp_path):
     rows = [f"aa/bb/{n}.jpg,1,2,Ulm,Germany" for n in (1, 2, 3, 4, 1)]
     corpus(

@@ -43,6 +43,35 @@ def test_zips_are_read_in_place(tmp_path):
     assert (first.attributes["country"], first.attributes["city"]) == ("FR", None)
 
 
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ("1403618400000.0", datetime(2014, 6, 24, 14)),
+        ("-1000", datetime(1969, 12, 31, 23, 59, 59)),
+        ("2014-06-24 14:00:00 +02:00", datetime(2014, 6, 24, 14)),
+        ("2014-06", datetime(2014, 6, 1)),
+        ("", None),
+        ("NaN", None),
+    ],
+)
+def test_a_time_is_milliseconds_or_a_date(tmp_path, stated, expected):
+    write(tmp_path, {"train.csv": table(row(1, captured_at=stated)), "images/train/1.jpg": b"x"})
+    ((photo,), _) = split(read(OPTIONS, tmp_path))
+    assert (photo.captured_at, photo.unusable) == (expected, {})
+
+
+@pytest.mark.parametrize(
+    "stated", ["24.06.2014", "9" * 20, "1_403_618_400_000", "１４０３６１８４０００００", "2014-06-31"]
+)
+def test_what_is_no_time_is_named_with_its_row(tmp_path, stated):
+    write(tmp_path, {"train.csv": table(row(1, captured_at=stated)), "images/train/1.jpg": b"x"})
+    ((photo,), _) = split(read(OPTIONS, tmp_path))
+    assert photo.captured_at is None
+    assert photo.unusable == {
+        "captured_at": f"train.csv row 2: {stated!r}; expected milliseconds since 1970, or a date such as 2019-07-31"
+    }
+
+
 def test_of_two_files_with_one_name_the_first_is_taken(tmp_path):
     write(
         tmp_path, {"train.csv": table(row(1)), "images/train/a/1.jpg": encoded(1), "images/train/b/1.jpg": encoded(2)}

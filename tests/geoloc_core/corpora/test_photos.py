@@ -183,6 +183,8 @@ def test_what_is_no_time_is_said(value):
         "2019-07-31T12:00:05.250+02:00",
         b"2019:07:31 12:00:05\0",
         "2019:07:31 12:00:05Z",
+        "2019:07:31 12:00:05 +02:00",
+        "20190731T120005",
     ],
 )
 def test_a_time_is_read_whatever_stands_between_its_numbers(value):
@@ -192,6 +194,7 @@ def test_a_time_is_read_whatever_stands_between_its_numbers(value):
 @given(st.datetimes(datetime(1, 1, 1), datetime(9998, 12, 31)), st.sampled_from(":-/."))
 def test_every_time_survives(time, between):
     said = f"{time.year:04}{between}{time.month:02}{between}{time.day:02} {time:%H:%M:%S}"
+    assert moment(f"{said}.{time.microsecond:06} +0200") == time
     assert exif.moment(said) == time.replace(microsecond=0)
 
 
@@ -326,6 +329,12 @@ def test_what_is_no_heading_is_none(text):
         ("2019-07-31T24:00:00.000+02:00", datetime(2019, 8, 1)),
         ("2019-07-31 24:00", datetime(2019, 8, 1)),
         ("2019-07-31 00:24:00", datetime(2019, 7, 31, 0, 24)),
+        ("2019-07-31 24:00:00 +02:00", datetime(2019, 8, 1)),
+        ("2019-07-31 2:05", datetime(2019, 7, 31, 2, 5)),
+        ("2019:07:31 2:05:06.75 Z", datetime(2019, 7, 31, 2, 5, 6, 750_000)),
+        ("2019-07-31T12:30:05,1234567+0200", datetime(2019, 7, 31, 12, 30, 5, 123_456)),
+        ("2019.07.31  12", datetime(2019, 7, 31, 12)),
+        ("20190731", datetime(2019, 7, 31)),
     ],
 )
 def test_a_date_is_a_month_a_day_or_a_time(text, expected):
@@ -338,11 +347,22 @@ def test_a_date_is_a_month_a_day_or_a_time(text, expected):
         *("2019", "2019-13", "2019-00", "2019-02-30", "July 2019", "0000-00", "07/2019", "31/07/2019", "31-07-2019"),
         *("07/31/2019", "2019-07/31", "2019:02:30 12:00:00", "2019-07-31 24:00:01", "2019-07-31 24:30:00"),
         *("2019-07-31 25:00:00", "9999-12-31 24:00:00", "0000:00:00 00:00:00", "2019-07-31 "),
+        *("2019-07-31 24:00:00.5", "2019.07", "2019:07", "2019-07-31 1", "２019-07-31", "2019-07-31 12:30:05 Berlin"),
     ],
 )
 def test_what_is_no_date_is_none(text):
     with pytest.raises(ValueError, match="2019-07"):
         moment(text)
+
+
+def test_a_row_without_a_path_is_named(tmp_path):
+    table = b"path,lat,lon\na.jpg,1,2\n,3,4\n\n ,5,6\n"
+    write(tmp_path, {"t.csv": table, "a.jpg": encoded(1)})
+    found = items(TABLE, tmp_path)
+    assert isinstance(found.pop("a.jpg"), Photo)
+    assert found == {
+        where: Refusal(where, Reason.BAD_ROW, f"{where}: no path") for where in ("t.csv row 3", "t.csv row 5")
+    }
 
 
 def test_a_crawl_says_when_and_which_way(tmp_path, capfd):

@@ -30,11 +30,11 @@ def summary(source) -> list[tuple[str, str]]:
     return [(item.image_id, item.reason.value if isinstance(item, Refusal) else "photo") for item in source.items]
 
 
-@pytest.mark.parametrize("text", [True, False])
-def test_shards_are_read_in_the_order_of_their_numbers(tmp_path, text):
+@pytest.mark.parametrize(("text", "ninth"), [(True, "9"), (False, "9"), (True, "9²")])
+def test_shards_are_read_in_the_order_of_their_numbers(tmp_path, text, ninth):
     names = ["aa/01/5.jpg", "aa/02/6.jpg", "aa/03/7.jpg"]
     write(tmp_path, {"m.csv": table(*map(row, names)), "u.csv": b"aa/02/6.jpg,http://x/6.jpg\n"})
-    write(tmp_path, {"shard_10.msg": shard(names[0], text=text), "shard_9.msg": shard(*names[1:], text=text)})
+    write(tmp_path, {"shard_10.msg": shard(names[0], text=text), f"shard_{ninth}.msg": shard(*names[1:], text=text)})
     source = read(SHARDS, tmp_path)
     photos = list(source.items)
     assert [photo.image_id for photo in photos] == [names[1], names[2], names[0]]

@@ -151,6 +151,7 @@ def test_a_position_survives_xmp(latitude, longitude):
         (f'{HERE} exif:GPSStatus="V"', Reason.EXCLUDED, "XMP GPSStatus V"),
         ('exif:GPSLatitude="91,0N" exif:GPSLongitude="2,0E"', Reason.BAD_COORDINATES, "XMP latitude 91"),
         ('exif:GPSLatitude="48.5" exif:GPSLongitude="2,0E"', Reason.BAD_COORDINATES, "XMP hemisphere '5'"),
+        ('exif:GPSLatitude="4_8N" exif:GPSLongitude="2,0E"', Reason.BAD_COORDINATES, "XMP position '4_8N'"),
         ('exif:GPSLatitude="north" exif:GPSLongitude="2,0E"', Reason.BAD_COORDINATES, "XMP hemisphere 'h'"),
         ('exif:GPSLatitude="48,51.498N"', Reason.NO_COORDINATES, "no GPS position in XMP"),
     ],
@@ -202,6 +203,13 @@ def test_xmp_says_when_and_which_way_where_exif_does_not():
     found = said_by(with_xmp(more, tags=tags))
     assert (found.captured_at, found.heading) == (datetime(2008, 10, 22, 16, 28, 39), None)
     assert [place.record for place in found.places] == ["exif"]
+
+
+@pytest.mark.parametrize("said", ["9_0", "9_01/1_0", "９０", "nan", "east", "90/0"])
+def test_a_heading_of_xmp_is_a_number_or_named(said):
+    found = said_by(with_xmp(f'{HERE} exif:GPSImgDirection="{said}"'))
+    assert found.heading is None
+    assert found.unusable["heading"].startswith(f"GPSImgDirection {said!r}")
 
 
 HEIC = encoded(21, "HEIF", exif=gps(dms(60.5), dms(-68), ("N", "W"), ifd_36867="2019:07:31 12:00:00"))
@@ -334,6 +342,8 @@ def test_a_note_says_where_and_when():
         (note(), Reason.NO_COORDINATES, "x.json: geoDataExif has no place"),
         (note(at(91, 0)), Reason.BAD_COORDINATES, "latitude 91"),
         (note(at(float("nan"), 0)), Reason.BAD_COORDINATES, "latitude nan"),
+        (note(at("4_8", 2)), Reason.BAD_COORDINATES, "latitude 4_8"),
+        (note(at(True, 2)), Reason.BAD_COORDINATES, "latitude True"),
         (note(at("north", 0)), Reason.BAD_COORDINATES, "latitude north"),
         (note(at(10**400, 0)), Reason.BAD_COORDINATES, "expected degrees"),
         (note([1, 2]), Reason.NO_COORDINATES, "no place"),
@@ -351,7 +361,7 @@ def test_a_note_without_a_place_is_a_flaw(data, reason, detail):
     assert detail in flaw[1]
 
 
-@pytest.mark.parametrize("stamp", ["yesterday", [1], "9" * 30, 1e400])
+@pytest.mark.parametrize("stamp", ["yesterday", "1_564_567_805", "１５６４５６７８０５", True, [1], "9" * 30, 1e400])
 def test_a_note_whose_time_is_none_says_so(stamp):
     found = takeout.read(note(stamp=stamp), "x.json")
     assert found.captured_at is None

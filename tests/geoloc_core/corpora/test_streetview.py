@@ -499,6 +499,39 @@ def test_panoramas_by_id(tmp_path, api):
     assert all("radius" not in query for query in api.asked("/api/metadata"))
 
 
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("abc\n\n def \nabc\n", ["abc", "def"]),
+        ("\ufeffPano_ID\nabc\n", ["abc"]),
+        ("\nLAT,panoid\n1,abc\n\n2,def\n", ["abc", "def"]),
+    ],
+)
+def test_a_list_of_panoramas_is_a_list_or_a_table(tmp_path, text, ids):
+    (tmp_path / "ids.csv").write_text(text)
+    assert [place.pano_id for place in made({"plan": "panoramas"}, tmp_path / "ids.csv")] == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "no such file"),
+        ("", "empty; expected a CSV"),
+        ("pano_id\n", "no ids; expected one a line"),
+        ("pano_id;LAT\nabc;1\n", "row 1 looks like its header, semicolons"),
+        ("name,LAT\nabc,1\n", "no column pano_id"),
+        ("abc\n\ndef,1\n", "row 3: 2 cells; expected 1"),
+        ("abc\n".encode("utf-16"), "its encoding is UTF-16"),
+        (b"abc\n\xff\n", "row 2 is not UTF-8"),
+    ],
+)
+def test_a_list_of_panoramas_is_judged_as_every_table(tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "ids.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=said):
+        made({"plan": "panoramas"}, tmp_path / "ids.csv")
+
+
 def made(plan, path=None, seed=1):
     options = Options(kind="streetview", path=path or "x", places=plan, view={"budget": 0})
     return plans.places(options.places, options.path, seed)

@@ -46,6 +46,22 @@ def test_one_picture_at_three_places_was_taken_at_none_of_them(tmp_path):
     assert (summary["seen"], summary["kept"], summary["reasons"]) == (4, 1, {"conflicting_places": 3})
 
 
+def test_what_is_told_of_photos_is_told_of_the_kept_ones(tmp_path, capfd):
+    """Of twins at two places neither is kept; of those that agree the second is none of its own."""
+    made = project(tmp_path, TABLE.model_copy(update={"heading_column": "heading"}))
+    rows = ["a.png,7,1,north", "b.png,7,50,south", "c.png,8,1,east", "d.png,8,1,west", "e.png,9,1,90"]
+    table = "path,latitude,longitude,heading\n" + "".join(
+        f"{name},{latitude},2,{heading}\n" for name, _, latitude, heading in (row.split(",") for row in rows)
+    )
+    photos = {name: encoded(int(seed)) for name, seed, *_ in (row.split(",") for row in rows)}
+    write(made.raw("c"), {"t.csv": table.encode(), **photos})
+    ingest(made, "c")
+    assert pd.read_parquet(made.corpus("c") / "manifest.parquet")["image_id"].tolist() == ["c.png", "e.png"]
+    summary = read_json(made.summary("ingest", "c"))
+    assert (summary["unusable"], summary["mislabelled"]) == ({"heading": 1}, {"JPEG named .png": 2})
+    assert "such as t.csv row 4: 'east'" in " ".join(capfd.readouterr().err.split())
+
+
 @pytest.mark.parametrize(("km", "kept"), [(0, []), (0.1, []), (0.12, ["a.jpg"]), (1, ["a.jpg"])])
 def test_places_agree_within_some_distance(tmp_path, km, kept):
     """0.001° of latitude are 111 m."""

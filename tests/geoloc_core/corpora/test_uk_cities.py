@@ -22,6 +22,14 @@ def test_suburbs_count_for_their_city(tmp_path):
     assert [(item.image_id, item.reason.value) for item in refused] == [("York/0_2019-05.jpg", "no_metadata")]
 
 
+def test_a_month_of_no_year_is_named(tmp_path):
+    name = "York+53.9,-1.1/0_0000-05.jpg"
+    write(tmp_path, {"cities.csv": LABELS.encode(), f"images/{name}": encoded(2)})
+    ((photo,), _) = split(read(OPTIONS, tmp_path))
+    assert (photo.heading, photo.captured_at) == (0, None)
+    assert photo.unusable["captured_at"].startswith(f"{name}: '0000-05'; expected a date")
+
+
 def test_only_the_most_populous_count(tmp_path):
     write(tmp_path, {"cities.csv": LABELS.encode(), "images/x.jpg": b""})
     table = pd.read_csv(tmp_path / "cities.csv", dtype=str)

@@ -172,20 +172,42 @@ def test_another_list_starts_anew(tmp_path):
     ("file", "text", "said"),
     [
         ("mp16_urls.csv", None, "no such file"),
-        ("mp16_urls.csv", "", "no addresses"),
+        ("mp16_urls.csv", "", "empty; expected a CSV with columns IMG_ID, url"),
         ("mp16_urls.csv", "IMG_ID,url\n", "no addresses"),
-        ("mp16_urls.csv", "a.jpg,http://h/a\nonly one\n", "row 2: 'only one'"),
-        ("mp16_urls.csv", b"a\xff,http://h/a\n", "not a readable CSV"),
+        ("mp16_urls.csv", "a.jpg,http://h/a\nonly one\n", "row 2: 1 cell; expected 2"),
+        ("mp16_urls.csv", "a.jpg,http://h/a\n\n\nonly one\n", "row 4: 1 cell; expected 2"),
+        ("mp16_urls.csv", "a.jpg,http://h/a\n\n ,http://h/b\n", "row 3: no id beside 'http://h/b'"),
+        ("mp16_urls.csv", "\na.jpg;http://h/a\n", "row 2: semicolons between the columns; expected commas"),
+        ("mp16_urls.csv", b"a\xff,http://h/a\n", "row 1 is not UTF-8"),
+        ("mp16_urls.csv", "a,http://h/a\n".encode("utf-16"), "its encoding is UTF-16"),
+        ("mp16_places365.csv", "IMG_ID;LAT\n", "row 1 looks like its header, semicolons"),
+        ("captions.csv", "name,caption\n", "no column IMG_ID"),
         ("mp16_places365.csv", None, "no such file"),
     ],
 )
 def test_mistakes_are_named(tmp_path, file, text, said):
     given = published(tmp_path / "given", "http://127.0.0.1:1", 2)
-    (given / file).unlink()
+    (given / file).unlink(missing_ok=True)
     if text is not None:
         (given / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=said):
         fetch(tmp_path, given)
+
+
+def test_a_header_may_follow_blank_lines(tmp_path):
+    listed = tmp_path / "u.csv"
+    listed.write_text('\ufeff\n\nIMG_ID,url\n\na,http://h/a\n"b\nc", http://h/b \n,\n')
+    assert list(urls.rows(listed)) == [("a", "http://h/a"), ("b\nc", "http://h/b")]
+
+
+def test_a_list_is_read_as_it_is_asked_for(tmp_path):
+    """What is wrong far down is met there alone."""
+    listed = tmp_path / "u.csv"
+    listed.write_text("".join(f"{n},http://h/{n}\n" for n in range(200_000)) + "one\n")
+    found = urls.rows(listed)
+    assert [next(found) for _ in range(10_000)][-1] == ("9999", "http://h/9999")
+    with pytest.raises(UserError, match="row 200001: 1 cell"):
+        list(found)
 
 
 def test_a_source_without_shards_is_refused(tmp_path):

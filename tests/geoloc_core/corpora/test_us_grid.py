@@ -26,6 +26,13 @@ def test_names_say_square_place_heading_and_month(tmp_path):
     assert photos[0].attributes == {"square": 0, "published_split": "train"}
 
 
+def test_a_month_of_no_year_is_named(tmp_path):
+    write(tmp_path / "dataCombined", {f"{REAL}/90_0000-05.jpg": encoded(1)})
+    ((photo,), _) = split(read(OPTIONS, tmp_path))
+    assert (photo.heading, photo.captured_at) == (90, None)
+    assert photo.unusable["captured_at"].startswith(f"{REAL}/90_0000-05.jpg: '0000-05'; expected a date")
+
+
 def test_folders_as_they_were_before_they_were_combined(tmp_path):
     write(tmp_path, {"7/40.5,-124.2/90_2019-11.jpg": encoded(1)})
     (photo,) = split(read(OPTIONS.model_copy(update={"images": "."}), tmp_path))[0]

@@ -43,6 +43,24 @@ def test_a_line_says_who_when_where_and_under_which_licence(tmp_path):
     assert (photo.attributes["caption"], photo.attributes["accuracy"]) == ("a b, c", 15)
 
 
+def test_what_is_no_date_and_no_accuracy_is_named_with_its_row(tmp_path):
+    rows = [fields(1, date_taken="28.05.2012", accuracy="street"), fields(2, date_taken="", accuracy=" ")]
+    write(tmp_path, {"info.txt": lines(*map(numbered, rows)), "images/1.jpg": encoded(1), "images/2.jpg": encoded(2)})
+    (wrong, unknown), _ = split(read(CUT, tmp_path))
+    assert (wrong.captured_at, wrong.attributes["accuracy"]) == (None, None)
+    assert wrong.unusable["captured_at"].startswith("info.txt row 1: '28.05.2012'; expected a date")
+    assert wrong.unusable["accuracy"] == "info.txt row 1: 'street'; expected a number from 1 to 16"
+    assert (unknown.captured_at, unknown.attributes["accuracy"], unknown.unusable) == (None, None, {})
+
+
+def test_a_line_without_an_id_is_named(tmp_path):
+    write(tmp_path, {"info.txt": lines(numbered(fields("")), numbered(fields(2))), "images/2.jpg": encoded(2)})
+    photos, (refused,) = split(read(CUT, tmp_path))
+    assert [photo.image_id for photo in photos] == ["2"]
+    assert (refused.image_id, refused.reason.value) == ("info.txt row 1", "bad_row")
+    assert refused.detail == "info.txt row 1: no photo_id"
+
+
 def test_no_line_and_no_file_is_lost(tmp_path):
     rows = [fields(1), fields(2), fields(1), fields(3, latitude=""), fields(4, latitude=91), fields(6, date_taken="?")]
     table = lines(*map(numbered, rows)) + b"short\tline\n"

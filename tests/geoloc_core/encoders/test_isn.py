@@ -235,14 +235,21 @@ def test_a_wrong_checkpoint_is_said_in_one_line(tmp_path, spoil, says):
     assert str(tmp_path / isn.FILE) in str(error.value)
 
 
+HEADS = ",Level 1" + "," * 18 + "\ncategory" + ",kind" * 19 + "\n"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         (None, "export the scene hierarchy"),
-        ("a\nb\n'/a/airfield',0,0,1\n", "expected 365, each with 3 and 16 kinds|inhomogeneous|could not"),
-        ("a\nb\n" + "x,1,0,0,1" + ",0" * 15 + "\n", "1 scenes; expected 365"),
-        ("a\nb\n" + ("x,1,0,0" + ",0" * 16 + "\n") * 365, "at least one is 1"),
-        ("a\nb\n" + ("x,yes,0,0" + ",0" * 16 + "\n") * 365, "expected the scene hierarchy of Places365"),
+        ("a,b,c,d\nb,,,\n'/a/airfield',0,0,1\n", "4 columns; expected a scene, 3 and 16 kinds"),
+        (HEADS, "0 scenes; expected 365"),
+        ("a\nb\n'/a/airfield',0,0,1\n", "row 3: 4 cells; expected 1"),
+        (HEADS + "x,1,0,0,1" + ",0" * 15 + "\n", "1 scenes; expected 365"),
+        (HEADS + ("x,1,0,0" + ",0" * 16 + "\n") * 365, "at least one is 1"),
+        (HEADS + ("x,1_0,0,0" + ",0" * 16 + "\n") * 365, "row 3: '1_0'; expected 0 or 1"),
+        (HEADS + "\n" + ("x,1,0,nan" + ",0" * 16 + "\n") * 365, "row 4: 'nan'; expected 0 or 1"),
+        ((HEADS + "x,1,0,0,1").replace(",", ";"), "1 columns; expected a scene, 3 and 16 kinds, commas between them"),
     ],
 )
 def test_a_wrong_hierarchy_is_said_in_one_line(tmp_path, text, says):

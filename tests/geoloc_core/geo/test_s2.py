@@ -50,6 +50,6 @@ def test_a_cell_is_an_interval_of_leaves_that_holds_its_centre(latitude, longitu
     assert first[0] <= centre[0] <= last[0]
 
 
-@pytest.mark.parametrize("text", ["", "X", "zz", "-1", "8", "0x12", "12345678901234567", "4780000000000000z"])
+@pytest.mark.parametrize("text", ["", "X", "zz", "-1", "8", "0x12", "12345678901234567", "4780000000000000z", "４７８"])
 def test_what_is_no_token_is_no_cell(text):
     assert not s2.is_valid(s2.from_tokens([text])).any()

@@ -6,6 +6,7 @@ written; some copies went through a spreadsheet, which took tokens such as ``47e
 restored from the mean coordinates.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -200,7 +201,7 @@ def _guesses(text: str) -> set[str]:
     head, _, power = text.lower().partition("e+")
     whole, _, fraction = head.partition(".")
     digits = (whole + fraction).rstrip("0")
-    if not (whole + fraction).isdigit() or (power and not power.isdigit()):
+    if not re.fullmatch("[0-9]+", whole + fraction) or not re.fullmatch("[0-9]*", power):
         return set()
     if whole == "0" and not power:
         # Nought times any power of ten.

@@ -1,5 +1,7 @@
 """The schemes beside the semantic one: what all of them promise, and what each is known by."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,12 +121,13 @@ def test_a_point_maps_to_its_published_class(shared, land):
     np.testing.assert_array_equal(means, published["class_label"])
 
 
-def test_a_row_that_is_no_cell_is_named(tmp_path):
+@pytest.mark.parametrize("token", ["xyz", "4E+²", "４.7E+06"])
+def test_a_row_that_is_no_cell_is_named(tmp_path, token):
     path = tmp_path / "cells.csv"
     path.write_text(
-        "class_label,hex_id,imgs_per_cell,latitude_mean,longitude_mean\n0,8747c,827,38.67,-109.5\n1,xyz,5,0,0\n"
+        f"class_label,hex_id,imgs_per_cell,latitude_mean,longitude_mean\n0,8747c,827,38.67,-109.5\n1,{token},5,0,0\n"
     )
-    with pytest.raises(UserError, match=r"cells.csv, row 3: hex_id 'xyz': no S2 cell"):
+    with pytest.raises(UserError, match=rf"cells.csv, row 3: hex_id {re.escape(repr(token))}: no S2 cell"):
         scheme.read_published(path)
 
 
