@@ -247,7 +247,9 @@ def _drop(folder: Path, rows: Iterable[int]) -> None:
     schema = parquet.schema(before / "attributes.parquet", "run it again").remove(0)
     unwanted = next(dropped, None)
     with _keeping(folder, schema) as keep:
-        for number, (row, extra, photo) in enumerate(manifest.read_whole(before)):
+        total = manifest.count(before / "manifest.parquet")
+        whole = track(manifest.read_whole(before), "leave out what contradicts itself", total, "photos")
+        for number, (row, extra, photo) in enumerate(whole):
             if number == unwanted:
                 unwanted = next(dropped, None)
             else:
