@@ -1,5 +1,6 @@
 """Whether everything under ``data/`` is still as it was written: ``geoloc check`` without a corpus."""
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from geoloc_core.progress import say, track
 from geoloc_core.project import Project
 
 Check = Callable[[], object]
-"""Raises :class:`UserError` where a file is not as it was written."""
+"""Raises :class:`UserError` where a file is not as it was written, :class:`OSError` where it cannot be read."""
 
 
 def check(project: Project) -> None:
@@ -20,24 +21,26 @@ def check(project: Project) -> None:
     Published files, under ``data/raw``, are not the project's and are left out.
 
     Raises:
-        UserError: A file is missing or damaged.
+        UserError: A file is missing, damaged or cannot be read.
     """
     found = dict(checks(project))
-    told = [_flaw(check) for check in track(found.values(), "check", len(found), "files")]
+    told = [_flaw(path, check) for path, check in track(found.items(), "check", len(found), "files")]
     damaged = list(dict.fromkeys(filter(None, told)))  # a list that is damaged is told of by all its files
     known = [name for name in files_under(project.data) if not name.startswith("raw/") and name != "README.md"]
     unknown = [name for name in known if project.data / name not in found]
     for said in damaged:
         say(f"check: {said}")
-    say(f"check: {len(found):,} files, {len(damaged):,} damaged; {len(unknown):,} others (pictures) have no checksum")
+    say(f"check: {len(found):,} files, {len(damaged):,} damaged; {len(unknown):,} other files have no checksum")
     if damaged:
-        raise UserError(f"{damaged[0]}; {len(damaged):,} of {len(found):,} files are damaged")
+        raise UserError(f"{project.data}: {len(damaged):,} of {len(found):,} files are damaged")
 
 
 def checks(project: Project) -> Iterator[tuple[Path, Check]]:
     """How each file of the project is checked: by the list in its folder, or by itself."""
     for name in files_under(project.data):
-        path, remedy = project.data / name, f"run `{project.maker(project.data / name)}` again"
+        path = project.data / name
+        maker = project.maker(path)
+        remedy = f"run `{maker}` again" if maker else "no stage writes it; move it away"
         if name.startswith("raw/"):
             continue
         if path.name == CHECKSUMS:
@@ -52,21 +55,26 @@ def checks(project: Project) -> Iterator[tuple[Path, Check]]:
 def _listed(folder: Path, remedy: str) -> Iterator[tuple[Path, Check]]:
     try:
         listed = checksums(folder).files
-    except UserError:  # which is told of the list itself
+    except (UserError, OSError):  # which are told of the list itself
         return
     for name in listed:
-        path = folder / name
-        if not path.is_file():
-            yield path, partial(read_bytes, path, remedy)
-        elif listed[name] is not None:
-            yield path, partial(verify, path, remedy)
-        else:
-            yield path, partial(parquet.verify, path, remedy)
+        yield folder / name, partial(_verify, folder / name, listed[name], remedy)
 
 
-def _flaw(check: Check) -> str | None:
+def _verify(path: Path, sha256: str | None, remedy: str) -> None:
+    if not path.is_file():
+        read_bytes(path, remedy)
+    elif sha256 is not None:
+        verify(path, remedy)
+    else:
+        parquet.verify(path, remedy)
+
+
+def _flaw(path: Path, check: Check) -> str | None:
     try:
         check()
     except UserError as error:
         return str(error)
+    except OSError as error:
+        return f"{path}: cannot be read: {os.strerror(error.errno) if error.errno else error}"
     return None

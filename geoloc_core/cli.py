@@ -263,7 +263,7 @@ def check(project: Project, corpus: str | None, accept: bool) -> None:
         from geoloc_core import artefacts
 
         if accept:
-            raise UserError("--accept: is of the versions of a corpus; expected its name too")
+            raise UserError("--accept needs a corpus: `geoloc check CORPUS --accept`")
         artefacts.check(project)
         return
     from geoloc_core.corpora.checks import check
@@ -488,8 +488,8 @@ def _end(*lines: object) -> NoReturn:
 
 
 ROOM = "make room and run the same command again"
-RIGHT = "ask for the right to, or name another place"
-OPEN = "let more files be open, as with `ulimit -n 4096`"
+RIGHT = "get access to it, or choose another place"
+OPEN = "raise the limit of open files, as with `ulimit -n 4096`"
 OF_THE_MACHINE = {
     errno.ENOSPC: ROOM,
     errno.EDQUOT: ROOM,
@@ -507,8 +507,8 @@ OF_THE_MACHINE = {
     errno.ENFILE: OPEN,
     errno.ENOMEM: "close other programs and run the same command again",
     errno.EIO: "the disk may be failing; make a copy of what it holds",
-    errno.ESTALE: "the disk is away; run the same command again when it is back",
-    errno.ENOENT: "it was taken away; run the stage that makes it, or the same command, again",
+    errno.ESTALE: "the network drive cannot be reached; run the same command again when it is back",
+    errno.ENOENT: "it no longer exists; run the stage that makes it, or the same command, again",
 }
 """What a user can do about errors of the disk and of the machine, which are no fault of the program's."""
 

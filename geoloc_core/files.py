@@ -23,6 +23,8 @@ CHECKSUMS = "checksums.json"
 CHEAP = 64 * 2**20
 """Bytes up to which a file that is mapped into memory is held against its checksum first: a twentieth of a second."""
 DEVICES = (Path("/dev"), Path("/proc"), Path("/sys"))
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+"""A disk in memory among the devices, where plain files may be."""
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 ROOM = 2**20
 """Bytes below which a disk counts as full when a library could not write and does not say why."""
@@ -63,6 +65,7 @@ def replacing_folder(path: Path, kind: str | None = None, own: bool = False) -> 
     Raises:
         UserError: There can be no such folder, or there is another's: see :func:`check_folder`.
     """
+    _restore(path, kind)
     check_folder(path, kind, own)
     with _aside(path) as aside:
         yield aside
@@ -80,8 +83,11 @@ def check_file(path: Path) -> None:
     """
     if path.is_dir():
         raise UserError(f"{path}: a folder; expected the name of a file to write; name another")
-    if (path.exists() and not path.is_file()) or any(path.absolute().is_relative_to(place) for place in DEVICES):
+    place = Path(os.path.realpath(path.parent))
+    among_devices = any(place.is_relative_to(devices) for devices in DEVICES)
+    if (among_devices and not place.is_relative_to(SHARED_MEMORY)) or (path.exists() and not path.is_file()):
         raise UserError(f"{path}: a device; expected the name of a plain file to write; name another")
+    _check_beside(path, folder=False)
     _check_place(path)
 
 
@@ -91,7 +97,7 @@ def check_folder(path: Path, kind: str | None = None, own: bool = False) -> None
     What is there may be replaced if it is empty, or if it is of this kind and all its files stand in its list.
 
     Raises:
-        UserError: There is something else, a link, the working folder or one above it, or nothing can be made there.
+        UserError: There are files of others, a link, the working folder or one above it, or nothing can be made there.
     """
     if path.is_symlink():
         raise UserError(f"{path}: a link; expected a folder to write; name the one it leads to, or remove the link")
@@ -102,9 +108,10 @@ def check_folder(path: Path, kind: str | None = None, own: bool = False) -> None
     if path.exists() and not own and (others := _others(path, kind)):
         more = f" and {len(others) - 1:,} more" if others[1:] else ""
         raise UserError(
-            f"{path}: there is something else: {others[0]}{more}; expected a new folder or an empty one"
-            f"{f', or {kind} written here before and no other file' if kind else ''}; name another, or move it away"
+            f"{path}: already contains files that geoloc did not write{f' as {kind}' if kind else ''} "
+            f"({others[0]}{more}); choose another folder or move them away"
         )
+    _check_beside(path, folder=True)
     _check_place(path)
 
 
@@ -115,6 +122,30 @@ def _others(folder: Path, kind: str | None) -> list[str]:
         found = checksums(folder)
         listed = {CHECKSUMS, *found.files} if found.kind == kind else set()
     return [name for name in files_under(folder) if name not in listed]
+
+
+def _check_beside(path: Path, folder: bool) -> None:
+    """The names beside a path that are written to and removed must not be taken by something that is never ours."""
+    for beside in (_new(path), *([_old(path)] if folder else [])):
+        if os.path.lexists(beside) and (beside.is_symlink() or beside.is_dir() != folder):
+            raise UserError(f"{beside}: in the way; geoloc uses this name while it writes {path.name}; move it away")
+
+
+def _new(path: Path) -> Path:
+    """Where that is written which is to take the place of a path."""
+    return path.with_name(f".{path.name}.new")
+
+
+def _old(path: Path) -> Path:
+    """Where a folder lies while another takes its place."""
+    return path.with_name(f".{path.name}.old")
+
+
+def _restore(path: Path, kind: str | None) -> None:
+    """Put back a folder that was moved away by a run that was killed before another took its place."""
+    old = _old(path)
+    if kind is not None and not os.path.lexists(path) and (old / CHECKSUMS).is_file() and not _others(old, kind):
+        old.rename(path)
 
 
 def _check_place(path: Path) -> None:
@@ -130,7 +161,7 @@ def _check_place(path: Path) -> None:
 @contextmanager
 def _aside(path: Path) -> Iterator[Path]:
     """A name beside a path where nothing is, and where nothing is left if the block fails."""
-    aside = path.with_name(f".{path.name}.new")
+    aside = _new(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove(aside)
     try:
@@ -165,7 +196,7 @@ def _of_the_disk(error: BaseException, aside: Path) -> int | None:
 
 def _swap(aside: Path, path: Path) -> None:
     """Put a folder in the place of another, which is not lost if that fails."""
-    old = path.with_name(f".{path.name}.old")
+    old = _old(path)
     remove(old)
     if path.is_dir():
         path.rename(old)

@@ -6,6 +6,53 @@ from pathlib import Path
 
 from geoloc_core.params import Profile, load
 
+STAGES = {
+    "raw": "fetch",
+    "corpora": "ingest",
+    "labels": "label",
+    "datasheets": "label",
+    "texts": "texts",
+    "models": "train",
+    "truth": "truth",
+    "scores": "evaluate",
+}
+"""By folder of ``data/``, the stage that writes what is named like its one argument."""
+ENCODED = {"encode": "features", "encode_text": "text_features"}
+"""By stage whose summary is named ``<encoder>-<what it encodes>``, the folder that it writes."""
+ALONE = ("boundaries", "leaks", "leaderboard")
+"""Stages without an argument, which write the folder of their name."""
+
+
+def maker(path: Path) -> str | None:
+    """The command whose stage writes a file of a project, told from where it lies; None where that does not tell.
+
+    Of weights it does not: see :meth:`Project.maker`.
+    """
+    parts = path.parts
+    found = (_maker(parts[at + 1 :]) for at, part in enumerate(parts) if part == "data")
+    return next(filter(None, found), None)
+
+
+def _maker(parts: tuple[str, ...]) -> str | None:
+    """The command of a path below ``data/``."""
+    if any(part.startswith(".") for part in parts):  # unfinished work, of whose name nothing can be told
+        return None
+    match (*parts[:-1], Path(parts[-1]).stem) if parts else ():
+        case ("summaries", stage, name):
+            if stage in ALONE:
+                return f"geoloc {stage}"
+            encoder, _, of = name.rpartition("-")
+            return _maker((ENCODED[stage], encoder, of)) if stage in ENCODED else f"geoloc {stage} {name}"
+        case ("features", encoder, corpus, *_):
+            return f"geoloc encode {corpus} --encoder {encoder}"
+        case ("text_features", encoder, texts, *_):
+            return f"geoloc encode-text {texts} --encoder {encoder}"
+        case (room, *_) if room in ALONE:
+            return f"geoloc {room}"
+        case (room, name, *_) if room in STAGES:
+            return f"geoloc {STAGES[room]} {name}"
+    return None
+
 
 @dataclass(frozen=True)
 class Project:
@@ -105,26 +152,14 @@ class Project:
         """The picture that goes with :meth:`summary`."""
         return self.data / "summaries" / stage / f"{name}.png"
 
-    def maker(self, path: Path) -> str:
-        """The command whose stage writes a file under :attr:`data`."""
-        room, *rest = path.relative_to(self.data).parts
-        names = [Path(part).stem if part == rest[-1] else part for part in rest] or [""]
-        stages = {"raw": "fetch", "corpora": "ingest", "labels": "label", "datasheets": "label", "models": "train"}
-        match room, names:
-            case ("features", [encoder, corpus, *_]):
-                return f"geoloc encode {corpus} --encoder {encoder}"
-            case ("text_features", [encoder, texts, *_]):
-                return f"geoloc encode-text {texts} --encoder {encoder}"
-            case ("weights", [encoder, *_]):
+    def maker(self, path: Path) -> str | None:
+        """The command whose stage writes a file under :attr:`data`; None of a file that no stage writes."""
+        match path.relative_to(self.data).parts:
+            case ("weights", encoder, *_):
                 trained = encoder in self.profile.pretrain | self.profile.pretrain_from
                 return f"geoloc {'pretrain' if trained else 'download'} {encoder}"
-            case ("summaries", [stage, name, *_]):
-                return f"geoloc {stage}" if stage == name else f"geoloc {stage} {name}"
-            case ("boundaries" | "leaks" | "leaderboard", _):
-                return f"geoloc {room}"
-            case ("scores", [variant, *_]):
-                return f"geoloc evaluate {variant}"
-        return f"geoloc {stages.get(room, room)} {names[0]}"
+            case parts:
+                return _maker(parts)
 
     def partial(self, stage: str, name: str) -> Path:
         """Unfinished work of a stage: outside ``data/``, since DVC empties a stage's outputs before it runs."""

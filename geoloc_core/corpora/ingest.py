@@ -102,18 +102,20 @@ def ingest_alone(name: str, corpus: Any, raw: Path, out: Path) -> None:
             used, ``<out>.rejects.parquet`` beside it says why.
 
     Raises:
-        UserError: ``out`` holds something else, or ``raw`` is not as the corpus' source expects.
+        UserError: ``out`` holds files of others, or ``raw`` is not as the corpus' source expects.
     """
     check_folder(out, "photos")
     rejects = out.with_name(f"{out.name}.rejects.parquet")
     if os.path.lexists(rejects) and not manifest.is_table(rejects, manifest.REJECTS):
-        raise UserError(f"{rejects}: there is something else; expected a place to say why photos are refused; move it")
+        raise UserError(
+            f"{rejects}: already exists and geoloc did not write it; it is to list refused photos; move it away"
+        )
     if (out / "manifest.parquet").is_file():
         held = manifest.read_manifest(out, ["corpus"])["corpus"].unique().to_pylist()
         if held not in ([], [name]):
             raise UserError(
-                f"{out}: there is something else: the corpus {', '.join(held)}; expected a new folder or {name} "
-                "ingested before; name another"
+                f"{out}: already contains the corpus {', '.join(held)}; expected a new folder or {name} ingested "
+                "before; choose another folder"
             )
     with replacing_folder(out, "photos") as aside:
         ingest_folder(name, corpus, raw, aside, rejects)

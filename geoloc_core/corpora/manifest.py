@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from geoloc_core import parquet
 from geoloc_core.errors import UserError
+from geoloc_core.project import maker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,9 +30,6 @@ ROW_GROUP = 250
 """Photos per row group: small enough to read one photo cheaply."""
 TABLE_GROUP = 50_000
 """Rows per row group of the tables."""
-AGAIN = "run the stage that writes it again"
-STAGES = {"labels": "label", "truth": "truth"}
-"""The stages whose tables are named like their corpora."""
 PENDING = 1_000
 """Rows that are Python's before they are Arrow's, in which they take a tenth of the memory."""
 
@@ -236,6 +234,12 @@ class ShardWriter:
             self._flush()
 
 
+def again(path: Path) -> str:
+    """What makes a table or a shard anew."""
+    command = maker(path)
+    return f"run `{command}` again" if command else "run the command that wrote it again"
+
+
 def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     """Read a table that :func:`write_table` wrote, and check that it is one.
 
@@ -243,8 +247,7 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
         UserError: The file is missing or damaged, is no such table or has another version.
     """
     expected = schema.metadata[b"geoloc.schema"].decode()
-    again = f"run `geoloc {STAGES[expected]} {path.stem}` again" if expected in STAGES else AGAIN
-    remedy = f"expected the {expected}; {again}"
+    remedy = f"expected the {expected}; {again(path)}"
     found = parquet.schema(path, remedy)
     if not found.equals(schema) or (found.metadata or {}).get(b"geoloc.version") != VERSION:
         has = ", ".join(found.names)
@@ -304,13 +307,14 @@ def read_photos(shard: Path, batch: int = ROW_GROUP) -> Iterator[list[bytes]]:
     Raises:
         UserError: The shard is missing or damaged.
     """
-    for group in parquet.batches(shard, AGAIN, batch, ["image"]):
+    for group in parquet.batches(shard, again(shard), batch, ["image"]):
         yield group.column("image").field("bytes").to_pylist()
 
 
 def read_batches(folder: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The manifest of a corpus folder that has just been written, in shard order, a row group at a time."""
-    return parquet.batches(folder / "manifest.parquet", AGAIN, TABLE_GROUP, columns)
+    path = folder / "manifest.parquet"
+    return parquet.batches(path, again(path), TABLE_GROUP, columns)
 
 
 def read_whole(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
@@ -331,7 +335,7 @@ def count(path: Path) -> int:
     Raises:
         UserError: The file is missing or damaged.
     """
-    return parquet.count(path, AGAIN)
+    return parquet.count(path, again(path))
 
 
 def read_ids(path: Path) -> list[str]:
@@ -340,7 +344,7 @@ def read_ids(path: Path) -> list[str]:
     Raises:
         UserError: The file is missing or damaged.
     """
-    ids: list[str] = parquet.read(path, AGAIN, ["image_id"])["image_id"].to_pylist()
+    ids: list[str] = parquet.read(path, again(path), ["image_id"])["image_id"].to_pylist()
     return ids
 
 
@@ -351,9 +355,9 @@ def read_attribute(folder: Path, column: str) -> list[Any] | None:
         UserError: The attributes are missing or damaged.
     """
     path = folder / "attributes.parquet"
-    if column not in parquet.schema(path, AGAIN).names:
+    if column not in parquet.schema(path, again(path)).names:
         return None
-    values: list[Any] = parquet.read(path, AGAIN, [column])[column].to_pylist()
+    values: list[Any] = parquet.read(path, again(path), [column])[column].to_pylist()
     return values
 
 

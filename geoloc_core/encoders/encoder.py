@@ -89,12 +89,13 @@ def of_network(options: Any, network: "torch.nn.Module", preprocess: Preprocess,
     )
 
 
-def load(options: Any, weights: Path) -> Encoder:
+def load(options: Any, weights: Path, remedy: str = store.WEIGHTS_REMEDY) -> Encoder:
     """Open the tower that a block of ``params.yaml`` describes.
 
     Args:
         options: The block, with its ``kind``.
         weights: The folder of its weights, in its library's published format.
+        remedy: What brings them anew.
 
     Returns:
         The tower; for ``mask2former`` an :class:`~geoloc_core.encoders.instances.Instances`.
@@ -102,7 +103,7 @@ def load(options: Any, weights: Path) -> Encoder:
     Raises:
         UserError: The folder does not hold what the kind expects.
     """
-    made_of = verified_digest(weights, store.WEIGHTS_REMEDY)
+    made_of = verified_digest(weights, remedy)
     encoder = module_of(TOWERS, options.kind).load(options, weights)
     if not isinstance(encoder, Encoder):  # a segmenter, of which nothing is to be added
         return encoder

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from geoloc_core.errors import UserError
 from geoloc_core.files import new_array, read_array, read_json, write_json
 from geoloc_core.plugins import Strict
+from geoloc_core.project import maker
 
 ARRAY = "features.npy"
 NOTE = "features.json"
@@ -104,9 +105,7 @@ def note(folder: Path) -> dict[str, Any]:
 
 def remedy(folder: Path) -> str:
     """What makes the features of a folder anew."""
-    if "text_features" in folder.parts:
-        return f"run `geoloc encode-text {folder.name} --encoder {folder.parent.name}`"
-    return f"run `geoloc encode {folder.name} --encoder {folder.parent.name}`"
+    return f"run `{maker(folder) or f'geoloc encode … --out {folder}'}`"
 
 
 def read(folder: Path) -> np.ndarray:

@@ -116,13 +116,16 @@ class Classifier:
         )
 
 
-def load(folder: Path) -> Classifier:
+def load(folder: Path, remedy: str) -> Classifier:
     """Read what :meth:`Classifier.save` wrote.
+
+    Args:
+        folder: Where it lies.
+        remedy: What makes it anew.
 
     Raises:
         UserError: The folder does not hold a classifier, or a damaged one.
     """
-    remedy = f"expected a trained model; run `geoloc train {folder.name}`"
     card = read_json(folder / CARD, remedy, Card)
     space = LabelSpace.load(folder / LABELS, remedy)
     tensors = _tensors(folder / WEIGHTS, remedy)

@@ -35,15 +35,22 @@ class Geolocator(Protocol):
         """Write it into an existing folder."""
 
 
-def load(folder: Path) -> Geolocator:
+def load(folder: Path, remedy: str = "") -> Geolocator:
     """Open a trained model of any family.
+
+    Args:
+        folder: Where it lies.
+        remedy: What makes it anew; left out, its training.
 
     Raises:
         UserError: The folder does not hold one.
     """
-    card, remedy = folder / "model.json", f"expected a trained model; run `geoloc train {folder.name}`"
+    card = folder / "model.json"
+    remedy = f"expected a trained model; {remedy or f'run `geoloc train {folder.name}`'}"
     family = read_json(card, remedy, dict[str, Any]).get("family")
     try:
-        return module_of(FAMILIES, family).load(folder)
+        module = module_of(FAMILIES, family)
     except KeyError:
         raise UserError(f"{card}: family {family!r} is unknown; {remedy}") from None
+    model: Geolocator = module.load(folder, remedy)
+    return model

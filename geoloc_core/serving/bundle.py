@@ -19,6 +19,7 @@ from geoloc_core.plugins import Strict, options
 from geoloc_core.project import Project
 
 CARD = "bundle.json"
+REMEDY = "run `geoloc promote --replace`"
 
 
 def pack(project: Project, variant: str, folder: Path) -> None:
@@ -102,9 +103,9 @@ def load(folder: Path) -> Bundle:
     Raises:
         UserError: The folder does not hold a bundle.
     """
-    card = read_json(folder / CARD, "expected a packed model; run `geoloc promote --replace`", Card)
-    towers = {name: encoders.load(block, folder / "encoders" / name) for name, block in card.encoders.items()}
-    model = geolocator.load(folder / "model")
+    card = read_json(folder / CARD, f"expected a packed model; {REMEDY}", Card)
+    towers = {name: encoders.load(block, folder / "encoders" / name, REMEDY) for name, block in card.encoders.items()}
+    model = geolocator.load(folder / "model", REMEDY)
     if lacking := [name for name in model.encoders if name not in towers]:
-        raise UserError(f"{folder / CARD}: no encoder {lacking[0]}; run `geoloc promote --replace`")
+        raise UserError(f"{folder / CARD}: no encoder {lacking[0]}; {REMEDY}")
     return Bundle(card.variant, card.demo, model, towers)

@@ -91,7 +91,7 @@ class Photos:
 
     def _group(self, group: int) -> "pa.Array":
         path = manifest.shard_path(self.folder, group >> 32)
-        with parquet.opened(path, manifest.AGAIN, memory_map=True) as file:
+        with parquet.opened(path, manifest.again(path), memory_map=True) as file:
             images = file.read_row_group(group & 0xFFFFFFFF, columns=["image"])["image"]
         return images.combine_chunks().field("bytes")
 

@@ -13,7 +13,7 @@ import pytest
 import shapely
 import yaml
 
-from geoloc_core import cli, files
+from geoloc_core import artefacts, cli, files
 from geoloc_core.corpora.ingest import ingest
 from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries
@@ -232,8 +232,9 @@ def test_a_damaged_bundle_is_named(root, tmp_path, name, damage):
     bundle.pack(Project.open(root / "params.yaml"), "linear", tmp_path / "bundle")
     assert bundle.load(tmp_path / "bundle").variant == "linear"
     {**DAMAGES, **JSON_DAMAGES}[damage](tmp_path / "bundle" / name)
-    with pytest.raises(UserError, match=re.escape(str(tmp_path / "bundle"))):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / "bundle"))) as refused:
         bundle.load(tmp_path / "bundle")
+    assert "run `geoloc promote --replace`" in str(refused.value)
 
 
 @pytest.mark.slow
@@ -276,6 +277,21 @@ def test_artefacts_of_a_former_version_have_no_lists_and_are_read(root):
             path.write_bytes(data)
 
 
+def test_a_file_that_cannot_be_read_is_one_of_the_damaged(tiny_project, capsys):
+    summaries = [tiny_project.summary("ingest", name) for name in ("endless", "cut", "whole")]
+    for path in summaries:
+        files.write_json(path, {})
+    summaries[0].unlink()
+    summaries[0].symlink_to(summaries[0])
+    summaries[1].write_text("{")
+    with pytest.raises(UserError, match="2 of 3 files are damaged"):
+        artefacts.check(tiny_project)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{summaries[0]}: cannot be read: Too many levels of symbolic links" in said
+    assert f"{summaries[1]}: not valid JSON" in said
+    assert "run `geoloc ingest cut` again" in said
+
+
 def test_ingest_again_replaces_its_own_and_no_other(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": PHOTOS}))
     project = Project.open(tmp_path / "params.yaml")
@@ -288,6 +304,6 @@ def test_ingest_again_replaces_its_own_and_no_other(tmp_path):
     ingest(project, "photos")
     ingest(project, "photos")
     (project.corpus("photos") / "mine.txt").write_text("years of work")
-    with pytest.raises(UserError, match=r"there is something else: mine.txt"):
+    with pytest.raises(UserError, match=r"already contains files .* .mine.txt"):
         ingest(project, "photos")
     assert (project.corpus("photos") / "mine.txt").read_text() == "years of work"

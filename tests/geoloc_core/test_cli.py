@@ -65,10 +65,16 @@ def test_every_stage_of_the_graph_has_its_command():
         (["simulate", "nowhere", "--out", "nowhere"], "corpus 'nowhere': not in params.yaml; expected one of: mp16"),
         (["simulate", "mp16"], "Missing option '--out'"),
         (["simulate", "mp16", "--photos", "9", "--out", "nowhere"], "9 is not in the range"),
-        (["simulate", "mp16", "--out", "geoloc_core"], "geoloc_core: there is something else: "),
+        (
+            ["simulate", "mp16", "--out", "geoloc_core"],
+            "geoloc_core: already contains files that geoloc did not write (",
+        ),
         (["ingest", "mp16", "--raw", "nowhere"], "--raw and --out: expected both or neither"),
         (["ingest", "mp16", "--raw", "nowhere", "--out", "nowhere"], "nowhere/mp16_places365.csv: no such file"),
-        (["ingest", "mp16", "--raw", "nowhere", "--out", "geoloc_core"], "geoloc_core: there is something else"),
+        (
+            ["ingest", "mp16", "--raw", "nowhere", "--out", "geoloc_core"],
+            "geoloc_core: already contains files that geoloc did not write as photos (",
+        ),
         (["predict"], "Missing argument 'PHOTOS...'"),
     ],
 )
@@ -167,7 +173,7 @@ def test_a_corpus_is_simulated_and_ingested_by_itself(tmp_path):
     (corpus / "notes.txt").write_text("mine")
     for name in ("im2gps3k", "im2gps"):
         refused = run("ingest", name, "--raw", str(made), "--out", str(corpus))
-        assert (refused.returncode, "there is something else" in refused.stderr) == (2, True)
+        assert (refused.returncode, "already contains" in refused.stderr) == (2, True)
         (corpus / "notes.txt").unlink(missing_ok=True)  # what is left is of another corpus than the second
 
 

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -177,12 +178,49 @@ def test_folders_above_are_made_and_its_own_is_replaced(root, tmp_path, capsys, 
     assert sorted(tmp_path.rglob(".*")) == [], "nothing unfinished is left"
 
 
-@pytest.mark.parametrize("name", ["/dev/null", "/dev/stdout", "/dev/full", "/proc/self/fd/1"])
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/stdout", "/dev/full", "/proc/self/fd/1", "/dev/shm/../null"])
 def test_a_device_is_no_file_to_write(name):
     before = os.lstat(name).st_ino
     with pytest.raises(UserError, match="a device"), files.replacing(Path(name)):
         pass
     assert os.lstat(name).st_ino == before
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="this system has no disk in memory here")
+def test_a_disk_in_memory_among_the_devices_takes_files():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, files.replacing(Path(folder, "x")) as aside:
+        aside.write_text("new")
+        files.check_file(Path(folder, "x"))
+
+
+@pytest.mark.parametrize("beside", [".x.new", ".x.old"])
+def test_what_lies_beside_and_is_never_ours_stays(tmp_path, beside):
+    (tmp_path / beside).write_text("years of work")
+    with (
+        pytest.raises(UserError, match=r"in the way; .* move it away"),
+        files.replacing_folder(tmp_path / "x", "cells"),
+    ):
+        pass
+    assert (tmp_path / beside).read_text() == "years of work"
+
+
+def test_a_folder_beside_a_file_that_is_written_stays(tmp_path):
+    mine(tmp_path / ".x.new")
+    with pytest.raises(UserError, match="in the way"), files.replacing(tmp_path / "x"):
+        pass
+    assert tree(tmp_path / ".x.new") == {"thesis": "", "thesis/chapter.txt": "years of work"}
+
+
+@pytest.mark.parametrize(("kind", "back"), [("cells", True), ("index", False)])
+def test_what_a_killed_run_had_moved_away_is_put_back(tmp_path, kind, back):
+    with files.replacing_folder(tmp_path / "x", "cells") as aside:
+        aside.mkdir()
+        (aside / "cells.json").write_text("{}")
+    (tmp_path / "x").rename(tmp_path / ".x.old")
+    with pytest.raises(RuntimeError), files.replacing_folder(tmp_path / "x", kind) as aside:
+        raise RuntimeError
+    assert (tmp_path / "x" / "cells.json").is_file() == back
+    assert (tmp_path / ".x.old").exists() != back
 
 
 def test_of_a_link_to_a_file_the_link_is_replaced(tmp_path):
@@ -202,7 +240,7 @@ def test_what_appears_while_the_work_goes_on_is_not_replaced(tmp_path):
     with pytest.raises(UserError, match="a folder"), files.replacing(tmp_path / "x") as aside:
         aside.write_text("new")
         mine(tmp_path / "x")
-    with pytest.raises(UserError, match="something else"), files.replacing_folder(tmp_path / "y", "cells") as aside:
+    with pytest.raises(UserError, match="already contains"), files.replacing_folder(tmp_path / "y", "cells") as aside:
         aside.mkdir()
         mine(tmp_path / "y")
     assert (tmp_path / "x/thesis/chapter.txt").read_text() == (tmp_path / "y/thesis/chapter.txt").read_text()
@@ -227,10 +265,10 @@ def test_a_folder_is_replaced_if_all_its_files_are_its_own(tmp_path_factory, our
     if theirs <= ours:
         files.check_folder(folder, "letters")
     else:
-        with pytest.raises(UserError, match="there is something else"):
+        with pytest.raises(UserError, match="already contains files"):
             files.check_folder(folder, "letters")
     assert tree(folder) == before
-    with pytest.raises(UserError, match="there is something else"):
+    with pytest.raises(UserError, match="already contains files"):
         files.check_folder(folder, "numbers")
 
 
@@ -368,7 +406,9 @@ def test_fetch_leaves_what_somebody_else_put_there(tiny_project, tmp_path, capsy
     (tmp_path / "given" / "a.jpg").write_bytes(located(0))
     for _ in range(2):
         assert run(tmp_path, "fetch", "photos") == 2
-        assert f"{raw}: there is something else: thesis/chapter.txt" in capsys.readouterr().err
+        assert (
+            f"{raw}: already contains files that geoloc did not write (thesis/chapter.txt)" in capsys.readouterr().err
+        )
     assert (raw / "thesis/chapter.txt").read_text() == "years of work"
     files.remove(raw)
     for _ in range(2):

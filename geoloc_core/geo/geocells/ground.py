@@ -42,7 +42,7 @@ class Ground:
 
     @cached_property
     def table(self) -> "DataFrame":
-        """All units, by id: see ``boundaries.UNITS``."""
+        """All units, by id: see :data:`geoloc_core.geo.units.UNITS`."""
         return read_units(self.folder).drop_duplicates("gid").set_index("gid")
 
     @cached_property

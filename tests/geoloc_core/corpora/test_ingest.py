@@ -227,7 +227,7 @@ def test_what_lies_where_refusals_would_is_left_alone(tmp_path):
     made = project(tmp_path)
     write(made.raw("c"), SOUND)
     (tmp_path / "out.rejects.parquet").write_bytes(b"mine")
-    with pytest.raises(UserError, match=r"out\.rejects\.parquet: there is something else; expected"):
+    with pytest.raises(UserError, match=r"out\.rejects\.parquet: already exists and geoloc did not write it"):
         ingest_alone("c", made.profile.corpora["c"], made.raw("c"), tmp_path / "out")
     assert (tmp_path / "out.rejects.parquet").read_bytes() == b"mine"
 

@@ -36,12 +36,12 @@ def test_a_manifest_comes_back_as_written(tmp_path):
 
 def test_a_table_that_breaks_off_is_not_counted(tmp_path):
     path = tmp_path / "manifest.parquet"
-    with pytest.raises(UserError, match="no such file; run the stage that writes it"):
+    with pytest.raises(UserError, match="no such file; run the command that wrote it again"):
         manifest.count(path)
     with TableWriter(path, MANIFEST) as writer:
         writer.add(ROW)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"manifest\.parquet: damaged: .*; run the stage that writes it again"):
+    with pytest.raises(UserError, match=r"manifest\.parquet: damaged: .*; run the command that wrote it again"):
         manifest.count(path)
 
 
@@ -83,7 +83,7 @@ def test_what_is_no_manifest_is_named(tmp_path, spoil):
     elif spoil == "version":
         other = MANIFEST.with_metadata({"geoloc.schema": "manifest", "geoloc.version": "0"})
         pq.write_table(pa.Table.from_pylist([ROW], other), path)
-    with pytest.raises(UserError, match=r"manifest\.parquet: .*run the stage that writes it"):
+    with pytest.raises(UserError, match=r"manifest\.parquet: .*run the command that wrote it again"):
         read_manifest(tmp_path)
 
 

@@ -287,7 +287,7 @@ def test_a_folder_that_is_no_index_is_left_alone(levels, table, tmp_path):
     levels[0].to_file(tmp_path / "units.gpkg", layer="ADM_0")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match=r"mine: there is something else: thesis.txt; expected .* index written"):
+    with pytest.raises(UserError, match=r"mine: already contains files that geoloc did not write as index .thesis.txt"):
         locate_file(table, tmp_path / "units.gpkg", tmp_path / "out.csv", 100, tmp_path / "mine")
     assert (tmp_path / "mine/thesis.txt").exists()
 
