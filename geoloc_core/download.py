@@ -2,9 +2,11 @@
 
 import http.client
 import os
+import socket
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from geoloc_core import progress
+from geoloc_core.corpora.answers import is_private
 from geoloc_core.errors import UserError
 from geoloc_core.files import sha256_of
 
@@ -20,6 +23,8 @@ TIMEOUT = 60
 """Seconds without a byte after which a connection counts as lost."""
 TRIES = 5
 """Failures in a row, without a byte gained, after which to give up."""
+MAX_BYTES = 100 * 2**30
+"""A file of no stated size may have as many: a server that never ends would fill the disk."""
 WEB = ("https://", "http://")
 
 
@@ -45,7 +50,7 @@ class _Part:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirects within the web: the library would follow them to FTP too."""
+    """Redirects within the web, never to less safety: the library would follow them to FTP too."""
 
     def redirect_request(
         self,
@@ -58,7 +63,21 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         if not newurl.startswith(WEB):
             raise ValueError(f"redirected to {newurl}")
+        if req.full_url.startswith("https://") and not newurl.startswith("https://"):
+            raise ValueError(f"redirected from https to {newurl}")
+        if _is_inside(newurl) and not _is_inside(req.full_url):
+            raise ValueError(f"redirected from a public host to one of this machine or its network: {newurl}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _is_inside(url: str) -> bool:
+    """Whether a host is, or may be found at, an address of this machine or its own network."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # whoever connects will say so
+        return is_private(host)
+    return any(is_private(str(address[0])) for *_, address in found)
 
 
 def download(url: str, target: Path, size: int | None = None, sha256: str | None = None, wait_s: float = 1.0) -> str:
@@ -70,7 +89,7 @@ def download(url: str, target: Path, size: int | None = None, sha256: str | None
     Args:
         url: An ``http`` or ``https`` address.
         target: Where the file goes; it appears there only when it is whole and right.
-        size: Its bytes, where known.
+        size: Its bytes, where known; else at most :data:`MAX_BYTES`.
         sha256: Its checksum, where known.
         wait_s: Seconds before the second try; twice that before the next, and so on.
 
@@ -159,9 +178,10 @@ def _continue(url: str, part: _Part, size: int | None) -> None:
             what, whole = f"download {part.path.name[1:-5]}", total and (total - start) // CHUNK
             for chunk in progress.track(_chunks(response), what, whole, "MiB"):
                 out.write(chunk)
-                if size is not None and out.tell() > size:
+                if out.tell() > (MAX_BYTES if size is None else size):
                     part.remove()
-                    raise UserError(f"{url}: the server sends more than {size:,} bytes: the file is another one")
+                    said = _too_many() if size is None else f"more than {size:,} bytes: the file is another one"
+                    raise UserError(f"{url}: the server sends {said}")
     if total is not None and part.path.stat().st_size != total:
         raise ConnectionError(f"the connection ended after {part.path.stat().st_size:,} of {total:,} bytes")
 
@@ -180,6 +200,12 @@ def _check(url: str, response: Any, start: int, size: int | None) -> None:
     left = _length(response)
     if size and left is not None and start + left != size:
         raise UserError(f"{url}: the server has {start + left:,} bytes; expected {size:,}: the file is another one")
+    if size is None and left is not None and start + left > MAX_BYTES:
+        raise UserError(f"{url}: the server sends {_too_many()}")
+
+
+def _too_many() -> str:
+    return f"more than {MAX_BYTES:,} bytes; expected no more of a file whose size is not stated: state it"
 
 
 def _note(part: _Part, response: Any, start: int) -> None:

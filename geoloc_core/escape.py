@@ -1,4 +1,4 @@
-"""Text of others, made safe for where it is shown: names of files, authors, licences, countries, words of a server.
+"""Untrusted text, escaped for the place where it is shown: file names, authors, licences, countries, server replies.
 
 It stays as it is in the data. What is shown of it can neither steer a terminal nor be a link, a picture or code.
 """

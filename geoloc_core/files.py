@@ -26,6 +26,8 @@ DEVICES = (Path("/dev"), Path("/proc"), Path("/sys"))
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 """A disk in memory among the devices, where plain files may be."""
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS})
+"""What file systems without hard links, or with no more for a file, answer."""
 ROOM = 2**20
 """Bytes below which a disk counts as full when a library could not write and does not say why."""
 
@@ -363,6 +365,16 @@ def new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> "np.memmap":
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, max(1, path.stat().st_size))
     return array
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Make a file appear elsewhere too: by a hard link, or as a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copy2(source, target)
 
 
 def _told(path: Path, what: str, remedy: str) -> str:

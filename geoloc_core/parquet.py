@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geoloc_core.errors import UserError
+from geoloc_core.errors import OF_THE_MACHINE, UserError
 
 SUM = b"geoloc.crc32"
 """Key of a schema's metadata: the checksum of the rest of it, which lies in no page."""
-NOT_OF_THE_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+NOT_OF_THE_FILE = OF_THE_MACHINE | {errno.EACCES, errno.EPERM}
 """Errors of reading that say nothing about what is in a file."""
 
 

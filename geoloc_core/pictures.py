@@ -7,11 +7,13 @@ sees in the same colours, the same way up.
 import math
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Literal
+
+from geoloc_core.errors import is_of_the_machine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,11 +38,15 @@ FORMATS = {
 }
 """Format by suffix. Pillow opens much else, some of it by starting other programs: no photo needs that."""
 JPEG = ("JPEG", "MPO")
+SHRINKS = (8, 4, 2)
+"""What a JPEG can be divided by while it is decoded, fast: those that libjpeg-turbo has vector code for."""
 ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held."""
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 """Tags of TIFF, and the value of the second for a negative."""
 
+Least = Callable[["Image"], tuple[int, int]]
+"""The smallest width and height, pixels, that a photo may be decoded at."""
 Fault = Literal["empty", "unreadable", "truncated", "too_large", "no_range"]
 
 
@@ -86,15 +92,24 @@ _ROOM = Room(PIXELS_AT_ONCE)
 
 
 @contextmanager
-def opened(data: bytes, max_pixels: float = math.inf) -> Iterator["Image"]:
+def opened(
+    data: bytes,
+    max_pixels: float = math.inf,
+    least: "Least | None" = None,
+    alone: bool = False,
+) -> Iterator["Image"]:
     """An encoded photo of which the header alone has been read; what is done with it in the block may decode it.
 
     Args:
         data: The encoded photo.
         max_pixels: A photo with more is not opened. Without a limit where ingest has judged already.
+        least: The width and height, pixels, that the block gives to :func:`draft`, where it calls that.
+        alone: Whether to wait until no other photo is decoded.
 
     Raises:
         PictureError: It is no photo, has too many pixels, or what was done with it in the block failed.
+        MemoryError: It did not fit beside others.
+        OSError: Of the machine, not of the photo.
     """
     from PIL import Image
 
@@ -106,12 +121,29 @@ def opened(data: bytes, max_pixels: float = math.inf) -> Iterator["Image"]:
             if pixels > max_pixels:
                 limit = f"at most {max_pixels / 1e6:g} megapixels are read"
                 raise PictureError("too_large", f"{image.width} × {image.height} pixels; {limit}")
-            with _ROOM.take(pixels):
+            with _ROOM.take(PIXELS_AT_ONCE if alone else _decoded(image, least)):
                 yield image
     except PictureError:
         raise
+    except MemoryError:
+        if alone:
+            raise PictureError("too_large", "does not fit in memory") from None
+        raise
     except Exception as error:  # decoders raise whatever a broken file leads to
+        if is_of_the_machine(error):
+            raise
         raise _fault(error, data) from None
+
+
+def _decoded(image: "Image", least: "Least | None") -> int:
+    """As how many pixels a photo is held while it is decoded."""
+    pixels = image.width * image.height
+    # All coefficients of a progressive JPEG are held, whatever it is reduced to.
+    if least is None or image.format not in JPEG or image.info.get("progressive"):
+        return pixels
+    width, height = least(image)
+    most = min(image.width // max(1, width), image.height // max(1, height))
+    return pixels // next((shrink for shrink in SHRINKS if shrink <= most), 1) ** 2
 
 
 def draft(image: "Image", width: int, height: int) -> None:
@@ -168,7 +200,9 @@ def orientation(image: "Image") -> int:
     """
     try:
         value = image.getexif().get(ORIENTATION)
-    except Exception:  # Pillow raises whatever a damaged block leads to
+    except Exception as error:  # Pillow raises whatever a damaged block leads to
+        if is_of_the_machine(error):
+            raise
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -224,8 +258,6 @@ def quiet_pillow() -> Iterator[None]:
 def _fault(error: Exception, data: bytes) -> PictureError:
     from PIL import UnidentifiedImageError
 
-    if isinstance(error, MemoryError):
-        return PictureError("too_large", "does not fit in memory")
     if isinstance(error, UnidentifiedImageError):
         if _ends_early(data):
             return PictureError("truncated", f"breaks off after {len(data):,} bytes")

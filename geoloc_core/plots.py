@@ -55,7 +55,7 @@ def picture(path: Path, width: float = 6, height: float = 3.2) -> Iterator["Axes
 
 
 def label(text: str, most: int = 20) -> str:
-    """Text of others as a label: no more than so many characters, all of them visible."""
+    """Untrusted text as a label: no more than so many characters, all of them visible."""
     return escape.terminal(text)[:most]
 
 

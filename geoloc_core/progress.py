@@ -1,6 +1,6 @@
 """What a person sees while a stage runs, and of what it made.
 
-Text of others goes through :func:`say`, :func:`plain` or :func:`table`; the consoles take no word for markup.
+Untrusted text goes through :func:`say`, :func:`plain` or :func:`table`; the consoles take no word for markup.
 """
 
 import time
@@ -35,7 +35,7 @@ def say(message: str) -> None:
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Text of others for a cell, a title or a line."""
+    """Untrusted text for a cell, a title or a line."""
     return Text(escape.terminal(text), style)
 
 

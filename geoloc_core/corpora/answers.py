@@ -27,6 +27,10 @@ COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
 """Encodings that are undone though none was asked for; bytes of any other one are judged as they are."""
 HOST = re.compile(r"(?=.{1,254}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?|[0-9a-f:.]*:[0-9a-f:.]*(%.+)?")
 """A name as resolvers take it, or an address of IPv6."""
+EMBEDDING = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+"""Addresses of IPv6 that end in one of IPv4: NAT64's (RFC 6052) and those once called IPv4-compatible."""
+LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+"""What a network translates for itself alone (RFC 8215)."""
 MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}")
 
 
@@ -130,8 +134,17 @@ def is_private(host: str) -> bool:
         found = ipaddress.ip_address(host)
     except ValueError:
         return False
-    inner = getattr(found, "ipv4_mapped", None) or found
-    return not inner.is_global or inner.is_multicast
+    judged = _inner(found) or found if isinstance(found, ipaddress.IPv6Address) else found
+    return not judged.is_global or judged.is_multicast or found in LOCAL_NAT64
+
+
+def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The address of IPv4 that one of IPv6 leads to; None where it leads to none."""
+    if address.teredo:
+        return address.teredo[1]
+    if any(address in network for network in EMBEDDING):
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour
 
 
 class Unpacker:

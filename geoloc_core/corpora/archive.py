@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from geoloc_core.corpora.photo import MAX_FILE_BYTES, Flaw, Reason, printable
+from geoloc_core.errors import is_of_the_machine, named
 from geoloc_core.progress import say
 
 MAX_HEADER_BYTES = 2**20
@@ -75,6 +76,9 @@ def members(tar: Path) -> Iterator[tuple[str, bytes | Flaw]]:
     """Names and bytes of the files in a tar, in order; or why a file's bytes cannot be had.
 
     What follows a broken one is lost, and one line says so.
+
+    Raises:
+        OSError: Of the machine, not of the file.
     """
     count, problem = 0, ""
     try:
@@ -88,6 +92,8 @@ def members(tar: Path) -> Iterator[tuple[str, bytes | Flaw]]:
                         count += 1
             problem = "no header" if forward.last.strip(b"\0") else ""
     except Exception as error:  # tarfile and the decompressors raise whatever damaged bytes lead to
+        if is_of_the_machine(error):
+            raise named(error, tar) from None
         problem = " ".join(f"{type(error).__name__}: {error}".split())
     if problem:
         lost = "what it should hold beyond them is refused as missing"

@@ -2,12 +2,17 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from geoloc_core import pictures
 from geoloc_core.corpora import exif, perceptual
 from geoloc_core.corpora.photo import Photo, Reason, Refusal, Said
 from geoloc_core.pictures import FORMATS, PictureError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,16 @@ class Decoder:
 
     def check(self, photo: Photo) -> Sound | Refusal:
         """Decode a photo to its last byte; JPEG at an eighth of its size, which is three times as fast."""
+        with suppress(MemoryError):
+            return self._check(photo)
+        # Others may have held the memory that it needed.
+        return self._check(photo, alone=True)
+
+    def _check(self, photo: Photo, alone: bool = False) -> Sound | Refusal:
         try:
-            with pictures.opened(photo.data, self.max_pixels) as image:
+            with pictures.opened(photo.data, self.max_pixels, _eighth, alone) as image:
                 width, height = image.size
-                pictures.draft(image, max(width // 8, perceptual.SIDE), max(height // 8, perceptual.SIDE))
+                pictures.draft(image, *_eighth(image))
                 # TIFF lets go of its EXIF once it is decoded
                 said = exif.read(image, photo.gps) if photo.gps else None
                 grey = perceptual.small(pictures.rgb(image))
@@ -58,6 +69,11 @@ class Decoder:
         mislabelled = None if FORMATS.get(named, found) == found else f"{found} named {named}"
         digest = hashlib.sha256(photo.data).digest()
         return Sound(width, height, digest, perceptual.phash(seen), said, mislabelled)
+
+
+def _eighth(image: "Image") -> tuple[int, int]:
+    """An eighth of a photo's width and height, but enough to be hashed."""
+    return max(image.width // 8, perceptual.SIDE), max(image.height // 8, perceptual.SIDE)
 
 
 def suffix(path: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoloc_core.corpora import photo, xmp
 from geoloc_core.corpora.photo import Flaw, Gps, Place, Reason, Said, place_flaw, real
+from geoloc_core.errors import is_of_the_machine
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,6 +39,8 @@ def read(image: "Image", gps: Gps) -> Said:
             "DateTime": tags.get(DATE_TIME),
         }
     except Exception as error:  # Pillow raises whatever a damaged block leads to
+        if is_of_the_machine(error):
+            raise
         flaw = (Reason.NO_COORDINATES, f"EXIF cannot be read: {' '.join(str(error).split())}")
         places, positions, dates, author, licence = [Place("exif", flaw=flaw)], {}, {}, None, None
     else:

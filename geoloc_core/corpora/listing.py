@@ -13,10 +13,12 @@ from typing import Any, Protocol
 from geoloc_core.corpora.decode import not_a_photo
 from geoloc_core.corpora.on_disk import Rows, Shelf, Spool, as_bytes, as_text, files_on, packed, temporary, unpacked
 from geoloc_core.corpora.photo import MAX_FILE_BYTES, Flaw, Gps, Photo, Reason, Refusal, as_flaw, load, printable
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, is_of_the_machine, named
 
 SHOWN = 3
 """Files that a message names."""
+HINTS = 1000
+"""Missing photos for which files that come near are looked up: of a table without its files, all rows are missing."""
 Alias = Callable[[str], str]
 """What else a file may be called, given its path."""
 
@@ -86,6 +88,8 @@ class Zips:
             try:
                 files.append(zipfile.ZipFile(path))
             except Exception as error:  # zipfile raises whatever a damaged table of contents leads to
+                if is_of_the_machine(error):
+                    raise named(error, path) from None
                 why = " ".join(str(error).split()) or type(error).__name__
                 raise UserError(f"{path}: not a readable zip file ({why}); fetch it again") from None
             if _overlap(files[-1].infolist()):
@@ -122,12 +126,16 @@ class Zips:
         if info.file_size > MAX_FILE_BYTES:
             return Reason.TOO_LARGE, f"{info.file_size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
         if info.file_size > SMALL_BYTES and info.file_size > MAX_RATIO * info.compress_size:
-            return Reason.TOO_LARGE, f"{info.compress_size:,} bytes that unpack to {info.file_size:,}: no photo does so"
+            return Reason.TOO_LARGE, (
+                f"{info.compress_size:,} bytes that unpack to {info.file_size:,}: implausible for a photo"
+            )
         try:
             # No more than was promised is unpacked, whatever the compressed stream holds.
             with self.files[number].open(info) as stream:
                 return stream.read(info.file_size + 1)
         except Exception as error:  # zipfile and its decompressors raise whatever damaged bytes lead to
+            if is_of_the_machine(error):
+                raise named(error, self.files[number].filename) from None
             why = " ".join(str(error).split()) or type(error).__name__
             return Reason.UNREADABLE, f"{self.files[number].filename}: {why}"
 
@@ -313,6 +321,7 @@ class Files:
     def __init__(self, names: Shelf, alias: Alias | None = None) -> None:
         self._names, self._alias = names, alias
         self._claimed, self._contested = Shelf(), Shelf()
+        self._hinted = 0
 
     def __iter__(self) -> Iterator[str]:
         """What was not taken."""
@@ -347,18 +356,21 @@ class Files:
         return any(name in self._names for name in names) or bool(self._alike(names))
 
     def hint(self, names: Iterable[str]) -> str:
-        """For a message, which files come near those names; empty where none does."""
+        """For a message, which files come near those names; empty where none does, and after :data:`HINTS` of them."""
+        self._hinted += 1
+        if self._hinted > HINTS:
+            return ""
         names = tuple(names)
         alike = self._alike(names)
         if len(alike) == 1:
-            return f"; {printable(alike[0])} is spelt alike, and by another row too"
+            return f"; {printable(alike[0])} differs only in spelling, but another row matches it too"
         if alike:
             return f"; spelt alike are {_shown(alike)}, and which is meant is unclear"
         near = [other for name in names for other in self._spellings.near(name)]
         left = [other for other in near if other in self._names]
         if left:
-            return f"; near to it is {_shown(left)}"
-        return f"; near to it is {_shown(near)}, which another row names" if near else ""
+            return f"; the closest file name is {_shown(left)}"
+        return f"; the closest file name is {_shown(near)}, which another row names" if near else ""
 
     def _alike(self, names: Iterable[str]) -> list[str]:
         found = (other for name in names for other in self._spellings.alike(name) if other in self._names)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from geoloc_core import tables
+from geoloc_core.errors import is_of_the_machine, named
 from geoloc_core.plugins import Strict
 
 if TYPE_CHECKING:
@@ -389,7 +390,11 @@ def printable(path: str) -> str:
 
 
 def load(folder: Path, path: str) -> bytes | Flaw:
-    """The bytes of a file, or why they cannot be had; a link is followed within the folder alone."""
+    """The bytes of a file, or why they cannot be had; a link is followed within the folder alone.
+
+    Raises:
+        OSError: Of the machine, not of the file.
+    """
     file = os.path.join(folder, path)
     try:
         found = os.lstat(file)
@@ -408,6 +413,8 @@ def load(folder: Path, path: str) -> bytes | Flaw:
     except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a name no file can have
         return Reason.MISSING, "a link to nothing" if os.path.lexists(file) else "no such file"
     except OSError as error:
+        if is_of_the_machine(error):
+            raise named(error, file) from None
         return Reason.UNREADABLE, error.strerror or str(error)
 
 

@@ -115,7 +115,7 @@ class Credentials:
         return re.compile("|".join(map(_spellings, filter(None, (self.key, self.secret)))), re.IGNORECASE)
 
     def hidden(self, text: str) -> str:
-        """Text of others without the key and the secret, in whatever case and however percent-encoded."""
+        """Untrusted text without the key and the secret, in whatever case and however percent-encoded."""
         return self._spellings.sub("…", text)
 
     def clean_json(self, data: bytes) -> bytes | None:

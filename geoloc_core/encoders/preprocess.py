@@ -12,7 +12,7 @@ from PIL import Image
 
 from geoloc_core import pictures
 from geoloc_core.errors import UserError
-from geoloc_core.pictures import JPEG, PictureError, orientation, upright
+from geoloc_core.pictures import JPEG, SHRINKS, PictureError, orientation, upright
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -26,8 +26,6 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 """By EXIF orientation, the view of stored pixels (H, W) that stands upright."""
 ON_ITS_SIDE = (5, 6, 7, 8)
-SHRINKS = (8, 4, 2)
-"""What a JPEG can be divided by while it is decoded, fast: those that libjpeg-turbo has vector code for."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Preprocess:
         Raises:
             UserError: It is not a photo.
         """
-        with _readable(photo) as image:
+        with _readable(photo, least=self._least) as image:
             if image.format not in JPEG or not self._write_plain(photo, image, out):
                 self._write_any(image, out)
 
@@ -117,12 +115,17 @@ class Preprocess:
         size = None
         if image.format in JPEG:
             turn = orientation(image)
-            size, shrink = _turned(image.size, turn), self._shrink(image.size, turn)
-            pictures.draft(image, image.width // shrink, image.height // shrink)
+            size = _turned(image.size, turn)
+            pictures.draft(image, *self._least(image))
         photo = upright(image)
         width, height, left, top = self.geometry(*(size or photo.size))
         photo = photo.resize((width, height), RESAMPLING[self.resample])
         out[:] = np.asarray(photo.crop((left, top, left + self.size, top + self.size)))
+
+    def _least(self, image: Image.Image) -> tuple[int, int]:
+        """The smallest width and height that a JPEG is decoded at."""
+        shrink = self._shrink(image.size, orientation(image))
+        return image.width // shrink, image.height // shrink
 
     def _shrink(self, stored: tuple[int, int], turn: int) -> int:
         """What a JPEG of a stored width and height is divided by while it is decoded."""
@@ -177,9 +180,9 @@ def _turned(size: tuple[int, int], turn: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _readable(photo: bytes, max_pixels: float = math.inf) -> Iterator[Image.Image]:
+def _readable(photo: bytes, max_pixels: float = math.inf, least: pictures.Least | None = None) -> Iterator[Image.Image]:
     try:
-        with pictures.opened(photo, max_pixels) as image:
+        with pictures.opened(photo, max_pixels, least) as image:
             yield image
     except PictureError as error:
         raise UserError(f"not a readable photo: {error}") from None

@@ -1,9 +1,12 @@
 """Against a real server of this machine that misbehaves as servers do."""
 
 import hashlib
+import io
 import socketserver
 import threading
+import urllib.request
 from contextlib import contextmanager
+from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -291,3 +294,35 @@ def test_a_tag_that_cannot_be_sent_back_is_none(server, target, tag):
     server.faults = ["truncate"]
     assert fetch(server, target) == DIGEST
     assert server.asked == [None, None]
+
+
+FROM_HERE_TO = {
+    "less safety": ("https://example.org/a", "http://example.org/a", "from https to"),
+    "this machine": ("http://8.8.8.8/a", "http://127.0.0.1/a", "from a public host"),
+    "this machine by name": ("http://8.8.8.8/a", "http://localhost/a", "from a public host"),
+    "this machine by NAT64": ("https://8.8.8.8/a", "https://[64:ff9b::7f00:1]/a", "from a public host"),
+    "a public host": ("http://8.8.8.8/a", "https://1.1.1.1/b", None),
+    "this machine from itself": ("http://127.0.0.1/a", "http://localhost/b", None),
+}
+
+
+@pytest.mark.parametrize("case", FROM_HERE_TO)
+def test_a_redirect_leads_to_no_less_safety(case):
+    old, new, said = FROM_HERE_TO[case]
+    request, headers = urllib.request.Request(old), HTTPMessage()
+    if said is None:
+        assert module._Redirects().redirect_request(request, io.BytesIO(), 302, "", headers, new).full_url == new
+        return
+    with pytest.raises(ValueError, match=f"redirected {said}"):
+        module._Redirects().redirect_request(request, io.BytesIO(), 302, "", headers, new)
+
+
+@pytest.mark.parametrize("fault", [None, "no length"])
+def test_a_file_of_no_stated_size_has_an_end(server, target, monkeypatch, fault):
+    monkeypatch.setattr(module, "MAX_BYTES", len(CONTENT) - 1)
+    server.faults = [fault]
+    with pytest.raises(UserError, match=r"sends more than [0-9,]+ bytes; expected no more of a file whose size"):
+        download(server.url, target, wait_s=0)
+    assert not target.exists()
+    server.faults = [fault]
+    download(server.url, target, size=len(CONTENT), wait_s=0)

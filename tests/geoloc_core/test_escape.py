@@ -1,4 +1,4 @@
-"""Text of others, shown everywhere that text is shown: it means what it says and does nothing."""
+"""Untrusted text, shown everywhere that text is shown: it means what it says and does nothing."""
 
 import ast
 import io

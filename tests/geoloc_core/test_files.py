@@ -1,9 +1,12 @@
 """Files are whole or not there."""
 
+import errno
+import os
+
 import pytest
 
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, replacing, replacing_folder
+from geoloc_core.files import NO_LINKS, digest, link_or_copy, replacing, replacing_folder
 
 
 def test_a_failure_leaves_what_was_there(tmp_path):
@@ -46,3 +49,26 @@ def test_a_digest_knows_names_and_bytes_but_not_places(tmp_path):
     digests = [digest(tmp_path / place) for place in ("one", "two", "renamed", "changed")]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
+
+
+def test_a_file_is_linked_where_the_disk_has_links(tmp_path):
+    (tmp_path / "a").write_bytes(b"paid for")
+    link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a").samefile(tmp_path / "b")
+
+
+@pytest.mark.parametrize("number", sorted(NO_LINKS), ids=errno.errorcode.get)
+def test_a_file_is_copied_where_the_disk_has_no_links(tmp_path, monkeypatch, number):
+    def link(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    (tmp_path / "a").write_bytes(b"paid for")
+    link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"paid for"
+    assert not (tmp_path / "a").samefile(tmp_path / "b")
+
+
+def test_another_error_of_linking_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        link_or_copy(tmp_path / "a", tmp_path / "b")

@@ -1,5 +1,6 @@
 """One door: whatever a photo is stored as, all that look at it see the same picture, or refuse it alike."""
 
+import errno
 import io
 import struct
 import threading
@@ -12,6 +13,8 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageOps, TiffImagePlugin
 
+from geoloc_core import pictures
+from geoloc_core.corpora import perceptual
 from geoloc_core.corpora.decode import Decoder, Sound
 from geoloc_core.corpora.fetch import first_photos
 from geoloc_core.corpora.perceptual import phash, small
@@ -368,6 +371,52 @@ def test_threads_share_a_room():
     assert len(most) == 24
     assert all(sum(held) <= 100 or len(held) == 1 for held in most)
     assert any(len(held) > 1 for held in most)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "charged"),
+    [("JPEG", {}, 800 * 600 // 64), ("JPEG", {"progressive": True}, 800 * 600), ("PNG", {}, 800 * 600)],
+)
+def test_a_photo_takes_the_room_that_it_is_decoded_to(monkeypatch, kind, options, charged):
+    """libjpeg holds all of a progressive photo, whatever it is reduced to."""
+    taken = []
+
+    class Counting(Room):
+        def take(self, pixels: int):
+            taken.append(pixels)
+            return super().take(pixels)
+
+    monkeypatch.setattr(pictures, "_ROOM", Counting(pictures.PIXELS_AT_ONCE))
+    data = saved(Image.new("RGB", (800, 600), "red"), kind, **options)
+    assert isinstance(Decoder(200e6).check(Photo("x", data, "x", "g")), Sound)
+    Preprocess(64, "squash", "bicubic", (0.5,) * 3, (0.5,) * 3, reducing_gap=1.0).pixels(data)
+    assert taken == [charged, charged]
+
+
+@pytest.mark.parametrize(("failures", "kept"), [(0, True), (1, True), (2, False)])
+def test_too_little_memory_beside_others_refuses_no_photo(monkeypatch, failures, kept):
+    small, tries = perceptual.small, []
+
+    def scarce(image: Image.Image) -> np.ndarray:
+        tries.append(image)
+        if len(tries) <= failures:
+            raise MemoryError
+        return small(image)
+
+    monkeypatch.setattr(perceptual, "small", scarce)
+    found = Decoder(200e6).check(Photo("x", saved(coloured(), "PNG"), "x.png", "g"))
+    assert isinstance(found, Sound if kept else Refusal)
+    assert kept or found.reason.value == "too_large"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOMEM], ids=errno.errorcode.get)
+def test_an_error_of_the_machine_refuses_no_photo(monkeypatch, number):
+    def fails(_: object) -> None:
+        raise OSError(number, "the machine")
+
+    monkeypatch.setattr(perceptual, "small", fails)
+    with pytest.raises(OSError, match="the machine"):
+        Decoder(200e6).check(Photo("x", saved(coloured(), "PNG"), "x.png", "g"))
 
 
 def test_segmenters_get_no_more_photos_at_a_time_than_fit(monkeypatch):

@@ -83,12 +83,16 @@ def first_photos(raw: Path, source: Any, count: int) -> list["Image"]:
     with pictures.quiet_pillow(), suppress(UserError), room_on_disk():
         for item in islice(module.read(source, raw).items, 50 * count):
             if isinstance(item, Photo):
-                with suppress(pictures.PictureError), pictures.opened(item.data, MAX_PIXELS) as image:
-                    pictures.draft(image, SIDE, SIDE)
+                with suppress(pictures.PictureError), pictures.opened(item.data, MAX_PIXELS, _small) as image:
+                    pictures.draft(image, *_small(image))
                     found.append(ImageOps.fit(pictures.upright(image), (SIDE, SIDE)))
             if len(found) == count:
                 break
     return found
+
+
+def _small(_: Any) -> tuple[int, int]:
+    return SIDE, SIDE
 
 
 def _draw_types(raw: Path, path: Path, name: str) -> None:

@@ -5,7 +5,7 @@ What arrives suits ``source: {kind: photos, table: panoramas.csv, group_column: 
 refuses as missing.
 """
 
-import os
+import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from geoloc_core.corpora.downloads import Limits
 from geoloc_core.corpora.places import Plan, places
 from geoloc_core.corpora.streetview import Credentials, View, crawl, estimate
 from geoloc_core.errors import UserError
-from geoloc_core.files import files_under, keep_only_own, read_json, remove
+from geoloc_core.files import files_under, keep_only_own, link_or_copy, read_json, remove
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say
 
@@ -56,9 +56,9 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
     _keep_paid(partial, look, f"run.corpora.{name}.fetch.view")
     made, assembled = partial / "made", partial / "assembled"
     summary = crawl(wanted, options.view, credentials, options.limits, made, partial)
-    # Links: what is paid for stays here too, until the stage has ended well.
+    # Links where the disk has them: what is paid for stays here too, until the stage has ended well.
     remove(assembled)
-    shutil.copytree(made, assembled, copy_function=os.link)
+    shutil.copytree(made, assembled, copy_function=link_or_copy)
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(assembled, out)
     return summary
@@ -74,10 +74,12 @@ def _keep_paid(partial: Path, look: dict[str, Any], key: str) -> None:
     try:
         brought = read_json(note)
     except UserError:
-        brought = "damaged" if note.exists() else "nothing says which view"
+        brought = None
     if paid and brought != look:
-        raise UserError(
-            f"{note}: {brought}; expected {look}, as of the {paid:,} pictures beside it, which are paid for: change "
-            f"{key} back, or remove {partial} to pay for all pictures anew"
-        )
+        taken = f"{paid:,} paid pictures in {partial / 'made'} were taken with"
+        if isinstance(brought, dict):
+            said = f"another view; set {key} back to {json.dumps(brought)}"
+        else:
+            said = f"an unknown view, as {note} is missing or damaged; write {json.dumps(look)} to it if that is theirs"
+        raise UserError(f"{taken} {said}, or remove {partial} to pay for all of them anew")
     keep_only_own(partial, look)

@@ -22,7 +22,7 @@ from geoloc_core.corpora.answers import TRANSIENT, Address
 from geoloc_core.corpora.downloads import Limits, download
 from geoloc_core.corpora.journal import SHARD, Parts
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, keep_only_own, remove, replacing
+from geoloc_core.files import digest, keep_only_own, link_or_copy, remove, replacing
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say, track
 
@@ -166,7 +166,7 @@ def _need(table: Path, name: str) -> None:
 
 
 def _assemble(parts: Parts, folder: Path, source: Any) -> None:
-    """The shards under their published names, by links within the same disk, and one list of what is gone."""
+    """The shards under their published names, by links where the disk has them, and one list of what is gone."""
     remove(folder)
     folder.mkdir(parents=True)
     gone = chain([GONE_COLUMNS], parts.all_gone())
@@ -174,7 +174,7 @@ def _assemble(parts: Parts, folder: Path, source: Any) -> None:
         csv.writer(stream, lineterminator="\n").writerows(gone)
     for number in parts.sealed():
         if parts.shard(number).stat().st_size:
-            _room(folder / source.shards.replace("*", str(number))).hardlink_to(parts.shard(number))
+            link_or_copy(parts.shard(number), _room(folder / source.shards.replace("*", str(number))))
 
 
 def _room(path: Path) -> Path:

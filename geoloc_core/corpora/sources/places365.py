@@ -31,7 +31,7 @@ from geoloc_core.corpora.photo import (
 )
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, csv_table, save
 from geoloc_core.corpora.tables import csv_chunks
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, is_of_the_machine, named
 from geoloc_core.progress import say
 
 if TYPE_CHECKING:
@@ -218,7 +218,11 @@ def _stream(options: Options, shards: list[Path], tables: _Tables) -> Iterator[P
 
 
 def records(shard: Path) -> Iterator[tuple[str, bytes]]:
-    """The readable records of a shard; what follows a broken one is lost, and one line says so."""
+    """The readable records of a shard; what follows a broken one is lost, and one line says so.
+
+    Raises:
+        OSError: Of the machine, not of the file.
+    """
     import msgpack
 
     count, end, size, problem = 0, 0, 0, ""
@@ -237,6 +241,8 @@ def records(shard: Path) -> Iterator[tuple[str, bytes]]:
                 count += 1
             end = unpacker.tell()
     except OSError as error:
+        if is_of_the_machine(error):
+            raise named(error, shard) from None
         problem = error.strerror or type(error).__name__
     except (ValueError, TypeError, KeyError, OverflowError, msgpack.UnpackException) as error:
         problem = f"no record {{id, image}}: {type(error).__name__} {error}"

@@ -1,10 +1,12 @@
 """Zip files, tars and shards made to break, to fill the memory or to lead elsewhere."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -20,11 +22,12 @@ import numpy as np
 import pytest
 from made_photos import encoded, write
 
+from geoloc_core.corpora import archive, photo
 from geoloc_core.corpora.archive import MAX_HEADER_BYTES, members
 from geoloc_core.corpora.listing import MAX_RATIO, SMALL_BYTES, Zips
 from geoloc_core.corpora.photo import Photo, Reason, Refusal
 from geoloc_core.corpora.sources import mp16_pro, osv5m, places365
-from geoloc_core.errors import UserError
+from geoloc_core.errors import OF_THE_MACHINE, UserError
 
 PHOTOS = {f"{number}.jpg": encoded(number).ljust(6000, bytes([number])) for number in range(4)}
 METHODS = {
@@ -213,7 +216,7 @@ def test_a_member_that_unpacks_to_much_more_than_a_photo_is_not_unpacked(tmp_pat
     size = SMALL_BYTES + 1
     found = of_zip(tmp_path, zipped({**PHOTOS, "1.jpg": bytes(size)}, zipfile.ZIP_DEFLATED))
     assert accounted(found) == {"0": "photo", "1": "too_large", "2": "photo", "3": "photo"}
-    assert f"unpack to {size:,}: no photo does so" in found[1].detail
+    assert f"unpack to {size:,}: implausible for a photo" in found[1].detail
     assert MAX_RATIO > 1
 
 
@@ -344,3 +347,39 @@ def test_a_record_that_promises_the_world_ends_its_shard(tmp_path, case, capfd):
     data = packed({"0.jpg": PHOTOS["0.jpg"]}) + HOSTILE[case]() + packed({"1.jpg": PHOTOS["1.jpg"]})
     assert accounted(of_shard(tmp_path, data))["0.jpg"] == "photo"
     assert "s_0.msg: broken after 1 photos" in " ".join(capfd.readouterr().err.split())
+
+
+def fails(number: int) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def of_folder(folder: Path, _: bytes) -> bytes | tuple[Reason, str]:
+    write(folder, PHOTOS)
+    return photo.load(folder, "0.jpg")
+
+
+READERS = {
+    "file": (of_folder, b"", photo, "open"),
+    "zip": (of_zip, zipped(), zipfile.ZipExtFile, "read"),
+    "zip's contents": (of_zip, zipped(), zipfile.ZipFile, "_RealGetContents"),
+    "tar": (of_tar, tarred(), archive.Forward, "read"),
+    "shard": (of_shard, packed(), msgpack, "Unpacker"),
+}
+
+
+@pytest.mark.parametrize("number", sorted(OF_THE_MACHINE), ids=errno.errorcode.get)
+@pytest.mark.parametrize("reader", READERS)
+def test_an_error_of_the_machine_refuses_nothing(tmp_path, monkeypatch, reader, number):
+    read, data, owner, name = READERS[reader]
+    monkeypatch.setattr(owner, name, fails(number), raising=False)
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))) as caught:
+        read(tmp_path, data)
+    assert Path(caught.value.filename).is_file()
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(photo, "open", fails(errno.EACCES), raising=False)
+    assert of_folder(tmp_path, b"") == (Reason.UNREADABLE, "Permission denied")

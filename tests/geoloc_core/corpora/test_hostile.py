@@ -254,7 +254,8 @@ def test_any_bytes_are_an_answer_or_a_reason(data, start):
 
 PRIVATE = (
     "127.0.0.1 10.1.2.3 192.168.0.1 172.16.0.1 169.254.169.254 100.64.0.1 0.0.0.0 224.0.0.1 ::1 :: fe80::1%eth0 "
-    "fc00::1 ::ffff:10.0.0.1"
+    "fc00::1 ::ffff:10.0.0.1 2002:7f00:1:: 64:ff9b::7f00:1 64:ff9b::10.0.0.1 64:ff9b:1::808:808 ::7f00:1 "
+    "2001:0:808:808:0:0:80ff:fffe"
 )
 
 
@@ -263,7 +264,9 @@ def test_addresses_of_this_machine_and_its_network_are_private(ip):
     assert is_private(ip)
 
 
-@pytest.mark.parametrize("ip", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8", "a name", ""])
+@pytest.mark.parametrize(
+    "ip", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8", "2002:808:808::", "64:ff9b::808:808", "a name", ""]
+)
 def test_other_addresses_are_public(ip):
     assert not is_private(ip)
 

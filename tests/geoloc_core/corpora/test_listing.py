@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_photos import REAL, encoded, needs_real, write
 
+from geoloc_core.corpora import listing
 from geoloc_core.corpora.ingest import write as write_corpus
 from geoloc_core.corpora.listing import Folder, Row, Spellings, listed, spelling
 from geoloc_core.corpora.on_disk import Shelf
@@ -54,7 +55,9 @@ def test_another_spelling_of_a_file_is_that_file(tmp_path, case):
 def test_another_name_is_another_file_and_what_comes_near_is_named(tmp_path, said):
     found = items(tmp_path, [said], ["a.jpg"])
     assert told(found) == {said: "missing", "a.jpg": "no_metadata"}
-    assert found[0].detail.endswith(f"there is no file {said}" + ("" if said == "b.jpg" else "; near to it is a.jpg"))
+    assert found[0].detail.endswith(
+        f"there is no file {said}" + ("" if said == "b.jpg" else "; the closest file name is a.jpg")
+    )
 
 
 def test_a_files_own_name_counts_before_any_other_spelling(tmp_path):
@@ -71,14 +74,40 @@ def test_of_two_files_that_are_spelt_alike_neither_is_meant(tmp_path):
 def test_of_two_rows_that_spell_a_file_alike_neither_has_it(tmp_path):
     found = items(tmp_path, ["A.jpg", "a.JPG"], ["a.jpg"])
     assert told(found) == {"A.jpg": "missing", "a.JPG": "missing", "a.jpg": "no_metadata"}
-    assert all("a.jpg is spelt alike, and by another row too" in item.detail for item in found[:2])
+    assert all("a.jpg differs only in spelling, but another row matches it too" in item.detail for item in found[:2])
+
+
+def test_of_many_missing_photos_the_first_get_a_hint(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "HINTS", 2)
+    found = items(tmp_path, [f"{folder}/a.jpg" for folder in "xyz"], ["a.jpg"])
+    assert ["the closest file name is a.jpg" in item.detail for item in found[:3]] == [True, True, False]
+
+
+def test_a_refused_row_keeps_its_file_from_a_row_that_spells_it_alike():
+    """The file may be the refused one's, whose place is another."""
+    shelf = Shelf()
+    shelf.first("a.jpg")
+
+    class Names:
+        def names(self) -> Shelf:
+            return shelf
+
+        def load(self, name: str) -> bytes:
+            return b"x"
+
+    rows = [
+        Row(Photo("1", b"", "", "g"), ("A.jpg",), "t", refused=(Reason.LICENCE, "none")),
+        Row(Photo("2", b"", "", "g"), ("a.JPG",), "t"),
+    ]
+    assert told(list(listed(rows, Names(), "t"))) == {"1": "licence", "2": "missing", "a.jpg": "no_metadata"}
 
 
 def test_a_file_that_another_row_named_is_said_to_be_so(tmp_path):
     found = items(tmp_path, ["a.jpg", "./a.jpg"], ["a.jpg"])
     assert told(found) == {"a.jpg": "a.jpg", "./a.jpg": "missing"}
     assert (
-        found[1].detail == "in t.csv row 3, but there is no file ./a.jpg; near to it is a.jpg, which another row names"
+        found[1].detail
+        == "in t.csv row 3, but there is no file ./a.jpg; the closest file name is a.jpg, which another row names"
     )
 
 
