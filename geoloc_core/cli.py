@@ -103,9 +103,9 @@ Where to look next
 
 
 @geoloc.command(epilog="\b\nExamples:\n  geoloc ui\n  geoloc ui --port 3001 --mlflow-port 5001")
-@click.option("--port", default=3000, show_default=True, help="Of Dagster.")
-@click.option("--mlflow-port", default=5000, show_default=True, help="Of MLflow.")
-@click.option("--allow-host", multiple=True, help="Another name of this machine that a browser may ask for.")
+@click.option("--port", default=3000, show_default=True, help="Port of Dagster's pages.")
+@click.option("--mlflow-port", default=5000, show_default=True, help="Port of MLflow's pages.")
+@click.option("--allow-host", multiple=True, help="Another host name under which the pages may be opened.")
 @click.pass_obj
 def ui(params: Path, port: int, mlflow_port: int, allow_host: tuple[str, ...]) -> None:
     """Serve the pages of Dagster and MLflow over this project's state, until Ctrl-C."""

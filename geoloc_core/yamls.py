@@ -137,7 +137,7 @@ def _check(loader: Any, node: yaml.Node, sizes: dict[int, int], depth: int) -> i
     """
     if isinstance(node, yaml.ScalarNode):
         if node.tag != f"{TAG}str" and loader.resolve(yaml.ScalarNode, node.value, (True, False)) != node.tag:
-            raise _wrong(node, f"{node.value!r} is no {node.tag.removeprefix(TAG)}; leave the tag out")
+            raise _wrong(node, f"{node.value!r} is no {node.tag.removeprefix(TAG)}; remove the tag")
         return 1
     if id(node) in sizes:
         if not sizes[id(node)]:
@@ -167,5 +167,5 @@ def _check_keys(node: yaml.MappingNode) -> None:
         line = key.start_mark.line + 1
         name = (key.tag, key.value)
         if name in lines:
-            raise _wrong(key, f"key `{key.value}` is there already, in line {lines[name]}; leave one of them")
+            raise _wrong(key, f"duplicate key `{key.value}` (first on line {lines[name]}); keep one")
         lines[name] = line

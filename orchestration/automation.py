@@ -72,8 +72,14 @@ def on_change(root: Path) -> dg.SensorDefinition:
 
 
 def _patience(instance: dg.DagsterInstance, recipe: str) -> str | None:
-    """Why not to ask again yet: runs of the same recipe failed, and each of them doubles the wait."""
-    records = instance.get_run_records(dg.RunsFilter(tags={RECIPE: recipe}), limit=MOST_COUNTED)
+    """Why not to ask again yet: somebody cancelled the last run, or runs of the same recipe failed.
+
+    Each failure doubles the wait; a cancelled run says nothing about the recipe, so the count goes on after it.
+    """
+    if _was_cancelled(instance, recipe):
+        return "the last run was cancelled; asks again when dvc.yaml or params.yaml change"
+    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+    records = instance.get_run_records(dg.RunsFilter(tags={RECIPE: recipe}, statuses=ended), limit=MOST_COUNTED)
     failed = list(takewhile(lambda record: record.dagster_run.status == dg.DagsterRunStatus.FAILURE, records))
     if len(failed) < 2:
         return None
@@ -82,6 +88,13 @@ def _patience(instance: dg.DagsterInstance, recipe: str) -> str | None:
         return None
     at = datetime.fromtimestamp(again).astimezone().isoformat(" ", "minutes")
     return f"the last {len(failed)} runs failed; asks again after {at}, or when dvc.yaml or params.yaml change"
+
+
+def _was_cancelled(instance: dg.DagsterInstance, recipe: str) -> bool:
+    """Whether the newest of all runs that the sensor asked for was of this recipe, and was cancelled."""
+    recipes = dict(instance.get_run_tags(tag_keys=[RECIPE])).get(RECIPE, set())
+    newest = instance.get_runs(dg.RunsFilter(tags={RECIPE: sorted(recipes)}), limit=1)
+    return any(run.status == dg.DagsterRunStatus.CANCELED and run.tags[RECIPE] == recipe for run in newest)
 
 
 def _text(path: Path) -> str:

@@ -120,8 +120,25 @@ def with_dvc(
         try:
             return _in_repo(root, do)
         except Exception as error:  # DVC's own, and whatever its readers raise on half a file
-            if not _mended(root, error, tell_once, halt or threading.Event()):
+            try:
+                mended = _mended(root, error, tell_once, halt or threading.Event())
+            except Halted:
                 raise
+            except Exception:  # DVC's own; what went wrong first is what is to be told
+                raise error from None
+            if not mended:
+                raise
+
+
+def _is_of_a_reader(error: BaseException | None) -> bool:
+    """Whether this is what reading half a file ends in, and not the failure of a stage."""
+    from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError
+    from dvc.utils.serialize import ParseError
+    from dvc.utils.strictyaml import YAMLValidationError
+
+    readers = (RWLockFileCorruptedError, RWLockFileFormatError, ParseError, YAMLValidationError)
+    ours = (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError)
+    return isinstance(error, readers + ours)
 
 
 def _mended(root: Path, error: Exception, tell: Callable[[str], None], halt: threading.Event) -> bool:
@@ -132,6 +149,8 @@ def _mended(root: Path, error: Exception, tell: Callable[[str], None], halt: thr
     if busy:
         _wait(root, str(busy), tell, halt)
         return True
+    if not (_is_of_a_reader(error) or _is_of_a_reader(error.__cause__)):
+        return False
     if _forgot_locks(root):
         tell(".dvc/tmp/rwlock: not readable; forgotten, since it lists only who is at work")
         return True

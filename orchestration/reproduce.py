@@ -46,13 +46,6 @@ class StageError(Exception):
         self.exit_code = exit_code
 
 
-def reproduce(root: Path, stage: Stage, tags: dict[str, str] | None = None) -> Outcome:
-    """Run one stage if it is out of date; see :func:`reproducing`."""
-    *_, outcome = reproducing(root, stage, tags)
-    assert isinstance(outcome, Outcome)
-    return outcome
-
-
 def reproducing(root: Path, stage: Stage, tags: dict[str, str] | None = None) -> Iterator[str | Outcome]:
     """Run one stage if it is out of date, and say what is to be known meanwhile.
 

@@ -37,7 +37,7 @@ class BusyError(UserError):
     """It is somebody else's turn."""
 
     def __init__(self, holder: "Holder | str") -> None:
-        super().__init__(f"{holder} is at work on this project; wait for it, or end it where it was started")
+        super().__init__(f"{holder} is at work on this project; wait for it to finish, or stop it where you started it")
         self.holder = holder
 
 

@@ -18,6 +18,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from geoloc_core.errors import UserError
+from geoloc_core.training.tracking import without_secrets
 from orchestration.databases import check_databases, whole_databases
 from orchestration.environment import enter, project_root
 from orchestration.terminal import console, print_error
@@ -65,9 +66,11 @@ class Server:
 def main(arguments: list[str] | None = None) -> int:
     """Serve both until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m orchestration.ui", description=__doc__)
-    parser.add_argument("--port", type=int, default=3000, help="of Dagster")
-    parser.add_argument("--mlflow-port", type=int, default=5000, help="of MLflow")
-    parser.add_argument("--allow-host", action="append", default=[], help="another name to be asked for by")
+    parser.add_argument("--port", type=int, default=3000, help="port of Dagster's pages")
+    parser.add_argument("--mlflow-port", type=int, default=5000, help="port of MLflow's pages")
+    parser.add_argument(
+        "--allow-host", action="append", default=[], help="another host name under which the pages may be opened"
+    )
     options = parser.parse_args(arguments)
     terminal = console()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -106,7 +109,7 @@ def serve(root: Path, port: int, mlflow_port: int, hosts: Sequence[str], termina
         with terminal.status("Starting Dagster and MLflow"):
             port = free_port(port)
             mlflow_port = free_port(mlflow_port)
-            os.environ |= {ALLOWED_HOSTS: ",".join(hosts), MLFLOW: f"http://{HOST}:{mlflow_port}"}
+            os.environ |= {ALLOWED_HOSTS: ",".join(hosts), MLFLOW: mlflow_pages(mlflow_port)}
             workspace = str(Path(__file__).with_name("workspace.yaml"))
             words = ["orchestration.webserver", "dev", "-w", workspace, "-h", HOST, "-p", str(port)]
             dagster = stack.enter_context(_started("Dagster", words, root, port, "/server_info"))
@@ -125,6 +128,14 @@ def serve(root: Path, port: int, mlflow_port: int, hosts: Sequence[str], termina
             time.sleep(0.5)
             dagster.check()
             mlflow.check()
+
+
+def mlflow_pages(port: int) -> str:
+    """Where the pages of the runs are: at the server that keeps them, or at the port where this machine's are shown."""
+    remote = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if remote.startswith(("http://", "https://")):
+        return without_secrets(remote).rstrip("/")
+    return f"http://{HOST}:{port}"
 
 
 def free_port(first: int) -> int:

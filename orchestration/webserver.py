@@ -30,6 +30,7 @@ def guarded(app: ASGIApp, more: Collection[str] = (), mlflow: str | None = None)
     """An application that refuses foreign requests, and leads ``/mlflow/...`` to MLflow's page of that path.
 
     Links to MLflow are kept with Dagster's runs, so they say what they lead to, and not at which port it was then.
+    Where MLflow is served by this machine too, they lead there by the name that this server was asked for by.
 
     Args:
         app: The application.
@@ -49,7 +50,8 @@ def guarded(app: ASGIApp, more: Collection[str] = (), mlflow: str | None = None)
         elif refusal:
             await PlainTextResponse(refusal, 403)(scope, receive, send)
         elif led and mlflow and kind == "http":
-            await RedirectResponse(f"{mlflow}/#{led[1] or '/'}")(scope, receive, send)
+            place = _as_asked(mlflow, Headers(scope=scope).get("host", ""))
+            await RedirectResponse(f"{place}/#{led[1] or '/'}")(scope, receive, send)
         else:
             await app(scope, receive, send)
 
@@ -78,6 +80,15 @@ def refused(kind: str, method: str, path: str, headers: Mapping[str, str], more:
     if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         return "pages of another server may not ask for this"
     return None
+
+
+def _as_asked(mlflow: str, host: str) -> str:
+    """Where MLflow is, for who reached this machine by a host name that is allowed."""
+    parts, name = urlsplit(mlflow), _name(host)
+    if parts.hostname not in OWN or not name:
+        return mlflow
+    name = f"[{name}]" if ":" in name else name
+    return parts._replace(netloc=f"{name}:{parts.port}" if parts.port else name).geturl()
 
 
 def _name(host: str) -> str | None:

@@ -10,6 +10,7 @@ nothing survives, the next run on the same host says it, since each carries the 
 import errno
 import fcntl
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -46,6 +47,11 @@ def store(project: Project) -> Path:
 def uri(project: Project) -> str:
     """Where runs are kept: ``MLFLOW_TRACKING_URI``, or the project's own SQLite database."""
     return os.environ.get("MLFLOW_TRACKING_URI") or _own(project)
+
+
+def without_secrets(text: str) -> str:
+    """A text whose addresses have no ``user:password@``, to be shown."""
+    return re.sub(r"(?<=://)(?:[^/\s:@]*:\S*|[^/\s@]*)@", "", text)
 
 
 def _own(project: Project) -> str:
@@ -167,12 +173,12 @@ def answering(project: Project) -> Iterator[None]:
 
 
 def _unusable(project: Project, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
+    reason = without_secrets(" ".join(str(error).split()))[:200]
     if uri(project) == _own(project):
         remedy = f"run it again if another program is at work on it; else move {store(project)} away for a new one"
     else:
         remedy = "start its server, or correct or unset MLFLOW_TRACKING_URI"
-    return UserError(f"{uri(project)}: MLflow's store cannot be used ({reason}); {remedy}")
+    return UserError(f"{without_secrets(uri(project))}: MLflow's store cannot be used ({reason}); {remedy}")
 
 
 @contextmanager
@@ -204,9 +210,10 @@ def experiment(project: Project, mlflow_client: "MlflowClient") -> str:
     with one_at_a_time(store(project) / "lock"):
         found = mlflow_client.get_experiment_by_name(name)
         if found and found.lifecycle_stage == "deleted":
+            address = without_secrets(uri(project))
             raise UserError(
                 f"experiment {name!r}: deleted in MLflow, its runs have nowhere to go; "
-                f"run `MLFLOW_TRACKING_URI={uri(project)} mlflow experiments restore -x {found.experiment_id}`"
+                f"run `MLFLOW_TRACKING_URI={address} mlflow experiments restore -x {found.experiment_id}`"
             )
         if found:
             return found.experiment_id

@@ -175,8 +175,8 @@ def test_encoders_of_any_profile_have_pinned_weights():
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda text: text + "run: *full\n", r"line \d+: key `run` is there already, in line \d+"),
-        (lambda text: text.replace("  full: &full", "  full: &full\n    seed: 3"), "key `seed` is there already"),
+        (lambda text: text + "run: *full\n", r"line \d+: duplicate key `run` \(first on line \d+\)"),
+        (lambda text: text.replace("  full: &full", "  full: &full\n    seed: 3"), "duplicate key `seed`"),
         (lambda text: text.replace("{model: geolocator,", "{model: 2026,"), "got 2026.; put it in quotes"),
         (lambda text: text.replace("    demo: false", "\tdemo: false", 1), "expected spaces in place of a tab"),
     ],

@@ -50,10 +50,10 @@ def test_norway_is_no_falsehood_and_dates_are_text():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a: 1\nrun: 2\nb: 3\nrun: 4\n", "line 4: key `run` is there already, in line 2"),
-        ("a: {b: 1, b: 2}", "line 1: key `b` is there already, in line 1"),
-        ("x: &x {a: 1}\ny:\n  <<: *x\n  <<: *x\n", "line 4: key `<<` is there already, in line 3"),
-        ('a: 1\n"a": 2\n', "line 2: key `a` is there already, in line 1"),
+        ("a: 1\nrun: 2\nb: 3\nrun: 4\n", r"line 4: duplicate key `run` \(first on line 2\)"),
+        ("a: {b: 1, b: 2}", r"line 1: duplicate key `b` \(first on line 1\)"),
+        ("x: &x {a: 1}\ny:\n  <<: *x\n  <<: *x\n", r"line 4: duplicate key `<<` \(first on line 3\)"),
+        ('a: 1\n"a": 2\n', r"line 2: duplicate key `a` \(first on line 1\)"),
         ("a:\n\tb: 1\n", "line 2: .*; expected spaces in place of a tab"),
         ("a: [1\nb: 2", "line 2: "),
         ("a: 1\n---\na: 2\n", "line 2: but found another document"),
@@ -66,7 +66,7 @@ def test_norway_is_no_falsehood_and_dates_are_text():
         ("- " * 100_000, "line 1: more than 100 levels"),
         ("? [a]\n: 1\n", "line 1: a key that is no text"),
         ("a: !!python/object/apply:os.system [ls]\n", "line 1: tag .*; expected plain mappings and lists"),
-        ("a: !x 1\n", "line 1: '1' is no !x; leave the tag out"),
+        ("a: !x 1\n", "line 1: '1' is no !x; remove the tag"),
         ("a: !!int b\n", "line 1: 'b' is no int"),
         ("a: !!timestamp b\n", "line 1: 'b' is no timestamp"),
         ("a: " + "9" * 5000, "line 1: Exceeds the limit"),

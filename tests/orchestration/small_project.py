@@ -7,9 +7,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from orchestration.dvc import read_stages
+from orchestration.dvc import Stage, read_stages
 from orchestration.environment import tools
 from orchestration.pipeline import pipeline
+from orchestration.reproduce import Outcome, reproducing
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -100,6 +101,13 @@ def replace(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def reproduce(root: Path, stage: Stage) -> Outcome:
+    """Run one stage if it is out of date."""
+    *_, outcome = reproducing(root, stage)
+    assert isinstance(outcome, Outcome)
+    return outcome
 
 
 def definitions(root: Path) -> dg.Definitions:

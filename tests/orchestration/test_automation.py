@@ -40,12 +40,22 @@ def look(project, instance):
 
 def asked(project, instance, keys):
     """Run what the sensor asked for, as the daemon does: with its tags."""
+    job = definitions(project).resolve_job_def("everything")
+    return job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(key.split("/")) for key in keys],
+                                  tags=request_tags(project, instance), raise_on_error=False).success  # fmt: skip
+
+
+def request_tags(project, instance):
     found = definitions(project)
     sensor = found.get_repository_def().get_sensor_def("changed_project")
-    told = sensor(dg.build_sensor_context(instance=instance, definitions=found))
-    job = found.resolve_job_def("everything")
-    return job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(key.split("/")) for key in keys],
-                                  tags=told.run_requests[0].tags, raise_on_error=False).success  # fmt: skip
+    return sensor(dg.build_sensor_context(instance=instance, definitions=found)).run_requests[0].tags
+
+
+def cancelled(project, instance):
+    """Begin what the sensor asked for, and cancel it."""
+    job, tags = definitions(project).resolve_job_def("everything"), request_tags(project, instance)
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+    instance.report_run_canceled(run)
 
 
 AS_THEY_WERE = "dvc.yaml, params.yaml and dvc.lock are as they were"
@@ -91,6 +101,35 @@ def test_after_a_failure_the_sensor_asks_again_and_then_ever_more_rarely(one_sta
     assert look() == CHANGED
     assert asked(one_stage, instance, CHANGED)
     assert look() == set()
+
+
+@pytest.mark.slow
+def test_a_cancelled_run_is_not_asked_for_again_until_something_changes(one_stage, instance, look):
+    assert materialize(one_stage, instance).success
+    replace(one_stage / "params.yaml", "n: 5", "n: 6")
+    assert look() == CHANGED
+    cancelled(one_stage, instance)
+    for _ in range(2):
+        assert look() == "the last run was cancelled; asks again when dvc.yaml or params.yaml change"
+    replace(one_stage / "params.yaml", "n: 6", "n: 7")
+    assert look() == CHANGED
+    assert asked(one_stage, instance, CHANGED)
+    replace(one_stage / "params.yaml", "n: 7", "n: 6")
+    assert look() == CHANGED, "there and back is a change too"
+
+
+@pytest.mark.slow
+def test_a_cancelled_run_does_not_shorten_the_wait_after_failures(one_stage, instance, look):
+    assert materialize(one_stage, instance).success
+    replace(one_stage / "params.yaml", "n: 5", "n: 6")
+    (one_stage / "trouble").mkdir()
+    (one_stage / "trouble" / "mp16").touch()
+    assert not asked(one_stage, instance, CHANGED)
+    tags = request_tags(one_stage, instance)
+    cancelled(one_stage, instance)
+    job = definitions(one_stage).resolve_job_def("everything")
+    assert not job.execute_in_process(instance=instance, tags=tags, raise_on_error=False).success  # again, by hand
+    assert look().startswith("the last 2 runs failed; ")
 
 
 @pytest.mark.slow

@@ -13,9 +13,9 @@ from geoloc_core.errors import UserError
 from geoloc_core.files import replacing
 from orchestration.assets import asset_key
 from orchestration.dvc import changed_stages, locked_outputs, read_stages, with_dvc
-from orchestration.reproduce import reproduce, reproducing
+from orchestration.reproduce import StageError, reproducing
 from tests.conftest import ROOT
-from tests.orchestration.small_project import replace
+from tests.orchestration.small_project import replace, reproduce
 
 
 def by_name(root):
@@ -199,6 +199,9 @@ def test_a_lock_file_that_was_half_written_is_put_aside(project):
         assert lock.exists() != aside.exists()
         torn += aside.exists()
         aside.unlink(missing_ok=True)
+        lock.write_text(whole[:cut])
+        assert set(locked_outputs(project)) <= set(stages)
+        aside.unlink(missing_ok=True)
     assert torn > 3
 
 
@@ -215,6 +218,24 @@ def test_a_lock_file_that_is_whole_stays(project):
     (project / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     (project / "dvc.yaml").write_text("stages: [")
     with pytest.raises(Exception, match=r"dvc\.yaml"):
+        changed_stages(project)
+    assert (project / "dvc.lock").exists()
+
+
+def test_a_failed_stage_mends_nothing(project):
+    (project / "trouble").mkdir()
+    (project / "trouble" / "mp16").write_text("geoloc: error: no rows")
+    stage = by_name(project)["fetch@mp16"]
+    (project / "code" / "work.sh").write_text("printf x > dvc.lock; echo 'geoloc: error: no rows'; exit 2\n")
+    with pytest.raises(StageError, match=r"^fetch@mp16: no rows$"):
+        reproduce(project, stage)
+    assert (project / "dvc.lock").read_text() == "x"
+
+
+def test_what_cannot_be_mended_does_not_hide_what_went_wrong(project):
+    (project / "dvc.lock").write_text("stages: [")
+    (project / ".state").write_text("no folder to put it aside in")
+    with pytest.raises(Exception, match=r"dvc\.lock.*corrupted"):
         changed_stages(project)
     assert (project / "dvc.lock").exists()
 

@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from orchestration.dvc import read_stages
-from orchestration.reproduce import STEP, StageError, last_words, reproduce
+from orchestration.reproduce import STEP, StageError, last_words
+from tests.orchestration.small_project import reproduce
 
 
 @pytest.fixture

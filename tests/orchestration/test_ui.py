@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from orchestration.ui import free_port
+from orchestration.ui import free_port, mlflow_pages
 from tests.orchestration.small_project import REPOSITORY
 
 
@@ -23,6 +23,20 @@ def test_a_port_that_is_taken_is_passed_over():
         taken.listen()
         first = taken.getsockname()[1]
         assert free_port(first) > first
+
+
+@pytest.mark.parametrize(
+    ("kept", "pages"),
+    [
+        ("", "http://127.0.0.1:5007"),
+        ("sqlite:///mlflow.db", "http://127.0.0.1:5007"),
+        ("https://ann:s3cret@mlflow.example.org/base/", "https://mlflow.example.org/base"),
+        ("http://10.0.0.2:5000", "http://10.0.0.2:5000"),
+    ],
+)
+def test_the_pages_of_runs_are_where_the_runs_are(kept, pages, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", kept)
+    assert mlflow_pages(5007) == pages
 
 
 def start(project, *words):

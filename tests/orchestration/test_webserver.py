@@ -91,3 +91,21 @@ def test_links_to_mlflow_lead_to_where_it_is_now(client):
     led = client.get("/mlflow/models/geolocator/versions/3")
     assert led.headers["location"] == "http://127.0.0.1:5007/#/models/geolocator/versions/3"
     assert client.get("/mlflow").headers["location"] == "http://127.0.0.1:5007/#/"
+
+
+REACHED = {
+    "geoloc.example.org:3000": "http://geoloc.example.org:5007/#/x",
+    "localhost:3000": "http://localhost:5007/#/x",
+    "[::1]:3000": "http://[::1]:5007/#/x",
+}
+
+
+@pytest.mark.parametrize(("host", "place"), REACHED.items())
+def test_links_to_mlflow_keep_the_name_that_was_asked_for(client, host, place):
+    assert client.get("/mlflow/x", headers={"Host": host}).headers["location"] == place
+
+
+def test_links_to_a_remote_mlflow_lead_there():
+    app = guarded(Starlette(), ["geoloc.example.org"], "https://mlflow.example.org/base")
+    with TestClient(app, "http://geoloc.example.org:3000", follow_redirects=False) as client:
+        assert client.get("/mlflow/x").headers["location"] == "https://mlflow.example.org/base/#/x"

@@ -110,6 +110,31 @@ def test_a_store_that_does_not_answer_is_one_clear_line(tiny_project, monkeypatc
     assert "\n" not in str(said.value)
 
 
+ADDRESSES = {
+    "https://ann:s3cret@mlflow.example.org/base": "https://mlflow.example.org/base",
+    "https://s3cret@mlflow.example.org:8443": "https://mlflow.example.org:8443",
+    "mysql://ann:s3cret/with@signs:@db:3306/mlflow": "mysql://db:3306/mlflow",
+    "no route to http://ann:s3cret@a:1/x; http://:s3cret@b": "no route to http://a:1/x; http://b",
+    "http://127.0.0.1:5000/a b@c": "http://127.0.0.1:5000/a b@c",
+    "sqlite:////home/me@work/mlflow.db": "sqlite:////home/me@work/mlflow.db",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), ADDRESSES.items())
+def test_addresses_are_shown_without_their_passwords(text, shown):
+    assert tracking.without_secrets(text) == shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["http://ann:s3cret@127.0.0.1:9", "oracle+x://ann:s3cret@a"])
+def test_a_password_is_told_to_nobody(tiny_project, address, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match="MLflow's store cannot be used") as said:
+        registry.champion(tiny_project)
+    assert "s3cret" not in str(said.value)
+
+
 @pytest.mark.slow
 def test_a_deleted_experiment_is_named(project):
     with tracking.run(project, "train", "linear", {}, []):
