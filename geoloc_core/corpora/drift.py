@@ -135,7 +135,7 @@ def _parted(versions: list[dict[str, Any]], figures: Figures) -> tuple[dict[str,
 def _read(history: Path) -> dict[str, Any]:
     if not history.exists():
         return {"accept_next": False, "versions": []}
-    found: History = read_json(history, "damaged; delete it, and the next version counts as the first", History)
+    found: History = read_json(history, "delete it, and the next version counts as the first", History)
     return found.model_dump()
 
 

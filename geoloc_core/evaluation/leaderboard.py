@@ -57,7 +57,7 @@ def load(project: Project) -> Board:
     Raises:
         UserError: There is none, or it is damaged.
     """
-    board: Board = read_json(project.leaderboard / "leaderboard.json", "run geoloc leaderboard", Board)
+    board: Board = read_json(project.leaderboard / "leaderboard.json", "run `geoloc leaderboard`", Board)
     return board
 
 

@@ -2,12 +2,12 @@ import re
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_photos import located, project, write
 
+from geoloc_core import parquet
 from geoloc_core.corpora import drift, manifest
 from geoloc_core.corpora.checks import Report, Row, check, check_labels, check_manifest, straddling
 from geoloc_core.corpora.ingest import ingest
@@ -96,8 +96,7 @@ def test_a_photo_may_have_a_country_instead_of_coordinates(made):
     respell(made, latitude=[None] * 2 + [1.0] * 10, longitude=[None] * 3 + [1.0] * 9)
     assert failed(check_manifest(made, "c")) == [("none", "without_place", 3)]
     path = made.corpus("c") / "attributes.parquet"
-    table = pq.read_table(path)
-    pq.write_table(table.append_column("gid_0", pa.array(["FRA"] * 3 + [None] * 9)), path)
+    parquet.write(parquet.read(path, "").append_column("gid_0", pa.array(["FRA"] * 3 + [None] * 9)), path)
     # half a coordinate is a mistake whatever the country
     assert failed(check_manifest(made, "c")) == [("none", "without_place", 1)]
 
@@ -311,7 +310,9 @@ def test_more_refusals_block_and_the_reason_is_named(made):
 def test_a_damaged_history_is_named(made):
     check(made, "c")
     made.versions("labels", "c").write_text("[")
-    with pytest.raises(UserError, match=r"labels/c\.json: damaged; delete it"):
+    with pytest.raises(
+        UserError, match=r"labels/c\.json: not valid JSON: .*; delete it, and the next version counts as the first"
+    ):
         check_labels(made, "c")
 
 
