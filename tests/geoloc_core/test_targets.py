@@ -25,6 +25,8 @@ from .encoders.made_checkpoints import MADE
 from .encoders.test_alone import corpus
 from .test_artefacts import countries, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
@@ -168,7 +170,6 @@ def test_a_folder_that_may_not_be_written_to_is_refused(root, tmp_path, capsys, 
     assert "Permission denied" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_folders_above_are_made_and_its_own_is_replaced(root, tmp_path, capsys, command):
     words, path = place(root, command, f"{tmp_path}/new/er/target")
@@ -336,7 +337,6 @@ def one_line(done: subprocess.CompletedProcess, path: Path, says: str) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("disk", DISKS)
 def test_a_disk_that_takes_nothing_is_one_line(tmp_path, disk, sort):
@@ -351,7 +351,6 @@ def test_a_disk_that_takes_nothing_is_one_line(tmp_path, disk, sort):
         one_line(done, tmp_path / "made", "cannot be made there (Permission denied)")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sort", SORTS)
 def test_a_file_that_grows_beyond_the_limit_is_one_line(tmp_path, sort):
     done = subprocess.run(

@@ -29,6 +29,8 @@ from geoloc_core.corpora.photo import Photo, Reason, Refusal
 from geoloc_core.corpora.sources import mp16_pro, osv5m, places365
 from geoloc_core.errors import OF_THE_MACHINE, UserError
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = {f"{number}.jpg": encoded(number).ljust(6000, bytes([number])) for number in range(4)}
 METHODS = {
     "stored": zipfile.ZIP_STORED,

@@ -17,6 +17,8 @@ from geoloc_core.corpora.photo import Reason
 from geoloc_core.errors import UserError
 from geoloc_core.files import files_under, remove
 
+pytestmark = pytest.mark.slow
+
 OPTIONAL = {
     "gone": b"IMG_ID,url,reason,detail\nx.jpg,http://x,404,not found\n",
     "only": b"1\n2\n",

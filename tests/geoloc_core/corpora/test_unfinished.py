@@ -17,6 +17,8 @@ from geoloc_core.corpora import journal
 from geoloc_core.corpora.fetch import urls
 from tests.conftest import PHOTOS
 
+pytestmark = pytest.mark.slow
+
 COUNT = 20
 BODY = encoded(1) + bytes(10_000)
 

@@ -15,6 +15,8 @@ from geoloc_core.cli import geoloc
 from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries, geocells
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = {
     "locate csv": "locate points.csv --boundaries boundaries --out new.csv",
     "locate parquet": "locate points.parquet --boundaries boundaries --out new.parquet",
@@ -134,7 +136,6 @@ def test_each_file_of_an_input_may_be_damaged(place, name, given, kind):
     assert given in OPTIONAL or any(said)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "given"), GIVEN)
 def test_spoilt_bytes_are_named_or_do_no_harm(place, name, given):
     random = np.random.default_rng(len(name))
