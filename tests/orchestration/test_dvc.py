@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from geoloc_core.errors import UserError
-from geoloc_core.files import replacing
+from geoloc_core.files import replacing_folder
 from orchestration.assets import asset_key
 from orchestration.dvc import changed_stages, locked_outputs, read_stages, with_dvc
 from orchestration.reproduce import StageError, reproducing
@@ -260,7 +260,7 @@ def test_what_a_kill_left_in_a_folder_is_no_part_of_it(tmp_path):
     (tmp_path / "dvc.yaml").write_text("stages: {s: {cmd: touch out, deps: [corpora], outs: [out]}}")
     with Repo.init(str(tmp_path), no_scm=True) as repo, chdir(tmp_path):
         repo.reproduce()
-        with replacing(corpora / "b") as unfinished:
+        with replacing_folder(corpora / "b") as unfinished:
             unfinished.mkdir()
             (unfinished / "x").write_text("2")
             assert not repo.status()
