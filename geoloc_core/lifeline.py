@@ -9,6 +9,10 @@ import signal
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil  # type: ignore[import-untyped]
 
 STEP = "GEOLOC_STEP"
 """Environment variable of a stage's command: the process id of the step that it runs for."""
@@ -34,8 +38,29 @@ def end_with_step() -> None:
         end_with(int(step), os.getppid())
 
 
+def frozen(process: "psutil.Process") -> "list[psutil.Process]":
+    """Stop a process and all that it started, from the top down, so that none can start another unseen.
+
+    Returns:
+        All of them; each waits to be ended or resumed.
+    """
+    import psutil
+
+    found = [process]
+    for one in found:  # grows meanwhile
+        try:
+            one.suspend()
+            deadline = time.monotonic() + POLL_S
+            while one.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE) and time.monotonic() < deadline:
+                time.sleep(0.001)
+            found += [child for child in one.children() if child not in found]
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
 def _watch(owners: tuple[int, ...]) -> None:
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     try:
         found = [psutil.Process(owner) for owner in owners]
@@ -49,9 +74,9 @@ def _watch(owners: tuple[int, ...]) -> None:
 def _end_all() -> None:
     import psutil
 
-    for child in psutil.Process().children(recursive=True):
+    for process in [one for child in psutil.Process().children() for one in frozen(child)]:
         try:
-            child.kill()
+            process.kill()
         except psutil.NoSuchProcess:
             continue
     if os.getpgrp() == os.getpid():

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from geoloc_core.lifeline import STEP
+from geoloc_core.lifeline import STEP, frozen
 from orchestration.dvc import Stage, read_lock, with_dvc
 from orchestration.environment import tools
 from orchestration.terminal import output_to
@@ -82,7 +82,7 @@ def reproducing(root: Path, stage: Stage, tags: dict[str, str] | None = None) ->
             work.halt.set()
             # not asked of the thread itself: one that was waited for when the signal came passes for ended
             while not work.ended.is_set():
-                _end([p for p in psutil.Process().children(recursive=True) if _runs(p, root, stage)])
+                _end([p for child in psutil.Process().children() if _runs(child, root, stage) for p in frozen(child)])
                 work.ended.wait(0.2)
             raise
     if work.error:
@@ -175,6 +175,7 @@ def _end(processes: list[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.Error):
             process.terminate()
+            process.resume()
     deaf = psutil.wait_procs(processes, timeout=5)[1]
     for process in deaf:
         with suppress(psutil.Error):

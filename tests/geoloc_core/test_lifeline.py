@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from geoloc_core.lifeline import STEP
+from geoloc_core.lifeline import STEP, frozen
 
 SLEEP = "import time; print('at work', flush=True); time.sleep(300)"
 WITH_CHILD = f"""
@@ -76,3 +76,18 @@ def test_a_module_runs_as_it_would_by_itself_and_its_group_ends_with_its_owner(o
     owner.wait()
     assert process.wait(60) == -9
     assert not psutil.wait_procs([child], timeout=60)[1]
+
+
+def test_no_process_is_started_unseen_while_all_are_ended(monkeypatch):
+    monkeypatch.setenv("OF_THIS_TEST", str(os.getpid()))
+    shell = psutil.Popen(["sh", "-c", "for i in $(seq 500); do sleep 300 & done; wait"])
+    while len(shell.children()) < 20:
+        assert shell.is_running()
+    found = frozen(shell)
+    for process in found:
+        process.kill()
+    shell.wait()
+    psutil.wait_procs(found, timeout=60)
+    assert 20 < len(found)
+    assert not [p for p in psutil.process_iter(["environ"])
+                if (p.info["environ"] or {}).get("OF_THIS_TEST") == str(os.getpid())]  # fmt: skip

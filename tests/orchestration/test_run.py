@@ -195,6 +195,8 @@ def test_whichever_process_is_killed_the_others_end_and_the_next_run_goes_on(lon
         time.sleep(0.2)
     (long / "over").touch()
     code, lines = run(long)
+    if lines[0].startswith("geoloc: .dvc/tmp/rwlock: not readable; forgotten"):
+        del lines[0]  # it was killed while DVC wrote its list
     assert (code, lines[0].partition("  ")[0]) == (0, "[1/1] fetch"), lines
     assert (long / "data" / "raw" / "mp16").read_text() == "mp16\na"
 
