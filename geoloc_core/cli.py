@@ -123,7 +123,9 @@ def _orchestrate(module: str, project: Project, words: list[str]) -> int:
     import signal
     import subprocess
 
-    command = [sys.executable, "-m", "geoloc_core.lifeline", str(os.getpid()), f"orchestration.{module}", *words]
+    # -P: a folder of the project may be named like a module of Python's own
+    owner = str(os.getpid())
+    command = [sys.executable, "-P", "-m", "geoloc_core.lifeline", owner, f"orchestration.{module}", *words]
     process: subprocess.Popen[bytes] | None = None
     asked = 0
 

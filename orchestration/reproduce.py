@@ -67,7 +67,7 @@ def reproducing(root: Path, stage: Stage, tags: dict[str, str] | None = None) ->
     log = root / ".state" / "logs" / f"{stage.file_name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
-    environment = {**tools(), STEP: str(os.getpid()), **(tags or {})}
+    environment = {**tools(), STEP: str(os.getpid()), "PYTHONSAFEPATH": "", **(tags or {})}
     work = _Work(root, stage.name, environment)
     with output_to(log) as terminal, log.open("rb") as written:
         work.start()

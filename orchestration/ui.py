@@ -169,8 +169,9 @@ def _started(name: str, words: Sequence[str], folder: Path, port: int, health: s
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         process = subprocess.Popen(  # noqa: S603 - commands of this environment
-            [sys.executable, "-m", "geoloc_core.lifeline", str(os.getpid()), *words],
+            [sys.executable, "-P", "-m", "geoloc_core.lifeline", str(os.getpid()), *words],
             cwd=folder,
+            env={**os.environ, "PYTHONSAFEPATH": "1"},  # -P of the processes that it starts
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,

@@ -74,14 +74,15 @@ stages:
 
 
 def dvc(root: Path, *words: str) -> None:
-    command = [sys.executable, "-m", "dvc", *words]
+    command = [sys.executable, "-P", "-m", "dvc", *words]
     environment = {**os.environ, **tools()}
     subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
 
 
 def make_project(root: Path) -> Path:
     files = {
-        "code/__init__.py": "",
+        "code/__init__.py": "",  # as is the next, the name of a module of Python's own
+        "random.py": "raise ImportError('a file of the project')",
         "code/work.sh": WORK,
         "params.yaml": PARAMS,
         "dvc.yaml": PIPELINE,

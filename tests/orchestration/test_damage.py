@@ -37,7 +37,7 @@ def folder(path):
 
 def run(module, root):
     environment = {**os.environ, "GEOLOC_ROOT": str(root), "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-m", f"orchestration.{module}"], cwd=root, env=environment, text=True,
+    done = subprocess.run([sys.executable, "-P", "-m", f"orchestration.{module}"], cwd=root, env=environment, text=True,
                           capture_output=True, check=False)  # fmt: skip
     return done.returncode, done.stderr.splitlines()
 

@@ -16,7 +16,7 @@ def loaded(code: str, root: Path) -> set[str]:
     """The top-level modules that running some code loads."""
     script = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
     environment = {**os.environ, "GEOLOC_ROOT": str(root), "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-W", "error::FutureWarning", "-c", script], env=environment, cwd=root,
+    done = subprocess.run([sys.executable, "-P", "-W", "error::FutureWarning", "-c", script], env=environment, cwd=root,
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert "Warning" not in done.stderr
     return set(done.stdout.split())

@@ -25,7 +25,7 @@ def project(project):
 
 def start(root, **options):
     environment = {**os.environ, "GEOLOC_ROOT": str(root), "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-m", "orchestration.run", "--ui-hint"]
+    command = [sys.executable, "-P", "-m", "orchestration.run", "--ui-hint"]
     return subprocess.Popen(command, cwd=root, env=environment, text=True, stderr=subprocess.PIPE,
                             stdout=subprocess.PIPE, **options)  # fmt: skip
 
@@ -84,7 +84,7 @@ def demo(root):
         "sys.exit(_orchestrate('run', SimpleNamespace(root=Path(sys.argv[1])), []))"
     )
     environment = {**os.environ, "GEOLOC_ROOT": str(root), "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen([sys.executable, "-c", code, str(root)], cwd=root, env=environment, text=True,
+    return subprocess.Popen([sys.executable, "-P", "-c", code, str(root)], cwd=root, env=environment, text=True,
                             stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
 
 

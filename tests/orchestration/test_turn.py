@@ -34,7 +34,7 @@ with opened_instance() as instance:
 def other(tmp_path):
     """Another process whose turn it is."""
     root = tmp_path / "project" if (tmp_path / "project").exists() else tmp_path
-    command = [sys.executable, "-c", HOLD, str(root)]
+    command = [sys.executable, "-P", "-c", HOLD, str(root)]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, text=True,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
     assert process.stdout.readline() == "mine\n"
@@ -81,7 +81,7 @@ def test_one_of_many_that_start_at_once_gets_it(tmp_path):
 @pytest.mark.parametrize("how", ["let go", "interrupted"])
 def test_a_run_of_the_ui_waits_for_its_turn(project, other, how):
     environment = {**os.environ, "GEOLOC_ROOT": str(project), "PYTHONPATH": str(REPOSITORY)}
-    run = subprocess.Popen([sys.executable, "-c", AS_THE_UI_DOES], cwd=project, env=environment, text=True,
+    run = subprocess.Popen([sys.executable, "-P", "-c", AS_THE_UI_DOES], cwd=project, env=environment, text=True,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     for line in run.stdout:
         if line.startswith("Waits for "):

@@ -41,7 +41,7 @@ def test_the_pages_of_runs_are_where_the_runs_are(kept, pages, monkeypatch):
 
 def start(project, *words):
     environment = {**os.environ, "GEOLOC_ROOT": str(project), "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-m", "orchestration.ui", *words]
+    command = [sys.executable, "-P", "-m", "orchestration.ui", *words]
     with (project / "ui.log").open("wb") as stream:
         return subprocess.Popen(command, cwd=project, env=environment, stderr=stream, stdout=stream)
 

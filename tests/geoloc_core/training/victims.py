@@ -36,8 +36,14 @@ def waiting(target: Callable[..., None], project: Project, point: str) -> Iterat
         here.unlink(missing_ok=True)
 
 
+def _hear() -> None:
+    """Obey the signals that a shell or nohup lets the tests ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def _stop(here: Path) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores in what it runs in the background
     here.touch()
     time.sleep(600)
 
@@ -54,6 +60,7 @@ def _stop_after(method: str, here: Path) -> None:
 
 def stage(params: Path, point: str, here: Path) -> None:
     """Train: stop after a method of MLflow's client, or in the training itself."""
+    _hear()
     project = Project.open(params)
     if point != "training":
         _stop_after(point, here)
@@ -66,6 +73,7 @@ def stage(params: Path, point: str, here: Path) -> None:
 
 def promotion(params: Path, point: str, here: Path) -> None:
     """Promote: stop after a method of MLflow's client, or in the middle of the model's files."""
+    _hear()
     if point == "half of the files":
 
         def half(self: MlflowClient, model_id: str, folder: str) -> None:
