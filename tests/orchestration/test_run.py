@@ -79,7 +79,8 @@ def test_a_broken_pipeline_is_one_message(project):
 def demo(root):
     """``geoloc demo``: who asks for a run, and the orchestrator under it."""
     code = (
-        "import sys; from types import SimpleNamespace; from pathlib import Path;"
+        "import signal, sys; from types import SimpleNamespace; from pathlib import Path;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"  # a shell lets what it runs behind it ignore this
         "from geoloc_core.cli import _orchestrate;"
         "sys.exit(_orchestrate('run', SimpleNamespace(root=Path(sys.argv[1])), []))"
     )
