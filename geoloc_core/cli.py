@@ -167,6 +167,14 @@ def check_params(params: Path) -> None:
     click.echo(f"  champion    {profile.registry.model}: {profile.registry.metric} on {profile.registry.benchmark}")
 
 
+@stage(examples=("code",))
+def code(project: Project) -> None:
+    """Write code.yaml: a digest of the code that each stage runs, by which DVC knows what is out of date."""
+    from geoloc_core.code import write
+
+    click.echo("code.yaml: " + ("written" if write(project) else "unchanged"))
+
+
 @stage("corpus", examples=("fetch mp16", "fetch im2gps3k"))
 def fetch(project: Project, corpus: str) -> None:
     """Bring the raw files of CORPUS to data/raw, in their published layout."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, ValidationError, model_validator
 
 from geoloc_core.errors import UserError
+from geoloc_core.models.paper import Paper
 from geoloc_core.pictures import MAX_MEGAPIXELS
 from geoloc_core.pins import Sha256
 from geoloc_core.plugins import Strict, options
@@ -151,7 +152,6 @@ class Checkpoint(Strict):
     """Of an encoder of several networks, the checkpoint of each."""
     sha256: Sha256 | None = None
     """Checksum of the file of weights as published: anything else is refused."""
-    about: About = About()
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
@@ -225,7 +225,11 @@ class Profile(Strict):
     texts: dict[Name, Texts]
     text_encoders: dict[EncoderName, options("geoloc_core.encoders.text.towers")]  # type: ignore[valid-type]
     """Each reads the weights of its name: a CLIP is the image encoder and the text encoder of one checkpoint."""
+    about: dict[EncoderName, About] = Field(default_factory=dict)
+    """What is published about the weights of encoders."""
     variants: dict[str, dict[Name, Any]]
+    papers: dict[Name, Paper] = Field(default_factory=dict)
+    """The published rows that variants stand for: apart from them, so that a corrected figure trains nothing again."""
     evaluation: Evaluation
     registry: Registry
 
@@ -314,17 +318,20 @@ class NamedEncoder:
         image: Options of its image tower, where it has one.
         text: Options of its text tower, where it has one.
         checkpoint: Where its weights are published; None where they are trained here.
+        about: What is published about them.
     """
 
     profile: str
     image: Any
     text: Any
     checkpoint: Checkpoint | None
+    about: About
 
     @classmethod
     def of(cls, profile: str, block: Profile, name: str) -> "NamedEncoder":
         """What a profile means by a name."""
-        return cls(profile, block.encoders.get(name), block.text_encoders.get(name), block.checkpoints.get(name))
+        image, text = block.encoders.get(name), block.text_encoders.get(name)
+        return cls(profile, image, text, block.checkpoints.get(name), block.about.get(name, About()))
 
 
 def encoders(path: Path) -> list[tuple[str, NamedEncoder]]:
@@ -379,11 +386,18 @@ def _say(error: Any) -> str:
     if error["type"] == "missing":
         return "missing; expected a value"
     if error["type"] == "extra_forbidden":
-        return "unknown key"
+        return MOVED.get(error["loc"][-1], "unknown key")
     value = error.get("input")
     shown = "" if isinstance(value, dict | list | Strict) else f" (got {value!r})"
     quote = "; put it in quotes if it is text" if shown and error["type"] == "string_type" else ""
     return f"{error['msg'].removeprefix('Value error, ')}{shown}{quote}"
+
+
+MOVED = {
+    "paper": "unknown key; a variant's published figures now stand in the profile, under papers.<variant>",
+    "about": "unknown key; what is published about weights now stands in the profile, under about.<encoder>",
+}
+"""Keys of former versions, and where they went."""
 
 
 def _families(block: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -504,6 +518,9 @@ def _check_references(profile: Profile, block: dict[str, Any]) -> list[str]:
     if VALIDATION in profile.corpora:
         errors.append(f"corpora.{VALIDATION}: the name is taken by the held-out split")
     errors += [f"expect.{name}: no corpus of that name" for name in profile.expect if name not in profile.corpora]
+    errors += [f"about.{name}: no checkpoint of that name" for name in profile.about if name not in profile.checkpoints]
+    variants = [name for names in _families(block).values() if isinstance(names, dict) for name in names]
+    errors += [f"papers.{name}: no variant of that name" for name in profile.papers if name not in variants]
     errors += [
         f"leaks.allow: {allowed!r}: {name!r} is no set; expected one of: {', '.join(profile.sets)}"
         for allowed in profile.leaks.allow
@@ -514,9 +531,9 @@ def _check_references(profile: Profile, block: dict[str, Any]) -> list[str]:
     if profile.registry.metric not in metrics:
         errors.append(f"registry.metric: {profile.registry.metric!r}; expected one of: {', '.join(metrics)}")
     seen: dict[str, str] = {}
-    for family, variants in _families(block).items():
+    for family, found in _families(block).items():
         model = options_of(family)
-        for name, values in variants.items() if isinstance(variants, dict) else ():
+        for name, values in found.items() if isinstance(found, dict) else ():
             if name in seen:
                 errors.append(f"variants.{family}.{name}: the name is taken by family {seen[name]}")
             seen[name] = family

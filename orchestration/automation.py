@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from orchestration.dvc import digest, read_stages
+from orchestration.dvc import digest, read_stages, refresh_code
 from orchestration.instance import close_dead_runs, unfinished_run
 from orchestration.outdated import outdated
 from orchestration.turn import holder
@@ -60,6 +60,7 @@ def on_change(root: Path) -> dg.SensorDefinition:
         state = digest([recipe, _text(root / "dvc.lock"), [run.run_id for run in newest]])
         if state == context.cursor:
             return dg.SkipReason("dvc.yaml, params.yaml and dvc.lock are as they were")
+        refresh_code(root)
         keys = sorted(outdated(root, instance, read_stages(root)))
         if not keys:
             return dg.SensorResult(run_requests=[], cursor=state)

@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import chdir
@@ -22,6 +24,11 @@ from orchestration import lockfile
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
+
+
+CODE = "code"
+"""Name of the stage that writes down which code the others run. It is no asset: it is brought up to date before any
+other is looked at."""
 
 
 class Look(Strict):
@@ -259,6 +266,34 @@ def read_stages(root: Path) -> list[Stage]:
     return with_dvc(root, _read_all)
 
 
+def refresh_code(root: Path) -> None:
+    """Bring ``code.yaml`` up to date, in a process that knows no former version of the code.
+
+    DVC does so itself before it brings all stages up to date, but not before it looks at one of them.
+
+    Raises:
+        UserError: The parameters are wrong.
+    """
+    graph = root / "dvc.yaml"
+    text = graph.read_text(encoding="utf-8", errors="replace") if graph.is_file() else ""
+    if not re.search(rf"^  {CODE}:$", text, re.MULTILINE):
+        return
+    command = [sys.executable, "-P", "-m", "geoloc_core", "--params", str(root / "params.yaml"), "code"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        first, *rest = done.stderr.splitlines() or [f"geoloc code: exit code {done.returncode}"]
+        raise UserError(first.removeprefix("geoloc: error: "), *rest)
+    with_dvc(root, _note_code)
+
+
+def _note_code(repo: Any) -> None:
+    """Let ``dvc.lock`` name ``code.yaml`` as it is, as if DVC had run the stage."""
+    file = Path(repo.root_dir) / f"{CODE}.yaml"
+    noted = read_lock(repo).get(CODE, {}).get(file.name)
+    if noted != hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest():
+        repo.commit(CODE, force=True)
+
+
 def _read_all(repo: Any) -> list[Stage]:
     from dvc.repo import lock_repo
 
@@ -266,7 +301,11 @@ def _read_all(repo: Any) -> list[Stage]:
         index, root = repo.index, Path(repo.root_dir)
         made = {Path(out.fs_path) for stage in index.stages for out in stage.outs}
         holders = {parent for path in made for parent in path.parents}
-        return [_read(stage, index.graph, made, holders, root) for stage in index.stages if stage.cmd]
+        return [
+            _read(stage, index.graph, made, holders, root)
+            for stage in index.stages
+            if stage.cmd and stage.addressing != CODE
+        ]
 
 
 def _read(stage: Any, graph: Any, made: set[Path], holders: set[Path], root: Path) -> Stage:
@@ -279,7 +318,7 @@ def _read(stage: Any, graph: Any, made: set[Path], holders: set[Path], root: Pat
         if not isinstance(dep, ParamsDependency) and not _is_made(Path(dep.fs_path), made, holders)
     ]
     code = [dep for dep in given if dep.protocol == "local" and _is_code(Path(dep.fs_path), root)]
-    upstream = list(graph.successors(stage))
+    upstream = [source for source in graph.successors(stage) if source.addressing != CODE]
     tracked = [out.def_path for source in upstream if not source.cmd for out in source.outs]
     command = stage.cmd if isinstance(stage.cmd, str) else "\n".join(stage.cmd)
     recipe = [
@@ -323,7 +362,7 @@ def _look(stage: Any) -> Look:
 
 def changed_stages(root: Path) -> set[str]:
     """Names of the stages that differ from ``dvc.lock``, asked once for all of them."""
-    return with_dvc(root, lambda repo: set(repo.status()))
+    return with_dvc(root, lambda repo: set(repo.status()) - {CODE})
 
 
 def locked_outputs(root: Path) -> dict[str, dict[str, str]]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from geoloc_core.errors import UserError
 
 ROOT = "GEOLOC_ROOT"
+IN_RUN = "GEOLOC_IN_RUN"
+"""Environment variable of the processes of a run."""
 
 _SILENT = {
     "DO_NOT_TRACK": "true",

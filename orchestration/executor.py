@@ -17,6 +17,7 @@ from dagster._core.execution.step_dependency_config import StepDependencyConfig
 from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._utils.interrupts import pop_captured_interrupt
 
+from orchestration.environment import IN_RUN
 from orchestration.turn import BusyError, Holder, holder, turn
 
 PARALLEL = max(3, (os.cpu_count() or 2) // 4)
@@ -65,6 +66,8 @@ class _InTurn(dg.Executor):
                 if pop_captured_interrupt():
                     raise DagsterExecutionInterruptedError
                 time.sleep(0.5)
+            os.environ[IN_RUN] = plan_context.run_id
+            stack.callback(os.environ.pop, IN_RUN, None)
             yield from self._steps.execute(plan_context, execution_plan)
 
     def _taken(self, stack: ExitStack, name: str) -> Holder | str | None:

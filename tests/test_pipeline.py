@@ -58,6 +58,7 @@ def small(root: Path) -> Path:
         family: {name: {**block, "recipe": {"epochs": 6}} for name, block in names.items() if name in kept}
         for family, names in demo["variants"].items()
     }
+    demo["papers"] = {name: figures for name, figures in demo["papers"].items() if name in kept}
     demo["registry"]["benchmark"] = "im2gps"
     (root / "params.yaml").write_text(yaml.safe_dump({"run": demo}))
     for words in (["init", "-q"], ["add", "-A"]):
@@ -147,7 +148,7 @@ def by_shell(by_dagster, tmp_path_factory):
 def test_every_stage_ran_and_the_leaderboard_is_printed(by_dagster):
     root, said = by_dagster
     stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
-    assert len(stages) == 29
+    assert len(stages) == 30  # with that of the code, which is no asset
     assert "mlp_clip_vit_country" in said
     assert "promote" in said
     assert (root / "data/leaderboard/leaderboard.html").is_file()
@@ -189,3 +190,26 @@ def test_a_pulled_project_predicts(by_dagster, tmp_path):
     Image.new("RGB", (300, 200), "seagreen").save(tmp_path / "green.jpg")
     assert "geolocator-demo" in run(root, "geoloc", "predict", str(tmp_path / "green.jpg"))
     assert "rendered photos only" in run(root, "geoloc", "predict", str(tmp_path / "green.jpg"))
+
+
+def test_every_function_that_a_stage_calls_is_part_of_its_digest(by_dagster, tmp_path):
+    from geoloc_core.code import NOT_FOLLOWED, PACKAGE, Sources, instances
+    from geoloc_core.project import Project
+
+    root = Path(shutil.copytree(by_dagster[0], tmp_path / "project", symlinks=True))
+    stages = [
+        "fetch uk_grid", "boundaries", "ingest uk_grid", "label uk_grid", "leaks", "pretrain clip", "pretrain vit",
+        "encode im2gps --encoder vit", "texts clues", "encode-text clues --encoder clip", "truth im2gps",
+        "train mlp_clip_vit_country", "evaluate mlp_clip_vit_country", "leaderboard",
+    ]  # fmt: skip
+    sources, known = Sources(), instances(Project.open(root / "params.yaml").profile)
+    for words in stages:
+        out = tmp_path / "called.txt"
+        run(root, sys.executable, "-P", str(ROOT / "tests" / "called.py"), str(out), *words.split())
+        stage, name = words.split()[0].replace("-", "_"), words.split()[-1]
+        found = known[stage]
+        instance = found[name] if isinstance(found, dict) else found
+        closure = {":".join(at) for at in sources.closure(sources.roots(instance))}
+        called = {call for call in out.read_text().split() if call.partition(":")[0] not in NOT_FOLLOWED}
+        assert called, words
+        assert {call for call in called - closure if not call.startswith(f"{PACKAGE}.cli:")} == set(), words

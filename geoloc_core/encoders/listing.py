@@ -7,7 +7,7 @@ from typing import Any
 from geoloc_core import escape
 from geoloc_core.encoders.checkpoints import remedy
 from geoloc_core.errors import UserError
-from geoloc_core.params import About, Checkpoint, NamedEncoder
+from geoloc_core.params import Checkpoint, NamedEncoder
 from geoloc_core.progress import output, plain
 from geoloc_core.project import Project
 
@@ -63,7 +63,7 @@ def rows(project: Project, known: list[tuple[str, NamedEncoder]]) -> list[Row]:
 
 
 def _row(project: Project, name: str, encoder: NamedEncoder, mine: bool) -> Row:
-    about = encoder.checkpoint.about if encoder.checkpoint else About()
+    about = encoder.about
     folder = project.weights(name)
     # a folder belongs to the first profile that has the name: another may mean other weights by it
     there = mine and folder.is_dir()

@@ -273,7 +273,7 @@ def _section(profile: Profile, name: str, corpus: str, reports: dict[str, dict[s
 
 
 def _row(profile: Profile, variant: str, name: str, report: dict[str, Any]) -> Row:
-    paper = getattr(profile.variant(variant), "paper", None)
+    paper = profile.papers.get(variant)
     printed = printed_in(paper, name) if paper else {}
     return Row(
         name=variant,

@@ -5,7 +5,6 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from geoloc_core.models.classifier import Classifier, Recipe, load
-from geoloc_core.models.paper import Paper
 from geoloc_core.plugins import Strict
 
 __all__ = ["Classifier", "Options", "load"]
@@ -22,7 +21,6 @@ class Options(Strict):
     labels: Literal["country", "subdivision"]
     hidden: tuple[PositiveInt, ...] = ()
     recipe: Recipe = Recipe()
-    paper: Paper | None = None
 
     def inputs(self) -> list[str]:
         """Names of the encoders it reads, in order."""

@@ -53,7 +53,7 @@ def train(project: Project, variant: str) -> None:
         f"train {variant}: {len(training):,} photos, {features.shape[1]} features, {len(space)} classes "
         f"({options.labels}), {len(validation):,} for validation"
     )
-    depends = [options.model_dump(exclude={"paper"}), project.profile.seed, _inputs(project, options)]
+    depends = [options.model_dump(), project.profile.seed, _inputs(project, options)]
     checkpoint = project.partial("train", variant) / "checkpoint.pt"
     reads = [project.labels(options.corpus), *(project.features(e, options.corpus) for e in options.inputs())]
     with tracking.run(project, "train", variant, {"family": family, **options.model_dump()}, reads) as log:

@@ -161,13 +161,14 @@ def test_encoders_of_any_profile_have_pinned_weights():
         *names
     }
     for name in names:
-        checkpoint = any_encoder(path, name).checkpoint
+        encoder = any_encoder(path, name)
+        checkpoint = encoder.checkpoint
         if checkpoint is None or checkpoint.tag:
             continue  # trained here, or of the library's own list
         for part in (checkpoint.parts or {name: checkpoint}).values():
             yours = part.file  # of no known checksum: to be put there by whoever has it
             assert yours or part.sha256 or len(part.revision) == 40, name
-        assert checkpoint.about.licence or name.startswith("isn"), name
+        assert encoder.about.licence or name.startswith("isn"), name
     assert any_encoder(path, "clip").profile == "demo", "the profile in use comes first"
     assert any_encoder(path, "clip").checkpoint is None
 
@@ -198,3 +199,28 @@ def test_norway_is_a_country(tmp_path):
     assert changed != text
     (tmp_path / "params.yaml").write_text(changed)
     assert any_corpus(tmp_path / "params.yaml", "photos").fetch.places.countries == ("NO", "SE")
+
+
+def test_a_file_of_the_former_shape_is_told_what_moved_where(tmp_path):
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    demo = raw["profiles"]["demo"]
+    next(iter(demo["variants"]["head"].values()))["paper"] = {"source": "A", "accuracy": 3.5}
+    demo["checkpoints"] = {"clip": {"hub": "a/b", "revision": "c", "about": {"dim": 3}}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": demo}))
+    with pytest.raises(UserError) as told:
+        load(tmp_path / "params.yaml")
+    said = "\n".join(told.value.args)
+    assert ".paper: unknown key; a variant's published figures now stand in the profile, under papers.<variant>" in said
+    assert ".about: unknown key; what is published about weights now stands in the profile, under about.<" in said
+
+
+def test_figures_of_what_is_not_there_are_a_mistake(tmp_path):
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    demo = raw["profiles"]["demo"]
+    demo["papers"] = {"nobody": {"source": "A"}}
+    demo["about"] = {"nothing": {"dim": 3}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": demo}))
+    with pytest.raises(UserError) as told:
+        load(tmp_path / "params.yaml")
+    assert told.value.args[1:] == ("  run.about.nothing: no checkpoint of that name",
+                                   "  run.papers.nobody: no variant of that name")  # fmt: skip

@@ -30,7 +30,7 @@ class Options(Strict):
 
     kind: Literal["world"]
     path: str
-    """The generator's own source: what it draws depends on it."""
+    """Any file that never changes: DVC asks for one, and what is drawn depends on code and on no data."""
     photos: int = Field(ge=100, le=1_000_000)
     size: int = Field(224, ge=32, le=2048)
     """Width and height in pixels."""

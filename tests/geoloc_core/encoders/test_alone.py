@@ -43,9 +43,8 @@ def corpus(folder: Path, name: str) -> Path:
 def root(tmp_path):
     """A project whose profile in use has no ViT, a profile that has one, a checkpoint of it, and a corpus folder."""
     other = {**PHOTOS, "threads": 1, "encoders": {"small-vit": {"kind": "vit"}}, "variants": {}}
-    other |= {
-        "checkpoints": {"small-vit": {"hub": "a/b", "revision": "0" * 40, "about": {"dim": 24, "licence": "MIT"}}}
-    }
+    other |= {"checkpoints": {"small-vit": {"hub": "a/b", "revision": "0" * 40}}}
+    other |= {"about": {"small-vit": {"dim": 24, "licence": "MIT"}}}
     other |= {"text_encoders": {"words": {"kind": "bert"}}}
     other["checkpoints"] |= {"words": {"file": "words"}}
     params = {"profiles": {"used": PHOTOS, "other": other}, "run": PHOTOS}
@@ -167,7 +166,7 @@ def test_what_is_measured_counts_more_than_what_is_published(root):
     (root / "data/weights").mkdir(parents=True)
     (root / "given").rename(root / "data/weights/small-vit")
     params = yaml.safe_load((root / "params.yaml").read_text())
-    params["profiles"]["other"]["checkpoints"]["small-vit"]["about"] = {"dim": 512, "parameters": 300}
+    params["profiles"]["other"]["about"]["small-vit"] = {"dim": 512, "parameters": 300}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     (row,) = (row for row in json.loads(run(root, "encoders", "--json")) if row["name"] == "small-vit")
     assert row["dimension"] == 24

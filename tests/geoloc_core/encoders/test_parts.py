@@ -6,7 +6,7 @@ import yaml
 from geoloc_core.encoders import checkpoints, encoder
 from geoloc_core.encoders.towers import seg_vit
 from geoloc_core.errors import UserError
-from geoloc_core.params import NamedEncoder
+from geoloc_core.params import About, NamedEncoder
 from geoloc_core.project import Project
 
 from ...conftest import PHOTOS
@@ -47,7 +47,7 @@ def test_parts_of_ones_own_are_opened_where_they_lie(tmp_path):
     made.segformer(tmp_path / "given" / "segmenter")
     made.vit(tmp_path / "given" / "vit")
     options = seg_vit.Options(kind="seg_vit")
-    with checkpoints.of_your_own(NamedEncoder("run", options, None, None), tmp_path / "given") as opened:
+    with checkpoints.of_your_own(NamedEncoder("run", options, None, None, About()), tmp_path / "given") as opened:
         theirs = encoder.load(options, tmp_path / "given")
         assert encoder.load(options, opened).fingerprint == theirs.fingerprint
 

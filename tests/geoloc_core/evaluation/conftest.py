@@ -55,13 +55,14 @@ def profile(demo=True, metric="within_750km"):
     paper = Paper(source="Someone 2024, Table 2", accuracy=8.2, mean_km=5107, benchmarks={"im2gps": {200: 4.4}})
     variants = {
         "head": {
-            "by_country": SimpleNamespace(corpus="mp16", paper=paper),
-            "by_region": SimpleNamespace(corpus="mp16", paper=None),
+            "by_country": SimpleNamespace(corpus="mp16"),
+            "by_region": SimpleNamespace(corpus="mp16"),
         }
     }
     return Profile.model_construct(
         demo=demo,
         variants=variants,
+        papers={"by_country": paper},
         evaluation=Evaluation(),
         registry=Registry(model="m", benchmark="im2gps", metric=metric),
         corpora={"mp16": SimpleNamespace(role="train"), "im2gps": SimpleNamespace(role="benchmark")},
