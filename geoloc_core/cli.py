@@ -51,9 +51,9 @@ class Commands(click.Group):
 def geoloc(context: click.Context, params: Path) -> None:
     """Given a photo, say where on Earth it was taken.
 
-    The stages, in order: fetch and boundaries, ingest, label, leaks, pretrain or download, encode, texts and
-    encode-text, train, truth, evaluate, leaderboard, promote. `dvc repro` runs those that are out of date; `geoloc
-    demo` does so through Dagster.
+    The stages, in order: fetch and boundaries, ingest, label, leaks, truth, fit-cells, pretrain or download, encode,
+    texts and encode-text, train, answer, score, leaderboard, promote. `dvc repro` runs those that are out of date;
+    `geoloc demo` does so through Dagster.
     """
     context.obj = params
 
@@ -158,20 +158,49 @@ def _orchestrate(module: str, project: Project, words: list[str]) -> int:
 def check_params(params: Path) -> None:
     """Check the parameters and say what they describe; all errors are listed at once."""
     profile = Project.open(params).profile
-    variants = sum(map(len, profile.variants.values()))
+    families = {block.kind for block in profile.variants.values()}
     click.echo(f"{params}: valid. {profile.description}")
     click.echo(f"  corpora     {', '.join(profile.corpora)}")
-    click.echo(f"  encoded     {', '.join(profile.encoded) or 'none'}")
+    click.echo(f"  benchmarks  {', '.join(profile.benchmarks) or 'none'}")
     click.echo(f"  encoders    {', '.join(dict.fromkeys((*profile.encoders, *profile.text_encoders)))}")
-    click.echo(f"  variants    {variants} in {len(profile.variants)} families")
+    click.echo(f"  variants    {len(profile.variants)} of {len(families)} families")
     click.echo(f"  champion    {profile.registry.model}: {profile.registry.metric} on {profile.registry.benchmark}")
+
+
+@geoloc.command(epilog="\b\nExamples:\n  geoloc use papers\n  geoloc use demo")
+@click.argument("profile")
+@click.pass_obj
+def use(params: Path, profile: str) -> None:
+    """Choose the PROFILE of params.yaml that everything runs: DVC, Dagster and MLflow."""
+    from geoloc_core.params.using import use
+
+    use(params, profile)
+    _plan(Project.open(params))
+    click.echo(f"{params}: the profile in use is {profile}; `geoloc demo` or `dvc repro` runs it")
+
+
+@stage(examples=("plan",))
+def plan(project: Project) -> None:
+    """Write plan.yaml and code.yaml: what there is to do, and which code does it. `geoloc demo` does so too."""
+    click.echo(", ".join(f"{name} {'written' if new else 'unchanged'}" for name, new in _plan(project).items()))
+
+
+def _plan(project: Project) -> dict[str, bool]:
+    from geoloc_core import code, plan
+
+    return {plan.FILE: plan.write(project), code.FILE: code.write(project)}
 
 
 @stage(examples=("code",))
 def code(project: Project) -> None:
     """Write code.yaml: a digest of the code that each stage runs, by which DVC knows what is out of date."""
+    from geoloc_core import plan
     from geoloc_core.code import write
 
+    if plan.write(project):
+        raise UserError(
+            f"{plan.FILE}: was out of date with params.yaml and is written anew; run the same command again"
+        )
     click.echo("code.yaml: " + ("written" if write(project) else "unchanged"))
 
 
@@ -360,28 +389,44 @@ def encode_text(params: Path, texts: str, encoder: str) -> None:
     encode_text(project, texts, encoder, any_encoder(params, encoder))
 
 
-@stage("variant", examples=("train linear_clip_country",))
+@stage("variant", examples=("train mlp_clip_vit_country",))
 def train(project: Project, variant: str) -> None:
     """Train VARIANT on its corpus' features and labels."""
-    from geoloc_core.training.train import train
+    from geoloc_core.variants.train import train
 
     train(project, variant)
 
 
 @stage("corpus", examples=("truth im2gps",))
 def truth(project: Project, corpus: str) -> None:
-    """Gather what is true of CORPUS, one that is encoded: places, units, split, and how many photos were published."""
-    from geoloc_core.evaluation.truth import truth
+    """Gather what is true of CORPUS: places, units, split, and how many photos were published."""
+    from geoloc_core.corpora.truth import truth
 
     truth(project, corpus)
 
 
-@stage("variant", examples=("evaluate linear_clip_country",))
-def evaluate(project: Project, variant: str) -> None:
-    """Score VARIANT on the validation split and on every benchmark."""
-    from geoloc_core.evaluation.evaluate import evaluate
+@stage("name", "corpus", examples=("fit-cells semantic mp16",))
+def fit_cells(project: Project, name: str, corpus: str) -> None:
+    """Build the geocells NAME of params.yaml from where the training photos of CORPUS were taken."""
+    from geoloc_core.variants.cells import fit_cells
 
-    evaluate(project, variant)
+    fit_cells(project, name, corpus)
+
+
+@stage("variant", examples=("answer mlp_clip_vit_country",))
+def answer(project: Project, variant: str) -> None:
+    """Let VARIANT answer its validation split and every benchmark that it is scored on."""
+    from geoloc_core.variants.answer import answer
+
+    answer(project, variant)
+
+
+@stage("variant", examples=("score mlp_clip_vit_country",))
+def score(project: Project, variant: str) -> None:
+    """Score the answers of VARIANT; no model runs."""
+    from geoloc_core.evaluation.score import score
+
+    score(project, variant)
 
 
 @stage(examples=("leaderboard", "leaderboard --show"))
@@ -400,7 +445,7 @@ def leaderboard(project: Project, show: bool) -> None:
 @click.option("--replace", is_flag=True, help="Replace the champion whatever it scored, as when the benchmark changed.")
 def promote(project: Project, replace: bool) -> None:
     """Register the best variant; it becomes the champion only when it is better on the named metric."""
-    from geoloc_core.training.registry import promote
+    from geoloc_core.registry.promotion import promote
 
     click.echo(_verdict(promote(project, replace)))
 
@@ -437,10 +482,10 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, form: str | None) 
 
     project = Project.open(params)
     encoded = answer.read_photos(photos)
+    from geoloc_core.registry import promotion
     from geoloc_core.serving import bundle
-    from geoloc_core.training import registry
 
-    version, folder = registry.champion(project)
+    version, folder = promotion.champion(project)
     champion = bundle.load(folder)
     table = answer.rows(champion.predict(encoded, top), champion.labelspace, [str(p) for p in photos])
     card = {

@@ -38,7 +38,7 @@ NOT_FOLLOWED = {
     "geoloc_core.progress": "writes to the terminal alone",
     "geoloc_core.lifeline": "ends processes",
     "geoloc_core.threads": "is a parameter of the stages that depend on it",
-    "geoloc_core.training.tracking": "writes to MLflow alone",
+    "geoloc_core.registry": "writes to MLflow alone",
     "geoloc_core.corpora.fetch:draw": "a contact sheet is no reason to fetch, and pay, again",
     "geoloc_core.corpora.ingest:ingest_alone": "is of no stage",
     "geoloc_core.encoders.alone": "is of no stage",
@@ -109,8 +109,7 @@ def digests(profile: Profile, sources: "Sources") -> dict[str, dict[str, str] | 
 def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
     """What each stage runs. Its ``kind`` of fetch, source, tower and so on is the module that it plugs in."""
     corpora, towers = profile.corpora, profile.pretrain | profile.pretrain_from
-    variants = {name: (family, block) for family, blocks in profile.variants.items() for name, block in blocks.items()}
-    evaluation = profile.evaluation
+    variants, evaluation = profile.variants, profile.evaluation
     return {
         "fetch": {name: _fetch(corpus) for name, corpus in corpora.items()},
         "boundaries": Instance("boundaries", (f"geo.sources.{profile.boundaries.kind}",), (profile.boundaries,)),
@@ -134,13 +133,17 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
             name: Instance("encode_text", (f"encoders.text.towers.{tower.kind}",), (tower,))
             for name, tower in profile.text_encoders.items()
         },
-        "train": {
-            name: Instance("train", (f"models.{family}",), (block,)) for name, (family, block) in variants.items()
-        },
         "truth": Instance("truth", (), ()),
-        "evaluate": {
-            name: Instance("evaluate", (f"models.{family}",), (evaluation,)) for name, (family, _) in variants.items()
+        "cells": {
+            name: Instance("fit_cells", (f"geo.geocells.schemes.{options.kind}",), (options,))
+            for name, options in profile.cells.items()
         },
+        "train": {name: Instance("train", (f"families.{block.kind}",), (block,)) for name, block in variants.items()},
+        "answer": {
+            name: Instance("answer", (f"families.{block.kind}",), (evaluation.candidates,))
+            for name, block in variants.items()
+        },
+        "score": Instance("score", (), (evaluation,)),
         "leaderboard": Instance("leaderboard", (), (evaluation, profile.registry)),
     }
 
@@ -199,7 +202,7 @@ class Sources:
         waiting = [name for root in roots for name in self._start_of(root)]
         while waiting:
             at = waiting.pop()
-            if at in reached or at[0] in NOT_FOLLOWED or ":".join(at) in NOT_FOLLOWED:
+            if at in reached or _is_left_out(at):
                 continue
             reached.add(at)
             if self[at[0]]:
@@ -315,6 +318,10 @@ class Module:
     def digests(self) -> Mapping[str, str]:
         """By name, the digest of its syntax tree: equal on every supported Python."""
         return {name: _sha256(repr([_plain(s) for s in given])) for name, given in self.statements.items()}
+
+
+def _is_left_out(at: Name) -> bool:
+    return ":".join(at) in NOT_FOLLOWED or any(package in NOT_FOLLOWED for package in _packages(at[0]))
 
 
 def _packages(module: str) -> list[str]:

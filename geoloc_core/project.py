@@ -14,11 +14,12 @@ STAGES = {
     "texts": "texts",
     "models": "train",
     "truth": "truth",
-    "scores": "evaluate",
+    "answers": "answer",
+    "scores": "score",
 }
 """By folder of ``data/``, the stage that writes what is named like its one argument."""
-ENCODED = {"encode": "features", "encode_text": "text_features"}
-"""By stage whose summary is named ``<encoder>-<what it encodes>``, the folder that it writes."""
+ENCODED = {"encode": "features", "encode_text": "text_features", "cells": "cells"}
+"""By stage whose summary is named ``<encoder or cells>-<of what>``, the folder that it writes."""
 ALONE = ("boundaries", "leaks", "leaderboard")
 """Stages without an argument, which write the folder of their name."""
 
@@ -47,6 +48,8 @@ def _maker(parts: tuple[str, ...]) -> str | None:
             return f"geoloc encode {corpus} --encoder {encoder}"
         case ("text_features", encoder, texts, *_):
             return f"geoloc encode-text {texts} --encoder {encoder}"
+        case ("cells", name, corpus, *_):
+            return f"geoloc fit-cells {name} {corpus}"
         case (room, *_) if room in ALONE:
             return f"geoloc {room}"
         case (room, name, *_) if room in STAGES:
@@ -128,15 +131,23 @@ class Project:
         return self.data / "text_features" / encoder / texts
 
     def truth(self, corpus: str) -> Path:
-        """What evaluation reads of an encoded corpus, row-aligned with its manifest."""
+        """What is true of a corpus that is learned from or scored on, row-aligned with its manifest."""
         return self.data / "truth" / f"{corpus}.parquet"
 
     def model(self, variant: str) -> Path:
         """A trained variant: self-contained but for its encoders."""
         return self.data / "models" / variant
 
+    def cells(self, name: str, corpus: str) -> Path:
+        """Geocells that were fitted to the training photos of a corpus."""
+        return self.data / "cells" / name / corpus
+
+    def answers(self, variant: str) -> Path:
+        """What a variant answers to every benchmark, with what is true of the photos."""
+        return self.data / "answers" / variant
+
     def scores(self, variant: str) -> Path:
-        """A variant's scores and its predictions on every benchmark."""
+        """A variant's scores."""
         return self.data / "scores" / variant
 
     @property

@@ -278,7 +278,7 @@ def refresh_code(root: Path) -> None:
     text = graph.read_text(encoding="utf-8", errors="replace") if graph.is_file() else ""
     if not re.search(rf"^  {CODE}:$", text, re.MULTILINE):
         return
-    command = [sys.executable, "-P", "-m", "geoloc_core", "--params", str(root / "params.yaml"), "code"]
+    command = [sys.executable, "-P", "-m", "geoloc_core", "--params", str(root / "params.yaml"), "plan"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         first, *rest = done.stderr.splitlines() or [f"geoloc code: exit code {done.returncode}"]

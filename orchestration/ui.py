@@ -18,7 +18,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from geoloc_core.errors import UserError
-from geoloc_core.training.tracking import without_secrets
+from geoloc_core.registry.tracking import without_secrets
 from orchestration.databases import check_databases, whole_databases
 from orchestration.environment import enter, project_root
 from orchestration.terminal import console, print_error

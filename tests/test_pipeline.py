@@ -28,8 +28,10 @@ KILLED = (
     "pretrain@clip",
     "pretrain@vit",
     "encode@clip-mp16",
-    "train_hybrid@mlp_clip_vit_country",
-    "evaluate_hybrid@mlp_clip_vit_country",
+    "cells@semantic-mp16",
+    "train_2@mlp_clip_vit_country",
+    "answer_2@mlp_clip_vit_country",
+    "score@mlp_clip_vit_country",
     "leaderboard",
 )
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -49,18 +51,16 @@ def small(root: Path) -> Path:
     demo["corpora"]["mp16"]["fetch"]["photos"] = 600
     demo["corpora"]["im2gps"]["fetch"]["photos"] = 100
     demo["corpora"]["uk_grid"]["fetch"]["size"] = 64
-    demo["encoded"] = ["mp16", "im2gps"]
+    demo["evaluation"]["benchmarks"] = ["im2gps"]
     demo["boundaries"] = {"kind": "geonames", "min_population": 15000, "reach_km": 150}
     for tower in demo["pretrain"].values():
         tower["epochs"] = 2
-    kept = ("linear_clip_country", "mlp_clip_vit_country")
-    demo["variants"] = {
-        family: {name: {**block, "recipe": {"epochs": 6}} for name, block in names.items() if name in kept}
-        for family, names in demo["variants"].items()
-    }
-    demo["papers"] = {name: figures for name, figures in demo["papers"].items() if name in kept}
+    for block in demo["variants"].values():
+        if block["kind"] != "ensemble":
+            block["recipe"] = {"epochs": 6}
     demo["registry"]["benchmark"] = "im2gps"
     (root / "params.yaml").write_text(yaml.safe_dump({"run": demo}))
+    run(root, "geoloc", "plan")
     for words in (["init", "-q"], ["add", "-A"]):
         subprocess.run(["git", *words], cwd=root, check=True)
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]

@@ -1,16 +1,14 @@
 """The leaderboard as data: sections of rows, all formats are drawn from it."""
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from geoloc_core.contracts.metrics import COUNTS, RIGHT, Column, column, lower_is_better, rounded, within_name
 from geoloc_core.errors import UserError
-from geoloc_core.evaluation.scoring import VALIDATION, lower_is_better, rounded, within_name
-from geoloc_core.models.paper import Paper
-from geoloc_core.params import Profile
+from geoloc_core.params import VALIDATION, Profile
+from geoloc_core.params.paper import Paper
 from geoloc_core.plugins import Strict
 
 BANNER = "Demo: rendered photos. Not a result on real photos; the paper's numbers stand beside only to show the table."
@@ -59,20 +57,20 @@ class Section(Strict):
         """How many rows the figures stand on."""
         return f"{self.n:,} of {self.published:,} published rows"
 
-    def columns(self) -> list["Column"]:
+    def columns(self) -> list[Column]:
         """The metrics that any row has, in the order of the field's tables."""
         names = {name for row in self.rows for name in (*row.values, *row.paper)}
         if all(row.labels == "country" for row in self.rows):
             names.discard("country_accuracy")
         return sorted(filter(None, map(column, names)), key=lambda found: found.order)
 
-    def peers(self, found: "Column", row: Row) -> list[float]:
+    def peers(self, found: Column, row: Row) -> list[float]:
         """Our figures that a row's compares with: a right class means another thing in another label space."""
         shared = found.group != RIGHT or found.name == "country_accuracy"
         rows = [other for other in self.rows if shared or other.labels == row.labels]
         return [other.values[found.name] for other in rows if found.name in other.values]
 
-    def is_best(self, found: "Column", row: Row) -> bool:
+    def is_best(self, found: Column, row: Row) -> bool:
         """Whether no peer has a better figure than a variant."""
         if row.baseline or found.name not in row.values:
             return False
@@ -87,7 +85,7 @@ class Majority(Strict):
 
 
 class Report(Strict):
-    """The scores of a variant, as ``geoloc evaluate`` writes them: figures by benchmark and metric."""
+    """The scores of a variant, as ``geoloc score`` writes them: figures by benchmark and metric."""
 
     variant: str
     family: str
@@ -99,7 +97,7 @@ class Report(Strict):
     convention: str
     demo: bool
     sha256: dict[str, str]
-    benchmarks: dict[str, dict[str, int | float]]
+    benchmarks: dict[str, dict[str, int | float | None]]
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -151,55 +149,6 @@ class Board(Strict):
         return found
 
 
-@dataclass(frozen=True)
-class Column:
-    """A metric as a column: what stands above it, and where it stands."""
-
-    name: str
-    group: str
-    head: str
-    order: tuple[int, float]
-
-    @property
-    def falling(self) -> bool:
-        """Whether smaller is better."""
-        return lower_is_better(self.name)
-
-    @property
-    def label(self) -> str:
-        """The head where there is no group above it."""
-        return f"≤{self.head}" if self.group == WITHIN else self.head + (" km" if self.falling else "")
-
-    def phrase(self, value: float) -> str:
-        """A figure in words."""
-        if self.falling:
-            return f"{self.head} error {self.show(value)} km"
-        what = f"of photos within {self.head}" if self.group == WITHIN else f"with the right class ({self.head})"
-        return f"{self.show(value)} % {what}"
-
-    def show(self, value: float | None) -> str:
-        """A figure as the papers print it: one decimal for percent, whole kilometres."""
-        return "–" if value is None else f"{value:,.0f}" if self.falling else f"{value:.1f}"
-
-
-RIGHT, WITHIN, ERROR = "right class, %", "photos within, %", "error, km"
-
-
-def column(name: str) -> Column | None:
-    """The column of a metric, or None where the tables do not show it."""
-    fixed = {
-        "accuracy": Column(name, RIGHT, "top-1", (0, 1)),
-        "country_accuracy": Column(name, RIGHT, "country", (1, 0)),
-        "mean_km": Column(name, ERROR, "mean", (3, 0)),
-        "median_km": Column(name, ERROR, "median", (3, 1)),
-    }
-    if match := re.fullmatch(r"top_(\d+)", name):
-        return Column(name, RIGHT, f"top-{match[1]}", (0, int(match[1])))
-    if match := re.fullmatch(r"within_(.+)km", name):
-        return Column(name, WITHIN, f"{float(match[1]):,g} km", (2, float(match[1])))
-    return fixed.get(name)
-
-
 def build(profile: Profile, reports: dict[str, dict[str, Any]]) -> Board:
     """The leaderboard of a profile.
 
@@ -215,7 +164,7 @@ def build(profile: Profile, reports: dict[str, dict[str, Any]]) -> Board:
     best = _best(profile, reports)
     places: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for variant, report in reports.items():
-        for name in (VALIDATION, *profile.benchmarks):  # a report may still have one that params.yaml dropped
+        for name in (VALIDATION, *profile.benchmarks):
             if name not in report["benchmarks"]:
                 continue
             corpus = report["corpus"] if name == VALIDATION else name
@@ -232,16 +181,19 @@ def build(profile: Profile, reports: dict[str, dict[str, Any]]) -> Board:
 
 def _best(profile: Profile, reports: dict[str, dict[str, Any]]) -> Best:
     rule = profile.registry
+    asked = {variant: report for variant, report in reports.items() if rule.benchmark in report["benchmarks"]}
+    if not asked:
+        raise UserError(f"registry.benchmark: no variant is scored on {rule.benchmark}; run `geoloc score` again")
     values = {}
-    for variant, report in reports.items():
-        figures = report["benchmarks"].get(rule.benchmark, {})
-        if rule.metric not in figures:
+    for variant, report in asked.items():
+        figures = report["benchmarks"][rule.benchmark]
+        if figures.get(rule.metric) is None:
+            known = ", ".join(name for name, value in figures.items() if value is not None)
             raise UserError(
-                f"registry.metric: {variant} has no {rule.metric!r} on {rule.benchmark}; "
-                f"expected one of: {', '.join(figures) or 'none'}"
+                f"registry.metric: {variant} has no {rule.metric!r} on {rule.benchmark}; expected one of: {known}"
             )
         values[variant] = figures[rule.metric]
-    _check_same_photos(rule.benchmark, reports)
+    _check_same_photos(rule.benchmark, asked)
     falling = lower_is_better(rule.metric)
     best = (min if falling else max)(values, key=lambda variant: values[variant])
     return Best(
@@ -258,7 +210,7 @@ def _check_same_photos(name: str, reports: dict[str, dict[str, Any]]) -> None:
     if len({report["sha256"][name] for report in reports.values()}) > 1:
         raise UserError(
             f"{name}: {', '.join(reports)} were scored on different photos and do not compare; "
-            f"run geoloc evaluate again, or name a benchmark they share under registry.benchmark"
+            f"run `geoloc answer` again, or name a benchmark they share under registry.benchmark"
         )
 
 
@@ -266,7 +218,12 @@ def _section(profile: Profile, name: str, corpus: str, reports: dict[str, dict[s
     _check_same_photos(name, reports)
     figures = {variant: report["benchmarks"][name] for variant, report in reports.items()}
     metric = profile.registry.metric
-    ranked = sorted(figures, key=lambda variant: figures[variant][metric], reverse=not lower_is_better(metric))
+    worst = float("inf") if lower_is_better(metric) else float("-inf")
+    ranked = sorted(
+        figures,
+        key=lambda variant: worst if (value := figures[variant][metric]) is None else value,
+        reverse=not lower_is_better(metric),
+    )
     rows = [_row(profile, variant, name, reports[variant]) for variant in ranked]
     counts = {key: figures[ranked[0]][key] for key in ("n", "published")}
     return Section(name=name, corpus=corpus, rows=rows + _baselines(name, reports.values()), **counts)
@@ -300,7 +257,7 @@ def _values(figures: dict[str, float], prefix: str = "") -> dict[str, float]:
     return {
         name: rounded(name, value)
         for name, value in kept.items()
-        if name not in ("n", "published") and not name.startswith("majority_")
+        if value is not None and name not in COUNTS and not name.startswith("majority_")
     }
 
 

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any, TextIO
 
+from geoloc_core.contracts.metrics import column
 from geoloc_core.evaluation import page, tables
-from geoloc_core.evaluation.board import Board, Report, build, column
+from geoloc_core.evaluation.board import Board, Report, build
 from geoloc_core.files import check_folder, read_json, replacing_folder, write_json
 from geoloc_core.progress import output, say
 from geoloc_core.project import Project
@@ -20,7 +21,7 @@ def leaderboard(project: Project) -> None:
     Raises:
         UserError: A variant has no scores, or they cannot be compared.
     """
-    from geoloc_core.training import tracking
+    from geoloc_core.registry import tracking
 
     check_folder(project.leaderboard, NAME)
     scores = gather(project)
@@ -32,9 +33,13 @@ def leaderboard(project: Project) -> None:
         (aside / "leaderboard.html").write_text(page.html(board), encoding="utf-8")
     write_json(project.summary(NAME, NAME), _summary(board))
     _plot(project, board)
-    # here and not in every `evaluate`: MLflow takes longer to start than a variant to score
-    tracking.log_scores(project, {variant: report["benchmarks"] for variant, report in scores.items()})
+    # here and not in every `score`: MLflow takes longer to start than a variant to score
+    tracking.log_scores(project, {variant: _measured(report["benchmarks"]) for variant, report in scores.items()})
     say(f"leaderboard: {tables.CROWN} {tables.verdict(board)}")
+
+
+def _measured(figures: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float]]:
+    return {name: {k: v for k, v in values.items() if v is not None} for name, values in figures.items()}
 
 
 def gather(project: Project) -> dict[str, dict[str, Any]]:
@@ -44,8 +49,8 @@ def gather(project: Project) -> dict[str, dict[str, Any]]:
         UserError: A variant has none, or they are damaged.
     """
     found = {}
-    for variant in (name for family in project.profile.variants.values() for name in family):
-        remedy = f"expected the scores; run geoloc evaluate {variant}"
+    for variant in project.profile.variants:
+        remedy = f"expected the scores; run `geoloc score {variant}`"
         report = read_json(project.scores(variant) / "scores.json", remedy, Report)
         found[variant] = report.model_dump()
     return found
@@ -78,7 +83,7 @@ def show(project: Project, stream: TextIO | None = None) -> None:
 def _summary(board: Board) -> dict[str, Any]:
     """The best, and every variant by the deciding metric."""
     deciding = board.sections[0]
-    values = {row.name: row.values[board.best.metric] for row in deciding.rows}
+    values = {row.name: row.values[board.best.metric] for row in deciding.rows if board.best.metric in row.values}
     return {**board.best.model_dump(), "n": deciding.n, "published": deciding.published, "values": values}
 
 
@@ -92,7 +97,7 @@ def _plot(project: Project, board: Board) -> None:
 
 def _bars(axes: "Axes", board: Board) -> None:
     metric, section = board.best.metric, board.sections[0]
-    rows, found = section.rows[::-1], column(metric)
+    rows, found = [row for row in section.rows[::-1] if metric in row.values], column(metric)
     colours = ["#b8b8b8" if r.baseline else "#e07a5f" if r.name == board.best.variant else "#1f6f8b" for r in rows]
     bars = axes.barh([row.name for row in rows], [row.values[metric] for row in rows], color=colours, height=0.7)
     axes.bar_label(bars, [found.show(r.values[metric]) if found else f"{r.values[metric]:g}" for r in rows], padding=3)

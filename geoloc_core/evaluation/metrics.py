@@ -62,35 +62,9 @@ CONVENTIONS = {
 DEFAULT = CONVENTIONS["geoloc"]
 
 
-def truth_ranks(classes: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Where the truth stands among the answers.
-
-    Args:
-        classes: (N, k) classes, best first.
-        truth: (N,) true classes; −1 where the model does not know the true class.
-
-    Returns:
-        (N,) int32: 0 where the first answer is right, k where none is.
-    """
-    hits = (classes == truth[:, None]) & (truth >= 0)[:, None]
-    return np.where(hits.any(axis=1), hits.argmax(axis=1), classes.shape[1]).astype(np.int32)
-
-
 def percent(hits: np.ndarray) -> float:
     """Share of (N,) booleans that hold, in percent; of none, not a number."""
     return 100.0 * int(np.count_nonzero(hits)) / len(hits) if len(hits) else float("nan")
-
-
-def top_k_accuracy(classes: np.ndarray, truth: np.ndarray, ks: Sequence[int]) -> dict[int, float]:
-    """Percent of rows with the true class among the first k answers.
-
-    Args:
-        classes: (N, K) classes, best first.
-        truth: (N,) true classes; −1 counts as a miss.
-        ks: Numbers of answers; more than K counts as K.
-    """
-    ranks = truth_ranks(classes, truth)
-    return {k: percent(ranks < min(k, classes.shape[1])) for k in ks}
 
 
 def within_km(

@@ -1,74 +1,53 @@
-"""From predictions and truth to scores: what happened to every row, then the figures."""
+"""From answers and truth to figures: what is known of every row, what became of it, and the scores.
+
+What cannot be measured for a row is left out of that figure alone: of a photo whose country is all that is known the
+distance is not, and neither is its subdivision. A photo at a known place that lies in no class is always missed.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from geoloc_core.errors import UserError
+from geoloc_core.contracts.metrics import top_name, within_name
+from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.evaluation import metrics
 from geoloc_core.geo.labelspace import LabelSpace
-from geoloc_core.models.prediction import Prediction
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-VALIDATION = "validation"
-"""Name of the held-out rows of a training corpus, both as a split and as a benchmark."""
-
-UNIT_OF = {"country": "gid_0", "subdivision": "gid_1"}
-"""Which column of the labels holds the true class, by kind of label space."""
-
-
-def unit_column(kind: str) -> str:
-    """The column of the labels that holds the true class.
-
-    Raises:
-        UserError: Classes of this kind have no truth in the labels.
-    """
-    if kind not in UNIT_OF:
-        raise UserError(f"label space {kind!r}: no true classes; expected one of: {', '.join(UNIT_OF)}")
-    return UNIT_OF[kind]
 
 
 @dataclass(frozen=True)
-class Countries:
-    """The country of every class, as numbers: a subdivision may be wrong and its country right.
+class Outcomes:
+    """What became of N rows: all that the scores need.
 
     Attributes:
-        ids: The countries of a label space.
-        of_class: (C,) position in ``ids`` of each class' country.
+        ranks: (N,) where the truth stands among all classes, from 0; −1 where the model does not know the true class.
+        classed: (N,) whether the true class can be told: it is known, or the place is, which then is in no class.
+        countries: (N,) int8: 1 where the country of the first candidate is right, 0 where it is not, −1 where nobody
+            can tell.
+        placed: (N,) whether the row has coordinates.
+        errors_km: (N,) distance between answer and truth; NaN where the row has no coordinates.
     """
 
-    ids: "pd.Index[Any]"
-    of_class: np.ndarray
+    ranks: np.ndarray
+    classed: np.ndarray
+    countries: np.ndarray
+    placed: np.ndarray
+    errors_km: np.ndarray
 
-    @classmethod
-    def of(cls, labelspace: LabelSpace) -> "Countries":
-        """The countries of a label space: its classes, or their parents."""
-        import pandas as pd
-
-        names = labelspace.ids if labelspace.kind == "country" else labelspace.parents
-        codes, ids = pd.factorize(np.asarray(names, dtype=object))
-        return cls(pd.Index(ids), codes.astype(np.int64))
-
-    def index(self, ids: Any) -> np.ndarray:
-        """Positions (N,) of N country ids; −1 where null or not a country of the label space."""
-        import pandas as pd
-
-        return self.ids.get_indexer(pd.Index(ids)).astype(np.int64)
+    def __len__(self) -> int:
+        return len(self.ranks)
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known about N rows.
+    """What is true of N rows.
 
     Attributes:
-        latitudes: (N,) degrees.
-        longitudes: (N,) degrees.
-        classes: (N,) positions in the label space; −1 where the model does not know the class.
-        countries: (N,) positions in :class:`Countries`; −1 where unknown.
+        latitudes: (N,) degrees; NaN where unknown.
+        longitudes: (N,) degrees; NaN where unknown.
+        classes: (N,) ids of the true classes; None where there is none.
+        countries: (N,) ids of the true countries; None where unknown.
     """
 
     latitudes: np.ndarray
@@ -79,94 +58,107 @@ class Truth:
     def __len__(self) -> int:
         return len(self.classes)
 
-    def rows(self, where: slice | np.ndarray) -> "Truth":
-        """Some of the rows."""
-        return Truth(**{field.name: getattr(self, field.name)[where] for field in fields(self)})
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """What became of N rows: all that the scores need, some 13 bytes a row.
-
-    Attributes:
-        ranks: (N,) where the truth stands among the k answers; k or more where it does not.
-        countries: (N,) whether the country of the first answer is right.
-        errors_km: (N,) distance between answer and truth.
-    """
-
-    ranks: np.ndarray
-    countries: np.ndarray
-    errors_km: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ranks)
-
-    @classmethod
-    def join(cls, parts: Sequence["Outcomes"]) -> "Outcomes":
-        """One after the other."""
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+    @property
+    def placed(self) -> np.ndarray:
+        """(N,) whether there are coordinates."""
+        placed: np.ndarray = np.isfinite(self.latitudes) & np.isfinite(self.longitudes)
+        return placed
 
 
 def outcomes(
-    prediction: Prediction,
+    latitude: np.ndarray,
+    longitude: np.ndarray,
+    ranks: np.ndarray,
+    countries: np.ndarray,
     truth: Truth,
-    countries: Countries,
     convention: metrics.Convention = metrics.DEFAULT,
 ) -> Outcomes:
-    """Compare the answers to N rows with the truth."""
-    answered = countries.of_class[prediction.classes[:, 0]]
-    return Outcomes(
-        ranks=metrics.truth_ranks(prediction.classes, truth.classes),
-        countries=(answered == truth.countries) & (truth.countries >= 0),
-        errors_km=convention.errors_km(prediction.latitude, prediction.longitude, truth.latitudes, truth.longitudes),
+    """Compare the answers to N rows with the truth.
+
+    Args:
+        latitude: (N,) of the answers, degrees.
+        longitude: (N,) of the answers, degrees.
+        ranks: (N,) of the true class, from 0; −1 where the model does not know it.
+        countries: (N,) ids of the answered countries, "" where the answer is in none.
+        truth: What is true of them.
+        convention: How errors are measured.
+    """
+    placed = truth.placed
+    errors = np.full(len(truth), np.nan)
+    errors[placed] = convention.errors_km(
+        latitude[placed], longitude[placed], truth.latitudes[placed], truth.longitudes[placed]
+    )
+    known = np.array([name is not None for name in truth.classes], bool)
+    right = np.array([mine == theirs for mine, theirs in zip(countries, truth.countries, strict=True)], np.int8)
+    named = np.array([name is not None for name in truth.countries], bool)
+    return Outcomes(ranks, known | placed, np.where(named | placed, right, -1), placed, errors)
+
+
+def majority(space: LabelSpace, frequencies: np.ndarray, truth: Truth) -> Outcomes:
+    """What always answering the classes in the order of their training rows would come to.
+
+    Args:
+        space: The C classes.
+        frequencies: (C,) training rows of each.
+        truth: Of the N rows.
+    """
+    answer = most_frequent(space, frequencies, len(space))
+    order = answer.classes[0]
+    place = np.empty(len(space), np.int64)
+    place[order] = np.arange(len(space))
+    found = space.index(list(truth.classes))
+    n, first = len(truth), order[0]
+    return outcomes(
+        np.full(n, answer.latitude[0]),
+        np.full(n, answer.longitude[0]),
+        np.where(found >= 0, place[found], -1),
+        np.full(n, space.countries[first], dtype=object),
+        truth,
     )
 
 
-def top_name(k: int) -> str:
-    """The name of the top-k score."""
-    return "accuracy" if k == 1 else f"top_{k}"
+def most_frequent(space: LabelSpace, frequencies: np.ndarray, k: int) -> Prediction:
+    """One row: the k most frequent classes with their shares; equally frequent ones keep the label space's order.
 
-
-def within_name(km: float) -> str:
-    """The name of the share within so many kilometres."""
-    return f"within_{km:g}km"
+    Args:
+        space: The C classes.
+        frequencies: (C,) training rows of each.
+        k: How many.
+    """
+    shares = frequencies / max(int(frequencies.sum()), 1)
+    return Prediction.of_probabilities(shares[None], space, k)
 
 
 def score(
     found: Outcomes,
-    k: int,
     ks: Sequence[int],
     thresholds_km: Sequence[float],
     convention: metrics.Convention = metrics.DEFAULT,
-) -> dict[str, float]:
-    """The figures of a table's row.
+) -> dict[str, float | None]:
+    """The figures of a table's row, with how many rows have coordinates; None where no row can be measured.
 
     Args:
         found: What became of the N rows, N > 0.
-        k: How many answers each row got.
         ks: The k of top-k.
         thresholds_km: The km of "% @ km".
         convention: What counts as within.
     """
-    tops = {top_name(n): metrics.percent(found.ranks < min(n, k)) for n in sorted({1, *ks})}
-    within = metrics.within_km(found.errors_km, thresholds_km, convention)
-    return {
+    ranks = found.ranks[found.classed]
+    errors = found.errors_km[found.placed]
+    countries = found.countries[found.countries >= 0]
+    tops = {top_name(k): metrics.percent((ranks >= 0) & (ranks < k)) for k in sorted({1, *ks})}
+    within = metrics.within_km(errors, thresholds_km, convention)
+    figures = {
         **tops,
-        "country_accuracy": metrics.percent(found.countries),
+        "country_accuracy": metrics.percent(countries == 1),
         **{within_name(km): share for km, share in within.items()},
-        "mean_km": float(np.mean(found.errors_km)),
-        "median_km": float(np.median(found.errors_km)),
-        "geoguessr": float(np.mean(metrics.geoguessr_score(found.errors_km, convention))),
+        "mean_km": _of(np.mean, errors),
+        "median_km": _of(np.median, errors),
+        "geoguessr": _of(np.mean, metrics.geoguessr_score(errors, convention)),
     }
+    counts: dict[str, float | None] = {"located": len(errors)}
+    return counts | {name: None if np.isnan(value) else value for name, value in figures.items()}
 
 
-def rounded(name: str, value: float) -> float | int:
-    """A score as people read it: counts whole, percent to two decimals, kilometres and points to one."""
-    if name in ("n", "published"):
-        return int(value)
-    return round(value, 1 if name.endswith(("mean_km", "median_km", "geoguessr")) else 2)
-
-
-def lower_is_better(name: str) -> bool:
-    """Whether a smaller score wins: errors do, shares and points do not."""
-    return name.endswith(("mean_km", "median_km"))
+def _of(reduce: Any, values: np.ndarray) -> float:
+    return float(reduce(values)) if len(values) else float("nan")

@@ -48,6 +48,21 @@ class LabelSpace:
 
         return pd.Index(self.ids).get_indexer(pd.Index(ids)).astype(np.int64)
 
+    @property
+    def countries(self) -> list[str]:
+        """(C,) id of the country of each class, "" where it is in none."""
+        return self.ids if self.kind == "country" else self.parents
+
+    def take(self, classes: np.ndarray) -> "LabelSpace":
+        """Some of the classes, in the order given."""
+
+        def some(values: list[str]) -> list[str]:
+            return [values[at] for at in classes]
+
+        levels = {name: some(values) for name, values in self.levels.items()}
+        lists = (some(self.ids), some(self.names), some(self.parents))
+        return LabelSpace(self.kind, *lists, self.latitudes[classes], self.longitudes[classes], levels)
+
     def save(self, path: Path) -> None:
         """Write as JSON."""
         write_json(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from geoloc_core import escape, progress
+from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
-from geoloc_core.models.prediction import Prediction
 from geoloc_core.pictures import MAX_MEGAPIXELS, PictureError, opened, quiet_pillow, rgb
 
 EXPECTED = "expected a JPEG, HEIC, PNG, WebP, AVIF or TIFF photo"

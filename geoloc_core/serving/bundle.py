@@ -1,4 +1,4 @@
-"""A model and its encoders in one folder: everything that an answer needs, photos in and places out."""
+"""A model, its encoders and its members in one folder: everything that an answer needs, photos in and places out."""
 
 import os
 import shutil
@@ -7,12 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
+from geoloc_core.contracts import geolocator
+from geoloc_core.contracts.batch import Batch
+from geoloc_core.contracts.geolocator import Trained
+from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.encoders import encoder as encoders
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, replacing_folder, write_json
 from geoloc_core.geo.labelspace import LabelSpace
-from geoloc_core.models import geolocator
-from geoloc_core.models.prediction import Prediction
 from geoloc_core.params import entry
 from geoloc_core.pictures import MAX_MEGAPIXELS, PictureError, opened
 from geoloc_core.plugins import Strict, options
@@ -23,22 +27,25 @@ REMEDY = "run `geoloc promote --replace`"
 
 
 def pack(project: Project, variant: str, folder: Path) -> None:
-    """Put a trained variant and the weights of its encoders into one folder.
+    """Put a trained variant, the variants it reads and the weights of their encoders into one folder.
 
     Raises:
-        UserError: The encoders' weights are not those the model was trained on.
+        UserError: The encoders' weights are not those that a model was trained on.
     """
-    model = geolocator.load(project.model(variant))
-    blocks = {name: entry(project.profile.encoders, name, "encoder") for name in model.encoders}
+    models = _with_members(project, variant)
+    used = dict.fromkeys(name for model in models.values() for name in model.card.needs.encoders)
+    blocks = {name: entry(project.profile.encoders, name, "encoder") for name in used}
     for name, block in blocks.items():
         found = encoders.load(block, project.weights(name)).fingerprint
-        if found != model.fingerprints[name]:
-            raise UserError(
-                f"{project.weights(name)}: fingerprint {found}, but {variant} was trained on "
-                f"{model.fingerprints[name]}; encode and train again"
-            )
+        for trained, model in models.items():
+            if found != (wanted := model.card.fingerprints.get(name, found)):
+                raise UserError(
+                    f"{project.weights(name)}: fingerprint {found}, but {trained} was trained on {wanted}; "
+                    "encode and train again"
+                )
     with replacing_folder(folder, "bundle") as aside:
-        shutil.copytree(project.model(variant), aside / "model")
+        for name in models:
+            shutil.copytree(project.model(name), aside / "models" / name)
         for name in blocks:
             shutil.copytree(project.weights(name), aside / "encoders" / name)
         write_json(
@@ -46,9 +53,20 @@ def pack(project: Project, variant: str, folder: Path) -> None:
             {
                 "variant": variant,
                 "demo": project.profile.demo,
+                "candidates": project.profile.evaluation.candidates,
+                "members": [name for name in models if name != variant],
                 "encoders": {name: block.model_dump(mode="json") for name, block in blocks.items()},
             },
         )
+
+
+def _with_members(project: Project, variant: str) -> dict[str, Trained]:
+    """A model and, before it, all that it reads."""
+    model = geolocator.load(project.model(variant))
+    found: dict[str, Trained] = {}
+    for member in model.card.needs.members:
+        found |= _with_members(project, member)
+    return found | {variant: model}
 
 
 class Card(Strict):
@@ -56,6 +74,8 @@ class Card(Strict):
 
     variant: str
     demo: bool
+    candidates: int = Field(gt=0)
+    members: list[str]
     encoders: dict[str, options(encoders.TOWERS)]  # type: ignore[valid-type]
 
 
@@ -66,19 +86,21 @@ class Bundle:
     Attributes:
         variant: The variant it holds.
         demo: Whether it learned from rendered photos.
-        model: The model.
-        encoders: Its encoders, by name.
+        candidates: Of each answer that another model reads, as when it was trained.
+        models: The variant's model last, and those that it reads before it, by name.
+        encoders: Their encoders, by name.
     """
 
     variant: str
     demo: bool
-    model: geolocator.Geolocator
+    candidates: int
+    models: dict[str, Trained]
     encoders: dict[str, encoders.Encoder]
 
     @property
     def labelspace(self) -> LabelSpace:
         """The model's classes."""
-        return self.model.labelspace
+        return self.models[self.variant].labelspace
 
     def predict(self, photos: Sequence[bytes], k: int = 5) -> Prediction:
         """The k most probable places of N encoded photos.
@@ -94,7 +116,20 @@ class Bundle:
                 raise UserError(f"photo {number}: not a readable photo: {error}") from None
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             features = {name: encoder(photos, pool) for name, encoder in self.encoders.items()}
-        return self.model.predict_features(features, k)
+        answers: dict[str, Prediction] = {}
+        for name, trained in self.models.items():
+            needs = trained.card.needs
+            batch = Batch(
+                {encoder: features[encoder] for encoder in needs.encoders},
+                {member: answers[member] for member in needs.members},
+            )
+            answers[name] = trained.model.predict(batch, k if name == self.variant else self.candidates)
+        return answers[self.variant]
+
+    def explain(self, kind: str, name: str) -> str:
+        """A piece of evidence for people, such as the text of a clue."""
+        model = self.models[self.variant].model
+        return model.explain(kind, name) if hasattr(model, "explain") else name
 
 
 def load(folder: Path) -> Bundle:
@@ -105,7 +140,11 @@ def load(folder: Path) -> Bundle:
     """
     card = read_json(folder / CARD, f"expected a packed model; {REMEDY}", Card)
     towers = {name: encoders.load(block, folder / "encoders" / name, REMEDY) for name, block in card.encoders.items()}
-    model = geolocator.load(folder / "model", REMEDY)
-    if lacking := [name for name in model.encoders if name not in towers]:
-        raise UserError(f"{folder / CARD}: no encoder {lacking[0]}; {REMEDY}")
-    return Bundle(card.variant, card.demo, model, towers)
+    models = {name: geolocator.load(folder / "models" / name, REMEDY) for name in (*card.members, card.variant)}
+    for name, trained in models.items():
+        needs = trained.card.needs
+        if lacking := [encoder for encoder in needs.encoders if encoder not in towers]:
+            raise UserError(f"{folder / CARD}: no encoder {lacking[0]}; {REMEDY}")
+        if lacking := [member for member in needs.members if member not in card.members or member == name]:
+            raise UserError(f"{folder / CARD}: no member {lacking[0]}; {REMEDY}")
+    return Bundle(card.variant, card.demo, card.candidates, models, towers)

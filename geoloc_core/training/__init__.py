@@ -1,1 +1,1 @@
-"""How models are trained and how training is remembered."""
+"""How networks are trained."""

@@ -1,18 +1,42 @@
 """Training of classifiers on features: the features stay on the device, and the loop is plain."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 from geoloc_core.encoders.device import device
-from geoloc_core.models.classifier import Recipe
+from geoloc_core.plugins import Strict
 from geoloc_core.training import loop
 from geoloc_core.training.weights import inverse_frequency
 
 if TYPE_CHECKING:
     import torch
+
+
+class Recipe(Strict):
+    """How a classifier is trained (Okkerman 2024, section 5).
+
+    The thesis gives the optimiser, the batch, the schedule and the weights; it leaves open the numbers of the
+    learning rate, of its schedule and of the early stop, and whether features are standardised.
+    """
+
+    batch: int = Field(128, gt=0)
+    lr: float = Field(0.05, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    epochs: int = Field(100, gt=0)
+    weight_power: float = Field(1.0, ge=0, le=1)
+    """Class weight = frequency^−power: 1 in the thesis. Less where most classes have few photos."""
+    standardise: bool = True
+    plateau_factor: float = Field(0.5, gt=0, lt=1)
+    plateau_patience: int = Field(3, ge=0)
+    """Epochs without a better validation loss before the learning rate falls."""
+    stop_patience: int = Field(10, gt=0)
+    """Epochs without a better validation accuracy before training ends."""
 
 
 UNKNOWN = -1
@@ -44,7 +68,7 @@ class Fitted:
         best: Number of the epoch kept.
     """
 
-    net: "torch.nn.Sequential"
+    net: "torch.nn.Module"
     mean: "torch.Tensor"
     std: "torch.Tensor"
     history: list[loop.Metrics]
@@ -78,6 +102,43 @@ def fit(
     import torch
     from torch.nn.functional import cross_entropy
 
+    weights = torch.from_numpy(inverse_frequency(training.targets, classes, recipe.weight_power)).to(device())
+    torch.manual_seed(seed)
+    net = network(training.features.shape[1], hidden, classes)
+
+    def loss(features: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+        return cross_entropy(net(features), targets, weights)
+
+    return fit_network(net, loss, training, validation, recipe, seed, checkpoint, fingerprint, log)
+
+
+def fit_network(
+    net: "torch.nn.Module",
+    loss_of: "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]",
+    training: Rows,
+    validation: Rows,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Path,
+    fingerprint: Any,
+    log: loop.Log,
+) -> Fitted:
+    """Train any network that makes logits (N, C) of standardised features (N, D): see :func:`fit`.
+
+    Args:
+        net: The network, freshly made; it is moved to the device.
+        loss_of: The loss of a batch: standardised features (N, D) and targets (N,) → scalar.
+        training: See :func:`fit`.
+        validation: See :func:`fit`.
+        recipe: See :func:`fit`.
+        seed: Of the order of rows.
+        checkpoint: See :func:`fit`.
+        fingerprint: See :func:`fit`.
+        log: See :func:`fit`.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
     where = device()
     features = torch.from_numpy(training.features).float()
     mean, std = _statistics(features, recipe.standardise)
@@ -85,10 +146,7 @@ def fit(
     targets = torch.from_numpy(training.targets).to(where)
     held_out = ((torch.from_numpy(validation.features).float() - mean) / std).to(where)
     held_targets = torch.from_numpy(validation.targets).to(where)
-    weights = torch.from_numpy(inverse_frequency(training.targets, classes, recipe.weight_power)).to(where)
-
-    torch.manual_seed(seed)
-    net = network(features.shape[1], hidden, classes).to(where)
+    net = net.to(where)
     optimiser = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience
@@ -100,7 +158,7 @@ def fit(
         order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed * 1000 + epoch)).to(where)
         total = torch.zeros((), device=where)
         for batch in order.split(recipe.batch):
-            loss = cross_entropy(net(features[batch]), targets[batch], weights)
+            loss = loss_of(features[batch], targets[batch])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -140,13 +198,13 @@ def network(inputs: int, hidden: tuple[int, ...], classes: int) -> "torch.nn.Seq
     return nn.Sequential(*layers, nn.Linear(inputs, classes))
 
 
-def linear_layers(net: "torch.nn.Sequential") -> list[tuple[np.ndarray, np.ndarray]]:
+def linear_layers(net: "torch.nn.Module") -> list[tuple[np.ndarray, np.ndarray]]:
     """Weight (out, in) and bias (out,) of each linear layer of a network, in order."""
     from torch import nn
 
     return [
         (layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy())
-        for layer in net
+        for layer in net.modules()
         if isinstance(layer, nn.Linear)
     ]
 

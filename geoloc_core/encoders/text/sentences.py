@@ -13,7 +13,14 @@ from geoloc_core.params import Texts, entry
 from geoloc_core.progress import say
 from geoloc_core.project import Project
 
-SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)])
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("countries", pa.list_(pa.string()), nullable=False),
+    ]
+)
+"""``countries`` that a sentence is about, as ISO 3166-1 alpha-3 codes; empty where nothing is known."""
 
 
 def texts(project: Project, name: str) -> None:
@@ -34,9 +41,23 @@ def texts(project: Project, name: str) -> None:
         "empty": empty,
         "distinct": len(table["text"].unique()),
         "mean_characters": round(sum(lengths) / max(1, len(lengths)), 1),
+        "about_a_country": sum(bool(named) for named in table["countries"].to_pylist()),
     }
     write_json(project.summary("texts", name), figures)
     say(f"texts {name}: {len(lengths):,} of {source.path}, {empty:,} of them empty")
+
+
+def read(project: Project, name: str) -> pa.Table:
+    """Sentences as :func:`texts` wrote them.
+
+    Raises:
+        UserError: There are none yet, or the table is damaged or of another version.
+    """
+    remedy = f"run `geoloc texts {name}`"
+    table = parquet.read(project.texts(name), remedy, SCHEMA.names)
+    if table.schema.types != SCHEMA.types:
+        raise UserError(f"{project.texts(name)}: not sentences of this version; {remedy}")
+    return table
 
 
 def gathered(source: Texts, path: Path) -> pa.Table:
@@ -52,7 +73,7 @@ def gathered(source: Texts, path: Path) -> pa.Table:
     Raises:
         UserError: The table is missing, lacks a column, or its ids are not unique.
     """
-    columns = (source.text, *((source.id,) if source.id else ()))
+    columns = (source.text, *filter(None, (source.id, source.country)))
     found = _columns(path, columns)
     sentences = [str(value if value is not None else "") for value in found[source.text]]
     ids = [str(value) for value in found[source.id]] if source.id else [str(row) for row in range(len(sentences))]
@@ -60,7 +81,34 @@ def gathered(source: Texts, path: Path) -> pa.Table:
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise UserError(f"{path}: {source.id} {twice!r} occurs more than once; expected ids that name one row each")
-    return pa.table({"id": ids, "text": sentences}, SCHEMA)
+    about = found[source.country] if source.country else [None] * len(sentences)
+    countries = [_countries(value, f"{path}: row {row + 1}: {source.country}") for row, value in enumerate(about)]
+    return pa.table({"id": ids, "text": sentences, "countries": countries}, SCHEMA)
+
+
+def _countries(value: Any, where: str) -> list[str]:
+    """Alpha-3 codes of the countries that a cell names: codes or names, or a list of them or of places in them."""
+    match value:
+        case None | float():
+            return []
+        case str():
+            named: list[str] = [part.strip() for part in value.split(";") if part.strip()]
+            return sorted({_code(name, where) for name in named})
+        case dict():
+            return _countries(value.get("Country"), where)
+        case list() | tuple():
+            return sorted({code for inner in value for code in _countries(inner, where)})
+    raise UserError(f"{where}: {value!r}; expected the name or the ISO 3166-1 code of a country")
+
+
+def _code(name: str, where: str) -> str:
+    from geoloc_core.corpora.countries import alpha3, iso3
+
+    known = alpha3()
+    found = known.get(name) or (name if name in known.values() else iso3(name))
+    if found is None:
+        raise UserError(f"{where}: {name!r}; expected the name or the ISO 3166-1 code of a country")
+    return found
 
 
 def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:

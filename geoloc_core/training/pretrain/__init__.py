@@ -16,7 +16,7 @@ def pretrain(project: Project, encoder: str) -> None:
     Raises:
         UserError: The encoder is not trained here, or its corpus is not ready.
     """
-    from geoloc_core.training import tracking
+    from geoloc_core.registry import tracking
 
     options = entry(project.profile.pretrain | project.profile.pretrain_from, encoder, "pretrain")
     partial = project.partial("pretrain", encoder)

@@ -33,7 +33,7 @@ def truth(project: Project, name: str) -> None:
     Raises:
         UserError: The corpus is not encoded, has not been ingested or labelled, or its labels are of another manifest.
     """
-    entry(dict.fromkeys(project.profile.encoded), name, "encoded corpus")
+    entry(project.profile.corpora, name, "corpus")
     photos = manifest.read_manifest(project.corpus(name), COLUMNS["manifest"])
     labels = manifest.read_labels(project.labels(name), photos["image_id"], COLUMNS["labels"])
     rejects = manifest.read_table(project.corpus(name) / "rejects.parquet", manifest.REJECTS, ["reason"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, remove, write_json
 from geoloc_core.project import Project
-from geoloc_core.training import tracking
+from geoloc_core.registry import tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,0 +1,128 @@
+"""What every family is: something that answers with places, in a folder of its own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from geoloc_core.contracts.batch import Batch
+from geoloc_core.contracts.needs import Needs
+from geoloc_core.contracts.prediction import Prediction
+from geoloc_core.errors import UserError
+from geoloc_core.files import read_bytes, read_json, write_json
+from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.plugins import Strict, module_of
+
+FAMILIES = "geoloc_core.families"
+CARD = "model.json"
+LABELS = "labels.json"
+WEIGHTS = "model.safetensors"
+
+
+class Card(Strict):
+    """What is said of a model beside its weights.
+
+    Attributes:
+        family: The module that opens it.
+        needs: What it reads.
+        fingerprints: What made the features that it was trained on, by image encoder.
+    """
+
+    family: str
+    needs: Needs
+    fingerprints: dict[str, str]
+
+
+class Geolocator(Protocol):
+    """A trained model, read from a folder with ``safetensors`` weights and JSON, never pickle."""
+
+    @property
+    def labelspace(self) -> LabelSpace:
+        """Its C classes."""
+
+    def predict(self, batch: Batch, k: int = 5, truth: np.ndarray | None = None) -> Prediction:
+        """The k best candidates of N units, and what it thinks of their true classes (N,) where these are given."""
+
+    def save(self, folder: Path) -> None:
+        """Write what is its own into an existing folder; its card and its classes are written around it."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model and what is said of it."""
+
+    card: Card
+    model: Geolocator
+
+    @property
+    def labelspace(self) -> LabelSpace:
+        """Its classes."""
+        return self.model.labelspace
+
+    def save(self, folder: Path) -> None:
+        """Write everything into an existing folder."""
+        self.model.save(folder)
+        self.model.labelspace.save(folder / LABELS)
+        write_json(folder / CARD, self.card.model_dump(mode="json"))
+
+
+def load(folder: Path, remedy: str = "") -> Trained:
+    """Open a trained model of any family.
+
+    Args:
+        folder: Where it is.
+        remedy: What rebuilds it; left out, its training.
+
+    Raises:
+        UserError: The folder does not hold one.
+    """
+    remedy = f"expected a trained model; {remedy or f'run `geoloc train {folder.name}`'}"
+    card: Card = read_json(folder / CARD, remedy, Card)
+    try:
+        module = module_of(FAMILIES, card.family)
+    except KeyError:
+        raise UserError(f"{folder / CARD}: family {card.family!r} is unknown; {remedy}") from None
+    if unknown := [name for name in card.needs.encoders if name not in card.fingerprints]:
+        raise UserError(f"{folder / CARD}: no fingerprint of {unknown[0]}; {remedy}")
+    space = LabelSpace.load(folder / LABELS, remedy)
+    return Trained(card, module.load(folder, card.needs, space, remedy))
+
+
+def read_tensors(folder: Path, remedy: str) -> dict[str, np.ndarray]:
+    """The arrays of a model's ``model.safetensors``.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = folder / WEIGHTS
+    try:
+        tensors: dict[str, np.ndarray] = load(read_bytes(path, remedy))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a safetensors file: {error}; {remedy}") from None
+    return tensors
+
+
+def write_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Write what :func:`read_tensors` reads."""
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / WEIGHTS)
+
+
+def check_shapes(
+    folder: Path, remedy: str, tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]]
+) -> None:
+    """Refuse tensors that are missing or have another shape.
+
+    Raises:
+        UserError: With the shapes that were found.
+    """
+    if missing := [name for name in expected if name not in tensors]:
+        raise UserError(f"{folder / WEIGHTS}: no tensor {missing[0]!r}; {remedy}")
+    if wrong := [name for name, shape in expected.items() if tensors[name].shape != shape]:
+        found = ", ".join(f"{name} {tensors[name].shape}, expected {expected[name]}" for name in wrong)
+        raise UserError(f"{folder / WEIGHTS}: {found}; {remedy}")

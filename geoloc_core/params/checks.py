@@ -1,0 +1,155 @@
+"""What no single record can see: names that point from one block of a profile to another."""
+
+from typing import Any
+
+from geoloc_core.contracts.metrics import names as metric_names
+from geoloc_core.contracts.needs import Answers, ImageFeatures, Input, TextFeatures
+from geoloc_core.contracts.truth import UNITS
+from geoloc_core.params.schema import HOMES, VALIDATION, Profile, parsed
+
+
+def flaws(profile: Profile, block: dict[str, Any]) -> list[str]:
+    """All that is wrong with a profile whose records are right each by itself.
+
+    Args:
+        profile: The profile.
+        block: The same as ``params.yaml`` has it.
+    """
+    found = [*_check_encoders(profile), *_check_pretraining(profile)]
+    if (profile.pretrain or profile.pretrain_from) and "threads" not in block:
+        found.append("threads: missing; expected their number, which pre-training depends on, or null for all cores")
+    if VALIDATION in profile.corpora:
+        found.append(f"corpora.{VALIDATION}: the name is taken by the held-out split")
+    found += [f"expect.{name}: no corpus of that name" for name in profile.expect if name not in profile.corpora]
+    found += [f"about.{name}: no checkpoint of that name" for name in profile.about if name not in profile.checkpoints]
+    found += [f"papers.{name}: no variant of that name" for name in profile.papers if name not in profile.variants]
+    found += [f"cells.{name}: the name is taken by the boundaries' units" for name in profile.cells if name in UNITS]
+    found += [
+        f"leaks.allow: {allowed!r}: {name!r} is no set; expected one of: {', '.join(profile.sets)}"
+        for allowed in profile.leaks.allow
+        for name in parsed(allowed)[1:]
+        if name not in profile.sets
+    ]
+    return [*found, *_check_variants(profile), *_check_evaluation(profile)]
+
+
+def _check_variants(profile: Profile) -> list[str]:
+    """What variants read that is not there; a family adds what it knows itself."""
+    found = []
+    for name, block in profile.variants.items():
+        here = f"variants.{name}"
+        needs = block.needs()
+        found += [f"{here}: {wrong}" for need in needs.inputs if (wrong := _wrong(profile, need))]
+        if needs.labels not in (known := [*UNITS, *profile.cells]):
+            found.append(f"{here}.labels: {needs.labels!r}; expected one of: {', '.join(known)}")
+        corpus = profile.corpora.get(block.corpus)
+        if corpus is None or corpus.role != "train":
+            found.append(f"{here}.corpus: {block.corpus!r} is not a corpus with role: train")
+        found += [
+            f"{here}.benchmarks: {benchmark!r} is not a corpus with role: benchmark"
+            for benchmark in block.benchmarks or ()
+            if not _is_benchmark(profile, benchmark)
+        ]
+        if hasattr(block, "flaws"):
+            found += [f"{here}.{flaw}" for flaw in block.flaws(profile)]
+    return found
+
+
+def _wrong(profile: Profile, need: Input) -> str | None:
+    """Why an input cannot be read; None where it can."""
+    match need:
+        case ImageFeatures():
+            wrong = _no_vector(profile.encoders.get(need.encoder))
+            return wrong and f"encoder {need.encoder!r}: {wrong}"
+        case TextFeatures() if need.encoder not in profile.text_encoders:
+            return f"text encoder {need.encoder!r}: unknown; expected one of `text_encoders`"
+        case TextFeatures() if need.texts not in profile.texts:
+            return f"texts {need.texts!r}: unknown; expected one of `texts`"
+        case Answers() if need.variant not in profile.variants:
+            return f"variant {need.variant!r}: unknown; expected one of `variants`"
+    return None
+
+
+def _is_benchmark(profile: Profile, name: str) -> bool:
+    return name in profile.corpora and profile.corpora[name].role == "benchmark"
+
+
+def _check_evaluation(profile: Profile) -> list[str]:
+    found = [
+        f"evaluation.benchmarks: {name!r} is not a corpus with role: benchmark"
+        for name in profile.evaluation.benchmarks or ()
+        if not _is_benchmark(profile, name)
+    ]
+    known = metric_names(profile.evaluation.top_k, profile.evaluation.thresholds_km)
+    if profile.registry.metric not in known:
+        found.append(f"registry.metric: {profile.registry.metric!r}; expected one of: {', '.join(known)}")
+    if profile.registry.benchmark not in (
+        *(name for name in profile.corpora if _is_benchmark(profile, name)),
+        VALIDATION,
+    ):
+        found.append(f"registry.benchmark: {profile.registry.benchmark!r} is neither {VALIDATION} nor a benchmark")
+    elif profile.variants and profile.registry.benchmark not in (*profile.benchmarks, VALIDATION):
+        found.append(f"registry.benchmark: {profile.registry.benchmark!r}: no variant is scored on it")
+    return found
+
+
+def _check_pretraining(profile: Profile) -> list[str]:
+    """Corpora and starts that are not there. Where weights come from decides what a stage waits for."""
+    errors = []
+    for where in ("pretrain", "pretrain_from"):
+        for name, tower in getattr(profile, where).items():
+            corpus = profile.corpora.get(tower.corpus)
+            if corpus is None or corpus.role != "train":
+                errors.append(f"{where}.{name}.corpus: {tower.corpus!r} is no corpus with role: train")
+            start = getattr(tower, "start", None)
+            for role, encoder, expected in (("", name, WRITES[tower.kind]), (".start", start, "open_clip")):
+                found = profile.encoders.get(str(encoder))
+                if found and found.kind != expected:
+                    errors.append(f"{where}.{name}{role}: encoder {encoder!r} is {found.kind!r}; expected {expected!r}")
+            if where == "pretrain" and start is not None:
+                errors.append(f"pretrain.{name}.start: belongs under pretrain_from; here towers start from scratch")
+            if where == "pretrain_from" and (start is None or start == name or start not in profile.encoders):
+                others = ", ".join(other for other in profile.encoders if other != name)
+                errors.append(f"pretrain_from.{name}.start: {start!r}; expected another encoder, one of: {others}")
+    return errors
+
+
+WRITES = {"clip": "open_clip", "vit": "vit"}
+"""The kind of tower that reads what a kind of pre-training writes."""
+
+
+def _no_vector(tower: Any) -> str | None:
+    """Why a head cannot be trained on an encoder; None where it gives a vector per photo."""
+    if tower is None:
+        return "unknown; expected one of `encoders`"
+    if tower.kind == "mask2former":
+        return "gives pictures; expected one that gives a vector per photo"
+    if getattr(tower, "pooling", None) == "tokens":
+        return "gives many tokens per photo; expected another pooling"
+    return None
+
+
+def _check_encoders(profile: Profile) -> list[str]:
+    """Encoders without weights, weights without an encoder, and names that only look different."""
+    errors = []
+    sides = {"encoders": profile.encoders, "text_encoders": profile.text_encoders}
+    names = list(dict.fromkeys(name for side in sides.values() for name in side))
+    for where, side in sides.items():
+        for name in side:
+            homes = [home for home in HOMES if name in getattr(profile, home)]
+            if len(homes) != 1:
+                errors.append(f"{where}.{name}: needs its weights from exactly one of {' and '.join(HOMES)}")
+    for home in HOMES:
+        errors += [f"{home}.{name}: no encoder of that name" for name in getattr(profile, home) if name not in names]
+    errors += [
+        f"text_encoders.{name}.kind: {tower.kind!r}; expected {profile.encoders[name].kind!r}: the weights are the same"
+        for name, tower in profile.text_encoders.items()
+        if name in profile.encoders and profile.encoders[name].kind != tower.kind
+    ]
+    plain = {name.replace("-", "_"): name for name in names}  # which is how Dagster names its steps
+    errors += [
+        f"encoders.{name}: too like {plain[name.replace('-', '_')]!r}; expected names that differ in more than a dash"
+        for name in names
+        if plain[name.replace("-", "_")] != name
+    ]
+    return errors

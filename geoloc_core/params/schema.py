@@ -1,0 +1,292 @@
+"""``params.yaml`` as typed records: what may stand in it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+
+from geoloc_core.errors import UserError
+from geoloc_core.params.paper import Paper
+from geoloc_core.pictures import MAX_MEGAPIXELS
+from geoloc_core.pins import Sha256
+from geoloc_core.plugins import Strict, options
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+"""A name that becomes a folder, a DVC stage and a Dagster asset."""
+EncoderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(-[a-z0-9_]+)*$")]
+"""Such a name that may have dashes: ``<encoder>-<corpus>`` stays unambiguous, since a corpus has none."""
+
+HOMES = ("pretrain", "pretrain_from", "checkpoints")
+"""Where the weights of an encoder may come from."""
+VALIDATION = "validation"
+"""Name under which the held-out split of a variant's own corpus is scored."""
+
+
+class Corpus(Strict):
+    """A set of photos: how it gets here, how it is read, what it is for."""
+
+    role: Literal["train", "benchmark"]
+    fetch: options("geoloc_core.corpora.fetch")  # type: ignore[valid-type]
+    source: options("geoloc_core.corpora.sources")  # type: ignore[valid-type]
+    max_megapixels: float = Field(MAX_MEGAPIXELS, gt=0)
+    """A photo with more pixels is refused: decoding it could exhaust the memory."""
+    licences: tuple[str, ...] | None = None
+    """The licences, as published, of photos that are taken; left out, any and none."""
+    same_place_km: float = Field(1.0, ge=0)
+    """Photos of the very same bytes farther apart contradict each other, and none is taken; else the first one is.
+
+    A benchmark keeps them all: each of its published rows is scored.
+    """
+
+
+CountryCode = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{3}$")]
+"""ISO 3166-1 alpha-3, such as GBR, or what the boundaries call a territory that has none."""
+
+
+class Drift(Strict):
+    """How far a corpus may move from its last version before what reads it stops."""
+
+    photos: float = Field(0.25, ge=0)
+    """How many more or fewer photos, as a share of the smaller number."""
+    refused: float = Field(0.05, ge=0)
+    """Difference between the shares of photos that were refused."""
+    sizes: float = Field(0.25, ge=0)
+    """How much larger or smaller photos are on average, in pixels."""
+    countries: float = Field(0.2, ge=0)
+    """Share of photos that would have to change country: the total variation distance."""
+
+
+class Expect(Strict):
+    """What a corpus promises; a check stops what reads one that does not keep it.
+
+    It stands apart from the corpora, so that a change here makes no stage stale.
+    """
+
+    countries: Annotated[tuple[CountryCode, ...], Field(min_length=1)] | None = None
+    """The countries in which the photos lie."""
+    elsewhere_share: float = Field(0.01, ge=0, lt=1)
+    """Share of photos that may lie in others: borders are drawn coarsely, and cameras err."""
+    min_countries: int | None = Field(None, ge=1)
+    """Countries that must occur."""
+    max_refused_share: float | None = Field(None, ge=0, le=1)
+    """Share of what was seen that may be refused."""
+    drift: Drift = Drift()
+
+
+class Labels(Strict):
+    """How points become administrative units, and rows become splits."""
+
+    limit_km: float = Field(100.0, ge=0)
+    """A point outside every unit takes the nearest one within this great-circle distance."""
+    validation_share: float = Field(0.2, gt=0, lt=1)
+    """Share of the groups held out of training (thesis: 80/20)."""
+    blocks_km: float | None = Field(None, gt=0)
+    """Edge of the spatial blocks that must not straddle a split either; left out, groups alone count."""
+
+
+Kind = Literal["photographers", "near_duplicates", "neighbours"]
+
+
+class Leaks(Strict):
+    """What training photos may share with those that a model is scored on."""
+
+    near_bits: int = Field(4, ge=0, le=8)
+    """Bits of 64 in which the perceptual hashes of near-duplicates differ at most."""
+    neighbour_km: float = Field(1.0, gt=0)
+    """Great-circle distance within which photos are neighbours."""
+    block: tuple[Kind, ...] = ("photographers", "near_duplicates")
+    """The kinds of leaks that training refuses; all kinds are reported."""
+    allow: tuple[str, ...] = ()
+    """Leaks that are known and accepted, such as ``near_duplicates: mp16/train + im2gps``."""
+
+    @model_validator(mode="after")
+    def _named_leaks(self) -> Self:
+        for allowed in self.allow:
+            kind, *sets = parsed(allowed)
+            if kind not in get_args(Kind) or not all(sets):
+                raise ValueError(
+                    f"allow: {allowed!r}; expected a kind ({', '.join(get_args(Kind))}) and two sets, "
+                    "such as 'near_duplicates: mp16/train + im2gps'"
+                )
+        return self
+
+
+def parsed(allowed: str) -> tuple[str, str, str]:
+    """The kind and the two sets that an entry of ``leaks.allow`` names; empty where it names none."""
+    kind, _, sets = allowed.partition(":")
+    one, _, other = sets.partition("+")
+    return kind.strip(), one.strip(), other.strip()
+
+
+class About(Strict):
+    """What is published about weights, for those who do not have them; what is measured counts more."""
+
+    dim: PositiveInt | None = None
+    """Length of the feature, as the encoder of this name pools it."""
+    parameters: PositiveFloat | None = None
+    """Millions, of the tower that is used."""
+    licence: str | None = None
+    paper: str | None = None
+    used_by: str | None = None
+
+
+class Checkpoint(Strict):
+    """Where published weights come from: one of ``hub``, ``url``, ``tag``, ``file`` and ``parts``."""
+
+    hub: str | None = None
+    """Repository of the Hugging Face hub."""
+    revision: str | None = None
+    """Commit of that repository: a branch name would not be reproducible."""
+    url: str | None = None
+    """Address of one file of weights; ``sha256`` pins it."""
+    model: str | None = None
+    """open_clip architecture, with ``tag``, ``url`` or ``file``."""
+    tag: str | None = None
+    """open_clip pretrained tag."""
+    file: Path | None = None
+    """A local file or folder of weights, or an ONNX network."""
+    parts: dict[Name, "Checkpoint"] | None = None
+    """Of an encoder of several networks, the checkpoint of each."""
+    sha256: Sha256 | None = None
+    """Checksum of the file of weights as published: anything else is refused."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        given = [name for name in ("hub", "url", "tag", "file", "parts") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected one of hub, url, tag, file and parts, got {' and '.join(given) or 'none'}")
+        if self.hub and not self.revision:
+            raise ValueError(f"no revision; expected the commit of {self.hub}, which never moves")
+        if self.url and not self.sha256:
+            raise ValueError(f"no sha256; expected the checksum of {self.url}, which makes it reproducible")
+        if self.parts and self.sha256:
+            raise ValueError("sha256: of several networks; expected a checksum with each of the parts")
+        if self.tag and not self.model:
+            raise ValueError(f"no model; expected the open_clip architecture that {self.tag} belongs to")
+        return self
+
+
+class Texts(Strict):
+    """Where sentences come from: one column of a table."""
+
+    path: Path
+    """A CSV, a Parquet file, or a JSON list of objects, from the project's root."""
+    text: str
+    """Column of the sentence."""
+    id: str | None = None
+    """Column that names the row; left out, rows are numbered."""
+    country: str | None = None
+    """Column of the country that a sentence is about: its name or ISO 3166-1 code, several separated by ``;``."""
+
+
+class Evaluation(Strict):
+    """How predictions are scored (the thesis' and the field's tables)."""
+
+    thresholds_km: tuple[PositiveFloat, ...] = (1, 25, 200, 750, 2500)
+    top_k: tuple[PositiveInt, ...] = (1, 5, 10)
+    benchmarks: tuple[str, ...] | None = None
+    """Corpora with ``role: benchmark`` that variants are scored on; left out, all of them."""
+    candidates: PositiveInt = 10
+    """Candidates that are kept of each answer."""
+
+
+class Registry(Strict):
+    """What the champion is called and what makes a candidate better."""
+
+    model: str
+    benchmark: str
+    metric: str
+
+
+class Profile(Strict):
+    """Everything one run of the graph needs."""
+
+    seed: int = Field(ge=0)
+    description: str
+    demo: bool
+    """Whether the photos are rendered: such results are never shown as results on real photos."""
+    threads: int | None = Field(None, gt=0)
+    """Threads of a stage on the CPU; null or left out, all cores, which suits stages that run one at a time.
+
+    What is pre-trained on a CPU depends on their number, in its last digits and so in all that follows: with null it is
+    the same on machines of as many cores only. DVC needs the key wherever something is pre-trained.
+    """
+    boundaries: options("geoloc_core.geo.sources")  # type: ignore[valid-type]
+    labels: Labels
+    leaks: Leaks = Leaks()
+    corpora: dict[Name, Corpus]
+    expect: dict[Name, Expect] = Field(default_factory=dict)
+    """What the corpora promise beyond what all of them do."""
+    pretrain: dict[EncoderName, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
+    """Towers that are trained from scratch."""
+    pretrain_from: dict[EncoderName, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
+    """Towers that go on from the weights of the encoder that ``start`` names."""
+    checkpoints: dict[EncoderName, Checkpoint]
+    encoders: dict[EncoderName, options("geoloc_core.encoders.towers")]  # type: ignore[valid-type]
+    texts: dict[Name, Texts]
+    text_encoders: dict[EncoderName, options("geoloc_core.encoders.text.towers")]  # type: ignore[valid-type]
+    """Each reads the weights of its name: a CLIP is the image encoder and the text encoder of one checkpoint."""
+    about: dict[EncoderName, About] = Field(default_factory=dict)
+    """What is published about the weights of encoders."""
+    cells: dict[Name, options("geoloc_core.geo.geocells.schemes")] = Field(default_factory=dict)  # type: ignore[valid-type]
+    """Label spaces of geocells, beside the countries and subdivisions that the boundaries give."""
+    variants: dict[Name, options("geoloc_core.families")]  # type: ignore[valid-type]
+    papers: dict[Name, Paper] = Field(default_factory=dict)
+    """The published rows that variants stand for: apart from them, so that a corrected figure trains nothing again."""
+    evaluation: Evaluation
+    registry: Registry
+
+    @property
+    def sets(self) -> list[str]:
+        """Names of the sets of photos that must not leak into each other: benchmarks, and both splits of the others."""
+        splits = {"train": ("/train", "/validation"), "benchmark": ("",)}
+        return [f"{name}{split}" for name, corpus in self.corpora.items() for split in splits[corpus.role]]
+
+    def variant(self, name: str) -> Any:
+        """The block of one variant.
+
+        Raises:
+            UserError: There is none of the name.
+        """
+        return entry(self.variants, name, "variant")
+
+    def scored_on(self, name: str) -> list[str]:
+        """The benchmarks that a variant is asked about.
+
+        A model of one country is not asked about the planet: where the training corpus promises to be in some countries
+        alone (``expect``), so must the benchmark, and in none but those.
+        """
+        block = self.variants[name]
+        return (
+            list(block.benchmarks)
+            if block.benchmarks is not None
+            else [benchmark for benchmark in self._offered() if self._covers(block.corpus, benchmark)]
+        )
+
+    @property
+    def benchmarks(self) -> list[str]:
+        """The benchmarks that any variant is scored on, in the order of the profile."""
+        wanted = {benchmark for name in self.variants for benchmark in self.scored_on(name)}
+        return [name for name in dict.fromkeys((*self._offered(), *self.corpora)) if name in wanted]
+
+    def _offered(self) -> list[str]:
+        named = self.evaluation.benchmarks
+        return (
+            [name for name, corpus in self.corpora.items() if corpus.role == "benchmark"] if named is None else [*named]
+        )
+
+    def _covers(self, corpus: str, benchmark: str) -> bool:
+        known, asked = (self.expect.get(name, Expect()).countries for name in (corpus, benchmark))
+        return known is None or (asked is not None and set(asked) <= set(known))
+
+
+def entry(table: dict[str, Any], name: str, what: str, where: str = "the profile in use") -> Any:
+    """``table[name]``, or one clear line that lists what there is.
+
+    Raises:
+        UserError: There is no such entry.
+    """
+    if name not in table:
+        known = ", ".join(table) or "none"
+        raise UserError(f"{what} {name!r}: not in {where}; expected one of: {known}")
+    return table[name]

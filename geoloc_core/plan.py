@@ -1,0 +1,101 @@
+"""What there is to do for a profile: ``plan.yaml``, the lists that the stages of ``dvc.yaml`` go through.
+
+They follow from what the variants need: which corpus goes through which encoder, which sentences, which cells, and what
+each training and each answer reads. DVC cannot template a list of dependencies, so trainings and answers are grouped by
+how much they read: ``train_3`` are those that read three things.
+"""
+
+from typing import Any
+
+from geoloc_core.files import replacing
+from geoloc_core.params import Profile
+from geoloc_core.project import Project
+from geoloc_core.variants import inputs
+
+FILE = "plan.yaml"
+HEAD = "# Written by `geoloc plan` from params.yaml: the lists that the stages of dvc.yaml go through.\n"
+MOST = 6
+"""Things that a training or an answer reads, at most: as many templates are in ``dvc.yaml``."""
+
+
+def write(project: Project) -> bool:
+    """Write ``plan.yaml`` if anything in it has changed.
+
+    Returns:
+        Whether it has.
+    """
+    import yaml
+
+    text = HEAD + yaml.safe_dump({"plan": plan(project)}, sort_keys=False, allow_unicode=True, width=1000)
+    path = project.root / FILE
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return False
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+    return True
+
+
+def plan(project: Project) -> dict[str, Any]:
+    """The lists, by stage."""
+    profile = project.profile
+    pairs = encoded(profile)
+    needs = {name: block.needs() for name, block in profile.variants.items()}
+    texts = dict.fromkeys(pair for known in needs.values() for pair in known.texts)
+    cells = dict.fromkeys(
+        (n.labels, profile.variants[name].corpus) for name, n in needs.items() if n.labels in profile.cells
+    )
+    return {
+        "benchmarks": profile.benchmarks,
+        "encode": {f"{encoder}-{corpus}": {"encoder": encoder, "corpus": corpus} for encoder, corpus in pairs},
+        "encode_text": {f"{encoder}-{name}": {"encoder": encoder, "texts": name} for encoder, name in texts},
+        "cells": {f"{name}-{corpus}": {"cells": name, "corpus": corpus} for name, corpus in cells},
+        "truth": answered(profile),
+        **_grouped("train", {name: _train(project, name) for name in profile.variants}),
+        **_grouped("answer", {name: _answer(project, name) for name in profile.variants}),
+    }
+
+
+def encoded(profile: Profile) -> list[tuple[str, str]]:
+    """The pairs of image encoder and corpus that variants need."""
+    return list(
+        dict.fromkeys(
+            (encoder, corpus)
+            for name, block in profile.variants.items()
+            for encoder in block.needs().encoders
+            for corpus in (block.corpus, *profile.scored_on(name))
+        )
+    )
+
+
+def answered(profile: Profile) -> list[str]:
+    """The corpora that any variant learns from or is scored on."""
+    trained = (block.corpus for block in profile.variants.values())
+    return list(dict.fromkeys((*trained, *profile.benchmarks)))
+
+
+def _train(project: Project, name: str) -> dict[str, Any]:
+    block = project.profile.variants[name]
+    reads = inputs.read_by_training(project, block)
+    return {
+        "family": block.kind,
+        "corpus": block.corpus,
+        "labels": block.needs().labels,
+        "reads": _paths(project, reads),
+    }
+
+
+def _answer(project: Project, name: str) -> dict[str, Any]:
+    reads = inputs.read_by_answering(project, project.profile.variants[name])
+    return {"benchmarks": project.profile.scored_on(name), "reads": _paths(project, reads)}
+
+
+def _paths(project: Project, reads: list[Any]) -> list[str]:
+    return [path.relative_to(project.root).as_posix() for path in reads]
+
+
+def _grouped(stage: str, items: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The items by how much they read."""
+    return {
+        f"{stage}_{count}": {name: item for name, item in items.items() if len(item["reads"]) == count}
+        for count in range(1, MOST + 1)
+    }

@@ -1,0 +1,113 @@
+"""The stage ``geoloc answer VARIANT``: a trained model answers its validation split and every benchmark."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geoloc_core import files, parquet
+from geoloc_core.contracts.batch import Batch
+from geoloc_core.contracts.geolocator import LABELS, Trained, load
+from geoloc_core.contracts.truth import class_ids
+from geoloc_core.corpora import truth
+from geoloc_core.errors import UserError
+from geoloc_core.params import VALIDATION
+from geoloc_core.progress import say, track
+from geoloc_core.project import Project
+from geoloc_core.variants import answers, inputs
+from geoloc_core.variants.answers import Asked, Note
+
+NUMBERS = 2**24
+"""Probabilities that are worked on at a time, at most."""
+ROWS = 8192
+"""Rows answered at a time, at most."""
+COLUMNS = ["image_id", "latitude", "longitude", "gid_0", "gid_1", "split"]
+
+
+def answer(project: Project, variant: str) -> None:
+    """Answer everything that a variant is scored on.
+
+    Raises:
+        UserError: The variant, its model or an input is missing or does not fit.
+    """
+    block = project.profile.variant(variant)
+    files.check_folder(project.answers(variant), "answers")
+    trained = load(project.model(variant))
+    asked = {VALIDATION: block.corpus} | {name: name for name in project.profile.scored_on(variant)}
+    benchmarks, counts = {}, {}
+    with files.replacing_folder(project.answers(variant), "answers") as aside:
+        aside.mkdir()
+        for name, corpus in asked.items():
+            known = truth.read(project, corpus, COLUMNS)
+            counts[name] = _answer(project, trained, name, corpus, known, aside, variant)
+            benchmarks[name] = Asked(corpus=corpus, published=int(known.schema.metadata[truth.PUBLISHED]))
+        trained.labelspace.save(aside / LABELS)
+        note = Note(
+            variant=variant,
+            family=trained.card.family,
+            encoders=trained.card.needs.encoders,
+            members=trained.card.needs.members,
+            corpus=block.corpus,
+            labels=trained.card.needs.labels,
+            frequencies=_frequencies(project, trained, block.corpus),
+            benchmarks=benchmarks,
+            demo=project.profile.demo,
+        )
+        files.write_json(aside / answers.NOTE, note.model_dump(mode="json"))
+    files.write_json(project.summary("answer", variant), {"photos": counts})
+    say(f"answer {variant}: {', '.join(f'{name} {count:,}' for name, count in counts.items())}")
+
+
+def _answer(project: Project, trained: Trained, name: str, corpus: str, known: Any, folder: Path, variant: str) -> int:
+    """Answer one benchmark, batch by batch, and return how many of its rows have been."""
+    batch, ready = inputs.batch(project, trained.card, name, corpus, len(known))
+    rows = np.intersect1d(ready, _wanted(known, name))
+    if not len(rows):
+        raise UserError(
+            f"{name}: none of its photos can be answered; run `geoloc ingest {corpus}` and `geoloc encode` again"
+        )
+    cells = inputs.cells(project, trained.card.needs.labels, project.profile.variant(variant).corpus)
+    space = trained.labelspace
+    size = min(ROWS, max(1, NUMBERS // len(space)))
+    slices = [rows[start : start + size] for start in range(0, len(rows), size)]
+    # features are of all rows of the corpus, answers of those that are ready
+    of_answers = {start[0]: np.searchsorted(ready, start) for start in slices}
+    with parquet.writer(folder / f"{name}.parquet", answers.ANSWERS) as out:
+        for part in track(slices, f"answer {variant}/{name}", len(slices), "batches"):
+            given = Batch(
+                {encoder: values[part] for encoder, values in batch.images.items()},
+                {member: values.rows(of_answers[part[0]]) for member, values in batch.answers.items()},
+            )
+            table = known.take(part)
+            ids = class_ids(table.select(COLUMNS[1:5]).to_pandas(), trained.card.needs.labels, cells)
+            prediction = trained.model.predict(given, project.profile.evaluation.candidates, space.index(ids))
+            true = {
+                "image_id": table["image_id"],
+                "true_latitude": table["latitude"],
+                "true_longitude": table["longitude"],
+                "true_class": list(ids),
+                "true_country": table["gid_0"],
+            }
+            out.write_table(answers.table(prediction, space, part, true))
+    return len(rows)
+
+
+def _wanted(known: Any, name: str) -> np.ndarray:
+    """Rows of a benchmark of which something is known: where they are, or in which country."""
+    latitudes, longitudes = (known[key].to_numpy() for key in ("latitude", "longitude"))
+    placed = np.isfinite(latitudes) & np.isfinite(longitudes)
+    named = np.array([country is not None for country in known["gid_0"].to_pylist()], bool)
+    wanted = placed | named
+    if name == VALIDATION:
+        wanted &= np.array(known["split"].to_pylist()) == VALIDATION
+    return np.flatnonzero(wanted)
+
+
+def _frequencies(project: Project, trained: Trained, corpus: str) -> list[int]:
+    """Training rows of each class."""
+    known = truth.read(project, corpus, COLUMNS).to_pandas()
+    known = known[known["split"] == "train"]
+    cells = inputs.cells(project, trained.card.needs.labels, corpus)
+    found = trained.labelspace.index(class_ids(known, trained.card.needs.labels, cells))
+    counts: list[int] = np.bincount(found[found >= 0], minlength=len(trained.labelspace)).tolist()
+    return counts

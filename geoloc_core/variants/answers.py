@@ -1,0 +1,205 @@
+"""What variants answer, on disk: a folder per variant, a table per benchmark, all that scoring reads."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from geoloc_core import parquet
+from geoloc_core.contracts.geolocator import LABELS
+from geoloc_core.contracts.prediction import Prediction
+from geoloc_core.errors import UserError
+from geoloc_core.files import read_json
+from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.params import VALIDATION
+from geoloc_core.plugins import Strict
+
+if TYPE_CHECKING:
+    from geoloc_core.project import Project
+
+__all__ = ["ANSWERS", "NOTE", "VALIDATION", "Note", "note", "path", "read", "space", "table", "truth"]
+
+NOTE = "answers.json"
+ANSWERS = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("true_latitude", pa.float64()),
+        pa.field("true_longitude", pa.float64()),
+        pa.field("true_class", pa.string()),
+        pa.field("true_country", pa.string()),
+        pa.field("latitude", pa.float64(), nullable=False),
+        pa.field("longitude", pa.float64(), nullable=False),
+        pa.field("classes", pa.list_(pa.string()), nullable=False),
+        pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
+        pa.field("latitudes", pa.list_(pa.float64()), nullable=False),
+        pa.field("longitudes", pa.list_(pa.float64()), nullable=False),
+        pa.field("true_rank", pa.int32()),
+        pa.field("true_probability", pa.float32()),
+        pa.field("probability_before", pa.float32()),
+        pa.field("radius_km", pa.float64()),
+        pa.field("evidence", pa.list_(pa.struct([("id", pa.string()), ("weight", pa.float32())]))),
+    ],
+    metadata={"geoloc.schema": "answers", "geoloc.version": "1"},
+)
+"""One row per unit that was answered: its row in the manifest, what is true of it, the answer and the candidates.
+
+``true_rank`` counts from 0 among all classes and is null where the model does not know the true class;
+``probability_before`` is that of all classes that rank before the true one.
+"""
+
+
+class Note(Strict):
+    """What is said of a variant's answers.
+
+    Attributes:
+        variant: Its name.
+        family: Of the model.
+        encoders: Image encoders whose features it read.
+        members: Variants whose answers it read.
+        corpus: That it learned from.
+        labels: Name of its label space.
+        frequencies: How many training rows each class has, in the order of the label space.
+        benchmarks: By name, the corpus and how many photos it was published with.
+        demo: Whether the photos were rendered.
+    """
+
+    variant: str
+    family: str
+    encoders: list[str]
+    members: list[str]
+    corpus: str
+    labels: str
+    frequencies: list[int]
+    benchmarks: dict[str, "Asked"]
+    demo: bool
+
+
+class Asked(Strict):
+    """A benchmark."""
+
+    corpus: str
+    published: int
+
+
+def path(project: "Project", variant: str, benchmark: str) -> Path:
+    """The table of a variant's answers to a benchmark."""
+    return project.answers(variant) / f"{benchmark}.parquet"
+
+
+def _remedy(variant: str) -> str:
+    return f"run `geoloc answer {variant}`"
+
+
+def space(project: "Project", variant: str) -> LabelSpace:
+    """The classes that a variant answers with.
+
+    Raises:
+        UserError: It has not answered yet, or the file is damaged.
+    """
+    return LabelSpace.load(project.answers(variant) / LABELS, _remedy(variant))
+
+
+def note(project: "Project", variant: str) -> Note:
+    """What is said of a variant's answers.
+
+    Raises:
+        UserError: It has not answered yet, or the file is damaged.
+    """
+    found: Note = read_json(project.answers(variant) / NOTE, _remedy(variant), Note)
+    return found
+
+
+def table(prediction: Prediction, classes: LabelSpace, rows: np.ndarray, known: dict[str, Any]) -> pa.Table:
+    """Answers as rows of :data:`ANSWERS`.
+
+    Args:
+        prediction: Of N units, with what it thinks of the true classes.
+        classes: The model's.
+        rows: (N,) in the manifest.
+        known: ``image_id`` and the columns ``true_…`` of the N rows that the truth gives.
+    """
+    n, k = prediction.classes.shape
+    truth = prediction.truth
+    assert truth is not None
+    ids = pa.array(classes.ids, pa.string())
+    unknown = truth.rank < 0
+    evidence = prediction.evidence
+    columns: dict[str, Any] = {
+        "row": rows,
+        **known,
+        "latitude": prediction.latitude,
+        "longitude": prediction.longitude,
+        "classes": _lists(ids.take(pa.array(prediction.classes.ravel())), n, k),
+        "probabilities": _lists(pa.array(prediction.probabilities.ravel().astype(np.float32)), n, k),
+        "latitudes": _lists(pa.array(prediction.latitudes.ravel()), n, k),
+        "longitudes": _lists(pa.array(prediction.longitudes.ravel()), n, k),
+        "true_rank": pa.array(truth.rank, mask=unknown),
+        "true_probability": pa.array(truth.probability, mask=unknown),
+        "probability_before": pa.array(truth.before, mask=unknown),
+        "radius_km": pa.nulls(n, pa.float64()) if prediction.radius_km is None else prediction.radius_km,
+        "evidence": pa.nulls(n, ANSWERS.field("evidence").type) if evidence is None else _evidence(evidence),
+    }
+    arrays = [_array(columns[field.name], field.type) for field in ANSWERS]
+    return pa.table(arrays, schema=ANSWERS)
+
+
+def _array(values: Any, kind: pa.DataType) -> Any:
+    return values.cast(kind) if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind)
+
+
+def _lists(values: pa.Array, n: int, k: int) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array(np.arange(0, (n + 1) * k, k, dtype=np.int32)), values)
+
+
+def _evidence(evidence: Any) -> pa.Array:
+    n, count = evidence.ids.shape
+    ids = pa.array(evidence.ids.ravel(), pa.string())
+    weights = pa.array(evidence.weights.ravel().astype(np.float32))
+    return _lists(pa.StructArray.from_arrays([ids, weights], ["id", "weight"]), n, count)
+
+
+def read(project: "Project", variant: str, benchmark: str, classes: LabelSpace) -> tuple[np.ndarray, Prediction]:
+    """The rows (N,) of a benchmark that a variant has answered, ascending, and its candidates.
+
+    Raises:
+        UserError: It has not answered the benchmark, or the table is damaged or of other classes.
+    """
+    found = _read(project, variant, benchmark, ["row", *_OF_PREDICTION])
+    k = len(found["classes"][0]) if len(found) else 1
+    flat = {
+        name: found[name].combine_chunks().flatten() for name in ("classes", "probabilities", "latitudes", "longitudes")
+    }
+    positions = classes.index(flat["classes"].to_pandas()).reshape(-1, k)
+    if len(positions) != len(found) or (positions < 0).any():
+        raise UserError(f"{path(project, variant, benchmark)}: not of the classes beside it; {_remedy(variant)}")
+    shares, latitudes, longitudes = (
+        flat[n].to_numpy().reshape(-1, k) for n in ("probabilities", "latitudes", "longitudes")
+    )
+    answer = (found["latitude"].to_numpy(), found["longitude"].to_numpy())
+    return found["row"].to_numpy(), Prediction(positions, shares, latitudes, longitudes, *answer)
+
+
+_OF_PREDICTION = ["classes", "probabilities", "latitudes", "longitudes", "latitude", "longitude"]
+
+
+def truth(project: "Project", variant: str, benchmark: str) -> pa.Table:
+    """All columns of :data:`ANSWERS` that scoring reads.
+
+    Raises:
+        UserError: The variant has not answered the benchmark, or the table is damaged.
+    """
+    left_out = ("evidence", "latitudes", "longitudes", "radius_km")
+    return _read(project, variant, benchmark, [name for name in ANSWERS.names if name not in left_out])
+
+
+def _read(project: "Project", variant: str, benchmark: str, columns: list[str]) -> pa.Table:
+    where = path(project, variant, benchmark)
+    if not where.is_file():
+        raise UserError(f"{where}: no answers; {_remedy(variant)} first")
+    found = parquet.read(where, _remedy(variant), columns)
+    kinds = [ANSWERS.field(name).type for name in columns]
+    if found.schema.types != kinds:
+        raise UserError(f"{where}: not answers of this version; {_remedy(variant)}")
+    return found

@@ -1,0 +1,149 @@
+"""The stage ``geoloc train VARIANT``: from what a variant needs to a trained model, whatever its family."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from geoloc_core.contracts.batch import Data, Fitted, Metrics, Run
+from geoloc_core.contracts.geolocator import FAMILIES, Card, Trained
+from geoloc_core.contracts.truth import UNITS, class_ids
+from geoloc_core.corpora import truth
+from geoloc_core.errors import UserError
+from geoloc_core.files import check_folder, digest, remove, replacing_folder, write_json
+from geoloc_core.geo.labelspace import LabelSpace, from_units
+from geoloc_core.geo.units import read_units
+from geoloc_core.plots import picture
+from geoloc_core.plugins import module_of
+from geoloc_core.progress import say
+from geoloc_core.project import Project
+from geoloc_core.registry import tracking
+from geoloc_core.variants import inputs
+from geoloc_core.variants.guard import guard
+
+
+def train(project: Project, variant: str) -> None:
+    """Train one variant.
+
+    Raises:
+        UserError: There is no such variant, what it needs is not ready or does not fit together, or its training photos
+            leak into what it is scored on.
+    """
+    block = project.profile.variant(variant)
+    check_folder(project.model(variant), "model")
+    guard(project, block.corpus)
+    needs = block.needs()
+    data = gather(project, block)
+    say(
+        f"train {variant}: {len(data.training):,} photos, {len(data.space)} classes ({needs.labels}), "
+        f"{len(data.validation):,} for validation"
+    )
+    card = Card(family=block.kind, needs=needs, fingerprints=inputs.fingerprints(project, needs.encoders, block.corpus))
+    checkpoint = project.partial("train", variant) / "checkpoint.pt"
+    reads = [project.truth(block.corpus), *inputs.read_by_training(project, block)]
+    with tracking.run(project, "train", variant, block.model_dump(), reads) as log:
+        depends = [block.model_dump(mode="json"), project.profile.seed, _identity(project, block, card)]
+        run = Run(project.profile.seed, checkpoint, depends, log)
+        fitted: Fitted = module_of(FAMILIES, block.kind).fit(data, block, run)
+        with replacing_folder(project.model(variant), "model") as aside:
+            aside.mkdir()
+            Trained(card, fitted.model).save(aside)
+        log.model(project.model(variant))
+        _summarise(project, variant, fitted, data)
+    remove(checkpoint.parent)
+
+
+def gather(project: Project, block: Any) -> Data:
+    """All that a variant learns from.
+
+    Raises:
+        UserError: Something has not been made, or nothing is left to train or validate on.
+    """
+    needs = block.needs()
+    known = truth.read(project, block.corpus, [*UNITS.values(), "latitude", "longitude", "split"]).to_pandas()
+    split = known["split"].to_numpy()
+    cells = inputs.cells(project, needs.labels, block.corpus)
+    ids = class_ids(known, needs.labels, cells)
+    usable = np.ones(len(known), bool)
+    usable[inputs.missing(project, needs.encoders, block.corpus)] = False
+    located = np.array([name is not None for name in ids], bool)
+    training = np.flatnonzero((split == "train") & located & usable)
+    validation = np.flatnonzero((split == "validation") & located & usable)
+    if not len(training) or not len(validation):
+        raise UserError(f"{project.truth(block.corpus)}: no labelled rows to train and validate on")
+    space = _space(project, needs.labels, ids[training]) if cells is None else _used(cells.space, ids[training])
+    return Data(
+        images=inputs.images(project, needs.encoders, block.corpus, len(known)),
+        texts={pair: inputs.sentences(project, *pair) for pair in needs.texts},
+        answers={member: inputs.answered(project, member) for member in needs.members},
+        space=space,
+        targets=space.index(ids),
+        training=training,
+        validation=validation,
+    )
+
+
+def _space(project: Project, labels: str, ids: np.ndarray) -> LabelSpace:
+    return from_units(labels, read_units(project.boundaries), ids)
+
+
+def _used(space: LabelSpace, ids: np.ndarray) -> LabelSpace:
+    """The classes of a label space that occur."""
+    return space.take(np.unique(space.index(ids)))
+
+
+def _identity(project: Project, block: Any, card: Card) -> list[Any]:
+    """What a training depends on beside its options: what made its features, and the very files of the rest."""
+    needs = block.needs()
+    others = [project.answers(member) for member in needs.members]
+    others += [project.text_features(*pair) for pair in needs.texts]
+    return [card.fingerprints, digest(project.truth(block.corpus)), *(digest(path) for path in others)]
+
+
+@dataclass
+class _Told:
+    """What a summary says, rounded."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, metrics: Metrics, names: dict[str, int]) -> None:
+        self.figures |= {name: round(metrics[name], digits) for name, digits in names.items() if name in metrics}
+
+
+def _summarise(project: Project, variant: str, fitted: Fitted, data: Data) -> None:
+    told = _Told()
+    if fitted.history:
+        told.add(fitted.history[fitted.best], {"validation_accuracy": 2, "validation_loss": 4})
+        told.figures |= {"best_epoch": fitted.best + 1, "epochs": len(fitted.history)}
+    counts = {
+        "classes": len(data.space),
+        "training_photos": len(data.training),
+        "validation_photos": len(data.validation),
+    }
+    figures = told.figures | counts | fitted.figures
+    write_json(project.summary("train", variant), figures)
+    _plot(project, variant, fitted)
+    if fitted.history:
+        say(
+            f"train {variant}: {figures.get('validation_accuracy', '–')} % of {len(data.validation):,} validation "
+            f"photos right at epoch {figures['best_epoch']} of {figures['epochs']}"
+        )
+
+
+def _plot(project: Project, variant: str, fitted: Fitted) -> None:
+    """The losses over the epochs, and on an axis of its own the validation accuracy."""
+    epochs = range(1, len(fitted.history) + 1)
+    lines = {"loss": "training loss", "validation_loss": "validation loss"}
+    with picture(project.plot("train", variant)) as axes:
+        for name, label in lines.items():
+            if fitted.history and name in fitted.history[0]:
+                axes.plot(epochs, [epoch[name] for epoch in fitted.history], label=label)
+        axes.set(title=variant, xlabel="epoch", ylabel="loss")
+        right = axes.twinx()
+        accuracies = [epoch.get("validation_accuracy", np.nan) for epoch in fitted.history]
+        right.plot(epochs, accuracies, color="#3d405b", ls=":")
+        right.axvline(fitted.best + 1, color="#999999", lw=0.8)
+        right.set_ylabel("validation accuracy, % (dotted)")
+        right.grid(visible=False)
+        if axes.lines:
+            axes.legend(frameon=False, loc="upper center")
