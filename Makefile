@@ -1,5 +1,5 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Needs Python 3.11 to 3.13 and the package registry.
-.PHONY: demo test fast ui check lock clean
+.PHONY: demo papers test fast ui check lock clean
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
@@ -10,7 +10,10 @@ export DO_NOT_TRACK := true
 export UV_LINK_MODE := copy
 
 demo: $(READY)
-	geoloc demo
+	geoloc demo $(if $(PROFILE),--profile $(PROFILE))
+
+papers: $(READY)
+	geoloc demo --profile papers
 
 ui: $(READY)
 	geoloc ui
@@ -43,4 +46,4 @@ lock: $(READY)
 
 clean:
 	rm -rf .state data/raw data/corpora data/labels data/datasheets data/leaks data/boundaries data/weights data/features \
-		data/texts data/text_features data/models data/truth data/scores data/summaries data/leaderboard .dvc/cache .dvc/tmp
+		data/texts data/text_features data/cells data/models data/truth data/answers data/scores data/summaries data/leaderboard .dvc/cache .dvc/tmp

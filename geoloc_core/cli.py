@@ -82,12 +82,16 @@ def stage(*arguments: str, examples: tuple[str, ...]) -> Callable[[Callable[...,
     return wrap
 
 
-@geoloc.command(epilog="\b\nExamples:\n  geoloc demo\n  geoloc ui")
+@geoloc.command(epilog="\b\nExamples:\n  geoloc demo\n  geoloc demo --profile papers")
+@click.option("--profile", help="Choose this profile first, as `geoloc use` does; left out, the one in use.")
 @click.pass_obj
-def demo(params: Path) -> None:
-    """Run the whole graph of the profile in use through Dagster; what is up to date is skipped."""
+def demo(params: Path, profile: str | None) -> None:
+    """Run the whole graph of a profile through Dagster; what is up to date is skipped."""
     from geoloc_core.evaluation import leaderboard as board
+    from geoloc_core.params.using import use
 
+    if profile:
+        use(params, profile)
     project = Project.open(params)
     code = _orchestrate("run", project, [])
     if code:
@@ -167,10 +171,10 @@ def check_params(params: Path) -> None:
     click.echo(f"  champion    {profile.registry.model}: {profile.registry.metric} on {profile.registry.benchmark}")
 
 
-@geoloc.command(epilog="\b\nExamples:\n  geoloc use papers\n  geoloc use demo")
+@geoloc.command("use", epilog="\b\nExamples:\n  geoloc use papers\n  geoloc use demo")
 @click.argument("profile")
 @click.pass_obj
-def use(params: Path, profile: str) -> None:
+def choose(params: Path, profile: str) -> None:
     """Choose the PROFILE of params.yaml that everything runs: DVC, Dagster and MLflow."""
     from geoloc_core.params.using import use
 
@@ -487,7 +491,9 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, form: str | None) 
 
     version, folder = promotion.champion(project)
     champion = bundle.load(folder)
-    table = answer.rows(champion.predict(encoded, top), champion.labelspace, [str(p) for p in photos])
+    prediction, names = champion.predict(encoded, top), [str(path) for path in photos]
+    table = answer.rows(prediction, champion.labelspace, names)
+    pieces = answer.evidence(prediction, champion.explain, names)
     card = {
         "name": project.profile.registry.model,
         "version": version,
@@ -495,12 +501,12 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, form: str | None) 
         "demo": champion.demo,
     }
     if form == "json":
-        click.echo(answer.as_json(table, card))
+        click.echo(answer.as_json(table, card, pieces))
     elif form == "csv":
         # The bytes of names that are no text in this locale, as they are.
         click.echo(answer.as_csv(table).encode("utf-8", "surrogateescape"), nl=False)
     else:
-        answer.show(table, card)
+        answer.show(table, card, pieces)
 
 
 geoloc.add_command(locate)

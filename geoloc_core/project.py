@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from geoloc_core.params import Profile, load
+from geoloc_core.params.using import used
 
 STAGES = {
     "raw": "fetch",
@@ -77,6 +78,12 @@ class Project:
             UserError: The file is missing or wrong.
         """
         return cls(params.resolve().parent, load(params))
+
+    @property
+    def chosen(self) -> str:
+        """The name of the profile in use."""
+        path = self.root / "params.yaml"
+        return used(path) if path.is_file() else "run"
 
     @cached_property
     def data(self) -> Path:

@@ -278,7 +278,7 @@ def run(project: Project, stage: str, name: str, params: dict[str, Any], reads: 
 
     tags = {**resolve_tags(), "mlflow.runName": f"{stage} {name}", "geoloc.stage": stage, "geoloc.name": name}
     tags |= {f"dvc.{path}": value for path, value in _hashes(project, reads).items()} | _revision(project.root)
-    tags |= {"geoloc.demo": str(project.profile.demo).lower(), PROCESS: process()}
+    tags |= {"geoloc.demo": str(project.profile.demo).lower(), "geoloc.profile": project.chosen, PROCESS: process()}
     with _stoppable():
         with answering(project):
             experiment_id = experiment(project, mlflow_client)

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,36 @@ def rows(prediction: Prediction, space: LabelSpace, photos: Sequence[str] | None
     ]
 
 
+def evidence(
+    prediction: Prediction, explain: Callable[[str, str], str], photos: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """What the answers rest on, a row per photo and piece, the weightiest first; none where the model names nothing.
+
+    Args:
+        prediction: Of N photos.
+        explain: A piece for people, of its kind and id.
+        photos: N names; their positions where there are none.
+    """
+    found = prediction.evidence
+    if found is None:
+        return []
+    names = photos if photos is not None else range(len(prediction))
+    return [
+        {"photo": name, "kind": found.kind, "id": piece, "text": explain(found.kind, piece), "weight": round(weight, 6)}
+        for name, ids, weights in zip(names, found.ids.tolist(), found.weights.tolist(), strict=True)
+        for piece, weight in zip(ids, weights, strict=True)
+    ]
+
+
 def _name(space: LabelSpace, place: int) -> str:
     parent = space.parents[place]
     return f"{space.names[place]}, {parent}" if parent else space.names[place]
 
 
-def as_json(table: list[dict[str, Any]], model: dict[str, Any]) -> str:
-    """JSON: the model, and the rows, as they are."""
-    return escape.json(json.dumps({"model": model, "places": table}, indent=2, ensure_ascii=False))
+def as_json(table: list[dict[str, Any]], model: dict[str, Any], pieces: list[dict[str, Any]]) -> str:
+    """JSON: the model, the rows, and the evidence, as they are."""
+    found = {"model": model, "places": table, "evidence": pieces}
+    return escape.json(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 def as_csv(table: list[dict[str, Any]]) -> str:
@@ -89,8 +111,8 @@ def read_photos(paths: Sequence[Path]) -> list[bytes]:
     return photos
 
 
-def show(table: list[dict[str, Any]], model: dict[str, Any]) -> None:
-    """Print the places of every photo as a table on the output stream."""
+def show(table: list[dict[str, Any]], model: dict[str, Any], pieces: list[dict[str, Any]]) -> None:
+    """Print the places of every photo as a table on the output stream, and what the first answers rest on."""
     from rich.table import Table
 
     console = progress.output()
@@ -113,6 +135,11 @@ def show(table: list[dict[str, Any]], model: dict[str, Any]) -> None:
         )
     console.print(printed)
     console.print()
+    for piece in pieces:
+        where = f"{Path(str(piece['photo'])).name}: " if len({row["photo"] for row in table}) > 1 else ""
+        console.print(progress.plain(f"{where}{piece['kind']} {piece['weight']:.2f}  {piece['text']}"))
+    if pieces:
+        console.print()
     console.print(progress.plain(f"{model['name']} version {model['version']}: {model['variant']}", "dim"))
     if model["demo"]:
         console.print("Demo model: it has seen rendered photos only. Do not trust it with real ones.", style="yellow")

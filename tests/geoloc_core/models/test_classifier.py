@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from geoloc_core.models import geolocator
+from geoloc_core.models.classifier import Classifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
-from geoloc_core.models import geolocator
-from geoloc_core.models.classifier import Classifier
 from geoloc_core.training.heads import linear_layers, network
 
 

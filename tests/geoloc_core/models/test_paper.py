@@ -1,7 +1,6 @@
 import pytest
-from pydantic import ValidationError
-
 from geoloc_core.models.paper import Paper
+from pydantic import ValidationError
 
 
 def test_a_published_row_reads_as_it_stands_in_yaml():
