@@ -5,8 +5,6 @@ It stays as it is in the data. What is shown of it can neither steer a terminal 
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from html import escape
 from urllib.parse import quote
 
 JOINERS = "\u200c\u200d"
@@ -40,23 +38,6 @@ def _spelt(character: str) -> str:
 def markdown(text: str) -> str:
     """Text within a line of Markdown, also within a table, that means what it says."""
     return _MARKDOWN.sub(r"\\\g<0>", " ".join(terminal(text).split()))
-
-
-def markdown_table(header: Sequence[str], rule: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    """The lines of a table in Markdown.
-
-    Args:
-        header: Names of the columns.
-        rule: What stands beneath each of them, such as ``---`` and, for numbers, ``---:``.
-        rows: The cells as text.
-    """
-    lines = [map(markdown, header), rule, *(map(markdown, cells) for cells in rows)]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
-
-
-def html(text: str) -> str:
-    """Text of HTML, also within an attribute."""
-    return escape(terminal(text))
 
 
 def address(text: str) -> str | None:
