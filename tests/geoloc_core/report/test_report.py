@@ -251,6 +251,12 @@ def test_no_template_prints_what_is_no_text(ending, value):
         template.render()
 
 
+def test_markup_is_written_by_templates_alone():
+    written = re.compile(r"<t[dhr]\b|</?table|\|\s*-{2,}")
+    for path in [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "orchestration").rglob("*.py")]:
+        assert not written.search(path.read_text(encoding="utf-8")), path
+
+
 @pytest.mark.slow
 def test_a_click_on_a_heading_orders_the_rows(tmp_path):
     browser = shutil.which("chromium")
