@@ -5,14 +5,13 @@ It stays as it is in the data. What is shown of it can neither steer a terminal 
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from html import escape
+from urllib.parse import quote
 
 JOINERS = "\u200c\u200d"
 """Invisible, and part of how Persian, Hindi and others are written."""
 
 _MARKDOWN = re.compile(
-    r"[\\`*\[\]<>&|~$]"
+    r"[\\`*\[\]<>&|~$#]"
     r"|(?<![^\W_])_|_(?![^\W_])"  # not within a word, where it is no emphasis
     r"|:(?=//)|(?<=[wW]{3})\.|@"  # addresses that become links by themselves
 )
@@ -41,27 +40,25 @@ def markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\g<0>", " ".join(terminal(text).split()))
 
 
-def markdown_table(header: Sequence[str], rule: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    """The lines of a table in Markdown.
+def address(text: str) -> str | None:
+    """Where a link may lead, in letters that no format takes for its own: a page of the web, or a relative path.
 
-    Args:
-        header: Names of the columns.
-        rule: What stands beneath each of them, such as ``---`` and, for numbers, ``---:``.
-        rows: The cells as text.
+    None for anything else, such as a script.
     """
-    lines = [map(markdown, header), rule, *(map(markdown, cells) for cells in rows)]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
-
-
-def html(text: str) -> str:
-    """Text of HTML, also within an attribute."""
-    return escape(terminal(text))
+    found = quote(text, safe="/:?#[]@!$&'()*+,;=%~", errors="replace")
+    scheme = re.match(r"[a-z][a-z0-9+.-]*(?=:)", found, re.IGNORECASE)
+    return found if found and (scheme is None or scheme[0].lower() in ("http", "https")) else None
 
 
 def json(text: str) -> str:
     """JSON that says the same, and may be shown by a terminal: an escape for each character that may not."""
     lines = (line if line.isprintable() else _json_line(line) for line in text.split("\n"))
     return "\n".join(lines)
+
+
+def script(text: str) -> str:
+    """JSON within a script of HTML: no tag, which could end or open a script, begins in it."""
+    return json(text).replace("<", "\\u003c")
 
 
 def _json_line(line: str) -> str:

@@ -1,17 +1,21 @@
 """What a person sees while a stage runs, and of what it made.
 
-Untrusted text goes through :func:`say`, :func:`plain` or :func:`table`; the consoles take no word for markup.
+Untrusted text goes through :func:`say`, :func:`plain`, :func:`show` or :func:`table`; the consoles take no word for
+markup.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from rich.console import Console
 from rich.text import Text
 
 from geoloc_core import escape
+
+if TYPE_CHECKING:
+    from geoloc_core.report.table import Table
 
 T = TypeVar("T")
 
@@ -39,16 +43,18 @@ def plain(text: str, style: str = "") -> Text:
     return Text(escape.terminal(text), style)
 
 
-def table(header: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> None:
+def show(found: "Table") -> None:
     """Print a table to the terminal's error stream."""
-    from rich.table import Table
+    from geoloc_core.report import render
 
-    shown = Table(
-        *map(escape.terminal, header), title=title and plain(title), title_justify="left", box=None, padding=(0, 2)
-    )
-    for cells in rows:
-        shown.add_row(*map(plain, cells))
-    console.print(shown)
+    console.print(render.terminal(found))
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]], title: str = "") -> None:
+    """Print a table of text to the terminal's error stream."""
+    from geoloc_core.report.table import Column, Row, Table
+
+    show(Table(tuple(map(Column, header)), tuple(Row.of(*cells) for cells in rows), title))
 
 
 def track(

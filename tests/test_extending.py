@@ -135,7 +135,11 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> NearestM
     return NearestMean(needs.encoders[0], space, read_tensors(folder, remedy)["means"])
 ''',
 }
-PLACES = {"by_ann": (48.9, 2.3, (200, 30, 30)), "by_bob": (-1.3, 36.8, (30, 200, 30)), "by_cem": (40.4, -3.7, (30, 30, 200))}
+PLACES = {
+    "by_ann": (48.9, 2.3, (200, 30, 30)),
+    "by_bob": (-1.3, 36.8, (30, 200, 30)),
+    "by_cem": (40.4, -3.7, (30, 30, 200)),
+}
 STAGES = (
     "fetch photos", "boundaries", "ingest photos", "label photos", "leaks", "truth photos", "download net",
     "encode photos --encoder net", "train nearest", "answer nearest", "score nearest", "leaderboard",

@@ -4,15 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core import escape
+from geoloc_core import progress
 from geoloc_core.corpora import drift, manifest
 from geoloc_core.errors import UserError
 from geoloc_core.params import Expect, entry
-from geoloc_core.progress import console, plain, say
+from geoloc_core.report import render
+from geoloc_core.report import table as tables
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
     from geoloc_core.project import Project
 
@@ -44,15 +44,6 @@ class Row:
     examples: tuple[str, ...]
     passed: bool
 
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The row as text."""
-        examples = "; ".join(self.examples)
-        return self.expectation, self.column, f"{self.unexpected:,}", examples, "✓" if self.passed else "✗"
-
-
-HEADER = ("expectation", "column", "unexpected", "examples", "ok")
-
 
 @dataclass(frozen=True)
 class Report:
@@ -71,21 +62,34 @@ class Report:
         """Whether all expectations hold."""
         return all(row.passed for row in self.rows)
 
+    def table(self) -> tables.Table:
+        """The report as a table."""
+        rows = (
+            tables.Row.of(
+                row.expectation,
+                row.column,
+                row.unexpected,
+                "; ".join(row.examples),
+                "✓" if row.passed else "✗",
+                tone="" if row.passed else "bad",
+            )
+            for row in self.rows
+        )
+        return tables.Table(
+            (
+                tables.Column("expectation"),
+                tables.Column("column"),
+                tables.Column.of_numbers("unexpected"),
+                tables.Column("examples"),
+                tables.Column("ok"),
+            ),
+            tuple(rows),
+            self.title,
+        )
+
     def markdown(self) -> str:
         """The report as a Markdown table."""
-        return "\n".join(escape.markdown_table(HEADER, ["--"] * len(HEADER), (row.cells for row in self.rows)))
-
-    def table(self) -> "Table":
-        """The report for the terminal."""
-        from rich.table import Table
-
-        table = Table(title=plain(self.title), title_justify="left", box=None, padding=(0, 1))
-        for name in HEADER:
-            table.add_column(name, overflow="fold", no_wrap=name in ("column", "unexpected"))
-        for row in self.rows:
-            style = "" if row.passed else "bold red"
-            table.add_row(*map(plain, row.cells), style=style)
-        return table
+        return render.markdown(self.table())
 
 
 def check(project: "Project", name: str, accept: bool = False) -> None:
@@ -100,14 +104,14 @@ def check(project: "Project", name: str, accept: bool = False) -> None:
         UserError: A table is missing, or an expectation does not hold.
     """
     reports = [check_manifest(project, name, accept)]
-    console.print(reports[0].table())
+    progress.show(reports[0].table())
     # A manifest that does not pass keeps its labels from being made.
     if project.labels(name).exists() and (not accept or not reports[0].passed or _labelled(project, name)):
         reports.append(check_labels(project, name, accept))
-        console.print(reports[1].table())
+        progress.show(reports[1].table())
     elif accept and reports[0].passed:
         drift.accept_next(project.versions("labels", name))
-        say(f"{name}: its labels are still to be made, and will be taken as they are")
+        progress.say(f"{name}: its labels are still to be made, and will be taken as they are")
     failed = [(report.title, row) for report in reports for row in report.rows if not row.passed]
     if failed:
         title, row = failed[0]

@@ -3,13 +3,15 @@
 Written from the tables of ``data/corpora`` and ``data/labels`` alone, so the same corpus has the same datasheet.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core import escape, files, plots, progress
+from geoloc_core import files, plots, progress
 from geoloc_core.corpora import manifest
 from geoloc_core.params import entry
+from geoloc_core.report import render
+from geoloc_core.report.table import Column, Row, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,38 +24,18 @@ OPTIONAL = ("latitude", "longitude", "heading", "captured_at", "author", "licenc
 GROUPED = {"group": "group_id", "author": "author"}
 
 
-@dataclass(frozen=True)
-class Section:
-    """One table of a datasheet.
-
-    Attributes:
-        title: What it is about.
-        header: Names of the columns.
-        rows: The cells as text.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        """The section in Markdown."""
-        rule = ("---", *("---:" for _ in self.header[1:]))
-        lines = escape.markdown_table(self.header, rule, self.rows)
-        return "\n".join([f"## {self.title}", "", *lines])
-
-
 def describe(project: "Project", name: str) -> None:
     """Write the datasheet of a corpus, and print it.
 
     Raises:
         UserError: There is no such corpus, it has not been ingested, or it has labels of another manifest.
     """
-    _print(name, write_datasheet(project, name))
+    for table in write_datasheet(project, name):
+        progress.show(replace(table, title=f"{name}: {table.title}"))
     progress.say(f"describe {name}: {project.datasheet(name)}")
 
 
-def write_datasheet(project: "Project", name: str) -> list[Section]:
+def write_datasheet(project: "Project", name: str) -> list[Table]:
     """Write the datasheet of a corpus, a map beside it, and return its tables.
 
     Raises:
@@ -65,24 +47,26 @@ def write_datasheet(project: "Project", name: str) -> list[Section]:
     rejects = manifest.read_table(folder / "rejects.parquet", manifest.REJECTS, ["reason"])
     path = project.labels(name)
     labels = manifest.read_labels(path, table["image_id"]) if path.exists() else None
-    found = sections(table, rejects, labels)
+    found = tables(table, rejects, labels)
     sheet = project.datasheet(name)
     picture = sheet.with_suffix(".png")
     _map(table, picture, name)
-    intro = [
-        f"# {name}",
-        "",
-        f"{table.num_rows:,} photos, role: {corpus.role}, read as `{corpus.source.kind}`."
-        + (" Rendered, not photographed." if project.profile.demo else ""),
-        "",
-        f"![Where the photos of {name} were taken]({picture.name})",
-    ]
+    text = render.document(
+        "corpora/datasheet.md",
+        name=name,
+        photos=f"{table.num_rows:,}",
+        role=corpus.role,
+        kind=corpus.source.kind,
+        demo=project.profile.demo,
+        picture=picture.name,
+        tables=found,
+    )
     with files.replacing(sheet) as aside:
-        aside.write_text("\n".join(intro) + "\n\n" + "\n\n".join(s.markdown() for s in found) + "\n", encoding="utf-8")
+        aside.write_text(text, encoding="utf-8")
     return found
 
 
-def sections(table: "pa.Table", rejects: "pa.Table", labels: "pa.Table | None") -> list[Section]:
+def tables(table: "pa.Table", rejects: "pa.Table", labels: "pa.Table | None") -> list[Table]:
     """All tables of a datasheet.
 
     Args:
@@ -93,10 +77,10 @@ def sections(table: "pa.Table", rejects: "pa.Table", labels: "pa.Table | None") 
     found = [_photos(table, rejects), _missing(table), _counted("Refused", "reason", rejects["reason"])]
     if labels is not None:
         found += [_counted("Splits", "split", labels["split"]), _counted("Countries", "country", labels["name_0"])]
-    return [section for section in [*found, *_of_manifest(table)] if section.rows]
+    return [one for one in [*found, *_of_manifest(table)] if one.rows]
 
 
-def _photos(table: "pa.Table", rejects: "pa.Table") -> Section:
+def _photos(table: "pa.Table", rejects: "pa.Table") -> Table:
     import numpy as np
     import pyarrow.compute as pc
 
@@ -107,21 +91,25 @@ def _photos(table: "pa.Table", rejects: "pa.Table") -> Section:
     spreads = {f"photos per {what}": table[column].drop_null().value_counts() for what, column in GROUPED.items()}
     numbers = {what: counts.field("counts").to_numpy() for what, counts in spreads.items()}
     numbers |= {f"{what}, pixels": table[what].to_numpy() for what in ("width", "height")}
-    lines = [(what, f"{count:,}") for what, count in rows]
+    lines = [Row.of(what, count) for what, count in rows]
     for what, values in numbers.items():
         if len(values):
             low, middle, high = np.percentile(values, [0, 50, 100])
-            lines.append((what, f"{low:,.0f} … {middle:,.0f} … {high:,.0f}"))
-    return Section("Photos", ("what", "count; least … median … most"), tuple(lines))
+            lines.append(Row.of(what, f"{low:,.0f} … {middle:,.0f} … {high:,.0f}"))
+    return Table((Column("what"), Column.of_numbers("count; least … median … most")), tuple(lines), "Photos")
 
 
-def _missing(table: "pa.Table") -> Section:
+def _missing(table: "pa.Table") -> Table:
     shares = [(name, table[name].null_count) for name in OPTIONAL]
-    rows = [(name, f"{count:,}", f"{count / max(table.num_rows, 1):.1%}") for name, count in shares if count]
-    return Section("Missing values", ("column", "photos", "share"), tuple(rows))
+    rows = [Row.of(name, count, count / max(table.num_rows, 1)) for name, count in shares if count]
+    return Table(_shares("column"), tuple(rows), "Missing values")
 
 
-def _of_manifest(table: "pa.Table") -> list[Section]:
+def _shares(what: str) -> tuple[Column, ...]:
+    return (Column(what), Column.of_numbers("photos"), Column.of_numbers("share", ".1%"))
+
+
+def _of_manifest(table: "pa.Table") -> list[Table]:
     import pyarrow.compute as pc
 
     return [
@@ -130,22 +118,17 @@ def _of_manifest(table: "pa.Table") -> list[Section]:
     ]
 
 
-def _counted(title: str, what: str, values: Any, by_count: bool = True) -> Section:
+def _counted(title: str, what: str, values: Any, by_count: bool = True) -> Table:
     """How often each value occurs, the most frequent first, or in order; nothing where all are unknown."""
     counts = [(item["values"], item["counts"]) for item in values.drop_null().value_counts().to_pylist()]
     counts.sort(key=lambda pair: (-pair[1], pair[0]) if by_count else pair[0])
     total = sum(count for _, count in counts)
     shown = counts[:TOP] if by_count else counts
-    rows = [(str(value), f"{count:,}", f"{count / total:.1%}") for value, count in shown]
+    rows = [Row.of(str(value), count, count / total) for value, count in shown]
     rest = total - sum(count for _, count in shown)
     if rest:
-        rows.append((f"{len(counts) - len(shown):,} more", f"{rest:,}", f"{rest / total:.1%}"))
-    return Section(title, (what, "photos", "share"), tuple(rows))
-
-
-def _print(name: str, found: list[Section]) -> None:
-    for section in found:
-        progress.table(section.header, section.rows, f"{name}: {section.title}")
+        rows.append(Row.of(f"{len(counts) - len(shown):,} more", rest, rest / total))
+    return Table(_shares(what), tuple(rows), title)
 
 
 def _map(table: "pa.Table", path: Path, name: str) -> None:

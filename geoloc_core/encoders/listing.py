@@ -10,8 +10,22 @@ from geoloc_core.errors import UserError
 from geoloc_core.params import Checkpoint, NamedEncoder
 from geoloc_core.progress import output, plain
 from geoloc_core.project import Project
+from geoloc_core.report import render
+from geoloc_core.report import table as tables
+from geoloc_core.report.table import Column
 
-COLUMNS = ("name", "profile", "kind", "what", "dim", "size", "licence", "used by", "checkpoint")
+COLUMNS = (
+    Column("name"),
+    Column("profile"),
+    Column("kind"),
+    Column("what"),
+    Column.of_numbers("dim", "d"),
+    Column.of_numbers("size, M", "g"),
+    Column("licence"),
+    Column("used by"),
+    Column("at hand"),
+    Column("checkpoint"),
+)
 
 
 @dataclass(frozen=True)
@@ -144,13 +158,7 @@ def as_json(found: list[Row]) -> str:
 
 def show(found: list[Row]) -> None:
     """Print a table, the encoders at hand marked, and beneath it what is to be remarked."""
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in COLUMNS:
-        table.add_column(column, no_wrap=True)
-    for row in found:
-        table.add_row(*map(plain, _cells(row)))
+    table = render.terminal(tables.Table(COLUMNS, tuple(map(_cells, found))))
     # a line each, however narrow the terminal is
     console = output(width=max(output().width, output(width=1000).measure(table).maximum))
     console.print(table)
@@ -168,8 +176,7 @@ def show(found: list[Row]) -> None:
         console.print(plain(line), soft_wrap=True)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    size = f"{row.parameters:g} M" if row.parameters else ""
-    place = ("✓ " if row.at_hand else "  ") + row.checkpoint
-    dimension = str(row.dimension or "")
-    return row.name, row.profile, row.kind, row.what, dimension, size, row.licence or "", row.used_by or "", place
+def _cells(row: Row) -> tables.Row:
+    at_hand = "✓" if row.at_hand else ""
+    about = row.dimension, row.parameters, row.licence, row.used_by
+    return tables.Row.of(row.name, row.profile, row.kind, row.what, *about, at_hand, row.checkpoint)

@@ -1,17 +1,20 @@
-"""The leaderboard in plain text: Markdown for files, tables for the terminal."""
+"""The leaderboard as tables, and in Markdown and for the terminal."""
 
 from typing import TYPE_CHECKING
 
-from geoloc_core import escape
 from geoloc_core.evaluation.board import Board, Column, Row, Section, column
 from geoloc_core.progress import plain
+from geoloc_core.report import render
+from geoloc_core.report import table as report
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
 
-CROWN = "★"
+CROWN = report.BEST
+NARROW = ("accuracy", "median_km", "mean_km", "labels", "country_accuracy")
+"""What a narrow terminal keeps, beside the deciding metric: the first of these."""
+LAST = 99
+MODEL = "model"
 
 
 def phrase(board: Board) -> str:
@@ -37,40 +40,83 @@ def notes(board: Board, where: str = "In brackets") -> list[str]:
         f"{CROWN} marks the best {board.best.metric} on {board.best.benchmark}, the candidate for promotion.",
         "“always …” never looks at the photo: it answers the most frequent classes of the training rows.",
         "“top-k” counts classes of the variant's own label space; the other columns compare across them.",
+        "Right classes and photos within a distance are in %.",
         f"Errors run from the answer to where the photo was taken ({board.convention}).",
         *([f"{where}, the papers' numbers: {'; '.join(sources)}."] if sources else []),
     ]
 
 
+def table(board: Board, section: Section) -> report.Table:
+    """A section as a table, the best row first."""
+    found = section.columns()
+    columns = {metric.name: _column(board, metric) for metric in found}
+    return report.Table(
+        (
+            report.Column("variant"),
+            *columns.values(),
+            report.Column("labels", MODEL, rank=_rank("labels")),
+            report.Column("family", MODEL, rank=LAST),
+            report.Column("encoders", MODEL, rank=LAST),
+        ),
+        tuple(_row(board, section, found, row) for row in section.rows),
+        section.title,
+        section.count,
+        columns.get(board.best.metric),
+    )
+
+
+def _column(board: Board, found: Column) -> report.Column:
+    return report.Column(
+        found.head,
+        found.group,
+        found.label,
+        align="right",
+        format=",.0f" if found.falling else ".1f",
+        first="ascending" if found.falling else "descending",
+        rank=1 if found.name == board.best.metric else _rank(found.name),
+    )
+
+
+def _rank(name: str) -> int:
+    return 2 + (NARROW.index(name) if name in NARROW else len(NARROW))
+
+
+def _row(board: Board, section: Section, columns: list[Column], row: Row) -> report.Row:
+    cells = [_cell(section, found, row) for found in columns]
+    tone: report.Tone = "quiet" if row.baseline else "best" if row.name == board.best.variant else ""
+    # The same class may be the most frequent one of several label spaces.
+    name = report.Cell(row.name, note=row.labels if row.baseline else "")
+    return report.Row.of(name, *cells, row.labels, row.family, ", ".join(row.encoders), tone=tone)
+
+
+def _cell(section: Section, found: Column, row: Row) -> report.Cell:
+    ours, theirs = row.values.get(found.name), row.paper.get(found.name)
+    return report.Cell(
+        ours,
+        note="" if theirs is None else found.show(theirs),
+        hint="" if theirs is None else row.source,
+        best=section.is_best(found, row),
+        shade=0.0 if ours is None else _goodness(found, ours, section.peers(found, row)),
+    )
+
+
+def _goodness(found: Column, value: float, peers: list[float]) -> float:
+    """From 0, the worst of the peers, to 1, the best; 0 where all are alike."""
+    low, high = min(peers), max(peers)
+    if low == high:
+        return 0.0
+    return (high - value if found.falling else value - low) / (high - low)
+
+
 def markdown(board: Board) -> str:
     """The leaderboard as Markdown."""
-    lines = ["# Leaderboard", "", *([f"> **{escape.markdown(board.banner)}**", ""] if board.banner else [])]
-    lines += [f"{CROWN} Best: **{escape.markdown(verdict(board))}**", ""]
-    for section in board.sections:
-        title = escape.markdown(section.title)
-        lines += [f"## {title}", "", f"{section.count}.", "", *_markdown_table(board, section), ""]
-    lines += [f"- {escape.markdown(note)}" for note in notes(board)]
-    return "\n".join(lines) + "\n"
-
-
-def _markdown_table(board: Board, section: Section) -> list[str]:
-    columns = section.columns()
-    heads = ["variant", "family", "encoders", "labels", *(found.label for found in columns)]
-    rules = ["---"] * 4 + ["---:"] * len(columns)
-    rows = []
-    for row in section.rows:
-        about = [_title(board, row), row.family, ", ".join(row.encoders), row.labels]
-        rows.append([*about, *(_cell(found, row) for found in columns)])
-    return escape.markdown_table(heads, rules, rows)
-
-
-def _title(board: Board, row: Row) -> str:
-    return f"{CROWN} {row.name}" if row.name == board.best.variant else row.name
-
-
-def _cell(found: Column, row: Row) -> str:
-    ours = found.show(row.values.get(found.name))
-    return f"{ours} ({found.show(row.paper[found.name])})" if found.name in row.paper else ours
+    return render.document(
+        "evaluation/leaderboard.md",
+        board=board,
+        verdict=verdict(board),
+        tables=[table(board, section) for section in board.sections],
+        notes=notes(board),
+    )
 
 
 def render_terminal(board: Board, width: int = 120) -> "Group":
@@ -85,53 +131,8 @@ def render_terminal(board: Board, width: int = 120) -> "Group":
     from rich.text import Text
 
     head = [Panel(plain(board.banner, "bold yellow"), border_style="yellow")] if board.banner else []
-    crown = Text.assemble((f"{CROWN} Best ", "bold green"), plain(verdict(board)), "\n")
+    crown = Text.assemble((f"{CROWN} Best ", "bold green"), plain(verdict(board)))
+    sections = (render.terminal(table(board, section), width) for section in board.sections)
     lines = [*notes(board), "All columns stand in leaderboard.html beside its Markdown."]
     foot = Text("\n", style="dim").join(plain(line, "dim") for line in lines)
-    return Group(*head, crown, *(_terminal_table(board, section, width) for section in board.sections), foot)
-
-
-def _terminal_table(board: Board, section: Section, width: int) -> "Table":
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    title = Text.assemble(plain(section.title, "bold"), f"  {section.count}; right and within ≤ km in %")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    names = [f"{row.name} ({row.labels})" if row.baseline else _title(board, row) for row in section.rows]
-    table.add_column("variant", overflow="fold", min_width=12)
-    columns = _fitting(board, section, width - max(map(len, names)) - 2)
-    for found in columns:
-        table.add_column(_head(found), justify="right", no_wrap=True)
-    for name, row in zip(names, section.rows, strict=True):
-        style = "dim" if row.baseline else "green" if row.name == board.best.variant else ""
-        table.add_row(plain(name), *(_terminal_cell(section, found, row) for found in columns), style=style)
-    return table
-
-
-def _head(found: Column) -> str:
-    return found.label if found.falling else found.label.removesuffix(" km")
-
-
-def _fitting(board: Board, section: Section, width: int) -> list[Column]:
-    """The columns that fit into a width: first the deciding one, then right classes and errors, then the rest."""
-    columns = section.columns()
-    rank = [board.best.metric, "accuracy", "median_km", "mean_km", "country_accuracy"]
-    kept = set()
-    for found in sorted(columns, key=lambda c: rank.index(c.name) if c.name in rank else len(rank)):
-        figures = [found.show(row.values.get(found.name)) for row in section.rows]
-        figures += [f"({found.show(row.paper[found.name])})" for row in section.rows if found.name in row.paper]
-        width -= max(map(len, [_head(found), *figures])) + 2
-        if width >= 0:
-            kept.add(found.name)
-    return [found for found in columns if found.name in kept]
-
-
-def _terminal_cell(section: Section, found: Column, row: Row) -> "Text":
-    from rich.text import Text
-
-    ours = row.values.get(found.name)
-    cell = Text(found.show(ours), style="bold" if section.is_best(found, row) else "")
-    if found.name in row.paper:
-        cell.append(f"\n({found.show(row.paper[found.name])})", style="dim not bold")
-    return cell
+    return Group(*head, crown, *sections, "", foot)

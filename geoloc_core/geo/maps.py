@@ -1,6 +1,5 @@
 """Maps of label spaces: a picture, or one page that works offline, to zoom, move and ask in."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from geoloc_core import files, plots
 from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.report import render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,6 @@ FINE, VERTICES = 0.01, 400_000
 """Degrees that shapes are simplified by, doubled until no more vertices remain: about 4 MB of page."""
 SCALE = 1000
 """Coordinates in the page are thousandths of a degree."""
-TEMPLATE = Path(__file__).with_name("maps.html")
 
 
 def draw(space: LabelSpace, path: Path, shapes: np.ndarray | None = None, counts: np.ndarray | None = None) -> None:
@@ -175,9 +174,8 @@ def page(space: LabelSpace, path: Path, shapes: np.ndarray, counts: np.ndarray |
         "scale": SCALE,
         "rings": [_rings(shape) for shape in shapes],
     }
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     with files.replacing(path) as aside:
-        aside.write_text(TEMPLATE.read_text(encoding="utf-8").replace("/*DATA*/null", text), encoding="utf-8")
+        aside.write_text(render.document("geo/maps.html", data=data), encoding="utf-8")
 
 
 def _rings(shape: Any) -> list[list[int]]:

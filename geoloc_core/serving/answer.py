@@ -1,7 +1,5 @@
 """An answer for people and programs: a table, JSON or CSV, the same rows in each."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +10,8 @@ from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.pictures import MAX_MEGAPIXELS, PictureError, opened, quiet_pillow, rgb
+from geoloc_core.report import render
+from geoloc_core.report.table import Column, Row, Table
 
 EXPECTED = "expected a JPEG, HEIC, PNG, WebP, AVIF or TIFF photo"
 REMEDIES = {
@@ -78,15 +78,10 @@ def as_json(table: list[dict[str, Any]], model: dict[str, Any], pieces: list[dic
 
 
 def as_csv(table: list[dict[str, Any]]) -> str:
-    """CSV with a header, and the names as they are.
-
-    A spreadsheet may take one that begins with ``=`` for a formula: import the columns as text there.
-    """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
+    """CSV with a header, and the names as they are."""
+    return render.csv(
+        Table(tuple(map(Column, COLUMNS)), tuple(Row.of(*(line[name] for name in COLUMNS)) for line in table))
+    )
 
 
 def read_photos(paths: Sequence[Path]) -> list[bytes]:
@@ -111,29 +106,26 @@ def read_photos(paths: Sequence[Path]) -> list[bytes]:
     return photos
 
 
+def _shown(line: dict[str, Any]) -> Row:
+    first = line["rank"] == 1
+    photo = Path(str(line["photo"])).name if first else ""
+    place = f"{line['name']} ({line['id']})"
+    figures = (line[name] for name in ("probability", "latitude", "longitude"))
+    return Row.of(photo, line["rank"], place, *figures, tone="strong" if first else "")
+
+
 def show(table: list[dict[str, Any]], model: dict[str, Any], pieces: list[dict[str, Any]]) -> None:
     """Print the places of every photo as a table on the output stream, and what the first answers rest on."""
-    from rich.table import Table
-
+    heads = (
+        Column("photo"),
+        Column.of_numbers("rank"),
+        Column("place"),
+        Column.of_numbers("probability", ".1%"),
+        Column.of_numbers("latitude", ".3f"),
+        Column.of_numbers("longitude", ".3f"),
+    )
     console = progress.output()
-    printed = Table(box=None, pad_edge=False, title_justify="left", header_style="bold")
-    printed.add_column("photo", overflow="fold")
-    printed.add_column("", justify="right")
-    printed.add_column("place", overflow="fold")
-    for column in ("probability", "latitude", "longitude"):
-        printed.add_column(column, justify="right")
-    for row in table:
-        first = row["rank"] == 1
-        printed.add_row(
-            progress.plain(Path(str(row["photo"])).name if first else ""),
-            str(row["rank"]),
-            progress.plain(f"{row['name']} ({row['id']})"),
-            f"{100 * row['probability']:.1f} %",
-            f"{row['latitude']:.3f}",
-            f"{row['longitude']:.3f}",
-            style="bold" if first else "",
-        )
-    console.print(printed)
+    console.print(render.terminal(Table(heads, tuple(map(_shown, table)))))
     console.print()
     for piece in pieces:
         where = f"{Path(str(piece['photo'])).name}: " if len({row["photo"] for row in table}) > 1 else ""

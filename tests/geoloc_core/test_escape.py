@@ -5,54 +5,25 @@ import io
 import json
 import re
 import sys
-import unicodedata
-from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 
 from geoloc_core import cli, escape, progress
-from geoloc_core.corpora import checks, describe
+from geoloc_core.corpora import checks
 from geoloc_core.encoders import listing
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import board, page, tables
 from geoloc_core.files import read_json, write_json
+from geoloc_core.report import render
+from geoloc_core.report.table import Column, Row, Table
 from geoloc_core.serving import answer
+from tests.geoloc_core.hostile import HOSTILE, MARKDOWN, Page, is_quiet, texts
 
 ROOT = Path(__file__).parents[2]
-HOSTILE = [
-    "IMG_1[edited].jpg",
-    "[bold red]x[/]",
-    "[/]",
-    "[link=http://h]x[/link]",
-    ":cat:",
-    "\x1b]0;title\x07\x1b[2J\x1b[31m",
-    "\x9b31m\x85",
-    "a\nb\r\nc\tgeoloc: error: forged",
-    "nul\0 bell\a back\b\x7f",
-    "evil\u202egpj.exe\u202c\u2066\u200f",
-    "half \ud800 of a pair, a byte \udcff",
-    "line\u2028break\ufeff\u00ad\U000e0041",
-    "<script>alert(1)</script><img src=x onerror=alert(1)>",
-    '"><b onclick="x">',
-    "</script><!-- --> &lt; &#60;",
-    "[text](javascript:alert(1)) ![p](http://h/p.png) <http://h> https://h www.h.org a@b.org",
-    "`code` **bold** _em_ __em__ ~~gone~~ $x$ \\ | a | b",
-    "=cmd|' /C calc'!A0",
-    "خانه\u200cها 日本 Ünïcode – “quoted”",
-]
-texts = (
-    st.text() | st.sampled_from(HOSTILE) | st.text(alphabet="\\`*_[]<>&|~$:/!()@w.\x1b\n\u202e\ud800 a", max_size=20)
-)
-
-
-def is_quiet(text: str) -> bool:
-    """Whether nothing in a text but line breaks acts on a terminal."""
-    acting = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-    return not any(unicodedata.category(c) in acting and c not in "\n\u200c\u200d" for c in text)
 
 
 @given(texts)
@@ -73,9 +44,6 @@ def inside(tokens):
     return [token.type for token in tokens for token in (token.children or [token])]
 
 
-MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-
-
 @given(texts)
 def test_markdown_means_what_the_text_says(text):
     said = " ".join(escape.terminal(text).split())
@@ -87,42 +55,36 @@ def test_markdown_means_what_the_text_says(text):
     assert not re.search(r"(?<!\\)://|www[.]", written, re.IGNORECASE)
 
 
-@given(st.lists(texts, min_size=4, max_size=4))
-def test_a_table_in_markdown_keeps_its_cells(cells):
-    found = MARKDOWN.parse("\n".join(escape.markdown_table(cells[:2], ("---", "---:"), [cells[2:]])))
-    inner = [token for token in found if token.type == "inline"]
-    assert [token.type for token in found if token.type.endswith("_open")].count("td_open") == 2
-    assert {child.type for token in inner for child in token.children} <= {"text"}
-    shown = ["".join(child.content for child in token.children) for token in inner]
-    assert shown == [" ".join(escape.terminal(cell).split()) for cell in cells]
-
-
-class Page(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.text, self.tags, self.attributes = "", [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data):
-        self.text += data
-
-
-@given(texts)
-def test_html_means_what_the_text_says(text):
-    found = Page(f'<p title="{escape.html(text)}">{escape.html(text)}</p>')
-    assert (found.tags, found.text) == (["p"], escape.terminal(text))
-    assert found.attributes == [("title", escape.terminal(text))]
+@given(texts | texts.map("https://h/{}?a=[(*)]&b;c".format) | texts.map("javascript:{}".format))
+@example("java\nscript:alert(1)")
+@example("\x01javascript:alert(1)")
+@example("JavaScript:alert(1)")
+@example("data:text/html,<script>alert(1)</script>")
+def test_an_address_leads_to_pages_alone(text):
+    found = escape.address(text)
+    if found is None:
+        assert not text.startswith("http")
+        return
+    assert found.isascii()
+    assert not re.search(r"[\s<>\"`\\|^{}]", found)
+    assert urlsplit(found).scheme in ("", "http", "https")
+    assert escape.address(found) == found
+    assert unquote(found, errors="replace") == unquote(text.encode(errors="replace").decode(), errors="replace")
 
 
 @given(st.dictionaries(texts, texts | st.integers() | st.none(), max_size=3))
 def test_json_says_the_same_and_is_quiet(value):
     shown = escape.json(json.dumps(value, indent=2, ensure_ascii=False))
     assert json.loads(shown) == value
+    assert is_quiet(shown)
+
+
+@given(st.dictionaries(texts, texts, max_size=3))
+@example({"<!--<script>": "</script>"})
+def test_data_within_a_script_says_the_same_and_holds_no_tag(value):
+    shown = escape.script(json.dumps(value, ensure_ascii=False))
+    assert json.loads(shown) == value
+    assert "<" not in shown
     assert is_quiet(shown)
 
 
@@ -160,10 +122,8 @@ PRINTERS = {
     "say": progress.say,
     "table": lambda text: progress.table((text, "b"), [(text, text)], text),
     "bar": show_bar,
-    "datasheet": lambda text: describe._print(text, [describe.Section(text, ("a",), ((text,),))]),
-    "checks": lambda text: progress.console.print(
-        checks.Report(text, (checks.Row(text, text, 1, (text,), False),)).table()
-    ),
+    "record": lambda text: progress.show(Table((Column(text),), (Row.of(text),), text, text)),
+    "checks": lambda text: progress.show(checks.Report(text, (checks.Row(text, text, 1, (text,), False),)).table()),
     "answer": show_answer,
     "encoders": show_encoders,
     "leaderboard": lambda text: progress.output(width=1000).print(tables.render_terminal(board_of(text), 1000)),
@@ -213,8 +173,14 @@ def test_pages_hold_hostile_names_as_text(text):
     assert is_quiet(tables.markdown(made))
 
 
+def datasheet_of(text):
+    table = Table((Column("licence"), Column.of_numbers("photos")), (Row.of(text, 1),), text)
+    words = {"name": text, "photos": text, "role": text, "kind": "photos", "demo": True, "picture": "c.png"}
+    return render.document("corpora/datasheet.md", **words, tables=[table])
+
+
 WRITERS = {
-    "datasheet": lambda text: describe.Section("Licences", ("licence", "photos"), ((text, "1"),)).markdown(),
+    "datasheet": datasheet_of,
     "checks": lambda text: checks.Report("t", (checks.Row(text, text, 1, (text, text), False),)).markdown(),
 }
 

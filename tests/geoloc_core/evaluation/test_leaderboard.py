@@ -85,7 +85,8 @@ def test_markdown_html_and_json_agree(scored, written):
     folder = scored.leaderboard
     in_html = Cells((folder / "leaderboard.html").read_text()).tables
     lines = (folder / "leaderboard.md").read_text().splitlines()
-    in_markdown = [[c.strip() for c in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    in_markdown = [line.strip("|").replace("**", "").split("|") for line in lines if line.startswith("| ")]
+    in_markdown = [[cell.strip() for cell in row] for row in in_markdown]
     in_markdown = [row for row in in_markdown if row[0] not in ("variant", "---")]
     assert len(in_html) == len(written.sections) == 2
     assert sum(map(len, in_html)) == len(in_markdown)
@@ -96,11 +97,13 @@ def test_markdown_html_and_json_agree(scored, written):
                 theirs = row.paper.get(found.name)
                 expected.append([found.show(row.values.get(found.name)), *([found.show(theirs)] if theirs else [])])
             assert cells[0][0] == row.name
-            assert cells[0][1].endswith(row.labels)
-            assert cells[1:] == expected
+            about = [row.labels, row.family, ", ".join(row.encoders)]
+            assert [cell[0] if cell else "" for cell in cells[-3:]] == about
+            assert cells[1:-3] == expected
             plain = in_markdown.pop(0)
-            assert plain[0].removeprefix("★ ") == row.name
-            assert plain[4:] == [f"{a[0]} ({a[1]})" if len(a) == 2 else a[0] for a in expected]
+            assert plain[0].removeprefix("★ ").removesuffix(f" ({row.labels})") == row.name
+            assert plain[1:-3] == [f"{a[0]} ({a[1]})" if len(a) == 2 else a[0] for a in expected]
+            assert plain[-3:] == about
 
 
 def test_the_page_needs_no_network_and_closes_what_it_opens(scored, written):
@@ -157,7 +160,7 @@ def test_a_demo_says_so_everywhere(scored, demo):
     shown = io.StringIO()
     leaderboard.show(project, shown)
     for name in FORMATS[:2]:
-        text = (project.leaderboard / name).read_text().replace("&#x27;", "'")
+        text = (project.leaderboard / name).read_text().replace("&#39;", "'")
         assert (board.BANNER in text) == demo
     assert json.loads((project.leaderboard / "leaderboard.json").read_text())["banner"] == (
         board.BANNER if demo else ""

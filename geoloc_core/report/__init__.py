@@ -1,0 +1,1 @@
+"""What people read: tables as data, drawn in Markdown, in HTML, for the terminal and as CSV."""
