@@ -1,15 +1,53 @@
-"""The metrics, by name: what each is called, where it stands in a table, and which way it goes.
+"""The metrics: what each is called, where it stands in a table, which way it goes, and how it is measured.
 
-All that prints, compares or chooses by a metric asks here; :mod:`geoloc_core.evaluation.scoring` computes them.
+All that computes, prints, compares or chooses by a metric asks here: a new one is an entry of this module.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
 
 RIGHT, WITHIN, ERROR, POINTS = "right class, %", "photos within, %", "error, km", "points"
 COUNTS = ("n", "located", "published")
 """What stands beside the metrics: rows scored, those of them with coordinates, and rows published."""
+
+
+class Measured(Protocol):
+    """What became of some rows, as far as it can be told."""
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """(R,) where the true class stands, from 0, of rows whose class can be told; −1 where it is no class."""
+
+    @property
+    def countries(self) -> np.ndarray:
+        """(S,) bool, whether the country is right, of rows whose country can be told."""
+
+    @property
+    def errors_km(self) -> np.ndarray:
+        """(T,) of rows with coordinates."""
+
+    def within(self, km: float) -> np.ndarray:
+        """(T,) bool, whether each error counts as within a distance."""
+
+    def points(self) -> np.ndarray:
+        """(T,) that the game gives for each error."""
+
+
+def percent(hits: np.ndarray) -> float:
+    """Share of (N,) booleans that hold, in percent; of none, not a number."""
+    return 100.0 * int(np.count_nonzero(hits)) / len(hits) if len(hits) else float("nan")
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else float("nan")
 
 
 @dataclass(frozen=True)
@@ -21,12 +59,14 @@ class Column:
         group: What stands above it together with its neighbours.
         head: What stands above it.
         order: Where it stands.
+        measure: Its value; not a number where no row can be measured.
     """
 
     name: str
     group: str
     head: str
     order: tuple[int, float]
+    measure: Callable[[Measured], float] = field(compare=False)
 
     @property
     def falling(self) -> bool:
@@ -65,11 +105,11 @@ def within_name(km: float) -> str:
 FIXED = {
     found.name: found
     for found in (
-        Column("accuracy", RIGHT, "top-1", (0, 1)),
-        Column("country_accuracy", RIGHT, "country", (1, 0)),
-        Column("mean_km", ERROR, "mean", (3, 0)),
-        Column("median_km", ERROR, "median", (3, 1)),
-        Column("geoguessr", POINTS, "GeoGuessr", (4, 0)),
+        Column("accuracy", RIGHT, "top-1", (0, 1), lambda met: percent(met.ranks == 0)),
+        Column("country_accuracy", RIGHT, "country", (1, 0), lambda met: percent(met.countries)),
+        Column("mean_km", ERROR, "mean", (3, 0), lambda met: _mean(met.errors_km)),
+        Column("median_km", ERROR, "median", (3, 1), lambda met: _median(met.errors_km)),
+        Column("geoguessr", POINTS, "GeoGuessr", (4, 0), lambda met: _mean(met.points())),
     )
 }
 """The metrics without a number in their name."""
@@ -78,10 +118,18 @@ FIXED = {
 def column(name: str) -> Column | None:
     """The column of a metric; None where there is no such metric."""
     if match := re.fullmatch(r"top_(\d+)", name):
-        return Column(name, RIGHT, f"top-{match[1]}", (0, int(match[1])))
+        return _top(name, int(match[1]))
     if match := re.fullmatch(r"within_(\d[\d.e+]*)km", name):
-        return Column(name, WITHIN, f"{float(match[1]):,g} km", (2, float(match[1])))
+        return _within(name, float(match[1]))
     return FIXED.get(name)
+
+
+def _top(name: str, k: int) -> Column:
+    return Column(name, RIGHT, f"top-{k}", (0, k), lambda met: percent((met.ranks >= 0) & (met.ranks < k)))
+
+
+def _within(name: str, km: float) -> Column:
+    return Column(name, WITHIN, f"{km:,g} km", (2, km), lambda met: percent(met.within(km)))
 
 
 def lower_is_better(name: str) -> bool:

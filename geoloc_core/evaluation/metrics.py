@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geoloc_core.contracts.metrics import percent
 from geoloc_core.geo.sphere import haversine_km
 
 GEOGUESSR_KM = 1492.7
@@ -60,11 +61,6 @@ CONVENTIONS = {
 """The conventions of published evaluation code, by project."""
 
 DEFAULT = CONVENTIONS["geoloc"]
-
-
-def percent(hits: np.ndarray) -> float:
-    """Share of (N,) booleans that hold, in percent; of none, not a number."""
-    return 100.0 * int(np.count_nonzero(hits)) / len(hits) if len(hits) else float("nan")
 
 
 def within_km(

@@ -6,11 +6,10 @@ distance is not, and neither is its subdivision. A photo at a known place that l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from geoloc_core.contracts.metrics import top_name, within_name
+from geoloc_core.contracts.metrics import column, names
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.evaluation import metrics
 from geoloc_core.geo.labelspace import LabelSpace
@@ -129,6 +128,37 @@ def most_frequent(space: LabelSpace, frequencies: np.ndarray, k: int) -> Predict
     return Prediction.of_probabilities(shares[None], space, k)
 
 
+@dataclass(frozen=True)
+class Told:
+    """The outcomes of the rows that each metric can be told of."""
+
+    outcomes: Outcomes
+    convention: metrics.Convention
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """See :class:`~geoloc_core.contracts.metrics.Measured`, as of all that follow."""
+        return self.outcomes.ranks[self.outcomes.classed]
+
+    @property
+    def countries(self) -> np.ndarray:
+        """Of rows whose country can be told."""
+        return self.outcomes.countries[self.outcomes.countries >= 0] == 1
+
+    @property
+    def errors_km(self) -> np.ndarray:
+        """Of rows with coordinates."""
+        return self.outcomes.errors_km[self.outcomes.placed]
+
+    def within(self, km: float) -> np.ndarray:
+        """By the convention."""
+        return self.convention.within(self.errors_km, km)
+
+    def points(self) -> np.ndarray:
+        """By the convention."""
+        return metrics.geoguessr_score(self.errors_km, self.convention)
+
+
 def score(
     found: Outcomes,
     ks: Sequence[int],
@@ -143,22 +173,6 @@ def score(
         thresholds_km: The km of "% @ km".
         convention: What counts as within.
     """
-    ranks = found.ranks[found.classed]
-    errors = found.errors_km[found.placed]
-    countries = found.countries[found.countries >= 0]
-    tops = {top_name(k): metrics.percent((ranks >= 0) & (ranks < k)) for k in sorted({1, *ks})}
-    within = metrics.within_km(errors, thresholds_km, convention)
-    figures = {
-        **tops,
-        "country_accuracy": metrics.percent(countries == 1),
-        **{within_name(km): share for km, share in within.items()},
-        "mean_km": _of(np.mean, errors),
-        "median_km": _of(np.median, errors),
-        "geoguessr": _of(np.mean, metrics.geoguessr_score(errors, convention)),
-    }
-    counts: dict[str, float | None] = {"located": len(errors)}
-    return counts | {name: None if np.isnan(value) else value for name, value in figures.items()}
-
-
-def _of(reduce: Any, values: np.ndarray) -> float:
-    return float(reduce(values)) if len(values) else float("nan")
+    told = Told(found, convention)
+    values = {name: column(name).measure(told) for name in names(ks, thresholds_km)}  # type: ignore[union-attr]
+    return {"located": len(told.errors_km)} | {n: None if np.isnan(value) else value for n, value in values.items()}
