@@ -9,6 +9,7 @@ from geoloc_core.corpora import drift, manifest
 from geoloc_core.errors import UserError
 from geoloc_core.params import Expect, entry
 from geoloc_core.progress import console, plain, say
+from geoloc_core.sets import splits_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +23,6 @@ LOCATED_SHARE = 0.9
 NEVER_NULL = ("image_id", "group_id")
 UNCHECKED = ("author", "licence", "source_url", "phash")
 """Columns that may hold anything, and are not read."""
-SPLITS = {"train": ("train", "validation"), "benchmark": ("benchmark",)}
-"""The splits of a corpus, by its role."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,8 @@ def check_labels(project: "Project", name: str, accept: bool = False) -> Report:
     figures = drift.label_figures(frame)
     frame["manifest_image_id"] = _aligned(photos["image_id"], len(frame))
     frame["straddling_group"] = straddling(_aligned(photos["group_id"], len(frame)), frame["split"])
-    expectations = [*label_expectations(len(photos), SPLITS[corpus.role]), *country_expectations(expect)]
+    splits = splits_of(corpus.role, project.profile.labels.test_share)
+    expectations = [*label_expectations(len(photos), splits), *country_expectations(expect)]
     rows = _validate(f"labels of {name}", frame, expectations)
     return _against_last(project, "labels", name, figures, rows, accept)
 

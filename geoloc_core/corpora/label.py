@@ -14,6 +14,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.geo.locate import Locator
 from geoloc_core.geo.units import read_units
 from geoloc_core.params import entry
+from geoloc_core.sets import Split, splits_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from geoloc_core.project import Project
 
 LEVELS = (0, 1, 2)
-SPLITS = ("train", "validation", "benchmark")
 
 
 def label(project: "Project", name: str) -> None:
@@ -38,14 +38,15 @@ def label(project: "Project", name: str) -> None:
     units = read_units(project.boundaries)
     rows = locate(photos, Locator.open(project.boundaries, labels.limit_km))
     rows = with_published(rows, photos, manifest.read_published(project.corpus(name)), units)
-    if corpus.role == "benchmark":
-        rows["split"] = "benchmark"
+    splits = splits_of(corpus.role, labels.test_share)
+    if splits == (Split.BENCHMARK,):
+        rows["split"] = Split.BENCHMARK.value
     else:
         groups = photos["group_id"]
         if labels.blocks_km is not None:
             groups = joined_by_place(groups, photos["latitude"], photos["longitude"], labels.blocks_km)
-        rows["split"] = split_by_group(groups, labels.validation_share, project.profile.seed)
-        _check_split(rows, photos, f"corpus {name!r}")
+        rows["split"] = split_by_group(groups, labels.validation_share, labels.test_share, project.profile.seed)
+        _check_split(rows, photos, splits, f"corpus {name!r}")
     path = project.labels(name)
     with files.replacing(path) as aside:
         manifest.write_table(pa.Table.from_pandas(rows, LABELS, preserve_index=False), aside, LABELS)
@@ -99,14 +100,14 @@ def _spread(values: np.ndarray, known: np.ndarray, empty: Any) -> np.ndarray:
     return full
 
 
-def _check_split(rows: "DataFrame", photos: "DataFrame", where: str) -> None:
-    sides = set(rows["split"])
-    if len(rows) and sides != {"train", "validation"}:
+def _check_split(rows: "DataFrame", photos: "DataFrame", splits: tuple[Split, ...], where: str) -> None:
+    absent = [split for split in splits if split not in set(rows["split"])]
+    if len(rows) and absent:
         groups = photos["group_id"].nunique()
         raise UserError(
-            f"{where}: all its photos ({groups} groups) fall to {sides.pop()}; expected some on both "
-            f"sides: use more photos, another seed or labels.validation_share, or "
-            f"a smaller labels.blocks_km, in params.yaml"
+            f"{where}: none of its photos ({groups} groups) falls to {' or '.join(absent)}; expected some in each of "
+            f"{', '.join(splits)}: use more photos, another seed or share of labels, or a smaller labels.blocks_km, "
+            f"in params.yaml"
         )
 
 
@@ -123,6 +124,6 @@ def _summary(rows: "DataFrame", photos: "DataFrame", units: "DataFrame") -> dict
         "without_coordinates": int(photos["latitude"].isna().sum()),
         "countries": int(rows["gid_0"].nunique()),
         "subdivisions": int(rows["gid_1"].nunique()),
-        "splits": {split: int(splits[split]) for split in SPLITS if split in splits},
+        "splits": {split: int(splits[split]) for split in Split if split in splits},
         "continents": {str(key): int(n) for key, n in continents.value_counts().sort_index().items()},
     }

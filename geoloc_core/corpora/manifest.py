@@ -84,7 +84,7 @@ LABELS = pa.schema(
         _field("name_1", pa.string(), "name of gid_1"),
         _field("name_2", pa.string(), "name of gid_2"),
         _field("distance_km", pa.float64(), "great-circle distance to the unit, 0 inside; null without one"),
-        _field("split", pa.string(), "train, validation or benchmark", nullable=False),
+        _field("split", pa.string(), "train, validation, test or benchmark", nullable=False),
     ],
     metadata={"geoloc.schema": "labels", "geoloc.version": VERSION},
 )

@@ -14,7 +14,7 @@ from geoloc_core.corpora.ingest import ingest
 from geoloc_core.corpora.manifest import LABELS
 from geoloc_core.errors import UserError
 from geoloc_core.files import remove
-from geoloc_core.params import Drift, Expect
+from geoloc_core.params import Drift, Expect, Labels
 
 pytestmark = pytest.mark.slow  # the library takes seconds to import
 
@@ -147,6 +147,16 @@ def test_a_benchmark_has_but_one_split(made):
     assert ("exactly benchmark", "split", 2) in failed(check_labels(made, "c"))
     label(made, split="benchmark")
     assert failed(check_labels(made, "c")) == []
+
+
+def test_a_test_split_is_there_where_it_is_asked_for_and_nowhere_else(made):
+    thirds = ["train", "validation", "test"]
+    label(made, split=[thirds[n // 3 % 3] for n in range(12)])
+    assert failed(check_labels(made, "c")) == [("exactly train, validation", "split", 1)]
+    made.profile.labels = Labels(test_share=0.2)
+    assert failed(check_labels(made, "c")) == []
+    label(made)
+    assert failed(check_labels(made, "c")) == [("exactly train, validation, test", "split", 1)]
 
 
 def test_a_failure_names_columns_counts_and_photos(made, capfd):
