@@ -77,13 +77,17 @@ REJECTS = pa.schema(
 LABELS = pa.schema(
     [
         _field("image_id", pa.string(), "as in the manifest, row by row", nullable=False),
-        _field("gid_0", pa.string(), "country; null where the place is unknown or far from all units"),
+        _field(
+            "gid_0",
+            pa.string(),
+            "country, of the place or as published without one; null where unknown or far from all units",
+        ),
         _field("gid_1", pa.string(), "first-level unit; null where there is none"),
         _field("gid_2", pa.string(), "second-level unit; null where there is none"),
         _field("name_0", pa.string(), "name of gid_0"),
         _field("name_1", pa.string(), "name of gid_1"),
         _field("name_2", pa.string(), "name of gid_2"),
-        _field("distance_km", pa.float64(), "great-circle distance to the unit, 0 inside; null without one"),
+        _field("distance_km", pa.float64(), "great-circle, to the unit, 0 inside; null without coordinates or unit"),
         _field("split", pa.string(), "train, validation, test or benchmark", nullable=False),
     ],
     metadata={"geoloc.schema": "labels", "geoloc.version": VERSION},

@@ -5,6 +5,7 @@ which there are the corpora that are encoded and no others, so that a change of 
 """
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from geoloc_core import files, progress
 from geoloc_core.corpora import manifest
@@ -12,7 +13,7 @@ from geoloc_core.corpora.photo import Reason
 from geoloc_core.params import entry
 from geoloc_core.project import Project
 
-COLUMNS = {"manifest": ["image_id", "latitude", "longitude"], "labels": ["gid_0", "gid_1", "split"]}
+COLUMNS = {"manifest": ["image_id", "latitude", "longitude"], "labels": ["gid_0", "gid_1", "gid_2", "split"]}
 TRUTH = pa.schema(
     [
         *(manifest.MANIFEST.field(name) for name in COLUMNS["manifest"]),
@@ -30,6 +31,8 @@ STRAY = (Reason.NO_METADATA, Reason.NOT_A_PHOTO)
 def truth(project: Project, name: str) -> None:
     """Write what is true of every photo of a corpus, row-aligned with its manifest.
 
+    A photo of which only the country was published has no coordinates, and its ``gid_0``.
+
     Raises:
         UserError: The corpus is not encoded, has not been ingested or labelled, or its labels are of another manifest.
     """
@@ -41,9 +44,19 @@ def truth(project: Project, name: str) -> None:
     table = pa.table([*photos.columns, *labels.columns], names=TRUTH.names)
     with files.replacing(project.truth(name)) as aside:
         manifest.write_table(table, aside, TRUTH.with_metadata({**TRUTH.metadata, PUBLISHED: str(published)}))
-    placed = len(photos) - photos["latitude"].null_count
-    files.write_json(project.summary("truth", name), {"rows": len(photos), "placed": placed, "published": published})
-    progress.say(f"truth {name}: {placed:,} of {published:,} published photos can be scored")
+    figures = {"rows": len(photos), **_known(table), "published": published}
+    files.write_json(project.summary("truth", name), figures)
+    progress.say(
+        f"truth {name}: of {published:,} published photos {figures['placed']:,} have coordinates, "
+        f"{figures['country_only']:,} only a country"
+    )
+
+
+def _known(table: pa.Table) -> dict[str, int]:
+    """How many photos have coordinates, and how many only a country."""
+    placed = pc.and_(pc.is_valid(table["latitude"]), pc.is_valid(table["longitude"]))
+    country_only = pc.and_(pc.invert(placed), pc.is_valid(table["gid_0"]))
+    return {"placed": pc.sum(placed).as_py() or 0, "country_only": pc.sum(country_only).as_py() or 0}
 
 
 def read(project: Project, name: str, columns: list[str]) -> pa.Table:

@@ -93,9 +93,11 @@ def test_figures_add_up(project, capsys):
         "near": 1,
         "unlocated": 2,
         "without_coordinates": 1,
+        "country_only": 0,
         "countries": 1,
         "subdivisions": 2,
         "continents": {"Europe": 44},
+        "unknown_countries": {},
     }
     assert "| validation |" in project.datasheet("mine").read_text()
     assert project.datasheet("mine").with_suffix(".png").read_bytes().startswith(b"\x89PNG")
