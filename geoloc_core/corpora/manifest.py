@@ -23,7 +23,7 @@ from geoloc_core.project import maker
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = b"2"
+VERSION = b"3"
 SHARD_BYTES = 256 * 2**20
 """Size after which a new shard begins: few files, so that DVC and cloud stores stay fast."""
 ROW_GROUP = 250
@@ -52,7 +52,10 @@ MANIFEST = pa.schema(
             "must not straddle a split: photographer, place",
             nullable=False,
         ),
-        _field("heading", pa.float32(), "degrees clockwise from north; null where unknown"),
+        _field("place_id", pa.string(), "views of one panorama or spot, in one group; null where a photo stands alone"),
+        _field(
+            "heading", pa.float32(), "degrees clockwise from north, orders the views of a place; null where unknown"
+        ),
         _field("captured_at", pa.timestamp("ms"), "when the photo was taken; null where unknown"),
         _field("width", pa.int32(), "pixels", nullable=False),
         _field("height", pa.int32(), "pixels", nullable=False),

@@ -13,7 +13,10 @@ from geoloc_core.corpora.photo import Reason
 from geoloc_core.params import entry
 from geoloc_core.project import Project
 
-COLUMNS = {"manifest": ["image_id", "latitude", "longitude"], "labels": ["gid_0", "gid_1", "gid_2", "split"]}
+COLUMNS = {
+    "manifest": ["image_id", "latitude", "longitude", "place_id", "heading"],
+    "labels": ["gid_0", "gid_1", "gid_2", "split"],
+}
 TRUTH = pa.schema(
     [
         *(manifest.MANIFEST.field(name) for name in COLUMNS["manifest"]),

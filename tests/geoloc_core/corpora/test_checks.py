@@ -76,6 +76,7 @@ def test_a_sound_corpus_passes_and_says_so_quietly(made, capfd):
         ({"sha256": [f"{i:063x}Z" for i in range(12)]}, ("like ^[0-9a-f]{64}$", "sha256", 12)),
         ({"heading": [360.0] + [None] * 11}, ("from 0 to 360", "heading", 1)),
         ({"corpus": "other"}, ("exactly c", "corpus", 12)),
+        ({"place_id": [None] + ["x"] * 5 + ["y"] * 3 + [None] * 3}, ("none", "straddling_place", 5)),
         ({"width": 0}, ("at least 1", "width", 12)),
         ({"row": 0}, ("unique together", "shard, row", 12)),
         ({"image_id": [f"{i}" for i in range(12)]}, ("equal", "image_id, attributes_image_id", 12)),

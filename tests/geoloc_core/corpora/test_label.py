@@ -32,7 +32,7 @@ PHOTOS = pd.DataFrame(
 
 def fill(photos: pd.DataFrame) -> pa.Table:
     rest = {"corpus": "x", "shard": 0, "row": np.arange(len(photos)), "width": 1, "height": 1, "sha256": "0"}
-    empty = dict.fromkeys(("heading", "captured_at", "author", "licence", "source_url", "phash"))
+    empty = dict.fromkeys(("place_id", "heading", "captured_at", "author", "licence", "source_url", "phash"))
     return pa.Table.from_pandas(photos.assign(**rest, **empty), manifest.MANIFEST, preserve_index=False)
 
 
