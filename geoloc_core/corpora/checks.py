@@ -10,6 +10,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.params import Expect, entry
 from geoloc_core.report import render
 from geoloc_core.report import table as tables
+from geoloc_core.sets import splits_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +23,6 @@ LOCATED_SHARE = 0.9
 NEVER_NULL = ("image_id", "group_id")
 UNCHECKED = ("author", "licence", "source_url", "phash")
 """Columns that may hold anything, and are not read."""
-SPLITS = {"train": ("train", "validation"), "benchmark": ("benchmark",)}
-"""The splits of a corpus, by its role."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +136,7 @@ def check_manifest(project: "Project", name: str, accept: bool = False) -> Repor
     ids = pd.Series(manifest.read_ids(folder / "attributes.parquet"), dtype=object)
     frame["attributes_image_id"] = _aligned(ids, len(frame))
     frame["without_place"] = without_place(frame, manifest.read_published(folder))
+    frame["straddling_place"] = straddling(frame["place_id"], frame["group_id"])
     photos = sum(manifest.count(shard) for shard in manifest.shards(folder))
     title = f"manifest of {name}"
     role = project.profile.corpora[name].role
@@ -157,7 +157,8 @@ def check_labels(project: "Project", name: str, accept: bool = False) -> Report:
     figures = drift.label_figures(frame)
     frame["manifest_image_id"] = _aligned(photos["image_id"], len(frame))
     frame["straddling_group"] = straddling(_aligned(photos["group_id"], len(frame)), frame["split"])
-    expectations = [*label_expectations(len(photos), SPLITS[corpus.role]), *country_expectations(expect)]
+    splits = splits_of(corpus.role, project.profile.labels.test_share)
+    expectations = [*label_expectations(len(photos), splits), *country_expectations(expect)]
     rows = _validate(f"labels of {name}", frame, expectations)
     return _against_last(project, "labels", name, figures, rows, accept)
 
@@ -228,6 +229,7 @@ def manifest_expectations(name: str, photos: int, role: str) -> list[Any]:
         gx.ExpectColumnPairValuesToBeEqual(column_A="image_id", column_B="attributes_image_id"),
         gx.ExpectColumnValuesToBeInSet(column="corpus", value_set=[name]),
         gx.ExpectColumnValuesToBeNull(column="without_place"),
+        gx.ExpectColumnValuesToBeNull(column="straddling_place"),
         gx.ExpectColumnValuesToBeBetween(column="latitude", min_value=-90, max_value=90),
         gx.ExpectColumnValuesToBeBetween(column="longitude", min_value=-180, max_value=180),
         gx.ExpectColumnValuesToBeBetween(column="heading", min_value=0, max_value=360, strict_max=True),
@@ -279,9 +281,9 @@ def without_place(photos: "pd.DataFrame", countries: "pd.Series | None") -> "pd.
     return photos["image_id"].where(~known)
 
 
-def straddling(groups: "pd.Series", splits: "pd.Series") -> "pd.Series":
-    """The group of each row whose group lies in more than one split; null elsewhere."""
-    return groups.where(splits.groupby(groups).transform("nunique").gt(1))
+def straddling(inner: "pd.Series", outer: "pd.Series") -> "pd.Series":
+    """Of each row, what lies in more than one of what must hold it whole: a group in a split; null elsewhere."""
+    return inner.where(outer.groupby(inner).transform("nunique").gt(1))
 
 
 def _aligned(values: "pd.Series", rows: int) -> "pd.Series":

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TOP = 15
 """Lines of a table that may grow long; the rest is summed."""
 OPTIONAL = ("latitude", "longitude", "heading", "captured_at", "author", "licence", "source_url", "phash")
-GROUPED = {"group": "group_id", "author": "author"}
+GROUPED = {"group": "group_id", "place": "place_id", "author": "author"}
 
 
 def describe(project: "Project", name: str) -> None:
@@ -86,7 +86,8 @@ def _photos(table: "pa.Table", rejects: "pa.Table") -> Table:
 
     kept, refused = table.num_rows, rejects.num_rows
     rows = [("seen", kept + refused), ("kept", kept), ("refused", refused)]
-    rows += [(f"{what}s", pc.count_distinct(table[column]).as_py()) for what, column in GROUPED.items()]
+    counts = [(f"{what}s", pc.count_distinct(table[column]).as_py()) for what, column in GROUPED.items()]
+    rows += [(what, count) for what, count in counts if count]
     # Authors are counted and never named: a datasheet is made to be passed on.
     spreads = {f"photos per {what}": table[column].drop_null().value_counts() for what, column in GROUPED.items()}
     numbers = {what: counts.field("counts").to_numpy() for what, counts in spreads.items()}

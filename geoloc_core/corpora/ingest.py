@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from geoloc_core import parquet
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.decode import Decoder, Sound
-from geoloc_core.corpora.on_disk import Shelf, Spool, packed, room_on_disk, unpacked
+from geoloc_core.corpora.on_disk import Shelf, Spool, as_bytes, as_text, packed, room_on_disk, unpacked
 from geoloc_core.corpora.photo import PLACE_FROM, Photo, Reason, Refusal, Said, Source, settled
 from geoloc_core.corpora.twins import Claim, Twins
 from geoloc_core.errors import UserError
@@ -180,6 +180,9 @@ def write(
 
     Returns:
         What became of them.
+
+    Raises:
+        UserError: The photos of a place are not all of one group.
     """
     tally = Tally()
     twins = None if same_place_km is None else Twins(same_place_km)
@@ -223,21 +226,39 @@ def write(
 
 @contextmanager
 def _keeping(folder: Path, attributes: "pa.Schema") -> Iterator[Keep]:
-    """Write the manifest, the attributes and the shards of a corpus together, row by row."""
+    """Write the manifest, the attributes and the shards of a corpus together, row by row.
+
+    Raises:
+        UserError: The photos of a place are not all of one group.
+    """
     import pyarrow as pa
 
     schema = pa.schema([manifest.MANIFEST.field("image_id"), *attributes])
+    groups = Shelf()
     with ExitStack() as stack:
         rows = stack.enter_context(manifest.TableWriter(folder / "manifest.parquet", manifest.MANIFEST))
         extra = stack.enter_context(manifest.TableWriter(folder / "attributes.parquet", schema))
         shards = stack.enter_context(manifest.ShardWriter(folder))
 
         def keep(row: Mapping[str, Any], said: Mapping[str, Any], data: bytes, path: str) -> None:
+            _check_place(row, groups)
             shard, at = shards.add(row["image_id"], data, path)
             rows.add({**row, "shard": shard, "row": at})
             extra.add({"image_id": row["image_id"], **said})
 
         yield keep
+
+
+def _check_place(row: Mapping[str, Any], groups: Shelf) -> None:
+    """Refuse a photo that would make its place straddle a split; the shelf holds the group of each place."""
+    place, group = row["place_id"], row["group_id"]
+    known = None if place is None else groups.first(place, as_bytes(group))
+    if known is not None and as_text(known) != group:
+        raise UserError(
+            f"{row['image_id']}: its place {place!r} is in the group {group!r} here and in {as_text(known)!r} before; "
+            "expected one group for all views of a place, which must not straddle a split; check source.group_column, "
+            "source.group_by and source.place_column in params.yaml"
+        )
 
 
 def _drop(folder: Path, rows: Iterable[int]) -> None:
@@ -307,6 +328,7 @@ def _row(photo: Photo, sound: Sound) -> dict[str, Any]:
         **filled,
         "image_id": photo.image_id,
         "group_id": photo.group_id,
+        "place_id": photo.place_id,
         "source_url": photo.source_url,
         "width": sound.width,
         "height": sound.height,

@@ -1,6 +1,6 @@
 """What sets of photos share that a model could answer from memory: the stage ``geoloc leaks``.
 
-The sets are the training and the validation split of each corpus, and each benchmark. Shared are
+The sets are the splits of each training corpus, and each benchmark (:mod:`geoloc_core.sets`). Shared are
 
 - ``photographers``: photos by one author, who returns to the same places with the same camera;
 - ``near_duplicates``: photos whose perceptual hashes differ in few bits, so copies of one picture;
@@ -10,10 +10,11 @@ Training on a set that shares photographers or near-duplicates with what the mod
 good, and is refused unless ``leaks.allow`` of ``params.yaml`` names the kind and the two sets. Neighbours are reported
 and block only if ``leaks.block`` names them: the famous places are in every set of photos from the web (IM2GPS and
 MP-16 both come from Flickr), and to know a place is what is asked of a model, to know the picture is not.
-Validation and benchmarks may share what they like, since nothing is learnt from either. A benchmark that is not encoded
-is compared and blocks nothing: no model is scored on it. Training corpora are not compared with each other, whose
-photos are often the same by construction (MP-16 is a part of YFCC100M, the 50 cities of the UK are among the 150):
-a model learns from one of them and is validated on that one's own.
+So is training on a corpus whose validation split, on which models are chosen, shares them with its test split, which is
+only reported. Validation and benchmarks may share what they like, since nothing is learnt from either. A benchmark that
+is not encoded is compared and blocks nothing: no model is scored on it. Training corpora are not compared with each
+other, whose photos are often the same by construction (MP-16 is a part of YFCC100M, the 50 cities of the UK are among
+the 150): a model learns from one of them and is validated on that one's own.
 """
 
 from collections.abc import Callable, Collection
@@ -28,7 +29,7 @@ import pyarrow.compute as pc
 from geoloc_core import files, plots, progress
 from geoloc_core.corpora import manifest, near
 from geoloc_core.geo import sphere
-from geoloc_core.params import parsed
+from geoloc_core.sets import LeakKind, Split, in_order, leak_name, leak_parts, set_name, set_parts
 
 if TYPE_CHECKING:
     from geoloc_core.params import Leaks
@@ -69,14 +70,14 @@ class Leak:
     """What two sets share.
 
     Attributes:
-        kind: ``photographers``, ``near_duplicates`` or ``neighbours``.
+        kind: What they share.
         sets: The two sets.
         photos: How many photos of either set share something with the other.
         share: The same as a share of the set.
         examples: Pairs of ids, one of either set.
     """
 
-    kind: str
+    kind: LeakKind
     sets: tuple[str, str]
     photos: tuple[int, int]
     share: tuple[float, float]
@@ -85,7 +86,7 @@ class Leak:
     @property
     def name(self) -> str:
         """What ``leaks.allow`` calls it."""
-        return name_of(self.kind, *self.sets)
+        return leak_name(self.kind, *self.sets)
 
     def row(self, blocking: bool) -> dict[str, Any]:
         """For the report."""
@@ -97,16 +98,6 @@ class Leak:
             "blocking": blocking,
             "examples": [list(pair) for pair in self.examples],
         }
-
-
-def name_of(kind: str, one: str, other: str) -> str:
-    """A leak's name, whichever set is named first: ``near_duplicates: mp16/train + im2gps``."""
-    return f"{kind}: {' + '.join(sorted((one, other), key=_training_first))}"
-
-
-def _training_first(name: str) -> tuple[int, str]:
-    order = ("train", "validation", "")
-    return order.index(name.partition("/")[2]), name
 
 
 def leaks(project: "Project") -> None:
@@ -142,11 +133,11 @@ def read(project: "Project") -> Photos:
         table = manifest.read_manifest(project.corpus(name), ["image_id", "author", "latitude", "longitude", "phash"])
         labels = manifest.read_labels(project.labels(name), table["image_id"], ["split"])
         tables.append(table)
-        named = pc.binary_join_element_wise(name, labels["split"], "/")
-        sets.append(pc.if_else(pc.equal(labels["split"], "benchmark"), name, named))
+        split = pc.dictionary_encode(labels["split"].combine_chunks())
+        names = pa.array([set_name(name, known) for known in split.dictionary.to_pylist()], pa.string())
+        sets.append(pa.DictionaryArray.from_arrays(split.indices, names))
     photos = pa.concat_tables(tables)
-    member = pa.chunked_array([chunk for part in sets for chunk in part.chunks], pa.string())
-    member = pc.dictionary_encode(member.combine_chunks())
+    member = pa.chunked_array(sets).unify_dictionaries().combine_chunks()
     authors = pc.dictionary_encode(photos["author"].combine_chunks()).indices
     return Photos(
         sets=tuple(member.dictionary.to_pylist()),
@@ -174,17 +165,17 @@ def find(photos: Photos, options: "Leaks") -> tuple[list[Leak], int]:
     """
     near_finder, crowded = near_duplicates(photos, options.near_bits)
     finders = {
-        "photographers": photographers(photos),
-        "near_duplicates": near_finder,
-        "neighbours": neighbours(photos, options.neighbour_km),
+        LeakKind.PHOTOGRAPHERS: photographers(photos),
+        LeakKind.NEAR_DUPLICATES: near_finder,
+        LeakKind.NEIGHBOURS: neighbours(photos, options.neighbour_km),
     }
-    order = sorted(range(len(photos.sets)), key=lambda number: _training_first(photos.sets[number]))
+    order = sorted(range(len(photos.sets)), key=lambda number: in_order(photos.sets[number]))
     pairs = [pair for pair in combinations(order, 2) if _compared(*(photos.sets[number] for number in pair))]
     found = [_leak(photos, kind, finder, *pair) for pair in pairs for kind, finder in finders.items()]
     return [leak for leak in found if any(leak.photos)], crowded
 
 
-def _leak(photos: Photos, kind: str, finder: Finder, one: int, other: int) -> Leak:
+def _leak(photos: Photos, kind: LeakKind, finder: Finder, one: int, other: int) -> Leak:
     counts = np.bincount(photos.member, minlength=len(photos.sets))
     here, there = finder(one, other), finder(other, one)
     examples = tuple((str(photos.ids[int(b)]), str(photos.ids[int(a)])) for a, b in there[:EXAMPLES])
@@ -194,19 +185,23 @@ def _leak(photos: Photos, kind: str, finder: Finder, one: int, other: int) -> Le
 
 def _compared(one: str, other: str) -> bool:
     """Two splits of one corpus are, and any set with a benchmark."""
-    corpora, splits = zip(*(name.partition("/")[::2] for name in (one, other)), strict=True)
-    return corpora[0] == corpora[1] or "" in splits
+    corpora, splits = zip(*(set_parts(name) for name in (one, other)), strict=True)
+    return corpora[0] == corpora[1] or Split.BENCHMARK in splits
 
 
 def blocks(leak: Leak, options: "Leaks", benchmarks: Collection[str]) -> bool:
-    """Whether training on such sets is refused, where models are scored on some benchmarks and their own validation."""
-    first, second = leak.sets
-    scored = second in benchmarks or second.endswith("/validation")
+    """Whether training is refused where models are scored on these benchmarks and on their own held-out splits.
+
+    It is where one set is learnt from and the other one scored, or where one chooses and the other one is for test.
+    """
+    (_, first), (second_corpus, second) = map(set_parts, leak.sets)
+    own = second in (Split.VALIDATION, Split.TEST)
+    learnt = first == Split.TRAIN and (own or second_corpus in benchmarks)
+    chosen = first == Split.VALIDATION and second == Split.TEST
     return (
-        first.endswith("/train")
-        and scored
+        (learnt or chosen)
         and leak.kind in options.block
-        and leak.name not in {name_of(*parsed(allowed)) for allowed in options.allow}
+        and leak.name not in {leak_name(*leak_parts(allowed)) for allowed in options.allow}
     )
 
 
@@ -300,11 +295,10 @@ def _summary(photos: Photos, found: list[Leak], blocking: list[Leak]) -> dict[st
 
 
 def _plot(project: "Project", found: list[Leak]) -> None:
-    kinds = ("photographers", "near_duplicates", "neighbours")
-    pairs = sorted({leak.sets for leak in found if leak.sets[0].endswith("/train")})
+    pairs = sorted({leak.sets for leak in found if set_parts(leak.sets[0])[1] == Split.TRAIN})
     shares = {(leak.kind, leak.sets): 100 * leak.share[1] for leak in found}
     with plots.picture(project.plot("leaks", "leaks"), 8, 1.2 + 0.5 * max(len(pairs), 1)) as axes:
-        for offset, kind in zip((0.27, 0, -0.27), kinds, strict=True):
+        for offset, kind in zip((0.27, 0, -0.27), LeakKind, strict=True):
             values = [shares.get((kind, pair), 0.0) for pair in pairs]
             bars = axes.barh(np.arange(len(pairs)) + offset, values, 0.25, label=kind.replace("_", " "))
             axes.bar_label(bars, fmt="%.2g", padding=2, fontsize=7)

@@ -23,7 +23,7 @@ from geoloc_core.project import maker
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = b"2"
+VERSION = b"3"
 SHARD_BYTES = 256 * 2**20
 """Size after which a new shard begins: few files, so that DVC and cloud stores stay fast."""
 ROW_GROUP = 250
@@ -52,7 +52,10 @@ MANIFEST = pa.schema(
             "must not straddle a split: photographer, place",
             nullable=False,
         ),
-        _field("heading", pa.float32(), "degrees clockwise from north; null where unknown"),
+        _field("place_id", pa.string(), "views of one panorama or spot, in one group; null where a photo stands alone"),
+        _field(
+            "heading", pa.float32(), "degrees clockwise from north, orders the views of a place; null where unknown"
+        ),
         _field("captured_at", pa.timestamp("ms"), "when the photo was taken; null where unknown"),
         _field("width", pa.int32(), "pixels", nullable=False),
         _field("height", pa.int32(), "pixels", nullable=False),
@@ -77,14 +80,18 @@ REJECTS = pa.schema(
 LABELS = pa.schema(
     [
         _field("image_id", pa.string(), "as in the manifest, row by row", nullable=False),
-        _field("gid_0", pa.string(), "country; null where the place is unknown or far from all units"),
+        _field(
+            "gid_0",
+            pa.string(),
+            "country, of the place or as published without one; null where unknown or far from all units",
+        ),
         _field("gid_1", pa.string(), "first-level unit; null where there is none"),
         _field("gid_2", pa.string(), "second-level unit; null where there is none"),
         _field("name_0", pa.string(), "name of gid_0"),
         _field("name_1", pa.string(), "name of gid_1"),
         _field("name_2", pa.string(), "name of gid_2"),
-        _field("distance_km", pa.float64(), "great-circle distance to the unit, 0 inside; null without one"),
-        _field("split", pa.string(), "train, validation or benchmark", nullable=False),
+        _field("distance_km", pa.float64(), "great-circle, to the unit, 0 inside; null without coordinates or unit"),
+        _field("split", pa.string(), "train, validation, test or benchmark", nullable=False),
     ],
     metadata={"geoloc.schema": "labels", "geoloc.version": VERSION},
 )

@@ -154,6 +154,7 @@ class Photo:
         data: The encoded bytes as published.
         path: Its file name.
         group_id: What must not straddle a split.
+        place_id: The panorama or spot of which it is one of the views, all of one group; None where it stands alone.
         latitude: Degrees, WGS 84.
         longitude: Degrees, WGS 84.
         flaw: What is wrong with what the corpus says; counts once the photo itself proves sound.
@@ -173,6 +174,7 @@ class Photo:
     data: bytes
     path: str
     group_id: str
+    place_id: str | None = None
     latitude: float | None = None
     longitude: float | None = None
     flaw: Flaw | None = None

@@ -1,4 +1,4 @@
-"""Training and validation: by group, never by photo, since photos of one group resemble each other.
+"""Training, validation and test: by group, never by photo, since photos of one group resemble each other.
 
 Photos of one place resemble each other too, whoever took them: spatial blocks keep each place on one side (Roberts et
 al. 2017, "Cross-validation strategies for data with temporal, spatial, hierarchical, or phylogenetic structure").
@@ -9,25 +9,32 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geoloc_core.sets import Split
 
-def split_by_group(group_ids: ArrayLike, validation_share: float, seed: int) -> np.ndarray:
-    """Hold out about a share of the groups.
 
-    A group's side hangs on its id and the seed alone, so it stays when photos come, go or move.
+def split_by_group(group_ids: ArrayLike, validation_share: float, test_share: float, seed: int) -> np.ndarray:
+    """Hold out about a share of the groups for validation, and another for test.
+
+    A group's side hangs on its id, the seed and the shares alone, so it stays when photos come, go or move. A larger
+    share takes groups out of training, never from validation to test or back.
 
     Args:
         group_ids: (N,) strings.
         validation_share: Share of the groups, 0 … 1.
+        test_share: Share of the groups; both together are at most 1.
         seed: Another seed gives another split.
 
     Returns:
-        (N,) strings, ``train`` or ``validation``.
+        (N,) strings: ``train``, ``validation`` or ``test``.
     """
     import pandas as pd
 
     codes, groups = pd.factorize(np.asarray(group_ids, dtype=object))
-    held_out = np.array([_uniform(group, seed) < validation_share for group in groups], dtype=bool)
-    return np.where(held_out, "validation", "train")[codes].astype(object)
+    drawn = np.array([_uniform(group, seed) for group in groups], dtype=np.float64)
+    # From both ends of what can be drawn, so that training lies between them and gives to either.
+    held_out = [drawn < validation_share, drawn >= 1 - test_share]
+    sides = np.select(held_out, [Split.VALIDATION.value, Split.TEST.value], Split.TRAIN.value)
+    return sides[codes].astype(object)
 
 
 EDGE_KM = 7842.0
@@ -38,7 +45,8 @@ def joined_by_place(group_ids: ArrayLike, latitudes: ArrayLike, longitudes: Arra
     """Groups that meet in a spatial block, joined; and those that meet with these, and so on.
 
     The blocks are the S2 cells whose mean edge comes nearest to ``blocks_km``. Groups that are places or panoramas
-    make small unions; photographers who travel may make one of nearly all, which cannot be split.
+    make small unions; photographers who travel may make one of nearly all, which cannot be split. A new photo that
+    joins two unions moves one of them to the other's side.
 
     Args:
         group_ids: (N,) strings.

@@ -7,10 +7,13 @@ from pydantic import Field, model_validator
 
 from geoloc_core.contracts.metrics import COUNTS, RIGHT, Column, column, lower_is_better, rounded, within_name
 from geoloc_core.errors import UserError
-from geoloc_core.params import VALIDATION, Profile
+from geoloc_core.params import Profile
 from geoloc_core.params.paper import Paper
 from geoloc_core.plugins import Strict
+from geoloc_core.sets import Split
 
+HELD_OUT = (Split.VALIDATION, Split.TEST)
+"""Splits of a variant's own corpus that it is scored on, by the names of benchmarks."""
 BANNER = "Demo: rendered photos. Not a result on real photos; the paper's numbers stand beside only to show the table."
 
 
@@ -164,10 +167,10 @@ def build(profile: Profile, reports: dict[str, dict[str, Any]]) -> Board:
     best = _best(profile, reports)
     places: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for variant, report in reports.items():
-        for name in (VALIDATION, *profile.benchmarks):
+        for name in (*HELD_OUT, *profile.benchmarks):
             if name not in report["benchmarks"]:
                 continue
-            corpus = report["corpus"] if name == VALIDATION else name
+            corpus = report["corpus"] if name in HELD_OUT else name
             places.setdefault((name, corpus), {})[variant] = report
     first = [profile.registry.benchmark, *profile.benchmarks]
     order = sorted(places, key=lambda place: first.index(place[0]) if place[0] in first else len(first))
@@ -245,7 +248,7 @@ def _row(profile: Profile, variant: str, name: str, report: dict[str, Any]) -> R
 
 def printed_in(paper: Paper, benchmark: str) -> dict[str, float]:
     """The paper's figures by our metrics' names; its validation table belongs to ``validation``."""
-    if benchmark == VALIDATION:
+    if benchmark == Split.VALIDATION:
         found = {name: getattr(paper, name) for name in ("accuracy", "top_5", "top_10", "mean_km")}
         return {name: value for name, value in found.items() if value is not None}
     return {within_name(km): value for km, value in paper.benchmarks.get(benchmark, {}).items()}

@@ -17,7 +17,6 @@ from geoloc_core.params.schema import (
     Registry,
     Texts,
     entry,
-    parsed,
 )
 
 __all__ = [
@@ -40,5 +39,4 @@ __all__ = [
     "encoders",
     "entry",
     "load",
-    "parsed",
 ]

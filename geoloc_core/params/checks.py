@@ -5,7 +5,8 @@ from typing import Any
 from geoloc_core.contracts.metrics import names as metric_names
 from geoloc_core.contracts.needs import Answers, ImageFeatures, Input, TextFeatures
 from geoloc_core.contracts.truth import UNITS
-from geoloc_core.params.schema import HOMES, VALIDATION, Profile, parsed
+from geoloc_core.params.schema import HOMES, VALIDATION, Profile
+from geoloc_core.sets import leak_parts, splits_of
 
 
 def flaws(profile: Profile, block: dict[str, Any]) -> list[str]:
@@ -18,8 +19,8 @@ def flaws(profile: Profile, block: dict[str, Any]) -> list[str]:
     found = [*_check_encoders(profile), *_check_pretraining(profile)]
     if (profile.pretrain or profile.pretrain_from) and "threads" not in block:
         found.append("threads: missing; expected their number, which pre-training depends on, or null for all cores")
-    if VALIDATION in profile.corpora:
-        found.append(f"corpora.{VALIDATION}: the name is taken by the held-out split")
+    held_out = splits_of("train", profile.labels.test_share)[1:]
+    found += [f"corpora.{name}: the name is taken by a held-out split" for name in held_out if name in profile.corpora]
     found += [f"expect.{name}: no corpus of that name" for name in profile.expect if name not in profile.corpora]
     found += [f"about.{name}: no checkpoint of that name" for name in profile.about if name not in profile.checkpoints]
     found += [f"papers.{name}: no variant of that name" for name in profile.papers if name not in profile.variants]
@@ -27,7 +28,7 @@ def flaws(profile: Profile, block: dict[str, Any]) -> list[str]:
     found += [
         f"leaks.allow: {allowed!r}: {name!r} is no set; expected one of: {', '.join(profile.sets)}"
         for allowed in profile.leaks.allow
-        for name in parsed(allowed)[1:]
+        for name in leak_parts(allowed)[1:]
         if name not in profile.sets
     ]
     return [*found, *_check_variants(profile), *_check_evaluation(profile)]

@@ -1,7 +1,7 @@
 """``params.yaml`` as typed records: what may stand in it."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
@@ -10,6 +10,7 @@ from geoloc_core.params.paper import Paper
 from geoloc_core.pictures import MAX_MEGAPIXELS
 from geoloc_core.pins import Sha256
 from geoloc_core.plugins import Strict, options
+from geoloc_core.sets import LeakKind, Split, leak_parts, set_name, splits_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 """A name that becomes a folder, a DVC stage and a Dagster asset."""
@@ -18,7 +19,7 @@ EncoderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(-[a-z0
 
 HOMES = ("pretrain", "pretrain_from", "checkpoints")
 """Where the weights of an encoder may come from."""
-VALIDATION = "validation"
+VALIDATION = Split.VALIDATION
 """Name under which the held-out split of a variant's own corpus is scored."""
 
 
@@ -79,12 +80,20 @@ class Labels(Strict):
     limit_km: float = Field(100.0, ge=0)
     """A point outside every unit takes the nearest one within this great-circle distance."""
     validation_share: float = Field(0.2, gt=0, lt=1)
-    """Share of the groups held out of training (thesis: 80/20)."""
+    """Share of the groups held out of training to choose on (thesis: 80/20)."""
+    test_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the groups held out of training and of all choices, only to be reported; 0 for none (thesis)."""
     blocks_km: float | None = Field(None, gt=0)
     """Edge of the spatial blocks that must not straddle a split either; left out, groups alone count."""
 
-
-Kind = Literal["photographers", "near_duplicates", "neighbours"]
+    @model_validator(mode="after")
+    def _leaves_some_to_train_on(self) -> Self:
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError(
+                f"validation_share {self.validation_share:g} and test_share {self.test_share:g} leave nothing to "
+                "train on; expected less than 1 together"
+            )
+        return self
 
 
 class Leaks(Strict):
@@ -94,7 +103,7 @@ class Leaks(Strict):
     """Bits of 64 in which the perceptual hashes of near-duplicates differ at most."""
     neighbour_km: float = Field(1.0, gt=0)
     """Great-circle distance within which photos are neighbours."""
-    block: tuple[Kind, ...] = ("photographers", "near_duplicates")
+    block: tuple[LeakKind, ...] = (LeakKind.PHOTOGRAPHERS, LeakKind.NEAR_DUPLICATES)
     """The kinds of leaks that training refuses; all kinds are reported."""
     allow: tuple[str, ...] = ()
     """Leaks that are known and accepted, such as ``near_duplicates: mp16/train + im2gps``."""
@@ -102,20 +111,13 @@ class Leaks(Strict):
     @model_validator(mode="after")
     def _named_leaks(self) -> Self:
         for allowed in self.allow:
-            kind, *sets = parsed(allowed)
-            if kind not in get_args(Kind) or not all(sets):
+            kind, *sets = leak_parts(allowed)
+            if kind not in list(LeakKind) or not all(sets):
                 raise ValueError(
-                    f"allow: {allowed!r}; expected a kind ({', '.join(get_args(Kind))}) and two sets, "
+                    f"allow: {allowed!r}; expected a kind ({', '.join(LeakKind)}) and two sets, "
                     "such as 'near_duplicates: mp16/train + im2gps'"
                 )
         return self
-
-
-def parsed(allowed: str) -> tuple[str, str, str]:
-    """The kind and the two sets that an entry of ``leaks.allow`` names; empty where it names none."""
-    kind, _, sets = allowed.partition(":")
-    one, _, other = sets.partition("+")
-    return kind.strip(), one.strip(), other.strip()
 
 
 class About(Strict):
@@ -238,9 +240,9 @@ class Profile(Strict):
 
     @property
     def sets(self) -> list[str]:
-        """Names of the sets of photos that must not leak into each other: benchmarks, and both splits of the others."""
-        splits = {"train": ("/train", "/validation"), "benchmark": ("",)}
-        return [f"{name}{split}" for name, corpus in self.corpora.items() for split in splits[corpus.role]]
+        """Names of the sets of photos that must not leak into each other: benchmarks, and the splits of the others."""
+        splits = {name: splits_of(corpus.role, self.labels.test_share) for name, corpus in self.corpora.items()}
+        return [set_name(name, split) for name, known in splits.items() for split in known]
 
     def variant(self, name: str) -> Any:
         """The block of one variant.

@@ -14,6 +14,7 @@ from geoloc_core.encoders.zero_shot import Answers, Embed, Places, Prompts, sear
 from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere
 from geoloc_core.plugins import Strict
+from geoloc_core.sets import Split
 from geoloc_core.training.photos import Photos, augmented, order
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def training_rows(split: np.ndarray, codes: np.ndarray, hold_out: tuple[str, ...
         hold_out: Countries kept out, ISO 3166-1 alpha-3.
         need_country: Whether photos without a country are left out too.
     """
-    kept = (split == "train") & ~_in(codes, hold_out)
+    kept = (split == Split.TRAIN) & ~_in(codes, hold_out)
     return np.flatnonzero(kept & _known(codes) if need_country else kept)
 
 
@@ -86,6 +87,8 @@ def scored_rows(
     split: np.ndarray, codes: np.ndarray, hold_out: tuple[str, ...], groups: np.ndarray, most: int
 ) -> dict[str, np.ndarray]:
     """Rows to score, of ``seen`` and ``unseen`` countries: the validation split, and all of those held out.
+
+    Never the test split: what is scored here chooses among recipes.
 
     Args:
         split: (N,) as in the labels.
@@ -95,8 +98,8 @@ def scored_rows(
         most: Rows of each kind.
     """
     unseen = _in(codes, hold_out)
-    seen = _known(codes) & ~unseen & (split == "validation")
-    found = {"seen": np.flatnonzero(seen), "unseen": np.flatnonzero(unseen)}
+    seen = _known(codes) & ~unseen & (split == Split.VALIDATION)
+    found = {"seen": np.flatnonzero(seen), "unseen": np.flatnonzero(unseen & (split != Split.TEST))}
     return {name: np.sort(order(rows, groups, 0, 0)[:most]) for name, rows in found.items()}
 
 

@@ -18,6 +18,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.files import digest, new_array, read_array, replacing
 from geoloc_core.progress import track
 from geoloc_core.project import Project
+from geoloc_core.sets import Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -161,10 +162,10 @@ def batches_per_epoch(rows: np.ndarray, batch: int, corpus: str) -> int:
 
 
 def training_rows(project: Project, corpus: str) -> np.ndarray:
-    """Rows of a corpus that may be trained on (n,) int64: never those held out for validation."""
+    """Rows of a corpus that may be trained on (n,) int64: never those held out for validation or test."""
     labels = manifest.read_table(project.labels(corpus), manifest.LABELS, ["split"])
     split = labels["split"].to_numpy(zero_copy_only=False)
-    return np.flatnonzero(split == "train")
+    return np.flatnonzero(split == Split.TRAIN)
 
 
 def attribute(project: Project, corpus: str, column: str) -> list:

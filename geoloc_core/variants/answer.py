@@ -11,9 +11,9 @@ from geoloc_core.contracts.geolocator import LABELS, Trained, load
 from geoloc_core.contracts.truth import class_ids
 from geoloc_core.corpora import truth
 from geoloc_core.errors import UserError
-from geoloc_core.params import VALIDATION
 from geoloc_core.progress import say, track
 from geoloc_core.project import Project
+from geoloc_core.sets import Split, splits_of
 from geoloc_core.variants import answers, inputs
 from geoloc_core.variants.answers import Asked, Note
 
@@ -33,7 +33,9 @@ def answer(project: Project, variant: str) -> None:
     block = project.profile.variant(variant)
     files.check_folder(project.answers(variant), "answers")
     trained = load(project.model(variant))
-    asked = {VALIDATION: block.corpus} | {name: name for name in project.profile.scored_on(variant)}
+    held_out = splits_of("train", project.profile.labels.test_share)[1:]
+    asked = {split.value: block.corpus for split in held_out}
+    asked |= {name: name for name in project.profile.scored_on(variant)}
     benchmarks, counts = {}, {}
     with files.replacing_folder(project.answers(variant), "answers") as aside:
         aside.mkdir()
@@ -98,15 +100,15 @@ def _wanted(known: Any, name: str) -> np.ndarray:
     placed = np.isfinite(latitudes) & np.isfinite(longitudes)
     named = np.array([country is not None for country in known["gid_0"].to_pylist()], bool)
     wanted = placed | named
-    if name == VALIDATION:
-        wanted &= np.array(known["split"].to_pylist()) == VALIDATION
+    if name in list(Split):
+        wanted &= np.array(known["split"].to_pylist()) == name
     return np.flatnonzero(wanted)
 
 
 def _frequencies(project: Project, trained: Trained, corpus: str) -> list[int]:
     """Training rows of each class."""
     known = truth.read(project, corpus, COLUMNS).to_pandas()
-    known = known[known["split"] == "train"]
+    known = known[known["split"] == Split.TRAIN]
     cells = inputs.cells(project, trained.card.needs.labels, corpus)
     found = trained.labelspace.index(class_ids(known, trained.card.needs.labels, cells))
     counts: list[int] = np.bincount(found[found >= 0], minlength=len(trained.labelspace)).tolist()

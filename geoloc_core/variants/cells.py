@@ -8,6 +8,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.params import entry
 from geoloc_core.progress import say
 from geoloc_core.project import Project
+from geoloc_core.sets import Split
 
 
 def fit_cells(project: Project, name: str, corpus: str) -> None:
@@ -23,7 +24,7 @@ def fit_cells(project: Project, name: str, corpus: str) -> None:
     files.check_folder(project.cells(name, corpus), "cells")
     known = truth.read(project, corpus, ["latitude", "longitude", "split"])
     latitudes, longitudes = (known[axis].to_numpy() for axis in ("latitude", "longitude"))
-    train = np.array(known["split"].to_pylist()) == "train"
+    train = np.array(known["split"].to_pylist()) == Split.TRAIN
     placed = train & np.isfinite(latitudes) & np.isfinite(longitudes)
     if not placed.any():
         raise UserError(

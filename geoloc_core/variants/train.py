@@ -18,6 +18,7 @@ from geoloc_core.plugins import module_of
 from geoloc_core.progress import say
 from geoloc_core.project import Project
 from geoloc_core.registry import tracking
+from geoloc_core.sets import Split
 from geoloc_core.variants import inputs
 from geoloc_core.variants.guard import guard
 
@@ -67,8 +68,8 @@ def gather(project: Project, block: Any) -> Data:
     usable = np.ones(len(known), bool)
     usable[inputs.missing(project, needs.encoders, block.corpus)] = False
     located = np.array([name is not None for name in ids], bool)
-    training = np.flatnonzero((split == "train") & located & usable)
-    validation = np.flatnonzero((split == "validation") & located & usable)
+    training = np.flatnonzero((split == Split.TRAIN) & located & usable)
+    validation = np.flatnonzero((split == Split.VALIDATION) & located & usable)
     if not len(training) or not len(validation):
         raise UserError(f"{project.truth(block.corpus)}: no labelled rows to train and validate on")
     space = _space(project, needs.labels, ids[training]) if cells is None else _used(cells.space, ids[training])

@@ -104,6 +104,13 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
         (lambda d: d.pop("encoded"), "encoded: missing"),
         (lambda d: d.pop("threads"), "profiles.demo.threads: missing; expected their number"),
         (lambda d: d["corpora"].update({"Bad Name": d["corpora"]["mp16"]}), "Bad Name"),
+        (lambda d: d["labels"].update(validation_share=0.7, test_share=0.3), "expected less than 1 together$"),
+        (lambda d: d["labels"].update(test_share=-0.1), "labels.test_share: .* greater than or equal to 0"),
+        (lambda d: d["leaks"].update(block=["copies"]), "leaks.block.0: .*'photographers', 'near_duplicates'"),
+        (lambda d: d["leaks"].update(allow=["neighbours: mp16/train + mp16/test"]), "'mp16/test' is no set"),
+        (lambda d: d["corpora"].update(validation=d["corpora"]["mp16"]), "corpora.validation: the name is taken"),
+        (lambda d: (d["corpora"].update(test=d["corpora"]["mp16"]), d["labels"].update(test_share=0.1)),
+         "corpora.test: the name is taken"),
     ],
 )  # fmt: skip
 def test_names_that_lead_nowhere_are_found(tmp_path, change, says):
@@ -224,3 +231,19 @@ def test_figures_of_what_is_not_there_are_a_mistake(tmp_path):
         load(tmp_path / "params.yaml")
     assert told.value.args[1:] == ("  run.about.nothing: no checkpoint of that name",
                                    "  run.papers.nobody: no variant of that name")  # fmt: skip
+
+
+def test_the_test_split_is_a_set_and_its_name_is_taken_only_where_there_is_one(tmp_path):
+    def change(raw, share):
+        demo = raw["profiles"]["demo"]
+        demo["labels"]["test_share"] = share
+        if share:
+            demo["leaks"]["allow"] = ["near_duplicates: mp16/train + mp16/test"]
+        else:
+            demo["corpora"]["test"] = demo["corpora"]["im2gps"]
+
+    sets = {share: load(written(tmp_path, lambda raw, s=share: change(raw, s))).sets for share in (0.0, 0.1)}
+    assert {name for name in sets[0.1] if name.startswith("mp16/")} == {"mp16/train", "mp16/validation", "mp16/test"}
+    assert "im2gps" in sets[0.1]
+    assert set(sets[0.0]) - set(sets[0.1]) == {"test"}
+    assert not any(name.endswith("/test") for name in sets[0.0])

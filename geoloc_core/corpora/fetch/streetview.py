@@ -1,8 +1,7 @@
 """A corpus of Street View panoramas: a plan of places, and the official API.
 
-What arrives suits ``source: {kind: photos, table: panoramas.csv, group_column: pano_id}``: the pictures as
-``images/<pano_id>/<heading>.jpg`` and the table; a picture that the API lacks is a row without a file, which ingest
-refuses as missing.
+What arrives suits ``source: {kind: streetview}``: the pictures as ``images/<pano_id>/<heading>.jpg`` and the table
+``panoramas.csv``; a picture that the API lacks is a row without a file, which ingest refuses as missing.
 """
 
 import json

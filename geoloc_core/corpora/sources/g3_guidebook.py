@@ -227,6 +227,7 @@ def _photo(
         data=b"",
         path=name,
         group_id=pano,
+        place_id=pano,
         latitude=None if unplaced else place["latitude"],
         longitude=None if unplaced else place["longitude"],
         flaw=None if unplaced else place["flaw"],

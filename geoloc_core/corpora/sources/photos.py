@@ -53,6 +53,8 @@ class Options(SourceOptions):
     longitude_column: str = "longitude"
     group_column: str | None = None
     """What must not straddle a split; else ``group_by``."""
+    place_column: str | None = None
+    """Which photos are views of one spot, answered together and of one group; empty where a photo stands alone."""
     author_column: str | None = None
     licence_column: str | None = None
     url_column: str | None = None
@@ -75,13 +77,15 @@ class Options(SourceOptions):
         """The columns of the table that have a meaning; the others are attributes."""
         optional = (
             self.group_column,
+            self.place_column,
             self.author_column,
             self.licence_column,
             self.url_column,
             self.heading_column,
             self.date_column,
         )
-        return (self.path_column, self.latitude_column, self.longitude_column, *filter(None, optional))
+        placed = (self.path_column, self.latitude_column, self.longitude_column)
+        return tuple(dict.fromkeys([*placed, *filter(None, optional)]))
 
 
 def read(options: Options, raw: Path) -> Source:
@@ -150,6 +154,7 @@ def _photo(options: Options, row: dict[Any, str], place: dict[Any, Any], extra: 
         data=b"",
         path=path,
         group_id=row.get(options.group_column) or group_of(path, options.group_by),
+        place_id=row.get(options.place_column) or None,
         latitude=place["latitude"],
         longitude=place["longitude"],
         flaw=place["flaw"],
@@ -201,6 +206,7 @@ def write(world: Simulation, folder: Path, options: Options) -> None:
                 options.latitude_column: shot.latitude,
                 options.longitude_column: shot.longitude,
                 options.group_column: shot.author,
+                options.place_column: shot.spot,
                 options.author_column: shot.author,
                 options.licence_column: options.licence,
                 options.url_column: shot.url,

@@ -83,6 +83,7 @@ def _photo(options: Options, row: dict[Any, Any], place: dict[Any, Any], where: 
         data=b"",
         path=row["path"],
         group_id=row["pano_id"],
+        place_id=row["pano_id"],
         latitude=place["latitude"],
         longitude=place["longitude"],
         flaw=place["flaw"],

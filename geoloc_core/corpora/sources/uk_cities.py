@@ -104,11 +104,13 @@ def _rows(options: Options, folder: Path, cities: dict[str, str]) -> Iterator[Ro
         flaw = (Reason.BAD_COORDINATES, wrong) if wrong else None
         if place["city"] not in cities:
             flaw = (Reason.EXCLUDED, f"{place['city']} is not among the {options.cities} cities of {options.labels}")
+        spot = f"{latitude},{longitude}"
         photo = Photo(
             image_id=path,
             data=b"",
             path=path,
-            group_id=f"{latitude},{longitude}",
+            group_id=spot,
+            place_id=spot,
             latitude=latitude,
             longitude=longitude,
             flaw=flaw,

@@ -150,11 +150,13 @@ def _photo(
 ) -> Photo:
     latitude, longitude = float(place["latitude"]), float(place["longitude"])
     wrong = place_flaw(latitude, longitude)
+    spot = f"{place['latitude']},{place['longitude']}"
     return Photo(
         image_id=name,
         data=data,
         path=name,
-        group_id=f"{place['latitude']},{place['longitude']}",
+        group_id=spot,
+        place_id=spot,
         latitude=latitude,
         longitude=longitude,
         flaw=(Reason.BAD_COORDINATES, wrong) if wrong else None,

@@ -24,6 +24,7 @@ from geoloc_core.pins import hold
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say
 from geoloc_core.project import Project
+from geoloc_core.sets import Split
 from geoloc_core.training import contrastive, geography, held_out, loop, photos, recipe
 from geoloc_core.training.captions import LISTED, OPENING, Captions, draw
 
@@ -278,7 +279,7 @@ class _Corpus:
         need_country = bool(options.captions or options.hold_out)
         rows = held_out.training_rows(split, codes, options.hold_out, need_country)
         photos.batches_per_epoch(rows, options.batch, options.corpus)
-        left_out = int((split == "train").sum()) - len(rows)
+        left_out = int((split == Split.TRAIN).sum()) - len(rows)
         if left_out:
             say(f"{options.corpus}: {left_out:,} training photos left out: their country is held out or not known")
         folder, made_of = project.corpus(options.corpus), photos.fingerprint(project, options.corpus)

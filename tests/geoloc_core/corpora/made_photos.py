@@ -14,6 +14,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from geoloc_core.corpora.fetch import files
 from geoloc_core.corpora.sources import photos
+from geoloc_core.params import Labels
 from geoloc_core.project import Project
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data"
@@ -84,4 +85,5 @@ def project(root: Path, source: Any = None, role: str = "train", megapixels: flo
         licences=more.get("licences"),
         same_place_km=more.get("same_place_km", 1.0),
     )
-    return Project(root, SimpleNamespace(seed=7, demo=False, corpora={"c": corpus}, expect={}))  # type: ignore[arg-type]
+    profile = SimpleNamespace(seed=7, demo=False, labels=Labels(), corpora={"c": corpus}, expect={})
+    return Project(root, profile)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from geoloc_core.corpora.ingest import ingest
 from geoloc_core.corpora.manifest import LABELS
 from geoloc_core.errors import UserError
 from geoloc_core.files import remove
-from geoloc_core.params import Drift, Expect
+from geoloc_core.params import Drift, Expect, Labels
 
 pytestmark = pytest.mark.slow  # the library takes seconds to import
 
@@ -76,6 +76,7 @@ def test_a_sound_corpus_passes_and_says_so_quietly(made, capfd):
         ({"sha256": [f"{i:063x}Z" for i in range(12)]}, ("like ^[0-9a-f]{64}$", "sha256", 12)),
         ({"heading": [360.0] + [None] * 11}, ("from 0 to 360", "heading", 1)),
         ({"corpus": "other"}, ("exactly c", "corpus", 12)),
+        ({"place_id": [None] + ["x"] * 5 + ["y"] * 3 + [None] * 3}, ("none", "straddling_place", 5)),
         ({"width": 0}, ("at least 1", "width", 12)),
         ({"row": 0}, ("unique together", "shard, row", 12)),
         ({"image_id": [f"{i}" for i in range(12)]}, ("equal", "image_id, attributes_image_id", 12)),
@@ -147,6 +148,16 @@ def test_a_benchmark_has_but_one_split(made):
     assert ("exactly benchmark", "split", 2) in failed(check_labels(made, "c"))
     label(made, split="benchmark")
     assert failed(check_labels(made, "c")) == []
+
+
+def test_a_test_split_is_there_where_it_is_asked_for_and_nowhere_else(made):
+    thirds = ["train", "validation", "test"]
+    label(made, split=[thirds[n // 3 % 3] for n in range(12)])
+    assert failed(check_labels(made, "c")) == [("exactly train, validation", "split", 1)]
+    made.profile.labels = Labels(test_share=0.2)
+    assert failed(check_labels(made, "c")) == []
+    label(made)
+    assert failed(check_labels(made, "c")) == [("exactly train, validation, test", "split", 1)]
 
 
 def test_a_failure_names_columns_counts_and_photos(made, capfd):

@@ -74,6 +74,17 @@ def label(made) -> pa.Table:
     return table
 
 
+def test_places_are_counted_where_there_are_any(made):
+    assert "places" not in sheet(made)
+    table = manifest.read_manifest(made.corpus("c"))
+    at = table.schema.get_field_index("place_id")
+    table = table.set_column(at, "place_id", pa.array(["a"] * 3 + ["b"] + [None] * 17))
+    manifest.write_table(table, made.corpus("c") / "manifest.parquet", manifest.MANIFEST)
+    text = sheet(made)
+    assert "| places | 2 |" in text
+    assert "| photos per place | 1 … 2 … 3 |" in text
+
+
 def test_labels_add_countries_and_splits(made):
     label(made)
     text = sheet(made)

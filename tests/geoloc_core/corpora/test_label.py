@@ -32,7 +32,7 @@ PHOTOS = pd.DataFrame(
 
 def fill(photos: pd.DataFrame) -> pa.Table:
     rest = {"corpus": "x", "shard": 0, "row": np.arange(len(photos)), "width": 1, "height": 1, "sha256": "0"}
-    empty = dict.fromkeys(("heading", "captured_at", "author", "licence", "source_url", "phash"))
+    empty = dict.fromkeys(("place_id", "heading", "captured_at", "author", "licence", "source_url", "phash"))
     return pa.Table.from_pandas(photos.assign(**rest, **empty), manifest.MANIFEST, preserve_index=False)
 
 
@@ -93,9 +93,11 @@ def test_figures_add_up(project, capsys):
         "near": 1,
         "unlocated": 2,
         "without_coordinates": 1,
+        "country_only": 0,
         "countries": 1,
         "subdivisions": 2,
         "continents": {"Europe": 44},
+        "unknown_countries": {},
     }
     assert "| validation |" in project.datasheet("mine").read_text()
     assert project.datasheet("mine").with_suffix(".png").read_bytes().startswith(b"\x89PNG")
@@ -123,21 +125,41 @@ def test_with_blocks_no_place_straddles_the_split(project):
     manifest.write_table(fill(spread), project.corpus("mine") / "manifest.parquet", manifest.MANIFEST)
     sides = {}
     for km in (None, 1):
-        labels = Labels(limit_km=100, blocks_km=km)
-        made = Project(project.root, project.profile.model_copy(update={"labels": labels}))
-        stage.label(made, "mine")
+        stage.label(told(project, blocks_km=km), "mine")
         split = read_table(project.labels("mine"), LABELS)["split"].to_numpy().reshape(20, 2)
         sides[km] = (split[:, 0] != split[:, 1]).sum()
     assert sides[None] > 0
     assert sides[1] == 0
 
 
-def test_one_group_cannot_be_split(project):
+def told(project, **labels) -> Project:
+    """The project with other options of labels."""
+    profile = project.profile.model_copy(update={"labels": Labels(limit_km=100, **labels)})
+    return Project(project.root, profile)
+
+
+def test_a_test_split_is_made_counted_and_described_where_it_is_asked_for(project):
+    stage.label(project, "mine")
+    before = read_table(project.labels("mine"), LABELS)["split"].to_numpy()
+    made = told(project, test_share=0.3)
+    for name in ("mine", "test"):
+        stage.label(made, name)
+    after = read_table(made.labels("mine"), LABELS)["split"].to_numpy()
+    assert set(before[before != after]) == {"train"}
+    assert set(after[before != after]) == {"test"}
+    splits = json.loads(made.summary("label", "mine").read_text())["splits"]
+    assert splits == {name: int((after == name).sum()) for name in ("train", "validation", "test")}
+    assert f"| test | {splits['test']} |" in made.datasheet("mine").read_text()
+    assert set(read_table(made.labels("test"), LABELS)["split"].to_pylist()) == {"benchmark"}
+
+
+@pytest.mark.parametrize(("share", "absent"), [(0.0, "train|validation"), (0.5, "(train|validation|test) or ")])
+def test_one_group_cannot_be_split(project, share, absent):
     manifest.write_table(
         fill(PHOTOS.assign(group_id="all")), project.corpus("mine") / "manifest.parquet", manifest.MANIFEST
     )
-    with pytest.raises(UserError, match=r"corpus 'mine'.*\(1 group"):
-        stage.label(project, "mine")
+    with pytest.raises(UserError, match=rf"corpus 'mine': none of its photos \(1 groups\) falls to ({absent})"):
+        stage.label(told(project, test_share=share), "mine")
     assert not project.labels("mine").exists()
 
 

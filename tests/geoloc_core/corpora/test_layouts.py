@@ -11,6 +11,7 @@ from made_layouts import layout, split
 
 from geoloc_core.corpora.decode import Decoder, Sound
 from geoloc_core.corpora.ingest import write
+from geoloc_core.corpora.manifest import read_manifest
 from geoloc_core.corpora.photo import Photo, Refusal
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, files_under
@@ -37,6 +38,10 @@ LAYOUTS = {
     "g3_guidebook": {"kind": "g3_guidebook"},
 }
 """A name for each way in which a corpus of the real world is laid out."""
+
+
+OF_PLACES = ("us_grid", "uk_grid", "uk_cities", "g3_streetview", "panoramas", "g3_guidebook")
+"""Layouts with several views of a place."""
 
 
 def test_every_source_is_here():
@@ -69,6 +74,17 @@ def test_the_whole_of_it_becomes_a_corpus(tmp_path, name):
     (tmp_path / "out").mkdir()
     tally = write(module.read(options, tmp_path / "raw"), tmp_path / "out", name, 1e9)
     assert (tally.seen, tally.refused, tally.unusable) == (len(made), 0, {})
+    rows = read_manifest(tmp_path / "out").to_pandas()
+    if name not in OF_PLACES:
+        assert rows["place_id"].isna().all()
+        return
+    assert rows["place_id"].equals(rows["group_id"])
+    places = rows.groupby("place_id")
+    assert (places[["latitude", "longitude"]].nunique() == 1).all(axis=None)
+    assert places.ngroups == len({shot.spot for shot in made}) == len(rows.drop_duplicates(["latitude", "longitude"]))
+    assert set(places.size()) == {len(module.PLAN.headings)}
+    if name != "g3_guidebook":  # its views are turned against a panorama of which no heading is known
+        assert {tuple(sorted(turns)) for _, turns in places["heading"]} == {module.PLAN.headings}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -9,6 +9,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.files import digest, read_json
 from geoloc_core.params import Corpus, Leaks, Profile
 from geoloc_core.project import Project
+from geoloc_core.sets import leak_name
 from geoloc_core.training.guard import guard
 
 RANDOM = np.random.default_rng(5).integers(0, 2**63, 100).tolist()
@@ -76,6 +77,9 @@ LEAKING = {
         ("x", "validation", "ann 1", 0.0, 0.0, RANDOM[50]),
         "t1",
     ),
+    "photographers: mine/train + mine/test": ("mine", ("x", "test", "ann 1", 0.0, 0.0, RANDOM[50]), "t1"),
+    "near_duplicates: mine/train + mine/test": ("mine", ("x", "test", "eve", 0.0, 0.0, RANDOM[4] ^ 0b1), "t4"),
+    "photographers: mine/validation + mine/test": ("mine", ("x", "test", "ben", 0.0, 0.0, RANDOM[50]), "v0"),
 }
 
 
@@ -83,7 +87,7 @@ LEAKING = {
 def test_what_leaks_is_named_and_training_is_refused_until_it_is_allowed(tmp_path, name):
     corpus, row, source = LEAKING[name]
     (leak,) = found(project := made(tmp_path, with_rows(corpus, row)))
-    assert stage.name_of(leak["kind"], *leak["sets"]) == name
+    assert leak_name(leak["kind"], *leak["sets"]) == name
     assert leak["photos"] == [1, 1]
     assert leak["examples"] == [[source, "x"]]
     assert leak["blocking"]
@@ -95,7 +99,7 @@ def test_what_leaks_is_named_and_training_is_refused_until_it_is_allowed(tmp_pat
         project = made(tmp_path, with_rows(corpus, row), allow=(allowed,))
         assert [leak["blocking"] for leak in found(project)] == [False]
         guard(project, "mine")
-    other = name.replace("test", "other").replace("mine/validation", "other")
+    other = f"{kind}: {sets.partition(' + ')[0]} + other"
     assert found(made(tmp_path, with_rows(corpus, row), allow=(other,)))[0]["blocking"]
 
 
@@ -125,6 +129,23 @@ def test_validation_and_benchmarks_may_share_what_they_like(tmp_path):
     assert {tuple(leak["sets"]) for leak in leaks} == {("mine/validation", "other")}
     assert not any(leak["blocking"] for leak in leaks)
     guard(project, "mine")
+
+
+def test_the_test_split_and_benchmarks_may_share_what_they_like(tmp_path):
+    rows = with_rows("mine", ("x", "test", "dan", 0.0, 0.0, RANDOM[50]))
+    (leak,) = found(project := made(tmp_path, rows))
+    assert (leak["sets"], leak["blocking"]) == (["mine/test", "other"], False)
+    guard(project, "mine")
+    assert read_json(project.summary("leaks", "leaks"))["sets"]["mine/test"] == 1
+
+
+def test_a_report_that_names_no_leak_is_refused(tmp_path):
+    project = made(tmp_path)
+    found(project)
+    (project.leaks / "checksums.json").unlink()  # or it would count as damaged
+    (project.leaks / "blocking.json").write_text('["photographers: mine/trian + test"]')
+    with pytest.raises(UserError, match=r"blocking\.json: .*mine/trian.* names no leak; run `geoloc leaks` again"):
+        guard(project, "mine")
 
 
 def test_a_benchmark_that_no_model_is_scored_on_is_reported_and_blocks_nothing(tmp_path):

@@ -87,6 +87,21 @@ def test_what_is_no_manifest_is_named(tmp_path, spoil):
         read_manifest(tmp_path)
 
 
+def test_a_manifest_of_the_version_before_places_is_refused_with_the_command_that_makes_it_anew(tmp_path):
+    folder = tmp_path / "data/corpora/mine"
+    folder.mkdir(parents=True)
+    (tmp_path / "params.yaml").touch()
+    at = MANIFEST.get_field_index("place_id")
+    former = MANIFEST.remove(at).with_metadata({"geoloc.schema": "manifest", "geoloc.version": "2"})
+    pq.write_table(pa.Table.from_pylist([ROW], former), folder / "manifest.parquet")
+    with pytest.raises(UserError) as refused:
+        read_manifest(folder)
+    assert str(refused.value).startswith(
+        f"{folder / 'manifest.parquet'}: not a manifest of version 3 (columns image_id,"
+    )
+    assert str(refused.value).endswith("; expected the manifest; run `geoloc ingest mine` again")
+
+
 def test_shards_are_bounded_and_nothing_is_recompressed(tmp_path):
     writer = ShardWriter(tmp_path, limit=1000)
     photos = [bytes([number]) * size for number, size in enumerate((400, 500, 300, 2000, 10, 990))]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from geoloc_core.corpora import exif
 from geoloc_core.corpora.ingest import ingest
-from geoloc_core.corpora.manifest import MANIFEST
+from geoloc_core.corpora.manifest import MANIFEST, read_manifest
 from geoloc_core.corpora.photo import (
     MAX_TURN,
     Gps,
@@ -28,7 +28,7 @@ from geoloc_core.corpora.photo import (
 from geoloc_core.corpora.sources.photos import Options, group_of, read
 from geoloc_core.corpora.tables import read_csv
 from geoloc_core.errors import UserError
-from geoloc_core.files import files_under, read_json
+from geoloc_core.files import digest, files_under, read_json
 from geoloc_core.pictures import opened
 
 FOLDER = Options(kind="photos")
@@ -291,6 +291,40 @@ def test_a_table_says_where(tmp_path):
         ("../secret.jpg", Reason.MISSING),
         ("x.jpg", Reason.NO_METADATA),
     ]
+
+
+SPOTS = {"path_column": "path", "latitude_column": "lat", "longitude_column": "lon", "place_column": "spot"}
+
+
+def table_of_spots(root, *rows):
+    write(root, {"t.csv": "\n".join(["path,lat,lon,spot,who", *rows]).encode()})
+    return write(root, {row.split(",")[0]: encoded(number) for number, row in enumerate(rows)})
+
+
+def test_a_table_says_which_photos_are_views_of_one_spot(tmp_path):
+    made = project(tmp_path, Options(kind="photos", table="t.csv", **SPOTS))
+    table_of_spots(made.raw("c"), "a/1.jpg,1,2,s1,x", "a/2.jpg,1,2,s1,y", "b/1.jpg,3,4,,x", "b/2.jpg,5,6,s2,x")
+    ingest(made, "c")
+    rows = read_manifest(made.corpus("c"))
+    assert rows["place_id"].to_pylist() == ["s1", "s1", None, "s2"]
+    assert rows["group_id"].to_pylist() == ["a", "a", "b", "b"]
+    assert set(pd.read_parquet(made.corpus("c") / "attributes.parquet")) == {"image_id", "who", "place_from"}
+    one = Options(kind="photos", table="t.csv", **SPOTS, group_column="spot")
+    assert [photo.group_id for photo in read(one, made.raw("c")).items] == ["s1", "s1", "b", "s2"]
+
+
+def test_a_spot_in_two_groups_is_refused_and_nothing_is_lost(tmp_path):
+    rows = ["a/1.jpg,1,2,s1,x", "b/1.jpg,3,4,s2,x", "a/2.jpg,1,2,s1,y"]
+    made = project(tmp_path, Options(kind="photos", table="t.csv", **SPOTS))
+    table_of_spots(made.raw("c"), *rows)
+    ingest(made, "c")
+    before = digest(made.corpus("c"))
+    made.profile.corpora["c"].source = Options(kind="photos", table="t.csv", **SPOTS, group_column="who")
+    with pytest.raises(
+        UserError, match=r"^a/2\.jpg: its place 's1' is in the group 'y' here and in 'x' before; expected"
+    ):
+        ingest(made, "c")
+    assert digest(made.corpus("c")) == before
 
 
 @pytest.mark.parametrize(

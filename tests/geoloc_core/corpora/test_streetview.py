@@ -8,6 +8,7 @@ import re
 import time
 import traceback
 from collections import Counter
+from datetime import datetime
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -21,7 +22,7 @@ from geoloc_core.corpora import places as plans
 from geoloc_core.corpora.answers import Address
 from geoloc_core.corpora.fetch.streetview import Options, fetch
 from geoloc_core.corpora.photo import Photo, Reason
-from geoloc_core.corpora.sources import photos
+from geoloc_core.corpora.sources import streetview
 from geoloc_core.corpora.streetview import Credentials, View, estimate, signature
 from geoloc_core.errors import UserError
 from geoloc_core.files import files_under, remove
@@ -30,7 +31,7 @@ TOKEN = "AIza-very-private"
 SECRET = base64.urlsafe_b64encode(b"sign with this?>").decode()
 GRID = {"plan": "grid", "south": 50, "west": 0, "north": 54, "east": 2, "step": 1}
 VIEW = {"headings": [0, 90.5], "budget": 1, "price_per_1000": 10}
-SOURCE = photos.Options(kind="photos", table="panoramas.csv", group_column="pano_id")
+SOURCE = streetview.Options(kind="streetview")
 
 
 def pano_of(query):
@@ -113,13 +114,14 @@ def test_a_grid_becomes_a_corpus_that_ingest_reads(tmp_path, api, capsys):
     names = ("pano_50-5", "pano_51-5_0-5", "pano_51-5_1-5", "pano_53-5_0-5", "pano_53-5_1-5")
     expected = [{"pano": pano, "heading": heading, **look} for pano in names for heading in ("0", "90.5")]
     assert sorted(api.asked("/api"), key=str) == sorted(expected, key=str)
-    items = list(photos.read(SOURCE, tmp_path / "out").items)
+    items = list(streetview.read(SOURCE, tmp_path / "out").items)
     assert len(items) == 10
     assert [item.reason for item in items if not isinstance(item, Photo)] == [Reason.MISSING]
     first = items[0]
-    assert (first.path, first.group_id) == ("images/pano_50-5/0.jpg", "pano_50-5")
+    assert (first.path, first.group_id, first.place_id) == ("images/pano_50-5/0.jpg", "pano_50-5", "pano_50-5")
     assert (first.latitude, first.longitude) == (50.1, 0.2)
-    assert first.attributes == {"heading": "0", "date": "2019-07", "copyright": "© Google"}
+    assert (first.heading, first.captured_at) == (0, datetime(2019, 7, 1))
+    assert first.attributes == {"pano_id": "pano_50-5", "month": 7, "copyright": "© Google"}
     said = capsys.readouterr().err.splitlines()
     assert "8 places: 8 requests for metadata, free of charge, then at most 16 pictures" in said[0]
     assert "at most 0.16 at 10 per 1,000; the budget is 1.00" in said[0]

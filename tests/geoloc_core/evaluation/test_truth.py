@@ -16,10 +16,12 @@ def test_it_holds_the_places_the_units_and_the_split_row_by_row(project):
     found = pd.read_parquet(project.truth("mp16"))
     photos = pd.read_parquet(project.corpus("mp16") / "manifest.parquet")
     labels = pd.read_parquet(project.labels("mp16"))
-    assert list(found) == ["image_id", "latitude", "longitude", "gid_0", "gid_1", "split"]
+    units = ["gid_0", "gid_1", "gid_2", "split"]
+    assert list(found) == ["image_id", "latitude", "longitude", "place_id", "heading", *units]
     for name in found:
         pd.testing.assert_series_equal(found[name], (photos if name in photos else labels)[name])
-    assert json.loads(project.summary("truth", "mp16").read_text()) == {"rows": 40, "placed": 39, "published": 42}
+    summary = json.loads(project.summary("truth", "mp16").read_text())
+    assert summary == {"rows": 40, "placed": 39, "country_only": 0, "published": 42}
     assert pq.read_schema(project.truth("mp16")).metadata[b"geoloc.published"] == b"42"
 
 

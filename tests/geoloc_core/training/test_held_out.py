@@ -10,7 +10,8 @@ from geoloc_core.errors import UserError
 from geoloc_core.training import held_out
 
 CODES = ["FRA", "JPN", "NLD", None]
-rows = st.lists(st.tuples(st.sampled_from(CODES), st.sampled_from(["train", "validation"])), min_size=1, max_size=60)
+SPLITS = ["train", "validation", "test"]
+rows = st.lists(st.tuples(st.sampled_from(CODES), st.sampled_from(SPLITS)), min_size=1, max_size=60)
 
 
 @given(rows=rows, hold_out=st.sets(st.sampled_from(CODES[:3])), need_country=st.booleans(), most=st.integers(1, 80))
@@ -24,9 +25,11 @@ def test_every_photo_is_trained_on_or_scored_and_never_both(rows, hold_out, need
         assert None not in codes[training]
     everyone = held_out.scored_rows(split, codes, chosen, np.arange(len(codes)) // 7, 1000)
     assert not set(training) & {*everyone["seen"], *everyone["unseen"]}
-    assert set(everyone["unseen"]) == {row for row, code in enumerate(codes) if code in chosen}
+    test = set(np.flatnonzero(split == "test"))
+    assert set(everyone["unseen"]) == {row for row, code in enumerate(codes) if code in chosen} - test
+    assert not {*training, *everyone["seen"], *everyone["unseen"]} & test
     without_country = {row for row, code in enumerate(codes) if code is None}
-    assert {*training, *everyone["seen"], *everyone["unseen"]} >= set(range(len(codes))) - without_country
+    assert {*training, *everyone["seen"], *everyone["unseen"]} >= set(range(len(codes))) - without_country - test
     some = held_out.scored_rows(split, codes, chosen, np.arange(len(codes)) // 7, most)
     for name, found in some.items():
         assert len(found) == min(most, len(everyone[name]))
