@@ -140,7 +140,7 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
         },
         "train": {name: Instance("train", (f"families.{block.kind}",), (block,)) for name, block in variants.items()},
         "answer": {
-            name: Instance("answer", (f"families.{block.kind}",), (evaluation.candidates,))
+            name: Instance("answer", (f"families.{block.kind}",), (evaluation.candidates, profile.labels.test_share))
             for name, block in variants.items()
         },
         "score": Instance("score", (), (evaluation,)),

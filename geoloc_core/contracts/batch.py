@@ -14,27 +14,75 @@ Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
+class Units:
+    """U units, each of one or more photos.
+
+    Attributes:
+        rows: (M,) the photos, unit by unit; those of a place in the order of their headings.
+        starts: (U + 1,) where each unit begins in ``rows``, and where the last one ends.
+    """
+
+    rows: np.ndarray
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def first(self) -> np.ndarray:
+        """(U,) the least row of each unit, which stands for it."""
+        least: np.ndarray = np.minimum.reduceat(self.rows, self.starts[:-1]) if len(self) else self.rows
+        return least
+
+    def take(self, some: np.ndarray) -> "Units":
+        """Some of the units, in the order given."""
+        counts = np.diff(self.starts)[some]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        at = np.arange(starts[-1]) - np.repeat(starts[:-1] - self.starts[:-1][some], counts)
+        return Units(self.rows[at], starts)
+
+    @classmethod
+    def of_photos(cls, rows: np.ndarray) -> "Units":
+        """A unit for each photo."""
+        return cls(rows, np.arange(len(rows) + 1))
+
+    @classmethod
+    def of_places(cls, rows: np.ndarray, places: np.ndarray, headings: np.ndarray) -> "Units":
+        """A unit for each place, in the order of their first photos; a photo of no place is a unit of its own.
+
+        Args:
+            rows: (M,) the photos, ascending.
+            places: (M,) ids of places, None where a photo stands alone.
+            headings: (M,) degrees, NaN where unknown: such photos come last, in the order of their rows.
+        """
+        alone = np.array([place is None for place in places], bool)
+        keys = np.where(alone, np.arange(len(rows)).astype(object), places)
+        number = {key: at for at, key in enumerate(dict.fromkeys(keys.tolist()))}
+        unit = np.array([number[key] for key in keys.tolist()], np.int64)
+        order = np.lexsort((rows, headings, unit))
+        return cls(rows[order], np.concatenate([[0], np.cumsum(np.bincount(unit, minlength=len(number)))]))
+
+
+@dataclass(frozen=True)
 class Batch:
     """N units to be answered.
 
     Attributes:
-        images: By image encoder, (N, D) features; may be memory-mapped.
+        images: By image encoder, features (N, D), or (M, D) of the M photos of all units; may be memory-mapped.
         answers: By variant, what it answers to the N units.
+        starts: Where the unit is a place: (N + 1,) where the photos of each begin among the M; None where each photo is
+            a unit.
     """
 
     images: dict[str, np.ndarray] = field(default_factory=dict)
     answers: dict[str, Prediction] = field(default_factory=dict)
+    starts: np.ndarray | None = None
 
     def __len__(self) -> int:
+        if self.starts is not None:
+            return len(self.starts) - 1
         sizes = [*map(len, self.images.values()), *map(len, self.answers.values())]
         return sizes[0] if sizes else 0
-
-    def rows(self, where: slice | np.ndarray) -> "Batch":
-        """Some of the units."""
-        return Batch(
-            {name: values[where] for name, values in self.images.items()},
-            {name: answer.rows(where) for name, answer in self.answers.items()},
-        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +129,8 @@ class Data:
         targets: (N,) int64 classes; −1 where a row has none.
         training: Rows to learn from, ascending; each has a class and all inputs.
         validation: Rows to choose by, ascending, of other groups; each has all inputs, and a class somewhere.
+        training_units: The same as units; a place's target is that of any of its rows.
+        validation_units: See there.
     """
 
     images: dict[str, np.ndarray]
@@ -90,6 +140,8 @@ class Data:
     targets: np.ndarray
     training: np.ndarray
     validation: np.ndarray
+    training_units: Units
+    validation_units: Units
 
 
 @dataclass(frozen=True)

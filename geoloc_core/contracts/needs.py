@@ -42,10 +42,12 @@ class Needs(Strict):
     Attributes:
         inputs: In the order in which the family joins them.
         labels: Name of the label space that it learns: ``country``, ``subdivision``, or one of ``cells``.
+        unit: What it answers: a photo, or a place with all its photos, in the order of their headings.
     """
 
     inputs: tuple[Input, ...]
     labels: str
+    unit: Literal["photo", "place"] = "photo"
 
     @property
     def encoders(self) -> list[str]:

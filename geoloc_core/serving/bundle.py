@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field
 
 from geoloc_core.contracts import geolocator
@@ -122,6 +123,7 @@ class Bundle:
             batch = Batch(
                 {encoder: features[encoder] for encoder in needs.encoders},
                 {member: answers[member] for member in needs.members},
+                None if needs.unit == "photo" else np.arange(len(photos) + 1),  # each photo a place of its own
             )
             answers[name] = trained.model.predict(batch, k if name == self.variant else self.candidates)
         return answers[self.variant]

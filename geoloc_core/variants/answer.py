@@ -21,7 +21,7 @@ NUMBERS = 2**24
 """Probabilities that are worked on at a time, at most."""
 ROWS = 8192
 """Rows answered at a time, at most."""
-COLUMNS = ["image_id", "latitude", "longitude", "gid_0", "gid_1", "split"]
+COLUMNS = ["image_id", "latitude", "longitude", "gid_0", "gid_1", "split", "place_id", "heading"]
 
 
 def answer(project: Project, variant: str) -> None:
@@ -68,20 +68,23 @@ def _answer(project: Project, trained: Trained, name: str, corpus: str, known: A
         raise UserError(
             f"{name}: none of its photos can be answered; run `geoloc ingest {corpus}` and `geoloc encode` again"
         )
-    cells = inputs.cells(project, trained.card.needs.labels, project.profile.variant(variant).corpus)
-    space = trained.labelspace
+    needs, space = trained.card.needs, trained.labelspace
+    cells = inputs.cells(project, needs.labels, project.profile.variant(variant).corpus)
+    units = inputs.units(known, rows, needs.unit)
     size = min(ROWS, max(1, NUMBERS // len(space)))
-    slices = [rows[start : start + size] for start in range(0, len(rows), size)]
-    # features are of all rows of the corpus, answers of those that are ready
-    of_answers = {start[0]: np.searchsorted(ready, start) for start in slices}
+    starts = range(0, len(units), size)
     with parquet.writer(folder / f"{name}.parquet", answers.ANSWERS) as out:
-        for part in track(slices, f"answer {variant}/{name}", len(slices), "batches"):
+        for start in track(starts, f"answer {variant}/{name}", len(starts), "batches"):
+            part = units.take(np.arange(start, min(start + size, len(units))))
+            first = part.first
+            # features are of all rows of the corpus, other variants' answers of those that are ready
             given = Batch(
-                {encoder: values[part] for encoder, values in batch.images.items()},
-                {member: values.rows(of_answers[part[0]]) for member, values in batch.answers.items()},
+                {encoder: values[part.rows] for encoder, values in batch.images.items()},
+                {member: values.rows(np.searchsorted(ready, first)) for member, values in batch.answers.items()},
+                None if needs.unit == "photo" else part.starts,
             )
-            table = known.take(part)
-            ids = class_ids(table.select(COLUMNS[1:5]).to_pandas(), trained.card.needs.labels, cells)
+            table = known.take(first)
+            ids = class_ids(table.select(COLUMNS[1:5]).to_pandas(), needs.labels, cells)
             prediction = trained.model.predict(given, project.profile.evaluation.candidates, space.index(ids))
             true = {
                 "image_id": table["image_id"],
@@ -90,8 +93,8 @@ def _answer(project: Project, trained: Trained, name: str, corpus: str, known: A
                 "true_class": list(ids),
                 "true_country": table["gid_0"],
             }
-            out.write_table(answers.table(prediction, space, part, true))
-    return len(rows)
+            out.write_table(answers.table(prediction, space, first, true))
+    return len(units)
 
 
 def _wanted(known: Any, name: str) -> np.ndarray:

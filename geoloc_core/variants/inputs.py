@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
-from geoloc_core.contracts.batch import Answered, Batch, Sentences
+from geoloc_core.contracts.batch import Answered, Batch, Sentences, Units
 from geoloc_core.contracts.geolocator import Card
 from geoloc_core.encoders import store
 from geoloc_core.errors import UserError
@@ -69,6 +70,21 @@ def images(project: "Project", encoders: list[str], corpus: str, rows: int) -> d
             folder = project.features(name, corpus)
             raise UserError(f"{folder}: {len(features):,} rows, the corpus has {rows:,}; {store.remedy(folder)} again")
     return found
+
+
+def units(known: pa.Table, rows: np.ndarray, unit: str) -> Units:
+    """Some rows of a corpus as units to be answered.
+
+    Args:
+        known: Columns ``place_id`` and ``heading`` of all its rows.
+        rows: Ascending.
+        unit: ``photo`` or ``place``.
+    """
+    if unit == "photo":
+        return Units.of_photos(rows)
+    some = known.take(rows)
+    places = np.array(some["place_id"].to_pylist(), dtype=object)
+    return Units.of_places(rows, places, some["heading"].to_numpy().astype(np.float64))
 
 
 def missing(project: "Project", encoders: list[str], corpus: str) -> np.ndarray:

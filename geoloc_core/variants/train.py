@@ -61,7 +61,9 @@ def gather(project: Project, block: Any) -> Data:
         UserError: Something has not been made, or nothing is left to train or validate on.
     """
     needs = block.needs()
-    known = truth.read(project, block.corpus, [*UNITS.values(), "latitude", "longitude", "split"]).to_pandas()
+    columns = [*UNITS.values(), "latitude", "longitude", "split", "place_id", "heading"]
+    table = truth.read(project, block.corpus, columns)
+    known = table.to_pandas()
     split = known["split"].to_numpy()
     cells = inputs.cells(project, needs.labels, block.corpus)
     ids = class_ids(known, needs.labels, cells)
@@ -81,6 +83,8 @@ def gather(project: Project, block: Any) -> Data:
         targets=space.index(ids),
         training=training,
         validation=validation,
+        training_units=inputs.units(table, training, needs.unit),
+        validation_units=inputs.units(table, validation, needs.unit),
     )
 
 

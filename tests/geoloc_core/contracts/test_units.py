@@ -1,0 +1,53 @@
+"""Units: every photo is in one, and those of a place are together, in the order of their headings."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoloc_core.contracts.batch import Batch, Units
+
+PHOTOS = st.lists(
+    st.tuples(st.sampled_from([None, "a", "b", "c"]), st.sampled_from([0.0, 90.0, 270.0, np.nan])), max_size=25
+)
+
+
+def places(photos):
+    rows = np.arange(len(photos)) * 3 + 1
+    ids = np.array([place for place, _ in photos], dtype=object)
+    return rows, Units.of_places(rows, ids, np.array([heading for _, heading in photos], np.float64))
+
+
+@given(PHOTOS)
+def test_a_place_is_all_its_photos_by_heading_and_a_photo_alone_is_one(photos):
+    rows, units = places(photos)
+    found = [units.rows[start:end].tolist() for start, end in zip(units.starts, units.starts[1:], strict=False)]
+    expected: dict[object, list[tuple[float, int]]] = {}
+    for row, (place, heading) in zip(rows.tolist(), photos, strict=True):
+        last = np.inf if np.isnan(heading) else heading
+        expected.setdefault(place or row, []).append((last, row))
+    assert found == [[row for _, row in sorted(unit)] for unit in expected.values()]
+    assert units.first.tolist() == [min(unit) for unit in found]
+    assert (np.diff(units.first) > 0).all()
+
+
+@given(PHOTOS, st.randoms(use_true_random=False))
+def test_some_of_them_are_the_same_units(photos, random):
+    _, units = places(photos)
+    some = np.array(random.sample(range(len(units)), random.randint(0, len(units))), np.int64)
+    taken = units.take(some)
+    assert len(taken) == len(some)
+    for at, unit in enumerate(some):
+        mine = taken.rows[taken.starts[at] : taken.starts[at + 1]]
+        np.testing.assert_array_equal(mine, units.rows[units.starts[unit] : units.starts[unit + 1]])
+
+
+def test_photos_are_units_of_one():
+    units = Units.of_photos(np.array([2, 5, 7]))
+    assert (len(units), units.first.tolist(), units.take(np.array([2, 0])).rows.tolist()) == (3, [2, 5, 7], [7, 2])
+
+
+def test_a_batch_counts_places_where_it_has_them():
+    features = {"net": np.zeros((5, 2))}
+    assert len(Batch(features)) == 5
+    assert len(Batch(features, starts=np.array([0, 4, 5]))) == 2
+    assert len(Batch()) == 0
