@@ -74,6 +74,11 @@ class Column:
         return self.group == ERROR
 
     @property
+    def format(self) -> str:
+        """How a figure is written: one decimal for percent, whole kilometres and points."""
+        return ".1f" if self.group in (RIGHT, WITHIN) else ",.0f"
+
+    @property
     def label(self) -> str:
         """The head where there is no group above it."""
         return f"≤{self.head}" if self.group == WITHIN else self.head + (" km" if self.falling else "")
@@ -89,7 +94,7 @@ class Column:
 
     def show(self, value: float | None) -> str:
         """A figure as the papers print it: one decimal for percent, whole kilometres and points."""
-        return "–" if value is None else f"{value:.1f}" if self.group in (RIGHT, WITHIN) else f"{value:,.0f}"
+        return "–" if value is None else format(value, self.format)
 
 
 def top_name(k: int) -> str:

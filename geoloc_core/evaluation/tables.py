@@ -71,7 +71,7 @@ def _column(board: Board, found: Column) -> report.Column:
         found.group,
         found.label,
         align="right",
-        format=",.0f" if found.falling else ".1f",
+        format=found.format,
         first="ascending" if found.falling else "descending",
         rank=1 if found.name == board.best.metric else _rank(found.name),
     )
