@@ -11,6 +11,7 @@ are the versions of the libraries that it computes with.
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,6 +58,11 @@ LIBRARIES = {
     "transformers": "transformers",
 }
 """Libraries whose version changes results, by the name that is imported, with their distribution."""
+
+TEMPLATE = re.compile(r"[\w/]+\.(html|md|css|js)")
+"""What names a template, by its path in the package."""
+NAMED = re.compile(r"{%-?\s*(?:include|extends|import|from)\s+[\"']([^\"']+)")
+"""A template that another one names."""
 
 Name = tuple[str, str]
 """A module, and something that it defines: a function, class or constant; "" is all that importing it runs."""
@@ -186,9 +192,26 @@ class Sources:
 
     def _digest_of_code(self, roots: Iterable[str]) -> str:
         reached = self.closure(roots)
+        defined = self._defined(reached)
         libraries = sorted(library for library in LIBRARIES if (library, "") in reached)
-        code = (f"{module}:{name} {self._of(module).digests[name]}" for module, name in self._defined(reached))
-        return _sha256(*code, *(f"{library} {_version(LIBRARIES[library])}" for library in libraries))
+        code = (f"{module}:{name} {self._of(module).digests[name]}" for module, name in defined)
+        templates = (f"{name} {_sha256(self._text(name))}" for name in sorted(self._templates(defined)))
+        return _sha256(*code, *templates, *(f"{library} {_version(LIBRARIES[library])}" for library in libraries))
+
+    def _templates(self, defined: list[Name]) -> set[str]:
+        """The templates that some definitions name, and those that these name themselves."""
+        statements = (statement for module, name in defined for statement in self._of(module).statements[name])
+        waiting = [text for statement in statements for text in _texts(statement) if TEMPLATE.fullmatch(text)]
+        found: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name not in found and (self.root / name).is_file():
+                found.add(name)
+                waiting += NAMED.findall(self._text(name))
+        return found
+
+    def _text(self, name: str) -> str:
+        return (self.root / name).read_text(encoding="utf-8")
 
     def _defined(self, reached: set[Name]) -> list[Name]:
         return sorted((module, name) for module, name in reached if self[module] and self._of(module).statements[name])
@@ -378,6 +401,13 @@ def _names(statement: ast.AST) -> set[tuple[str, ...]]:
         if isinstance(at, ast.Name):
             found.add((at.id, *behind))
     return found
+
+
+def _texts(statement: ast.AST) -> Iterator[str]:
+    """The strings in a statement."""
+    for node in _walk(statement):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
