@@ -6,6 +6,7 @@ from geoloc_core.plots import picture
 from geoloc_core.plugins import module_of
 from geoloc_core.progress import say
 from geoloc_core.project import Project
+from geoloc_core.training.guard import guard
 
 KINDS = "geoloc_core.training.pretrain"
 
@@ -14,11 +15,12 @@ def pretrain(project: Project, encoder: str) -> None:
     """Train an encoder's tower: the stage ``geoloc pretrain ENCODER``.
 
     Raises:
-        UserError: The encoder is not trained here, or its corpus is not ready.
+        UserError: The encoder is not trained here, or its corpus is not ready or leaks into what is scored.
     """
     from geoloc_core.registry import tracking
 
     options = entry(project.profile.pretrain | project.profile.pretrain_from, encoder, "pretrain")
+    guard(project, options.corpus)
     partial = project.partial("pretrain", encoder)
     with tracking.run(
         project,

@@ -11,8 +11,9 @@ import pytest
 import torch
 import yaml
 
+from geoloc_core.corpora.leaks import leaks
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, read_json
+from geoloc_core.files import digest, read_json, write_json
 from geoloc_core.project import Project
 from geoloc_core.training import photos
 from geoloc_core.training.pretrain import clip, pretrain
@@ -194,6 +195,7 @@ def test_micro_batches_train_the_network_that_whole_batches_do(started, tmp_path
 @pytest.mark.slow
 def test_the_whole_stage_writes_weights_summary_and_run(tmp_path):
     project = make_project(tmp_path, 60, {"clip": {**TINY, "epochs": 1, "hold_out": ["JPN"]}})
+    leaks(project)
     pretrain(project, "clip")
     summary = read_json(project.summary("pretrain", "clip"))
     assert summary["zero_shot"]["unseen"]["photos"] == 20
@@ -204,6 +206,24 @@ def test_the_whole_stage_writes_weights_summary_and_run(tmp_path):
     note = read_json(tracking.store(project) / "runs/pretrain/clip.json")
     metrics = tracking.client(project).get_run(note["run_id"]).data.metrics
     assert metrics["zero_shot.unseen.accuracy"] == summary["zero_shot"]["unseen"]["accuracy"]
+
+
+def test_no_tower_is_trained_on_photos_that_leak_or_that_nobody_looked_at(tmp_path):
+    project = make_project(tmp_path, 60, {"tower": TINY})
+    with pytest.raises(UserError, match=r"blocking\.json: no such file; run `geoloc leaks`"):
+        pretrain(project, "tower")
+    write_json(project.leaks / "blocking.json", ["photographers: photos/train + photos/validation"])
+    with pytest.raises(UserError, match=r"'photographers: photos/train \+ photos/validation' leaks; expected nothing"):
+        pretrain(project, "tower")
+    assert not project.weights("tower").exists()
+    assert not (project.root / ".state").exists()
+
+
+def test_whatever_trains_waits_for_the_verdict_on_leaks():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    deps = {name: stage.get("do", stage)["deps"] for name, stage in stages.items() if "train" in name}
+    assert {"pretrain", "pretrain_from"} < set(deps)
+    assert [name for name, known in deps.items() if "data/leaks/blocking.json" not in known] == []
 
 
 @pytest.mark.parametrize(
