@@ -1,1 +1,1 @@
-"""What is done with any variant, whatever its family: guard, data, training, answers."""
+"""What is done with any variant, whatever its family: inputs, cells, training, answers."""

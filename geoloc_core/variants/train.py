@@ -9,6 +9,7 @@ from geoloc_core.contracts.batch import Data, Fitted, Metrics, Run
 from geoloc_core.contracts.geolocator import FAMILIES, Card, Trained
 from geoloc_core.contracts.truth import UNITS, class_ids
 from geoloc_core.corpora import truth
+from geoloc_core.corpora.guard import guard
 from geoloc_core.errors import UserError
 from geoloc_core.files import check_folder, digest, remove, replacing_folder, write_json
 from geoloc_core.geo.labelspace import LabelSpace, from_units
@@ -20,7 +21,6 @@ from geoloc_core.project import Project
 from geoloc_core.registry import tracking
 from geoloc_core.sets import Split
 from geoloc_core.variants import inputs
-from geoloc_core.variants.guard import guard
 
 
 def train(project: Project, variant: str) -> None:

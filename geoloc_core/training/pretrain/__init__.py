@@ -1,12 +1,12 @@
 """Towers trained here: a module per kind, named by ``kind`` under ``pretrain`` and ``pretrain_from`` in params.yaml."""
 
+from geoloc_core.corpora.guard import guard
 from geoloc_core.files import remove, replacing_folder, write_json
 from geoloc_core.params import entry
 from geoloc_core.plots import picture
 from geoloc_core.plugins import module_of
 from geoloc_core.progress import say
 from geoloc_core.project import Project
-from geoloc_core.training.guard import guard
 
 KINDS = "geoloc_core.training.pretrain"
 

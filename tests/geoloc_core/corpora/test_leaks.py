@@ -10,7 +10,7 @@ from geoloc_core.files import digest, read_json
 from geoloc_core.params import Corpus, Leaks, Profile
 from geoloc_core.project import Project
 from geoloc_core.sets import leak_name
-from geoloc_core.training.guard import guard
+from geoloc_core.corpora.guard import guard
 
 RANDOM = np.random.default_rng(5).integers(0, 2**63, 100).tolist()
 CLEAN = {
