@@ -1,22 +1,20 @@
 """Large files from the network: resumed, checked, and either whole or not there."""
 
-import http.client
 import os
-import socket
-import ssl
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
-from geoloc_core import progress
-from geoloc_core.corpora.answers import is_private
-from geoloc_core.errors import UserError
+from geoloc_core import progress, web
+from geoloc_core.errors import UserError, in_a_line
 from geoloc_core.files import sha256_of
+from geoloc_core.web import Client, Fault, InsideError, Trail
+
+if TYPE_CHECKING:
+    import httpx
 
 CHUNK = 1 << 20
 TIMEOUT = 60
@@ -25,7 +23,19 @@ TRIES = 5
 """Failures in a row, without a byte gained, after which to give up."""
 MAX_BYTES = 100 * 2**30
 """A file of no stated size may have as many: a server that never ends would fill the disk."""
-WEB = ("https://", "http://")
+REMEDY = "expected an address that leads to a file"
+
+
+class LostError(Exception):
+    """A request failed in a way that may pass.
+
+    Attributes:
+        wait_s: Seconds that the server asks to wait; None where it says nothing.
+    """
+
+    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True)
@@ -49,37 +59,6 @@ class _Part:
         self.tag.unlink(missing_ok=True)
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirects within the web, never to less safety: the library would follow them to FTP too."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        if not newurl.startswith(WEB):
-            raise ValueError(f"redirected to {newurl}")
-        if req.full_url.startswith("https://") and not newurl.startswith("https://"):
-            raise ValueError(f"redirected from https to {newurl}")
-        if _is_inside(newurl) and not _is_inside(req.full_url):
-            raise ValueError(f"redirected from a public host to one of this machine or its network: {newurl}")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _is_inside(url: str) -> bool:
-    """Whether a host is, or may be found at, an address of this machine or its own network."""
-    host = urllib.parse.urlsplit(url).hostname or ""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):  # whoever connects will say so
-        return is_private(host)
-    return any(is_private(str(address[0])) for *_, address in found)
-
-
 def download(url: str, target: Path, size: int | None = None, sha256: str | None = None, wait_s: float = 1.0) -> str:
     """Bring a file from the network, once.
 
@@ -99,8 +78,9 @@ def download(url: str, target: Path, size: int | None = None, sha256: str | None
     Raises:
         UserError: The server refuses, keeps failing, or has another file than the one expected.
     """
-    if not url.startswith(WEB):
-        raise UserError(f"{url}: cannot be downloaded; expected an address with http:// or https://")
+    address = web.parsed(url)
+    if isinstance(address, Fault):
+        raise UserError(f"{url}: cannot be downloaded; {address.detail}")
     if target.exists():
         digest = sha256_of(target)
         if sha256 in (None, digest) and size in (None, target.stat().st_size):
@@ -108,7 +88,7 @@ def download(url: str, target: Path, size: int | None = None, sha256: str | None
     part = _Part.of(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _persist(url, part, size, wait_s)
+        _persist(Client(TIMEOUT), address, part, size, wait_s)
     except OSError as error:
         raise UserError(f"{part.path}: {error.strerror or error}; expected a place to write {url} to") from None
     digest = sha256_of(part.path)
@@ -125,79 +105,123 @@ def download(url: str, target: Path, size: int | None = None, sha256: str | None
     return digest
 
 
-def _persist(url: str, part: _Part, size: int | None, wait_s: float) -> None:
+def _persist(client: Client, url: "httpx.URL", part: _Part, size: int | None, wait_s: float) -> None:
     """Try until the part is the whole file, or until :data:`TRIES` tries in a row gained nothing."""
     failures = 0
     while True:
         before = part.size
         try:
-            _continue(url, part, size)
+            _continue(client, url, part, size)
             return
-        except (http.client.HTTPException, urllib.error.URLError, ssl.SSLError, ConnectionError, TimeoutError) as error:
+        except LostError as lost:
             failures = 0 if part.size > before else failures + 1
+            kept = f"{part.size:,} bytes are kept: run the command again later"
             if failures == TRIES:
-                raise UserError(
-                    f"{url}: {_reason(error)}, {TRIES} times; {part.size:,} bytes are kept: run the command again later"
-                ) from None
-            progress.say(f"download: {url}: {_reason(error)}; going on at byte {part.size:,}")
-            time.sleep(wait_s * 2**failures)
+                raise UserError(f"{url}: {lost}, {TRIES} times; {kept}") from None
+            if lost.wait_s is not None and lost.wait_s > web.MAX_WAIT_S:
+                raise UserError(f"{url}: {lost} and asks to wait {lost.wait_s:,.0f} s; {kept}") from None
+            progress.say(f"download: {url}: {lost}; going on at byte {part.size:,}")
+            time.sleep(web.pause_s(failures + 1, wait_s) if lost.wait_s is None else lost.wait_s)
 
 
-def _continue(url: str, part: _Part, size: int | None) -> None:
-    """One request for what is missing, and all its bytes onto the part."""
+def _continue(client: Client, url: "httpx.URL", part: _Part, size: int | None) -> None:
+    """One request for what is missing, and all its bytes onto the part.
+
+    Raises:
+        LostError: It is worth another try.
+        UserError: It is not.
+    """
     start = part.size
-    headers = {"User-Agent": "geoloc", "Accept-Encoding": "identity"}
-    if start:
-        headers |= {"Range": f"bytes={start}-", "If-Range": part.tag.read_text()}
-    try:
-        request = urllib.request.Request(url, headers=headers)  # noqa: S310
-        response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
-    except (ValueError, http.client.InvalidURL) as error:
-        # Of this address or of one that it redirects to: a name that cannot be spelt, brackets that do not close.
-        said = f"it, or what it redirects to, cannot be asked ({_reason(error)})"
-        raise UserError(f"{url}: {said}; expected an address that leads to a file") from None
-    except urllib.error.HTTPError as error:
-        if error.code == 416:
+    resumed = {"Range": f"bytes={start}-", "If-Range": part.tag.read_text()} if start else {}
+    with _answer(client, url, resumed) as response:
+        if response.status_code == 416:
             # Nothing is left to send, or the part is longer than the file: the checks tell which.
-            if error.headers.get("Content-Range") == f"bytes */{start}":
+            if response.headers.get("Content-Range") == f"bytes */{start}":
                 return
             part.remove()
-            raise ConnectionError("the server has a shorter file than before") from None
-        if error.code < 500 and error.code not in (408, 429):
-            raise UserError(f"{url}: {_reason(error)}; expected a file") from None
-        raise
-    with response:
-        if response.status != 206 or not str(response.headers.get("Content-Range")).startswith(f"bytes {start}-"):
+            raise LostError("the server has a shorter file than before")
+        if response.status_code not in (200, 206):
+            _refuse(url, response)
+        if response.status_code != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             start = 0
         _check(url, response, start, size)
         _note(part, response, start)
-        left = _length(response)
+        left = web.announced(response)
         total = None if left is None else start + left
         with part.path.open("r+b" if start else "wb") as out:
             out.seek(start)
             what, whole = f"download {part.path.name[1:-5]}", total and (total - start) // CHUNK
-            for chunk in progress.track(_chunks(response), what, whole, "MiB"):
+            for chunk in progress.track(_chunks(client, url, response), what, whole, "MiB"):
                 out.write(chunk)
                 if out.tell() > (MAX_BYTES if size is None else size):
                     part.remove()
                     said = _too_many() if size is None else f"more than {size:,} bytes: the file is another one"
                     raise UserError(f"{url}: the server sends {said}")
-    if total is not None and part.path.stat().st_size != total:
-        raise ConnectionError(f"the connection ended after {part.path.stat().st_size:,} of {total:,} bytes")
 
 
-def _length(response: Any) -> int | None:
-    """How many bytes the server announces; None where it says no number."""
-    said = str(response.headers.get("Content-Length"))
-    return int(said) if said.isascii() and said.isdigit() and len(said) < 19 else None
+@contextmanager
+def _answer(client: Client, url: "httpx.URL", headers: Mapping[str, str]) -> "Iterator[httpx.Response]":
+    """The answer to a request, after any redirects; its body is read in the block.
+
+    Raises:
+        LostError: There is none, and there may be one later.
+        UserError: A redirect leads where none is followed.
+    """
+    import httpx
+
+    trail = Trail(url)
+    while True:
+        with client.transport(trail.url, httpx.HTTPTransport) as transport:
+            try:
+                response = transport.handle_request(_request(client, trail, headers))
+            except (httpx.HTTPError, httpx.InvalidURL, InsideError, ValueError) as error:
+                raise _told(url, client.fault(error)) from None
+            try:
+                location = web.location_of(response)
+                if location is None:
+                    yield response
+                    return
+            finally:
+                response.close()
+        if fault := trail.follow(location, web.MAX_REDIRECTS):
+            raise _told(url, fault)
 
 
-def _check(url: str, response: Any, start: int, size: int | None) -> None:
+def _request(client: Client, trail: Trail, headers: Mapping[str, str]) -> "httpx.Request":
+    """A request for where a trail leads now, given up at once where that is none of its business."""
+    direct = client.proxy(trail.url) is None
+
+    def watch(event: str, info: dict[str, Any]) -> None:
+        if direct and event == web.CONNECTED:
+            try:
+                trail.meet(web.is_private(web.peer(info)))
+            except InsideError:
+                info["return_value"].close()
+                raise
+
+    trail.meet(web.is_private(web.host_of(trail.url)))
+    return client.request(trail.url, watch, headers)
+
+
+def _told(url: "httpx.URL", fault: Fault) -> Exception:
+    """What to raise for a fault."""
+    return LostError(fault.detail) if fault.transient else UserError(f"{url}: {fault.detail}; {REMEDY}")
+
+
+def _refuse(url: "httpx.URL", response: "httpx.Response") -> None:
+    said = in_a_line(f"the server says {response.status_code} {response.reason_phrase}", 200)
+    fault = web.status_fault(response.status_code)
+    if fault and fault.transient:
+        raise LostError(said, web.retry_after_s(response.headers.get("Retry-After")))
+    raise UserError(f"{url}: {said}; expected a file")
+
+
+def _check(url: "httpx.URL", response: "httpx.Response", start: int, size: int | None) -> None:
     """Refuse at once what cannot be the file."""
-    kind = response.headers.get_content_type()
-    if kind == "text/html" and not url.endswith((".html", ".htm")):
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind == "text/html" and not url.path.endswith((".html", ".htm")):
         raise UserError(f"{url}: the server sends a web page; expected a file: look at the address in a browser")
-    left = _length(response)
+    left = web.announced(response)
     if size and left is not None and start + left != size:
         raise UserError(f"{url}: the server has {start + left:,} bytes; expected {size:,}: the file is another one")
     if size is None and left is not None and start + left > MAX_BYTES:
@@ -208,22 +232,28 @@ def _too_many() -> str:
     return f"more than {MAX_BYTES:,} bytes; expected no more of a file whose size is not stated: state it"
 
 
-def _note(part: _Part, response: Any, start: int) -> None:
+def _note(part: _Part, response: "httpx.Response", start: int) -> None:
     """Keep what identifies the server's file; a weak tag does not promise the same bytes, an odd one cannot be sent."""
     tag = response.headers.get("ETag") or ""
-    tag = response.headers.get("Last-Modified") if not tag or tag.startswith("W/") else tag
+    tag = response.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
     if start == 0:
         part.remove()
     if tag and tag.isascii() and tag.isprintable():
         part.tag.write_text(tag)
 
 
-def _chunks(response: Any) -> Iterator[bytes]:
-    while chunk := response.read(CHUNK):
-        yield chunk
+def _chunks(client: Client, url: "httpx.URL", response: "httpx.Response") -> Iterator[bytes]:
+    """The bytes of an answer as the server sends them, all that come before an error too."""
+    import httpx
 
-
-def _reason(error: Exception) -> str:
-    """What went wrong, in a line; the words may be the server's."""
-    said = " ".join(str(getattr(error, "reason", error)).split())[:200] or type(error).__name__
-    return f"the server says {error.code} {said}" if isinstance(error, urllib.error.HTTPError) else said
+    held = bytearray()
+    try:
+        for piece in response.iter_raw():
+            held += piece
+            if len(held) >= CHUNK:
+                yield bytes(held)
+                held.clear()
+    except httpx.HTTPError as error:
+        yield bytes(held)
+        raise _told(url, client.fault(error)) from None
+    yield bytes(held)

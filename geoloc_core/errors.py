@@ -1,9 +1,14 @@
 """What a user did wrong, said in one line; and which errors are the machine's."""
 
 import errno
+import re
 
 OF_THE_MACHINE = frozenset({errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of reading that say nothing about what is in a file: the same file may be read well later."""
+
+
+OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
+"""An object of the program's, as Python shows it: its address means nothing to anyone."""
 
 
 class UserError(Exception):
@@ -18,8 +23,18 @@ class UserError(Exception):
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Whether an error is one of :data:`OF_THE_MACHINE` or a lack of memory, which must refuse no photo for good."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in OF_THE_MACHINE)
+    """Whether an error says nothing about the input, so that it must refuse no file for good.
+
+    It is one of :data:`OF_THE_MACHINE`, a lack of memory, or a library that is missing.
+    """
+    if isinstance(error, MemoryError | ImportError):
+        return True
+    return isinstance(error, OSError) and error.errno in OF_THE_MACHINE
+
+
+def in_a_line(error: object, longest: int = 300) -> str:
+    """What an error says, on one line of at most so many characters; its class where it says nothing."""
+    return " ".join(OBJECT.sub("…", str(error)).split())[:longest] or type(error).__name__
 
 
 def named(error: Exception, path: object) -> Exception:

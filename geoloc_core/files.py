@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -168,7 +169,7 @@ def _aside(path: Path) -> Iterator[Path]:
     remove(aside)
     try:
         yield aside
-    except BaseException as error:
+    except BaseException as error:  # any: what was begun is removed, whatever stopped it
         number = _of_the_disk(error, aside)
         with suppress(OSError):
             remove(aside)
@@ -318,7 +319,7 @@ def read_json(path: Path, remedy: str = "", shape: Any = None) -> Any:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise UserError(_told(path, f"not valid JSON: {' '.join(str(error).split())}", remedy)) from None
+        raise UserError(_told(path, f"not valid JSON: {in_a_line(error)}", remedy)) from None
     if shape is None:
         return value
     from pydantic import TypeAdapter, ValidationError
@@ -345,9 +346,8 @@ def read_array(path: Path, remedy: str = "") -> "np.ndarray":
     try:
         # what is mapped keeps no file open, and what another kind of file holds is not guessed
         return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError, TypeError, SyntaxError, OverflowError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(_told(path, f"damaged: not a NumPy array: {why}", remedy)) from None
+    except (ValueError, EOFError, TypeError, SyntaxError, TokenError, OverflowError, RecursionError) as error:
+        raise UserError(_told(path, f"damaged: not a NumPy array: {in_a_line(error)}", remedy)) from None
 
 
 def new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> "np.memmap":

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geoloc_core.errors import OF_THE_MACHINE, UserError
+from geoloc_core.errors import OF_THE_MACHINE, UserError, in_a_line
 
 SUM = b"geoloc.crc32"
 """Key of a schema's metadata: the checksum of the rest of it, which lies in no page."""
@@ -36,7 +36,7 @@ def closing(out: Any) -> Iterator[Any]:
     """One of Arrow's writers, closed when the block ends: an error on closing it does not hide the one in the block."""
     try:
         yield out
-    except BaseException:
+    except BaseException:  # any: the first error is raised again
         with suppress(OSError, ValueError, pa.ArrowException):
             out.close()
         raise
@@ -72,7 +72,7 @@ def opened(path: Path, remedy: str, **options: Any) -> Iterator[pq.ParquetFile]:
     except (OSError, ValueError, LookupError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno in NOT_OF_THE_FILE:
             raise type(error)(error.errno, error.strerror, str(path)) from None
-        raise UserError(f"{path}: damaged: {' '.join(str(error).split())}; {remedy}") from None
+        raise UserError(f"{path}: damaged: {in_a_line(error)}; {remedy}") from None
 
 
 def read(path: Path, remedy: str, columns: list[str] | None = None) -> pa.Table:

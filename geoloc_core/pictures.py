@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from geoloc_core.errors import is_of_the_machine
+from geoloc_core.errors import in_a_line, is_of_the_machine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +37,8 @@ FORMATS = {
     ".avif": "AVIF",
 }
 """Format by suffix. Pillow opens much else, some of it by starting other programs: no photo needs that."""
+DECODERS = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "PNG": "zlib", "TIFF": "libtiff", "WEBP": "webp"}
+"""By format, what Pillow must have been built with to decode it."""
 JPEG = ("JPEG", "MPO")
 SHRINKS = (8, 4, 2)
 """What a JPEG can be divided by while it is decoded, fast: those that libjpeg-turbo has vector code for."""
@@ -48,6 +50,7 @@ BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 Least = Callable[["Image"], tuple[int, int]]
 """The smallest width and height, pixels, that a photo may be decoded at."""
 Fault = Literal["empty", "unreadable", "truncated", "too_large", "no_range"]
+T = TypeVar("T")
 
 
 class PictureError(Exception):
@@ -60,6 +63,27 @@ class PictureError(Exception):
     def __init__(self, fault: Fault, detail: str) -> None:
         super().__init__(detail)
         self.fault = fault
+
+
+class DecoderError(Exception):
+    """A decoder failed at a photo: what it raised is the cause."""
+
+
+def ask(call: Callable[..., T], *args: Any, **options: Any) -> T:
+    """What one call of Pillow's gives for a photo.
+
+    Raises:
+        DecoderError: The photo is damaged.
+        ImportError: The decoder is not installed.
+        MemoryError: There was too little memory for it.
+        OSError: Of the machine, not of the photo.
+    """
+    try:
+        return call(*args, **options)
+    except Exception as error:  # any: Pillow's decoders raise whatever a damaged file leads them to
+        if is_of_the_machine(error):
+            raise
+        raise DecoderError(in_a_line(error)) from error
 
 
 class Room:
@@ -107,32 +131,30 @@ def opened(
         alone: Whether to wait until no other photo is decoded.
 
     Raises:
-        PictureError: It is no photo, has too many pixels, or what was done with it in the block failed.
+        PictureError: It is no photo, has too many pixels, or a decoder failed at it in the block (:func:`ask`).
+        ImportError: A decoder is not installed.
         MemoryError: It did not fit beside others.
         OSError: Of the machine, not of the photo.
     """
     from PIL import Image
 
+    known = formats()
     if not data:
         raise PictureError("empty", "0 bytes")
     try:
-        with Image.open(BytesIO(data), formats=formats()) as image:
+        with ask(Image.open, BytesIO(data), formats=known) as image:
             pixels = image.width * image.height
             if pixels > max_pixels:
                 limit = f"at most {max_pixels / 1e6:g} megapixels are read"
                 raise PictureError("too_large", f"{image.width} × {image.height} pixels; {limit}")
             with _ROOM.take(PIXELS_AT_ONCE if alone else _decoded(image, least)):
                 yield image
-    except PictureError:
-        raise
+    except DecoderError as error:
+        raise _fault(error, data) from None
     except MemoryError:
         if alone:
             raise PictureError("too_large", "does not fit in memory") from None
         raise
-    except Exception as error:  # decoders raise whatever a broken file leads to
-        if is_of_the_machine(error):
-            raise
-        raise _fault(error, data) from None
 
 
 def _decoded(image: "Image", least: "Least | None") -> int:
@@ -152,7 +174,7 @@ def draft(image: "Image", width: int, height: int) -> None:
     Other formats are left alone: what they would be decoded from is a thumbnail, which says nothing of the photo.
     """
     if image.format in JPEG:
-        image.draft(None, (width, height))
+        ask(image.draft, None, (width, height))
 
 
 def rgb(image: "Image") -> "Image":
@@ -160,10 +182,11 @@ def rgb(image: "Image") -> "Image":
 
     Raises:
         PictureError: Its pixels are numbers whose range nothing states.
+        DecoderError: It is damaged.
     """
     from PIL import Image
 
-    image.load()
+    ask(image.load)
     if image.mode in ("I", "F"):
         kind = "floating-point numbers" if image.mode == "F" else "integers of 32 bits or with a sign"
         raise PictureError("no_range", f"its pixels are {kind}, and nothing says which of them is white")
@@ -171,12 +194,12 @@ def rgb(image: "Image") -> "Image":
         return Image.fromarray(_grey(image)).convert("RGB")
     if image.has_transparency_data:
         # Pillow converts premultiplied grey by no shorter way.
-        seen = image.convert("LA") if image.mode == "La" else image
-        seen = seen if seen.mode == "RGBA" else seen.convert("RGBA")
+        seen = ask(image.convert, "LA") if image.mode == "La" else image
+        seen = seen if seen.mode == "RGBA" else ask(seen.convert, "RGBA")
         picture = Image.new("RGB", image.size, BACKGROUND)
         picture.paste(seen, mask=seen)
         return picture
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode == "RGB" else ask(image.convert, "RGB")
 
 
 def _grey(image: "Image") -> "np.ndarray":
@@ -199,10 +222,8 @@ def orientation(image: "Image") -> int:
     Of a photo that is decoded already, as TIFF and HEIF are turned by that.
     """
     try:
-        value = image.getexif().get(ORIENTATION)
-    except Exception as error:  # Pillow raises whatever a damaged block leads to
-        if is_of_the_machine(error):
-            raise
+        value = ask(ask(image.getexif).get, ORIENTATION)
+    except DecoderError:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -212,6 +233,7 @@ def upright(image: "Image") -> "Image":
 
     Raises:
         PictureError: Its pixels are numbers whose range nothing states.
+        DecoderError: It is damaged.
     """
     from PIL.Image import Transpose
 
@@ -236,15 +258,22 @@ def family(image: "Image") -> str:
 
 @cache
 def formats() -> tuple[str, ...]:
-    """The formats that can be opened; Pillow is made ready for them, once in a process."""
-    from PIL import Image
+    """The formats that can be opened; Pillow is made ready for them, once in a process.
+
+    Raises:
+        ImportError: A decoder is missing: its photos would seem to be no photos.
+    """
+    from PIL import Image, features
     from pillow_heif import register_heif_opener
 
+    lacking = [name for name, feature in DECODERS.items() if not features.check(feature)]
+    if lacking:
+        raise ImportError(f"Pillow was built without a decoder of {', '.join(lacking)}", name="PIL")
     Image.init()
     register_heif_opener()
     # Pillow's own limit, one for the whole process, would judge photos a second time.
     Image.MAX_IMAGE_PIXELS = None
-    return tuple(name for name in sorted(set(FORMATS.values())) if name in Image.OPEN)
+    return tuple(sorted(set(FORMATS.values())))
 
 
 @contextmanager
@@ -255,15 +284,14 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def _fault(error: Exception, data: bytes) -> PictureError:
+def _fault(error: DecoderError, data: bytes) -> PictureError:
     from PIL import UnidentifiedImageError
 
-    if isinstance(error, UnidentifiedImageError):
+    if isinstance(error.__cause__, UnidentifiedImageError):
         if _ends_early(data):
             return PictureError("truncated", f"breaks off after {len(data):,} bytes")
         return PictureError("unreadable", f"{len(data):,} bytes that no decoder recognises as {', '.join(formats())}")
-    detail = " ".join(str(error).split()) or type(error).__name__
-    return PictureError("truncated" if _ends_early(data, detail) else "unreadable", detail)
+    return PictureError("truncated" if _ends_early(data, str(error)) else "unreadable", str(error))
 
 
 def _ends_early(data: bytes, message: str = "") -> bool:

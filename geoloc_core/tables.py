@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -357,7 +357,7 @@ def _broken(path: Path, width: int, error: Exception) -> UserError:
         return _not_utf8(path, *_first(path, lambda cells: not all(map(_is_utf8, cells))))
     if "straddling" in str(error):
         return UserError(f"{path}: a row is too long to be read; expected quotes that are closed")
-    return UserError(f"{path}: not a CSV that can be read: {' '.join(str(error).split())}")
+    return UserError(f"{path}: not a CSV that can be read: {in_a_line(error)}")
 
 
 def _unclosed(path: Path, row: str) -> UserError:

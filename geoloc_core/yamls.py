@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line
 
 MAX_NODES = 1_000_000
 """Values that a file may have once its aliases are written out: lines of aliases of aliases multiply."""
@@ -85,7 +85,7 @@ def said(error: yaml.YAMLError) -> str:
     """An error in one line, with that of the file."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return " ".join(str(error).split())
+        return in_a_line(error)
     problem = str(getattr(error, "problem", None) or getattr(error, "context", None))
     hint = "; expected spaces in place of a tab, or quotes around what starts with % @ or `"
     odd = "tab character" in problem or "cannot start any token" in problem

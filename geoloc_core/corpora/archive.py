@@ -3,13 +3,15 @@
 import bz2
 import gzip
 import lzma
+import struct
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from geoloc_core.corpora.photo import MAX_FILE_BYTES, Flaw, Reason, printable
-from geoloc_core.errors import is_of_the_machine, named
+from geoloc_core.errors import in_a_line, is_of_the_machine, named
 from geoloc_core.progress import say
 
 MAX_HEADER_BYTES = 2**20
@@ -19,6 +21,19 @@ MAX_DICTIONARY_BYTES = 2**28
 STEP = 2**20
 OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 """What opens a compressed file, by how it starts."""
+DAMAGED = (
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    OverflowError,
+    RecursionError,  # a header before a header before a header
+)
+"""What tarfile and the decompressors raise at damaged bytes."""
 
 
 class Forward:
@@ -91,10 +106,10 @@ def members(tar: Path) -> Iterator[tuple[str, bytes | Flaw]]:
                         yield printable(member.name), _data(forward, member)
                         count += 1
             problem = "no header" if forward.last.strip(b"\0") else ""
-    except Exception as error:  # tarfile and the decompressors raise whatever damaged bytes lead to
+    except DAMAGED as error:
         if is_of_the_machine(error):
             raise named(error, tar) from None
-        problem = " ".join(f"{type(error).__name__}: {error}".split())
+        problem = in_a_line(f"{type(error).__name__}: {error}")
     if problem:
         lost = "what it should hold beyond them is refused as missing"
         say(f"{tar.name}: broken after {count:,} files ({problem}); {lost}")

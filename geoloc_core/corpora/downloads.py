@@ -5,47 +5,28 @@ Each host has its own queue, its own limit of connections and its own pauses, so
 hold up the others. A redirect queues at the host that it names. What became of a file is handed to the caller, who
 keeps it (:mod:`geoloc_core.corpora.journal`): nothing here remembers more than the present.
 
-Whatever an address, a redirect or an answer says costs its own file and no other. A host of the public Internet
-cannot redirect into this machine or its network: only a file whose own address leads there is brought from there.
-Where a proxy resolves names, that is asked of addresses in digits alone.
-
-``httpx`` is used through its transports, one per connection. Its client would write every address to the log, keys
-included, and the time that its pool takes for a request grows with the connections: 64 of them halve and halve again
-the files per second.
+Whatever an address, a redirect or an answer says costs its own file and no other; :mod:`geoloc_core.web` says which
+are followed and which are not.
 """
 
 import asyncio
 import heapq
 import time
-import urllib.request
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from geoloc_core.corpora.answers import (
-    PLACEHOLDER,
-    Address,
-    Fault,
-    Gone,
-    Unpacker,
-    is_private,
-    parsed,
-    photo_fault,
-    retry_after_s,
-    status_fault,
-    sum_fault,
-)
+from geoloc_core import web
+from geoloc_core.corpora.answers import PLACEHOLDER, Address, Unpacker, photo_fault, sum_fault
 from geoloc_core.plugins import Strict
+from geoloc_core.web import MAX_REDIRECTS, MAX_WAIT_S, Fault, Gone, InsideError, Trail, parsed
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx
 
 BREATH = 256
@@ -63,13 +44,13 @@ class Limits(Strict):
     """Requests for one file, as long as what goes wrong may pass."""
     wait_s: float = Field(1.0, ge=0)
     """Seconds before the second try; twice that before the third, and so on."""
-    max_wait_s: float = Field(300.0, ge=0)
+    max_wait_s: float = Field(MAX_WAIT_S, ge=0)
     """The longest pause; a host that asks for a longer one (``Retry-After``) is left alone for this run."""
     silence_s: float = Field(30.0, gt=0)
     """Seconds without a byte after which a connection counts as lost."""
     total_s: float = Field(120.0, gt=0)
     """Seconds for one file, however it trickles."""
-    max_redirects: int = Field(5, ge=0, le=20)
+    max_redirects: int = Field(MAX_REDIRECTS, ge=0, le=20)
     max_bytes: int = Field(32 * 2**20, gt=0)
     """A larger file is refused as soon as that is known."""
     patience: int = Field(100, ge=1)
@@ -122,26 +103,20 @@ def _first(error: BaseException) -> BaseException:
 
 @dataclass
 class _Job:
-    """An address on its way: where it is asked for now, how often it was, and whether the list led inside."""
+    """An address on its way: where it is asked for now, and how often that failed."""
 
     address: Address
-    url: "httpx.URL" = field(repr=False)
+    trail: Trail
     tries: int = 0
-    hops: int = 0
-    inside: bool = False
 
 
 @dataclass(frozen=True)
 class _Reply:
-    """What a request led to: the bytes and their type, a fault and how long the server asks to wait, or an address."""
+    """What a request led to: the bytes and their type, a fault and how long the server asks to wait, or a redirect."""
 
-    result: "bytes | Fault | httpx.URL"
+    result: bytes | Fault | str
     kind: str = ""
     wait_s: float | None = None
-
-
-class _InsideError(Exception):
-    """A redirect of a public host has led to a private one."""
 
 
 @dataclass
@@ -196,7 +171,7 @@ class _Crawl:
         self.hosts: dict[str, _Host] = {}
         self.pending = 0
         self.order = count()
-        self.proxies = urllib.request.getproxies()
+        self.client = web.Client(limits.silence_s, limits.user_agent)
 
     async def run(self, addresses: Iterable[Address]) -> None:
         """Until every address is settled."""
@@ -212,7 +187,7 @@ class _Crawl:
                     if isinstance(url, Fault):
                         self._settle(address, url)
                     else:
-                        self._enter(_Job(address, url))
+                        self._enter(_Job(address, Trail(url)))
                 await self._until_pending_below(1)
         finally:
             for host in self.hosts.values():
@@ -234,9 +209,9 @@ class _Crawl:
 
     def _enter(self, job: _Job) -> None:
         """Queue a job at its host."""
-        if PLACEHOLDER in job.url.path:
+        if PLACEHOLDER in job.trail.url.path:
             return self._settle(job.address, Fault(Gone.PLACEHOLDER, f"redirected to a {PLACEHOLDER} picture"))
-        name = _host_of(job.url)
+        name = _host_of(job.trail.url)
         host = self.hosts.setdefault(name, _Host(name))
         if host.closed:
             return self._settle(job.address, host.closed)
@@ -271,21 +246,17 @@ class _Crawl:
 
     def _see(self, host: _Host, job: _Job, reply: _Reply) -> None:
         result = reply.result
-        if not isinstance(result, bytes | Fault):
+        if isinstance(result, str):
             host.strikes = 0
-            job.inside = host.inside if job.hops == 0 else job.inside
-            job.hops += 1
-            if job.hops > self.limits.max_redirects:
-                return self._settle(job.address, Fault(Gone.REDIRECTS, f"{job.hops} redirects"))
-            job.url = result
-            return self._enter(job)
+            fault = job.trail.follow(result, self.limits.max_redirects)
+            return self._settle(job.address, fault) if fault else self._enter(job)
         if isinstance(result, bytes) or not result.transient:
             host.strikes = 0
         if isinstance(result, bytes) or not (result.transient or result.reason is Gone.CHECKSUM):
             return self._settle(job.address, result)
         job.tries += 1
         host.strikes += result.transient
-        pause = min(self.limits.wait_s * 2.0 ** (job.tries - 1), self.limits.max_wait_s)
+        pause = web.pause_s(job.tries, self.limits.wait_s, self.limits.max_wait_s)
         now = time.monotonic()
         if reply.wait_s is not None and reply.wait_s > self.limits.max_wait_s:
             self._close(host, Fault(result.reason, f"{host.name} asks to wait {reply.wait_s:,.0f} s; left alone"))
@@ -322,28 +293,20 @@ class _Crawl:
 
         if self.admit:
             self.admit(job.address)
-        transport = host.free.pop() if host.free else self._transport(job.url)
+        url = job.trail.url
+        transport = host.free.pop() if host.free else self.client.transport(url, httpx.AsyncHTTPTransport)
         try:
             async with asyncio.timeout(self.limits.total_s):
-                reply = await self._exchange(transport, host, job)
-        except _InsideError:
-            said = Fault(Gone.PRIVATE, "redirected from a public host to one of this machine or its network")
-        except httpx.TimeoutException:
-            said = Fault(Gone.TIMEOUT, f"{self.limits.silence_s:g} s without a byte")
+                reply = await self._exchange(transport, host, job.trail)
         except TimeoutError:
-            said = Fault(Gone.TIMEOUT, f"no end within {self.limits.total_s:g} s")
-        except (httpx.RemoteProtocolError, zlib.error) as error:
-            said = Fault(Gone.BROKEN_OFF, _line(error))
-        # The last are of names that the resolver and TLS cannot spell.
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError) as error:
-            said = Fault(Gone.BAD_ADDRESS, type(error).__name__)
-        except httpx.RequestError as error:
-            said = Fault(Gone.UNREACHABLE, _line(error))
+            fault = Fault(Gone.TIMEOUT, f"no end within {self.limits.total_s:g} s")
+        except (httpx.HTTPError, httpx.InvalidURL, InsideError, ValueError, zlib.error) as error:
+            fault = self.client.fault(error)
         else:
             host.free.append(transport)
             return self._checked(job.address, reply)
         await transport.aclose()
-        return _Reply(said)
+        return _Reply(fault)
 
     def _checked(self, address: Address, reply: _Reply) -> _Reply:
         if not isinstance(reply.result, bytes):
@@ -351,45 +314,32 @@ class _Crawl:
         fault = sum_fault(address, reply.result) or self.check(address, reply.result, reply.kind)
         return _Reply(fault) if fault else reply
 
-    async def _exchange(self, transport: "httpx.AsyncHTTPTransport", host: _Host, job: _Job) -> _Reply:
-        import httpx
+    async def _exchange(self, transport: "httpx.AsyncHTTPTransport", host: _Host, trail: Trail) -> _Reply:
+        direct = self.client.proxy(trail.url) is None
 
-        direct = self._proxy(job.url) is None
-
-        def allow(ip: str) -> None:
-            host.inside |= is_private(ip)
-            if host.inside and job.hops and not job.inside:
-                raise _InsideError
+        def meet(ip: str) -> None:
+            # Of the host, as a connection that is used again says no more where it leads.
+            host.inside |= web.is_private(ip)
+            trail.meet(host.inside)
 
         async def watch(event: str, info: dict[str, Any]) -> None:
-            # Asked of the connection, not of the name: that may lead elsewhere each time that it is looked up.
-            if direct and event == "connection.connect_tcp.complete":
-                stream = info["return_value"]
+            if direct and event == web.CONNECTED:
                 try:
-                    allow((stream.get_extra_info("server_addr") or ("",))[0])
-                except _InsideError:
-                    await stream.aclose()
+                    meet(web.peer(info))
+                except InsideError:
+                    await info["return_value"].aclose()
                     raise
 
-        allow(job.url.raw_host.decode("ascii"))
-        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self.limits.silence_s)
-        headers = {
-            # Named here, since httpx would read the host, and read only those that IDNA 2008 allows.
-            "Host": job.url.netloc.decode("ascii"),
-            "User-Agent": self.limits.user_agent,
-            "Accept": "*/*",
-            "Accept-Encoding": "identity",
-        }
-        request = httpx.Request("GET", job.url, headers=headers, extensions={"timeout": timeouts, "trace": watch})
-        response = await transport.handle_async_request(request)
+        meet(web.host_of(trail.url))
+        response = await transport.handle_async_request(self.client.request(trail.url, watch))
         try:
-            fault = status_fault(response.status_code)
-            location = response.headers.get("Location")
-            if 300 <= response.status_code < 400 and location:
-                return _Reply(_redirected(job.url, location))
+            location = web.location_of(response)
+            if location:
+                return _Reply(location)
+            fault = web.status_fault(response.status_code)
             if fault:
                 wait = response.headers.get("Retry-After") if fault.transient else None
-                return _Reply(fault, wait_s=retry_after_s(wait))
+                return _Reply(fault, wait_s=web.retry_after_s(wait))
             data = await self._body(response)
         finally:
             await response.aclose()
@@ -398,9 +348,9 @@ class _Crawl:
     async def _body(self, response: "httpx.Response") -> bytes | Fault:
         """The whole body, or that it is too large: said by its announced length, or by what came."""
         limit, parts, size = self.limits.max_bytes, [], 0
-        announced = response.headers.get("Content-Length", "")
-        if announced.isascii() and announced.isdigit() and int(announced[:18]) > limit:
-            return Fault(Gone.TOO_LARGE, f"{int(announced[:18]):,} bytes; at most {limit:,}")
+        announced = web.announced(response)
+        if announced is not None and announced > limit:
+            return Fault(Gone.TOO_LARGE, f"{announced:,} bytes; at most {limit:,}")
         unpacker = Unpacker(response.headers.get("Content-Encoding", ""))
         async for packed in response.aiter_raw():
             part = unpacker.unpack(packed, limit - size + 1)
@@ -410,41 +360,8 @@ class _Crawl:
             parts.append(part)
         return b"".join(parts) if unpacker.whole else Fault(Gone.BROKEN_OFF, "compressed bytes without an end")
 
-    def _proxy(self, url: "httpx.URL") -> str | None:
-        proxy = self.proxies.get(url.scheme) or self.proxies.get("all")
-        return None if proxy and urllib.request.proxy_bypass(url.netloc.decode("ascii")) else proxy
-
-    def _transport(self, url: "httpx.URL") -> "httpx.AsyncHTTPTransport":
-        import httpx
-
-        proxy = self._proxy(url)
-        verify: Any = self._tls if url.scheme == "https" or (proxy or "").startswith("https") else False
-        return httpx.AsyncHTTPTransport(verify=verify, proxy=proxy, limits=httpx.Limits(max_connections=1))
-
-    @cached_property
-    def _tls(self) -> "ssl.SSLContext":
-        import httpx
-
-        # Once: to read the authorities' certificates takes longer than to bring a photo.
-        return httpx.create_ssl_context()
-
 
 def _host_of(url: "httpx.URL") -> str:
     """Host and port, and the scheme: a connection without TLS is none for an address with it."""
     port = url.port or {"http": 80, "https": 443}[url.scheme]
-    return f"{url.scheme}://{url.raw_host.decode('ascii')}:{port}"
-
-
-def _redirected(url: "httpx.URL", location: str) -> "httpx.URL | Fault":
-    """Where a redirect leads, or that it leads nowhere."""
-    import httpx
-
-    try:
-        found = parsed(str(url.join(location)))
-    except (httpx.InvalidURL, ValueError):
-        found = parsed("")
-    return Fault(found.reason, f"redirected; {found.detail}") if isinstance(found, Fault) else found
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return f"{url.scheme}://{web.host_of(url)}:{port}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoloc_core.corpora import photo, xmp
 from geoloc_core.corpora.photo import Flaw, Gps, Place, Reason, Said, place_flaw, real
-from geoloc_core.errors import is_of_the_machine
+from geoloc_core.pictures import DecoderError, ask
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,21 +30,19 @@ def read(image: "Image", gps: Gps) -> Said:
         gps: Which positions are taken.
     """
     try:
-        tags = image.getexif()
-        positions, camera = tags.get_ifd(GPS_IFD), tags.get_ifd(EXIF_IFD)
-        author, licence = text(tags.get(ARTIST)), text(tags.get(COPYRIGHT))
-        dates = {
-            "DateTimeOriginal": camera.get(DATE_TIME_ORIGINAL),
-            "DateTimeDigitized": camera.get(DATE_TIME_DIGITIZED),
-            "DateTime": tags.get(DATE_TIME),
-        }
-    except Exception as error:  # Pillow raises whatever a damaged block leads to
-        if is_of_the_machine(error):
-            raise
-        flaw = (Reason.NO_COORDINATES, f"EXIF cannot be read: {' '.join(str(error).split())}")
+        tags = ask(image.getexif)
+        positions, camera = ask(tags.get_ifd, GPS_IFD), ask(tags.get_ifd, EXIF_IFD)
+        author, licence, changed = (ask(tags.get, tag) for tag in (ARTIST, COPYRIGHT, DATE_TIME))
+    except DecoderError as error:
+        flaw = (Reason.NO_COORDINATES, f"EXIF cannot be read: {error}")
         places, positions, dates, author, licence = [Place("exif", flaw=flaw)], {}, {}, None, None
     else:
         places = [place(positions, gps, "exif")]
+        dates = {
+            "DateTimeOriginal": camera.get(DATE_TIME_ORIGINAL),
+            "DateTimeDigitized": camera.get(DATE_TIME_DIGITIZED),
+            "DateTime": changed,
+        }
     packet = image.info.get("xmp")
     if isinstance(packet, bytes) and packet and (places[0].flaw or not any(map(text, dates.values()))):
         try:
@@ -56,7 +54,8 @@ def read(image: "Image", gps: Gps) -> Said:
             positions = positions or found.gps
             dates["XMP's DateTimeOriginal"] = found.date
     unusable: dict[str, str] = {}
-    return Said(tuple(places), heading(positions, unusable), first_moment(dates, unusable), author, licence, unusable)
+    moment, direction = first_moment(dates, unusable), heading(positions, unusable)
+    return Said(tuple(places), direction, moment, text(author), text(licence), unusable)
 
 
 def place(positions: Mapping[int, Any], gps: Gps, record: str) -> Place:

@@ -18,11 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from geoloc_core.corpora.answers import Address, Fault, Gone
+from geoloc_core.corpora.answers import Address
 from geoloc_core.corpora.on_disk import in_chunks
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing
 from geoloc_core.progress import say
+from geoloc_core.web import Fault, Gone
 
 SHARD = 4096
 """Photos of a published shard."""

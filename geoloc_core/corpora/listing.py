@@ -1,7 +1,10 @@
 """Rows of a table and the photos they name: each row and each file is kept or refused, none is lost."""
 
+import lzma
+import struct
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,12 +16,26 @@ from typing import Any, Protocol
 from geoloc_core.corpora.decode import not_a_photo
 from geoloc_core.corpora.on_disk import Rows, Shelf, Spool, as_bytes, as_text, files_on, packed, temporary, unpacked
 from geoloc_core.corpora.photo import MAX_FILE_BYTES, Flaw, Gps, Photo, Reason, Refusal, as_flaw, load, printable
-from geoloc_core.errors import UserError, is_of_the_machine, named
+from geoloc_core.errors import UserError, in_a_line, is_of_the_machine, named
 
 SHOWN = 3
 """Files that a message names."""
 HINTS = 1000
 """Missing photos for which files that come near are looked up: of a table without its files, all rows are missing."""
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,  # of bzip2's, and of an offset that is none
+    NotImplementedError,
+    RuntimeError,  # encrypted
+    ValueError,
+    LookupError,
+    OverflowError,
+)
+"""What zipfile and its decompressors raise at damaged bytes."""
 Alias = Callable[[str], str]
 """What else a file may be called, given its path."""
 
@@ -87,11 +104,10 @@ class Zips:
         for path in paths:
             try:
                 files.append(zipfile.ZipFile(path))
-            except Exception as error:  # zipfile raises whatever a damaged table of contents leads to
+            except DAMAGED as error:
                 if is_of_the_machine(error):
                     raise named(error, path) from None
-                why = " ".join(str(error).split()) or type(error).__name__
-                raise UserError(f"{path}: not a readable zip file ({why}); fetch it again") from None
+                raise UserError(f"{path}: not a readable zip file ({in_a_line(error)}); fetch it again") from None
             if _overlap(files[-1].infolist()):
                 raise UserError(f"{path}: its members overlap, as no photos do; fetch it again")
             number = len(files) - 1
@@ -133,11 +149,10 @@ class Zips:
             # No more than was promised is unpacked, whatever the compressed stream holds.
             with self.files[number].open(info) as stream:
                 return stream.read(info.file_size + 1)
-        except Exception as error:  # zipfile and its decompressors raise whatever damaged bytes lead to
+        except DAMAGED as error:
             if is_of_the_machine(error):
                 raise named(error, self.files[number].filename) from None
-            why = " ".join(str(error).split()) or type(error).__name__
-            return Reason.UNREADABLE, f"{self.files[number].filename}: {why}"
+            return Reason.UNREADABLE, f"{self.files[number].filename}: {in_a_line(error)}"
 
 
 ENTRY = ("orig_filename", "compress_type", "flag_bits", "header_offset", "CRC", "compress_size", "file_size")

@@ -25,7 +25,7 @@ from urllib.parse import unquote_to_bytes, urlencode, urlsplit
 
 from pydantic import Field, field_validator
 
-from geoloc_core.corpora.answers import TRANSIENT, Address, Fault, Gone, parsed, photo_fault
+from geoloc_core.corpora.answers import Address, photo_fault
 from geoloc_core.corpora.downloads import Check, Limits, Settle, download
 from geoloc_core.corpora.journal import Journal
 from geoloc_core.corpora.places import Place
@@ -33,6 +33,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.files import files_under, remove, replacing
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say, track
+from geoloc_core.web import TRANSIENT, Fault, Gone, parsed
 
 API = "https://maps.googleapis.com/maps/api/streetview"
 KEY, SECRET = "GOOGLE_MAPS_API_KEY", "GOOGLE_MAPS_SIGNING_SECRET"

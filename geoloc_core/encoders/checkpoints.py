@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from zipfile import ZipFile, is_zipfile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from geoloc_core.encoders.openclip import save_clip
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line, is_of_the_machine
 from geoloc_core.files import digest, files_under, remove, replacing_folder, sha256_of, write_json
 from geoloc_core.params import Checkpoint, NamedEncoder
 from geoloc_core.progress import say
@@ -243,16 +243,21 @@ def _from_hub(hub: str, revision: str, name: str, where: str) -> Path | None:
     from huggingface_hub.utils.logging import set_verbosity_error
 
     set_verbosity_error()
+    refused = f"{where}: {name} of {hub}@{revision}"
     try:
         cached = try_to_load_from_cache(hub, name, revision=revision)
-        if cached is not None and not isinstance(cached, str):  # the cache knows that there is no such file
-            return None
+    except ValueError as error:  # no name of a repository
+        raise UserError(f"{refused}: {in_a_line(error)}") from None
+    if cached is not None and not isinstance(cached, str):  # the cache knows that there is no such file
+        return None
+    try:
         return Path(hf_hub_download(hub, name, revision=revision))
     except RemoteEntryNotFoundError:
         return None
-    except Exception as error:  # of the hub, of its client and of the network beneath
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{where}: {name} of {hub}@{revision}: {said[:300]}") from None
+    except Exception as error:  # any: the hub's own, those of whichever client its version uses, and of its Rust parts
+        if is_of_the_machine(error):
+            raise
+        raise UserError(f"{refused}: {in_a_line(error)}") from None
 
 
 def _of_file(
@@ -289,8 +294,10 @@ def _of_tag(model: str, tag: str, where: str) -> Path:
         raise UserError(f"{where}: {model} with {tag}: no such tag of open_clip; expected one of: {tags}")
     try:
         return Path(open_clip.download_pretrained(known))
-    except Exception as error:  # of open_clip, of the hub and of the network beneath
-        raise UserError(f"{where}: {model} with {tag}: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # any: open_clip lets through what urllib, the hub and a missing length lead to
+        if is_of_the_machine(error):
+            raise
+        raise UserError(f"{where}: {model} with {tag}: {in_a_line(error)}") from None
 
 
 def _wants_quick_gelu(model: str, tag: str) -> bool:
@@ -305,32 +312,37 @@ def _save_clip(model: str, pretrained: str, quick_gelu: bool, out: Path, where: 
     import open_clip
 
     with TemporaryDirectory(prefix="geoloc-") as scratch:
+        weights = _plain(Path(pretrained), Path(scratch), where) if Path(pretrained).is_file() else pretrained
         try:
             network, _, _ = open_clip.create_model_and_transforms(
-                model,
-                pretrained=_plain(Path(pretrained), Path(scratch)) if Path(pretrained).is_file() else pretrained,
-                weights_only=True,
-                force_quick_gelu=quick_gelu,
+                model, pretrained=weights, weights_only=True, force_quick_gelu=quick_gelu
             )
-        except Exception as error:  # open_clip, torch and the hub each raise their own
-            raise UserError(f"{where}: {model} with {pretrained}: {' '.join(str(error).split())[:300]}") from None
+        except Exception as error:  # any: weights that do not fit make open_clip and torch raise whatever they lead to
+            if is_of_the_machine(error):
+                raise
+            raise UserError(f"{where}: {model} with {pretrained}: {in_a_line(error)}") from None
     config = open_clip.get_model_config(model)
     if quick_gelu:
         config["quick_gelu"] = True
     save_clip(network, config, open_clip.get_model_preprocess_cfg(network), out)
 
 
-def _plain(path: Path, scratch: Path) -> str:
+def _plain(path: Path, scratch: Path, where: str) -> str:
     """A file of weights as tensors alone: OpenAI publishes its own as TorchScript, which is a program as well."""
     if not is_zipfile(path):
         return str(path)
-    with ZipFile(path) as archive:
-        if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            return str(path)
     import torch
     from safetensors.torch import save_file
 
-    tensors = torch.jit.load(path, map_location="cpu").state_dict()
+    try:
+        with ZipFile(path) as archive:
+            if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                return str(path)
+        tensors = torch.jit.load(path, map_location="cpu").state_dict()
+    except (BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError) as error:
+        if is_of_the_machine(error):
+            raise
+        raise UserError(f"{where}: {path}: not a file of weights: {in_a_line(error)}") from None
     weights = {name: tensor.clone() for name, tensor in tensors.items() if name not in SETTINGS}
     save_file(weights, scratch / "weights.safetensors")
     return str(scratch / "weights.safetensors")

@@ -7,6 +7,7 @@ import numpy as np
 
 from geoloc_core.encoders.device import computes_bf16, device, multiplies_bf16, say_without_bf16
 from geoloc_core.encoders.preprocess import Preprocess
+from geoloc_core.errors import in_a_line
 from geoloc_core.progress import say
 
 if TYPE_CHECKING:
@@ -169,15 +170,15 @@ class OnGpu:
         self._rows = self._rows or (len(pixels) if len(pixels) >= GRAPH_BATCH else 0)
         if self._compiled is None or len(pixels) != self._rows:
             return self._eager(pixels)
+        torch.compiler.cudagraph_mark_step_begin()
         try:
-            torch.compiler.cudagraph_mark_step_begin()
             return self._compiled(pixels)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, MemoryError):
             self._rows = 0
             raise
-        except Exception as error:  # the compiler needs programs that a machine may lack, and raises its own errors
+        except Exception as error:  # any: the compiler lacks a program or a library; a fault of the tower's comes again
             self._compiled = None
-            say(f"the tower is not compiled: {str(error).splitlines()[0]}")
+            say(f"the tower is not compiled: {in_a_line(error)}")
             return self._eager(pixels)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from geoloc_core.encoders.preprocess import Preprocess
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line, is_of_the_machine
 from geoloc_core.files import read_json
 
 CONFIG = "config.json"
@@ -45,15 +45,18 @@ def clip_config(folder: Path, side: Literal["vision", "text"]) -> Any:
     kind = config_of(folder, "clip", f"clip_{side}_model")["model_type"]
     from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
+    tower = {"vision": CLIPVisionConfig, "text": CLIPTextConfig}[side]
     try:
-        if kind != "clip":
-            return {"vision": CLIPVisionConfig, "text": CLIPTextConfig}[side].from_pretrained(folder)
-        whole = CLIPConfig.from_pretrained(folder)
-    except Exception as error:  # the library raises whatever a wrong value leads to
-        raise UserError(f"{folder / CONFIG}: not a config of CLIP: {' '.join(str(error).split())[:300]}") from None
-    config = getattr(whole, f"{side}_config")
-    config.projection_dim = whole.projection_dim  # older checkpoints say it of the whole alone
-    return config
+        config = (CLIPConfig if kind == "clip" else tower).from_pretrained(folder)
+    except Exception as error:  # any: a wrong value makes transformers raise whatever it leads to
+        if is_of_the_machine(error):
+            raise
+        raise UserError(f"{folder / CONFIG}: not a config of CLIP: {in_a_line(error)}") from None
+    if kind != "clip":
+        return config
+    part = getattr(config, f"{side}_config")
+    part.projection_dim = config.projection_dim  # older checkpoints say it of the whole alone
+    return part
 
 
 def open_network(network: type, folder: Path, **options: Any) -> Any:
@@ -77,13 +80,15 @@ def open_network(network: type, folder: Path, **options: Any) -> Any:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        model, found = network.from_pretrained(  # type: ignore[attr-defined]
+        model, loaded = network.from_pretrained(  # type: ignore[attr-defined]
             folder, local_files_only=True, weights_only=True, dtype=torch.float32, output_loading_info=True, **options
         )
-    except Exception as error:  # the library, torch, pickle and safetensors each raise their own
+    except Exception as error:  # any: wrong values and damaged weights make transformers raise whatever they lead to
+        if is_of_the_machine(error):
+            raise
         kind = "weights" if isinstance(error, SafetensorError) else network.__name__
-        raise UserError(f"{folder}: not a checkpoint of {kind}: {' '.join(str(error).split())[:300]}") from None
-    lacking = sorted(found["missing_keys"]) + sorted(str(key[0]) for key in found["mismatched_keys"])
+        raise UserError(f"{folder}: not a checkpoint of {kind}: {in_a_line(error)}") from None
+    lacking = sorted(loaded["missing_keys"]) + sorted(str(key[0]) for key in loaded["mismatched_keys"])
     if lacking:
         raise UserError(
             f"{folder}: not a whole checkpoint of {network.__name__}: no fitting weights for {lacking[0]}"
@@ -103,8 +108,10 @@ def open_processor(folder: Path) -> Any:
     _json(folder / PREPARATION)
     try:
         return AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # of the library and of what it reads
-        raise UserError(f"{folder / PREPARATION}: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # any: a wrong value makes transformers raise whatever it leads to
+        if is_of_the_machine(error):
+            raise
+        raise UserError(f"{folder / PREPARATION}: {in_a_line(error)}") from None
 
 
 def preprocess_of(folder: Path) -> Preprocess:
@@ -130,7 +137,7 @@ def preprocess_of(folder: Path) -> Preprocess:
     except KeyError:
         refused = f"{name} is not known; expected the image processor of CLIP, ViT or ConvNeXt"
     except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        refused = " ".join(str(error).split())
+        refused = in_a_line(error)
     raise UserError(f"{where}: {refused}")
 
 

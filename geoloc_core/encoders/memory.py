@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line
 from geoloc_core.progress import say
 
 MESSAGES = (
@@ -66,7 +66,7 @@ class Halving:
             return lambda: self._in_pieces(photos)
         try:
             wait = begin(photos)
-        except Exception as error:  # every allocator has its own
+        except Exception as error:  # any: every allocator has its own class; what is no lack of memory is raised again
             self._halve(error, len(photos))
             return lambda: self._in_pieces(photos)
         return lambda: self._or_in_pieces(wait, photos)
@@ -74,29 +74,32 @@ class Halving:
     def _or_in_pieces(self, wait: Callable[[], np.ndarray], photos: np.ndarray) -> np.ndarray:
         try:
             return wait()
-        except Exception as error:
+        except Exception as error:  # any: as above
             self._halve(error, len(photos))
             return self._in_pieces(photos)
 
     def _in_pieces(self, photos: Any) -> Any:
-        found: list[Any] = []
+        results: list[Any] = []
         done = 0
         while done < len(photos):
             piece = photos[done : done + (self.batch or len(photos))]
             try:
-                found.append(self.forward(piece))
-                done += len(piece)
-            except Exception as error:
+                result = self.forward(piece)
+            except Exception as error:  # any: as above
                 self._halve(error, len(piece))
-        return found[0] if len(found) == 1 else self._join(found)
+            else:
+                results.append(result)
+                done += len(piece)
+        return results[0] if len(results) == 1 else self._join(results)
 
     def _halve(self, error: Exception, rows: int) -> None:
         if not ran_out(error):
             raise error
         _free()
         if rows == 1:
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"out of memory with one photo: {said[:200]}; choose a smaller encoder") from None
+            raise UserError(
+                f"out of memory with one photo: {in_a_line(error, 200)}; choose a smaller encoder"
+            ) from None
         self.batch = max(1, rows // 2)
         say(f"out of memory with a batch of {rows} photos; going on with {self.batch}")
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line, is_of_the_machine
 from geoloc_core.files import read_json, write_json
 
 CONFIG = "open_clip_config.json"
@@ -36,8 +36,10 @@ def open_model(weights: Path) -> Any:
 
     try:
         model = open_clip.create_model(f"local-dir:{weights}", load_weights=True)
-    except Exception as error:  # open_clip, torch and safetensors each raise their own
-        raise UserError(f"{weights}: not an open_clip checkpoint: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # any: a wrong value in the config makes open_clip and torch raise whatever it leads to
+        if is_of_the_machine(error):
+            raise
+        raise UserError(f"{weights}: not an open_clip checkpoint: {in_a_line(error)}") from None
     return model.eval()
 
 

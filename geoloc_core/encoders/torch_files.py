@@ -6,7 +6,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +39,7 @@ def read_tensors(path: Path) -> "dict[str, torch.Tensor]":
     except UnpicklingError:  # torch's own message advises to trust the file
         raise UserError(f"{path}: damaged, or not a file of torch's with tensors and plain values alone") from None
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: damaged, or not a file of torch's: {why}") from None
+        raise UserError(f"{path}: damaged, or not a file of torch's: {in_a_line(error)}") from None
     tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(tensors, dict) or not any(isinstance(value, torch.Tensor) for value in tensors.values()):
         raise UserError(f"{path}: holds no tensors by name; expected a state dict")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoloc_core import files, plots, progress
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line
 from geoloc_core.geo import sphere, vectors
 from geoloc_core.geo.locate import FOLDER, NAMES, Locator
 from geoloc_core.geo.units import UNITS, write_units
@@ -238,7 +238,7 @@ def read_layer(folder: Path, level: int) -> "GeoDataFrame | None":
     try:
         frame = pyogrio.read_dataframe(path, layer=f"ADM_{level}")
     except (RuntimeError, ValueError) as error:  # of GDAL
-        raise UserError(f"{path}: damaged: {' '.join(str(error).split())}; {remedy} again") from None
+        raise UserError(f"{path}: damaged: {in_a_line(error)}; {remedy} again") from None
     if f"GID_{level}" not in frame or "geometry" not in frame:
         raise UserError(f"{path}: layer ADM_{level} without GID_{level} or shapes; {remedy} again")
     return frame

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geoloc_core import files, progress, tables
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line
 from geoloc_core.tables import Part
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _parts(file: Any, path: Path, own: dict[str, str]) -> Iterator[Part]:
 
 
 def _broken(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: not a Parquet file that can be read: {' '.join(str(error).split())}")
+    return UserError(f"{path}: not a Parquet file that can be read: {in_a_line(error)}")
 
 
 def _read_csv(path: Path) -> Table:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line
 from geoloc_core.geo import sphere
 
 if TYPE_CHECKING:
@@ -348,7 +348,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _broken(path: Path, error: Exception) -> UserError:
-    detail = " ".join(str(error.__cause__ or error).split())
+    detail = in_a_line(error.__cause__ or error)
     return UserError(f"{path}: not a raster that can be read ({detail}); fetch it again")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line
 from geoloc_core.geo.catchments import fold
 
 if TYPE_CHECKING:
@@ -200,5 +200,5 @@ def _is_wgs84(frame: "GeoDataFrame") -> bool:
 
 
 def _broken(path: Path, error: Exception) -> UserError:
-    detail = " ".join(str(error).split(";")[0].split())
+    detail = in_a_line(str(error).split(";")[0])
     return UserError(f"{path}: not a vector file that can be read ({detail}); fetch it again")

@@ -39,12 +39,12 @@ def load(path: Path, fingerprint: Any) -> dict[str, Any] | None:
         with ZipFile(path) as archive:  # torch itself does not look at the checksums that it writes
             if archive.testzip() is not None:
                 raise BadZipFile
-        found = torch.load(path, weights_only=True, map_location="cpu")
-        if found.keys() != {"fingerprint", "state"}:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+        if not isinstance(saved, dict) or saved.keys() != {"fingerprint", "state"}:
             raise BadZipFile
-    except (BadZipFile, UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, zlib.error):
+    except (BadZipFile, UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, zlib.error):
         raise UserError(f"{path}: damaged; remove it, and the training starts anew") from None
-    if found["fingerprint"] != json.dumps(fingerprint, sort_keys=True, default=str):
+    if saved["fingerprint"] != json.dumps(fingerprint, sort_keys=True, default=str):
         remove(path)
         return None
-    return found["state"]
+    return saved["state"]

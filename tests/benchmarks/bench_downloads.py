@@ -21,9 +21,10 @@ from pathlib import Path
 import httpx
 from report import machine, row
 
-from geoloc_core.corpora.answers import Address, Fault
+from geoloc_core.corpora.answers import Address
 from geoloc_core.corpora.downloads import Limits, download
 from geoloc_core.corpora.journal import SHARD, Parts
+from geoloc_core.web import Fault
 
 SERVER = """
 import asyncio, sys

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from geoloc_core import tables
-from geoloc_core.corpora.answers import TRANSIENT, Address
+from geoloc_core.corpora.answers import Address
 from geoloc_core.corpora.downloads import Limits, download
 from geoloc_core.corpora.journal import SHARD, Parts
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, keep_only_own, link_or_copy, remove, replacing
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say, track
+from geoloc_core.web import TRANSIENT
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,12 +7,13 @@ and ``loss_weight/countries.json`` have the classes and their weights. Panoramas
 """
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
 
 from geoloc_core import pictures
 from geoloc_core.corpora.countries import iso3, names
@@ -34,6 +35,7 @@ from geoloc_core.corpora.simulated import Plan, Simulation, csv_table, png, save
 from geoloc_core.corpora.sources.streetview import pano_id
 from geoloc_core.corpora.tables import csv_chunks, read_csv
 from geoloc_core.errors import UserError
+from geoloc_core.files import read_json
 from geoloc_core.pictures import MAX_MEGAPIXELS, PictureError
 
 SPLITS = ("train", "val", "test")
@@ -50,6 +52,22 @@ class Options(SourceOptions):
 
     kind: Literal["g3_guidebook"]
     root: str = "dataset"
+
+
+class Named(BaseModel):
+    """A place that a clue names."""
+
+    Country: Any
+
+
+class Clue(BaseModel):
+    """A clue of the guidebook, of which the places alone are read."""
+
+    geoparsed: list[Named]
+
+
+Position = Annotated[int, Field(strict=True, lt=LIMIT)]
+Weight = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -115,21 +133,16 @@ def _once(items: Iterator[Photo | Refusal]) -> Iterator[Photo | Refusal]:
 
 
 def _guidebook(root: Path) -> Guidebook:
-    book, labels = _json(root / "guidebook.json", list), _json(root / "pseudo_labels/countries.json", dict)
-    weights = _json(root / "loss_weight/countries.json", list)
-    classes = _classes(root / "s2_cells/countries.csv")
-    try:
-        return Guidebook(
-            {view: [_whole(clue) for clue in parts[0] if clue >= 0] for view, parts in labels.items() if parts},
-            [_only(clue["geoparsed"]) for clue in book],
-            classes,
-            [_finite(weight) for weight in (weights[0] if weights else [])],
-        )
-    except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
-        raise UserError(
-            f"{root}: a table of the guidebook is not as published ({type(error).__name__}: {error}); expected clues "
-            "with geoparsed countries, {IMG_ID: [[clue, …]]}, numbered classes and [[weight, …]]"
-        ) from None
+    book = _published(root / "guidebook.json", list[Clue], "[{geoparsed: [{Country: …}]}]") or []
+    shape = dict[str, list[list[Position]] | None]
+    labels = _published(root / "pseudo_labels/countries.json", shape, "{IMG_ID: [[position of a clue, …]]}") or {}
+    weights = _published(root / "loss_weight/countries.json", list[list[Weight]], "[[weight, …]]") or [[]]
+    return Guidebook(
+        {view: [clue for clue in parts[0] if clue >= 0] for view, parts in labels.items() if parts},
+        [_only(clue) for clue in book],
+        _classes(root / "s2_cells/countries.csv"),
+        weights[0],
+    )
 
 
 def _classes(path: Path) -> dict[str, int]:
@@ -147,34 +160,15 @@ def _classes(path: Path) -> dict[str, int]:
     return dict(zip(table["country"], values.astype(int).tolist(), strict=True))
 
 
-def _whole(value: Any) -> int:
-    if type(value) is not int or value >= LIMIT:
-        raise ValueError(f"{str(value)[:40]!r} is no position in the guidebook")
-    return value
+def _published(path: Path, shape: Any, shown: str) -> Any:
+    """What a file holds; None where it is not there, as only the views are needed."""
+    return read_json(path, f"expected {shown}; fetch it again", shape) if path.exists() else None
 
 
-def _finite(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"{str(value)[:40]!r} is no weight")
-    return float(value)
-
-
-def _json(path: Path, kind: type) -> Any:
-    """The file; empty where it is not there, as only the views are needed."""
-    if not path.exists():
-        return kind()
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable JSON ({' '.join(str(error).split())}); expected JSON") from None
-    if not isinstance(value, kind):
-        raise UserError(f"{path}: a {type(value).__name__}; expected a {kind.__name__}")
-    return value
-
-
-def _only(geoparsed: list[dict[str, str]]) -> str | None:
-    found = {str(place["Country"]) for place in geoparsed}
-    return found.pop() if len(found) == 1 else None
+def _only(clue: Clue) -> str | None:
+    """The country that a clue names, if it is one alone."""
+    countries = {str(place.Country) for place in clue.geoparsed}
+    return countries.pop() if len(countries) == 1 else None
 
 
 def _split(options: Options, root: Path, split: str, path: Path, book: Guidebook) -> Iterator[Photo | Refusal]:

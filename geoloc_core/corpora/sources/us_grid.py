@@ -27,6 +27,7 @@ from geoloc_core.corpora.photo import (
 )
 from geoloc_core.corpora.simulated import Plan, Shot, Simulation, save
 from geoloc_core.errors import UserError
+from geoloc_core.files import read_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +37,7 @@ NUMBER = r"-?[0-9]{1,3}(?:\.[0-9]{1,20})?"
 PLACE = re.compile(rf"(?P<square>[0-9]{{1,9}})[+/](?P<latitude>{NUMBER}),(?P<longitude>{NUMBER})", re.ASCII)
 VIEW = re.compile(r"(?P<heading>[0-9]{1,3})_(?P<month>[0-9]{4}-(?:0[1-9]|1[0-2]))\.[A-Za-z]+", re.ASCII)
 PLAN = Plan("street", (0, 90, 180), country="US", within=(25.0, -124.7, 49.3, -67.0))
+NAMES = "the names of places' folders"
 DEGREES = 1.6
 """Side of a square of the simulated grid; the published one is a list of polygons."""
 
@@ -100,18 +102,13 @@ def _schema() -> "pa.Schema":
 
 
 def _list(raw: Path, name: str | None) -> list[str]:
-    import numpy as np
-
     path = raw / str(name)
     if name is None or not path.exists():
         return []
-    try:
-        # Never unpickled: a list that someone published could run anything.
-        names = np.load(path, allow_pickle=False)
-    except Exception as error:  # NumPy parses the header as Python and raises whatever that leads to, addresses too
-        raise UserError(f"{path}: not a NumPy array of text ({type(error).__name__}); expected one") from None
-    if not isinstance(names, np.ndarray) or names.dtype.kind != "U":
-        raise UserError(f"{path}: no array of text; expected the names of places' folders")
+    # Mapped, so never unpickled: a list that someone published could run anything.
+    names = read_array(path, f"expected an array of text, {NAMES}")
+    if names.dtype.kind != "U":
+        raise UserError(f"{path}: no array of text; expected {NAMES}")
     return [text.rstrip("/").rpartition("/")[2] for text in names.ravel().tolist()]
 
 

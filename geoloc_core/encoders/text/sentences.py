@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from geoloc_core import parquet, tables
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line
 from geoloc_core.files import replacing, write_json
 from geoloc_core.params import Texts, entry
 from geoloc_core.progress import say
@@ -139,7 +139,7 @@ def _of_json(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable JSON: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not readable JSON: {in_a_line(error)}") from None
     if not isinstance(rows, list):
         raise UserError(f"{path}: a {type(rows).__name__}; expected a list of objects with {', '.join(names)}")
     for number, row in enumerate(rows):

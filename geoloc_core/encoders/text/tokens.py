@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line, is_of_the_machine
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +29,10 @@ def tokenizer_of(folder: Path, positions: int) -> tuple[Any, int]:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # the library and its tokenizers each raise their own
-        raise UserError(f"{folder}: not a readable tokenizer: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # any: tokenizers raises plain Exception, transformers whatever a wrong value leads to
+        if is_of_the_machine(error):
+            raise
+        raise UserError(f"{folder}: not a readable tokenizer: {in_a_line(error)}") from None
     return tokenizer, min(positions, tokenizer.model_max_length)
 
 

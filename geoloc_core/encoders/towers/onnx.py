@@ -9,7 +9,7 @@ from pydantic import Field
 from geoloc_core.encoders.encoder import Encoder
 from geoloc_core.encoders.options import Tower
 from geoloc_core.encoders.preprocess import Preprocess
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line, is_of_the_machine
 from geoloc_core.threads import limited
 
 FILE = "model.onnx"
@@ -46,8 +46,10 @@ def load(options: Options, weights: Path) -> Encoder:
     settings.intra_op_num_threads = limited()
     try:
         session = ort.InferenceSession(path, settings, providers=providers)
-    except Exception as error:  # onnxruntime raises its own classes, which it does not export
-        raise UserError(f"{path}: not an ONNX network: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # any: onnxruntime's own classes derive from Exception alone, and it exports none
+        if is_of_the_machine(error):
+            raise
+        raise UserError(f"{path}: not an ONNX network: {in_a_line(error)}") from None
     outputs = {o.name: o.shape for o in session.get_outputs()}
     if options.output not in outputs:
         raise UserError(f"{path}: no output {options.output!r}; expected one of: {', '.join(outputs)}")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from geoloc_core import files
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line
 from geoloc_core.geo import sphere
 from geoloc_core.geo.geocells.ground import Ground, Points
 from geoloc_core.geo.geocells.partition import Made, Partition
@@ -204,7 +204,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
                 for name in names
             }
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, LookupError, RuntimeError) as error:
-        raise UserError(f"{path}: damaged: {' '.join(str(error).split())}; {REMEDY}") from None
+        raise UserError(f"{path}: damaged: {in_a_line(error)}; {REMEDY}") from None
 
 
 __all__ = ["Geocells", "build", "check", "load"]

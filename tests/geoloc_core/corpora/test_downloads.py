@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from loopback import Reply, serving
 from made_photos import encoded
 
-from geoloc_core.corpora.answers import Address, Fault, Gone, format_of, photo_fault, retry_after_s
+from geoloc_core.corpora.answers import Address, format_of, photo_fault
 from geoloc_core.corpora.downloads import Limits, download
 from geoloc_core.errors import UserError
+from geoloc_core.web import Fault, Gone, retry_after_s
 
 JPEG = encoded(1)
 GIF = b"GIF89a" + bytes(2045)

@@ -77,15 +77,15 @@ def test_a_broken_panorama_is_refused_with_its_views(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("guidebook.json", b"{}", "guidebook.json: a dict; expected a list"),
-        ("guidebook.json", b"[", "guidebook.json: not readable JSON"),
-        ("guidebook.json", b'[{"geoparsed": 5}]', "not as published"),
-        ("pseudo_labels/countries.json", b'{"a": [["b"]]}', "not as published"),
-        ("pseudo_labels/countries.json", b'{"a": [["1_0"]]}', "not as published"),
-        ("pseudo_labels/countries.json", b'{"a": [[1.5]]}', "'1.5' is no position in the guidebook"),
-        ("pseudo_labels/countries.json", b'{"a": [[9999999999]]}', "'9999999999' is no position in the guidebook"),
-        ("loss_weight/countries.json", b'[["1_0"]]', "'1_0' is no weight"),
-        ("loss_weight/countries.json", b"[[NaN]]", "'nan' is no weight"),
+        ("guidebook.json", b"{}", r"guidebook.json: Input should be a valid list; expected \[{geoparsed"),
+        ("guidebook.json", b"[", "guidebook.json: not valid JSON"),
+        ("guidebook.json", b'[{"geoparsed": 5}]', "guidebook.json: 0.geoparsed: Input should be a valid list"),
+        ("pseudo_labels/countries.json", b'{"a": [["b"]]}', "a.0.0: Input should be a valid integer; expected"),
+        ("pseudo_labels/countries.json", b'{"a": [["1_0"]]}', "a.0.0: Input should be a valid integer"),
+        ("pseudo_labels/countries.json", b'{"a": [[1.5]]}', "a.0.0: Input should be a valid integer"),
+        ("pseudo_labels/countries.json", b'{"a": [[9999999999]]}', "a.0.0: Input should be less than 2147483648"),
+        ("loss_weight/countries.json", b'[["1_0"]]', "countries.json: 0.0: Input should be a valid number"),
+        ("loss_weight/countries.json", b"[[NaN]]", "0.0: Input should be a finite number"),
         ("s2_cells/countries.csv", b"country\nx\n", "no column class_label"),
         *(
             (

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from loopback import Reply, serving, talking
 from made_photos import encoded
 
+from geoloc_core import web
 from geoloc_core.corpora import downloads
-from geoloc_core.corpora.answers import Address, Fault, Gone, is_private, parsed, photo_fault
+from geoloc_core.corpora.answers import Address, photo_fault
 from geoloc_core.corpora.downloads import Limits, download
 from geoloc_core.corpora.fetch import urls
 from geoloc_core.corpora.sources import places365
+from geoloc_core.web import Fault, Gone, is_private, parsed
 
 JPEG = encoded(1)
 LIMITS = {"wait_s": 0.001, "tries": 2, "silence_s": 60, "max_bytes": 100_000, "max_redirects": 3}
@@ -274,7 +276,7 @@ def test_other_addresses_are_public(ip):
 @pytest.fixture
 def network(monkeypatch):
     """127.0.0.1 plays the public Internet, 127.0.0.2 the network within."""
-    monkeypatch.setattr(downloads, "is_private", lambda ip: ip == "127.0.0.2")
+    monkeypatch.setattr(web, "is_private", lambda ip: ip == "127.0.0.2")
     asked = Counter()
 
     def answer(path, n):

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoloc_core.corpora.answers import Address, Fault, Gone
+from geoloc_core.corpora.answers import Address
 from geoloc_core.corpora.journal import Journal, Part, Parts
 from geoloc_core.errors import UserError
+from geoloc_core.web import Fault, Gone
 
 RECORDS = [{"place": 0, "start": 0, "stop": 7}, {"place": 3, "reason": "timeout", "detail": "30 s, é"}, {}]
 LOST, LATER = Fault(Gone.NOT_FOUND, "status 404"), Fault(Gone.TIMEOUT, "slow")

@@ -14,7 +14,7 @@ from pydantic import Field
 from geoloc_core.encoders.device import device
 from geoloc_core.encoders.openclip import config_of, open_model
 from geoloc_core.encoders.text.encoder import TextEncoder
-from geoloc_core.errors import UserError
+from geoloc_core.errors import UserError, in_a_line, is_of_the_machine
 from geoloc_core.plugins import Strict
 
 
@@ -40,8 +40,10 @@ def load(options: Options, weights: Path) -> TextEncoder:
 
     try:
         tokenizer = open_clip.get_tokenizer(f"local-dir:{weights}")
-    except Exception as error:  # a tokenizer of transformers raises its library's
-        raise UserError(f"{weights}: not a readable tokenizer: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # any: tokenizers raises plain Exception, transformers whatever a wrong value leads to
+        if is_of_the_machine(error):
+            raise
+        raise UserError(f"{weights}: not a readable tokenizer: {in_a_line(error)}") from None
     longest = tokenizer.context_length
 
     def tokenize(texts: Sequence[str]) -> list[list[int]]:
