@@ -111,7 +111,7 @@ def members(tar: Path) -> Iterator[tuple[str, bytes | Flaw]]:
             raise named(error, tar) from None
         problem = in_a_line(f"{type(error).__name__}: {error}")
     if problem:
-        lost = "what it should hold beyond them is refused as missing"
+        lost = "the photos after that point are refused as missing"
         say(f"{tar.name}: broken after {count:,} files ({problem}); {lost}")
 
 

@@ -259,9 +259,12 @@ class _Crawl:
         pause = web.pause_s(job.tries, self.limits.wait_s, self.limits.max_wait_s)
         now = time.monotonic()
         if reply.wait_s is not None and reply.wait_s > self.limits.max_wait_s:
-            self._close(host, Fault(result.reason, f"{host.name} asks to wait {reply.wait_s:,.0f} s; left alone"))
+            self._close(
+                host,
+                Fault(result.reason, f"{host.name} asks to wait {reply.wait_s:,.0f} s; not asked again in this run"),
+            )
         elif host.strikes >= self.limits.patience:
-            said = f"{host.name} failed {host.strikes} times in a row, {result.detail}; left alone"
+            said = f"{host.name} failed {host.strikes} times in a row, {result.detail}; not asked again in this run"
             self._close(host, Fault(result.reason, said))
         elif reply.wait_s is not None or result.reason is Gone.BUSY:
             # The host is busy, not the file: nobody asks it before the time is over.
@@ -358,7 +361,7 @@ class _Crawl:
             if size > limit:
                 return Fault(Gone.TOO_LARGE, f"more than {limit:,} bytes")
             parts.append(part)
-        return b"".join(parts) if unpacker.whole else Fault(Gone.BROKEN_OFF, "compressed bytes without an end")
+        return b"".join(parts) if unpacker.whole else Fault(Gone.BROKEN_OFF, "the compressed data is incomplete")
 
 
 def _host_of(url: "httpx.URL") -> str:

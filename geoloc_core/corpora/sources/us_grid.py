@@ -86,7 +86,9 @@ def views_under(root: Path, others: Collection[str | None]) -> Shelf:
     files = files_on(root, others)
     if not any(PLACE.fullmatch(path.rpartition("/")[0]) for path in files):
         shown = printable(next(iter(files))) if len(files) else "it is empty"
-        raise UserError(f"{root}: no folder is a place's ({shown}); expected such as 0+40.529828,-124.268035")
+        raise UserError(
+            f"{root}: no folder is named like a place ({shown}); expected names such as 0+40.529828,-124.268035"
+        )
     return files
 
 

@@ -4,6 +4,7 @@ import geopandas
 import pandas as pd
 import pytest
 import shapely
+from geoloc_core.evaluation.truth import TRUTH, truth
 from made_layouts import split
 from made_photos import encoded, project, write
 
@@ -13,7 +14,6 @@ from geoloc_core.corpora.ingest import ingest
 from geoloc_core.corpora.label import label, with_published
 from geoloc_core.corpora.sources.countries import Options, read
 from geoloc_core.errors import UserError
-from geoloc_core.evaluation.truth import TRUTH, truth
 from geoloc_core.geo import boundaries
 from geoloc_core.geo.names import known_names
 
@@ -84,7 +84,7 @@ def test_folders_are_countries_and_the_others_are_listed(tmp_path, capsys):
 
 
 def test_no_country_at_all_is_a_mistake(tmp_path):
-    with pytest.raises(UserError, match="no folder has the name of a country"):
+    with pytest.raises(UserError, match="no folder is named after a country"):
         read(OPTIONS, write(tmp_path, {"a/1.jpg": b""}))
 
 

@@ -16,12 +16,12 @@ from made_photos import dms, encoded, gps, image, located, write
 from PIL import Image
 
 from geoloc_core.corpora import manifest
+from geoloc_core.corpora.guard import guard
 from geoloc_core.corpora.ingest import write as write_corpus
 from geoloc_core.corpora.photo import Reason, Source
 from geoloc_core.corpora.sources import photos, places365
 from geoloc_core.errors import UserError
 from geoloc_core.pictures import FORMATS
-from geoloc_core.corpora.guard import guard
 
 pytestmark = pytest.mark.slow
 

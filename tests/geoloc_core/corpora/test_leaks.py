@@ -5,12 +5,12 @@ import pytest
 
 from geoloc_core.corpora import leaks as stage
 from geoloc_core.corpora import manifest
+from geoloc_core.corpora.guard import guard
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, read_json
 from geoloc_core.params import Corpus, Leaks, Profile
 from geoloc_core.project import Project
 from geoloc_core.sets import leak_name
-from geoloc_core.corpora.guard import guard
 
 RANDOM = np.random.default_rng(5).integers(0, 2**63, 100).tolist()
 CLEAN = {

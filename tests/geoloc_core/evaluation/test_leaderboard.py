@@ -6,10 +6,10 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from geoloc_core.evaluation.evaluate import evaluate
 
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import board, leaderboard, page, tables
-from geoloc_core.evaluation.evaluate import evaluate
 from geoloc_core.project import Project
 from tests.geoloc_core.evaluation.conftest import install_models, make_project, profile
 
