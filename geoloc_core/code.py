@@ -116,6 +116,7 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
     """What each stage runs. Its ``kind`` of fetch, source, tower and so on is the module that it plugs in."""
     corpora, towers = profile.corpora, profile.pretrain | profile.pretrain_from
     variants, evaluation = profile.variants, profile.evaluation
+    scored = evaluation.model_copy(update={"benchmarks": None, "candidates": None})  # which the answers have
     return {
         "fetch": {name: _fetch(corpus) for name, corpus in corpora.items()},
         "boundaries": Instance("boundaries", (f"geo.sources.{profile.boundaries.kind}",), (profile.boundaries,)),
@@ -149,8 +150,8 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
             name: Instance("answer", (f"families.{block.kind}",), (evaluation.candidates, profile.labels.test_share))
             for name, block in variants.items()
         },
-        "score": Instance("score", (), (evaluation,)),
-        "leaderboard": Instance("leaderboard", (), (evaluation, profile.registry)),
+        "score": Instance("score", (), (scored,)),
+        "leaderboard": Instance("leaderboard", (), (scored, profile.registry)),
     }
 
 

@@ -7,6 +7,7 @@ how much they read: ``train_3`` are those that read three things.
 
 from typing import Any
 
+from geoloc_core.contracts.needs import MOST
 from geoloc_core.files import replacing
 from geoloc_core.params import Profile
 from geoloc_core.project import Project
@@ -14,8 +15,6 @@ from geoloc_core.variants import inputs
 
 FILE = "plan.yaml"
 HEAD = "# Written by `geoloc plan` from params.yaml: the lists that the stages of dvc.yaml go through.\n"
-MOST = 6
-"""Things that a training or an answer reads, at most: as many templates are in ``dvc.yaml``."""
 
 
 def write(project: Project) -> bool:

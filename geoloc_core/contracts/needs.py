@@ -10,6 +10,9 @@ from pydantic import Field
 
 from geoloc_core.plugins import Strict
 
+MOST = 6
+"""Things that a training or an answer reads, at most: as many templates are in ``dvc.yaml``."""
+
 
 class ImageFeatures(Strict):
     """A vector per photo, from an image encoder."""

@@ -5,7 +5,6 @@ the member that makes the mean most accurate on the validation split, and keeps 
 worse there than its best member.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -40,7 +39,7 @@ class Options(Variant):
 
     def flaws(self, profile: "Profile") -> list[str]:
         """What is wrong with the members."""
-        found = [f"members: {name!r} is there twice" for name, n in Counter(self.members).items() if n > 1]
+        found = []
         for name in self.members:
             member = profile.variants.get(name)
             if member is None:

@@ -1,9 +1,10 @@
 """What no single record can see: names that point from one block of a profile to another."""
 
+from collections import Counter
 from typing import Any
 
 from geoloc_core.contracts.metrics import names as metric_names
-from geoloc_core.contracts.needs import Answers, ImageFeatures, Input, TextFeatures
+from geoloc_core.contracts.needs import MOST, Answers, ImageFeatures, Input, TextFeatures
 from geoloc_core.contracts.truth import UNITS
 from geoloc_core.params.schema import HOMES, VALIDATION, Profile
 from geoloc_core.sets import leak_parts, splits_of
@@ -41,6 +42,18 @@ def _check_variants(profile: Profile) -> list[str]:
         here = f"variants.{name}"
         needs = block.needs()
         found += [f"{here}: {wrong}" for need in needs.inputs if (wrong := _wrong(profile, need))]
+        found += [f"{here}: {_called(need)} is there twice" for need, n in Counter(needs.inputs).items() if n > 1]
+        if (reads := len(needs.inputs) + (needs.labels in profile.cells)) > MOST:
+            found.append(
+                f"{here}: reads {reads} things, cells among them; expected at most {MOST}: dvc.yaml has no more"
+            )
+        found += [
+            f"{here}.benchmarks: {benchmark!r}: {member!r}, whose answers it reads, is not scored on it"
+            for member in needs.members
+            if member in profile.variants
+            for benchmark in profile.scored_on(name)
+            if benchmark not in profile.scored_on(member)
+        ]
         if needs.labels not in (known := [*UNITS, *profile.cells]):
             found.append(f"{here}.labels: {needs.labels!r}; expected one of: {', '.join(known)}")
         corpus = profile.corpora.get(block.corpus)
@@ -69,6 +82,17 @@ def _wrong(profile: Profile, need: Input) -> str | None:
         case Answers() if need.variant not in profile.variants:
             return f"variant {need.variant!r}: unknown; expected one of `variants`"
     return None
+
+
+def _called(need: Input) -> str:
+    """What an input is called in messages."""
+    match need:
+        case ImageFeatures():
+            return f"encoder {need.encoder!r}"
+        case TextFeatures():
+            return f"text encoder {need.encoder!r} with texts {need.texts!r}"
+        case Answers():
+            return f"variant {need.variant!r}"
 
 
 def _is_benchmark(profile: Profile, name: str) -> bool:

@@ -65,7 +65,11 @@ def _former(block: dict[str, Any]) -> str | None:
     """The group of a family, as former versions had it."""
     variants = block.get("variants")
     found = variants.items() if isinstance(variants, dict) else ()
-    return next((name for name, group in found if name in FORMER_FAMILIES and "kind" not in (group or {})), None)
+    return next((name for name, group in found if name in FORMER_FAMILIES and "kind" not in _keys(group)), None)
+
+
+def _keys(group: Any) -> set[Any]:
+    return set(group) if isinstance(group, dict) else set()
 
 
 def _say(error: Any) -> str:

@@ -20,20 +20,20 @@ def use(path: Path, name: str) -> None:
         UserError: There is no such profile, or the file does not say ``run: *<profile>``.
     """
     raw = read_yaml(path)
-    profiles = (raw.get("profiles") if isinstance(raw, dict) else None) or {}
-    entry(profiles, name, "profile", str(path))
-    text = path.read_text(encoding="utf-8")
-    anchor = re.search(rf"^  {re.escape(name)}: &(\w+)", text, re.MULTILINE)
+    profiles = raw.get("profiles") if isinstance(raw, dict) else None
+    entry(profiles if isinstance(profiles, dict) else {}, name, "profile", str(path))
+    text = path.read_bytes().decode()  # with the line ends that it has
+    anchor = re.search(rf"^  {re.escape(name)}: *&([^\s,\[\]{{}}]+)", text, re.MULTILINE)
     if anchor is None:
         raise UserError(
             f"{path}: profile {name!r} has no anchor; expected `{name}: &{name}`, so that `run` can name it"
         )
-    changed, count = re.subn(r"^run: \*\w+[ \t]*$", f"run: *{anchor[1]}", text, flags=re.MULTILINE)
+    changed, count = re.subn(r"^run: *\*[^\s,\[\]{}]+", lambda _: f"run: *{anchor[1]}", text, flags=re.MULTILINE)
     if count != 1:
         raise UserError(f"{path}: no line `run: *<profile>`; expected one, which names the profile in use")
     if changed != text:
         with replacing(path) as aside:
-            aside.write_text(changed, encoding="utf-8")
+            aside.write_bytes(changed.encode())
 
 
 def used(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import ast
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def profile():
 
 @pytest.fixture(scope="module")
 def before(profile):
-    return flat(digests(profile, Sources()))
+    return flat(digests(profile, parsed(PACKAGE)))
 
 
 @pytest.fixture
@@ -31,6 +32,12 @@ def sources(tmp_path):
     """A copy of the package's sources, to be edited."""
     names = shutil.ignore_patterns("__pycache__")
     return Path(shutil.copytree(PACKAGE, tmp_path / "geoloc_core", ignore=names))
+
+
+@cache
+def parsed(sources):
+    """Sources, read once."""
+    return Sources(sources)
 
 
 def flat(found):
@@ -44,7 +51,7 @@ def flat(found):
 
 def stale(before, profile, sources=PACKAGE):
     """The stages whose digest is another one now."""
-    return {name for name, digest in flat(digests(profile, Sources(sources))).items() if before[name] != digest}
+    return {name for name, digest in flat(digests(profile, parsed(sources))).items() if before[name] != digest}
 
 
 def kinds(stages):
@@ -76,12 +83,14 @@ def test_comments_docstrings_and_layout_do_not_count(profile, before, sources):
 @pytest.mark.slow
 def test_what_is_new_makes_nothing_out_of_date(profile, before, sources):
     for room in (
-        "models",
+        "families",
         "encoders/towers",
         "encoders/text/towers",
         "corpora/sources",
         "corpora/fetch",
         "geo/sources",
+        "geo/geocells/schemes",
+        "training/pretrain",
     ):
         (sources / room / "brand_new.py").write_text("def read():\n    return 1\n")
     with (sources / "evaluation" / "metrics.py").open("a") as metrics:
@@ -96,13 +105,19 @@ def test_what_is_new_makes_nothing_out_of_date(profile, before, sources):
     ("path", "old", "new", "expected"),
     [
         ("encoders/towers/vit.py", "def load(", "ANSWER = 42\n\n\ndef load(", {"encode.vit"}),
-        ("models/hybrid.py", "return [self.semantic, self.visual]", "return [self.visual, self.semantic]",
-         {f"{stage}.{name}" for stage in ("train", "evaluate")
-          for name in ("linear_clip_vit_country", "mlp_clip_vit_country", "mlp_clip_vit_subdivision")}),
+        ("families/classifier.py", "def fit(", "ANSWER = 42\n\n\ndef fit(",
+         {f"{stage}.{name}" for stage in ("train", "answer") for name in ("mlp_clip_vit_country", "linear_clip_cells")}),
+        ("families/guidebook_attention.py", "NAMED = 5", "NAMED = 6", {"train.guidebook_country", "answer.guidebook_country"}),
+        ("families/ensemble.py", "for _ in range(rounds):", "for _ in range(rounds + 1):",
+         {"train.ensemble_country", "answer.ensemble_country"}),
+        ("geo/geocells/schemes/semantic.py", "def build(options", "ANSWER = 42\n\n\ndef build(options", {"cells.semantic"}),
         ("corpora/sources/osv5m.py", "def write(", "EXTRA = 1\n\n\ndef write(", {"fetch.osv5m", "ingest.osv5m"}),
         ("cli.py", "    fetch(project, corpus)", "    print(fetch(project, corpus))", "fetch"),
         ("corpora/splits.py", "/ 2**48", "/ 2.0**48", "label"),
-        ("evaluation/metrics.py", "return ", "return 1 * ", "evaluate"),
+        ("evaluation/metrics.py", "return ", "return 1 * ", {"score"}),
+        ("contracts/metrics.py", 'Column("median_km"', 'Column("p90_km", ERROR, "p90", (3, 2)),\n        Column("median_km"',
+         {"score", "leaderboard"}),
+        ("evaluation/scoring.py", "return ", "return None or ", {"score"}),
         ("evaluation/page.py", "return ", "return '' + ", {"leaderboard"}),
     ],
 )  # fmt: skip
@@ -116,11 +131,13 @@ def test_a_default_that_changes_makes_out_of_date_what_uses_it(profile, before):
     labels = profile.labels.model_copy(update={"blocks_km": 3.0})
     assert stale(before, profile.model_copy(update={"labels": labels})) == every(profile, "label")
     evaluation = profile.evaluation.model_copy(update={"top_k": (1, 3)})
-    assert kinds(stale(before, profile.model_copy(update={"evaluation": evaluation}))) == {"evaluate", "leaderboard"}
-    family = dict(profile.variants["head"])
-    name, variant = next(iter(family.items()))
+    assert stale(before, profile.model_copy(update={"evaluation": evaluation})) == {"score", "leaderboard"}
+    evaluation = profile.evaluation.model_copy(update={"candidates": 3})
+    answers = {f"answer.{name}" for name in profile.variants}
+    assert stale(before, profile.model_copy(update={"evaluation": evaluation})) == answers
+    name, variant = next(iter(profile.variants.items()))
     recipe = variant.recipe.model_copy(update={"epochs": 7})
-    variants = profile.variants | {"head": family | {name: variant.model_copy(update={"recipe": recipe})}}
+    variants = profile.variants | {name: variant.model_copy(update={"recipe": recipe})}
     assert stale(before, profile.model_copy(update={"variants": variants})) == {f"train.{name}"}
 
 
@@ -161,7 +178,8 @@ def test_the_exceptions_exist():
 
 
 def test_the_file_is_written_once(tmp_path):
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    for name in ("params.yaml", "plan.yaml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
     told = [CliRunner().invoke(geoloc, ["--params", str(tmp_path / "params.yaml"), "code"]).output for _ in range(2)]
     assert told == ["code.yaml: written\n", "code.yaml: unchanged\n"]
-    assert "\n  mlp_clip_country: " in (tmp_path / "code.yaml").read_text()
+    assert "\n  mlp_clip_vit_country: " in (tmp_path / "code.yaml").read_text()

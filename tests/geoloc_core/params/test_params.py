@@ -7,8 +7,9 @@ import yaml
 
 from geoloc_core.errors import UserError
 from geoloc_core.params import load
+from geoloc_core.plugins import kinds
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def written(tmp_path, change) -> Path:
@@ -19,13 +20,21 @@ def written(tmp_path, change) -> Path:
     return path
 
 
-@pytest.mark.parametrize("profile", ["demo", "full"])
+@pytest.mark.parametrize("profile", ["demo", "papers", "full"])
 def test_every_profile_of_the_project_is_valid(tmp_path, profile):
     loaded = load(written(tmp_path, lambda raw: raw.update(run=raw["profiles"][profile])))
-    assert loaded.demo is (profile == "demo")
+    assert loaded.demo is (profile != "full")
     assert set(loaded.encoders) == {"clip", "vit"}
     assert loaded.variant("mlp_clip_vit_country").hidden == (1024, 512, 256)
-    assert loaded.variant("mlp_clip_vit_country").inputs() == ["clip", "vit"]
+    assert loaded.variant("mlp_clip_vit_country").needs().encoders == ["clip", "vit"]
+    assert loaded.benchmarks == ["im2gps", "im2gps3k"]
+
+
+def test_the_demo_has_a_variant_of_every_family(tmp_path):
+    loaded = load(ROOT / "params.yaml")
+    assert {block.kind for block in loaded.variants.values()} == set(kinds("geoloc_core.families"))
+    with pytest.raises(UserError, match="variant 'hybrid': not in the profile in use; expected one of: mlp_clip_vit"):
+        loaded.variant("hybrid")
 
 
 def test_the_demo_has_every_corpus_of_the_catalogue_rendered(tmp_path):
@@ -43,21 +52,29 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
         demo["seed"] = -1
         demo["labels"]["limit"] = 3
         demo["corpora"]["mp16"]["source"]["kind"] = "tarball"
-        demo["variants"]["head"]["linear_clip_country"]["hidden"] = "deep"
+        demo["variants"]["linear_clip_cells"]["hidden"] = "deep"
         del demo["registry"]["metric"]
 
     with pytest.raises(UserError) as error:
         load(written(tmp_path, spoil))
     lines = str(error.value).splitlines()
-    assert lines[0].endswith("8 errors"), "the profiles share variants and what the catalogue says of a corpus"
+    assert lines[0].endswith(" 10 errors"), "the profiles share what the catalogue says of a corpus"
     for key in (
         "profiles.demo.seed",
         "profiles.demo.labels.limit",
         "profiles.demo.corpora.mp16.source",
-        "profiles.demo.variants.head.linear_clip_country.hidden",
+        "profiles.demo.variants.linear_clip_cells.hidden",
         "profiles.demo.registry.metric",
     ):
         assert sum(line.strip().startswith(key + ":") for line in lines) == 1, key
+
+
+def many(demo) -> None:
+    """Add a variant of cells that reads six encoders, and so seven things."""
+    names = [f"e{n}" for n in range(6)]
+    demo["encoders"] |= {name: {"kind": "vit"} for name in names}
+    demo["checkpoints"] |= {name: {"file": "x"} for name in names}
+    demo["variants"]["many"] = {**demo["variants"]["linear_clip_cells"], "encoders": names}
 
 
 @pytest.mark.parametrize(
@@ -68,18 +85,53 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
         (lambda d: d.update(expect={"mp16": {"countries": []}}), "expect.mp16.countries: "),
         (lambda d: d.update(expect={"mp16": {"max_refused_share": 5}}), "expect.mp16.max_refused_share: "),
         (lambda d: d.update(expect={"mp16": {"drift": {"speed": 1}}}), "expect.mp16.drift.speed: unknown key"),
-        (lambda d: d["variants"]["head"]["mlp_clip_country"].update(encoder="clop"), "encoder 'clop': unknown"),
-        (lambda d: d["variants"]["head"]["mlp_clip_country"].update(corpus="im2gps"), "no corpus with role: train"),
-        (lambda d: d["variants"].update(guesser={"x": {}}), "variants.guesser: unknown model family"),
-        (lambda d: d["variants"]["hybrid"].update(mlp_clip_country=d["variants"]["hybrid"]["mlp_clip_vit_country"]),
-         "the name is taken"),
+        (lambda d: d["variants"]["mlp_clip_vit_country"].update(encoders=["clop"]),
+         "variants.mlp_clip_vit_country: encoder 'clop': unknown; expected one of `encoders`"),
+        (lambda d: d["variants"]["mlp_clip_vit_country"].update(encoders=["vit", "vit"]), "encoder 'vit' is there twice"),
+        (lambda d: d["variants"]["mlp_clip_vit_country"].update(encoders=[]), "encoders: "),
+        (lambda d: d["variants"]["mlp_clip_vit_country"].update(corpus="im2gps"),
+         "mlp_clip_vit_country.corpus: 'im2gps' is not a corpus with role: train"),
+        (lambda d: d["variants"]["mlp_clip_vit_country"].update(corpus="nowhere"),
+         "mlp_clip_vit_country.corpus: 'nowhere' is not a corpus with role: train"),
+        (lambda d: d["variants"]["linear_clip_cells"].update(labels="street"),
+         "linear_clip_cells.labels: 'street'; expected one of: country, subdivision, semantic"),
+        (lambda d: d["variants"]["linear_clip_cells"].update(benchmarks=["im2gps", "mp16"]),
+         "linear_clip_cells.benchmarks: 'mp16' is not a corpus with role: benchmark"),
+        (lambda d: d["variants"]["linear_clip_cells"].update(benchmarks=[]), "linear_clip_cells.benchmarks: "),
+        (lambda d: d["variants"]["guidebook_country"].update(text_encoder="vit"), "text encoder 'vit': unknown"),
+        (lambda d: d["variants"]["guidebook_country"].update(texts="rumours"), "texts 'rumours': unknown"),
+        (lambda d: d["variants"]["ensemble_country"].update(members=["guidebook_country", "nobody"]),
+         "variants.ensemble_country: variant 'nobody': unknown; expected one of `variants`"),
+        (lambda d: d["variants"]["ensemble_country"].update(members=["guidebook_country"]), "ensemble_country.members: "),
+        (lambda d: d["variants"]["ensemble_country"].update(members=["guidebook_country"] * 2),
+         "ensemble_country: variant 'guidebook_country' is there twice"),
+        (lambda d: d["variants"]["ensemble_country"].update(members=["guidebook_country", "linear_clip_cells"]),
+         "'linear_clip_cells' learns semantic from mp16; expected country from mp16, as the ensemble"),
+        (lambda d: d["variants"]["ensemble_country"].update(corpus="yfcc100m"),
+         "'guidebook_country' learns country from mp16; expected country from yfcc100m"),
+        (lambda d: d["variants"].update(of_all={**d["variants"]["ensemble_country"], "members": [
+            "ensemble_country", "guidebook_country"]}), "of_all.members: 'ensemble_country' reads other variants itself"),
+        (lambda d: d["variants"]["guidebook_country"].update(benchmarks=["im2gps"]),
+         "ensemble_country.benchmarks: 'im2gps3k': 'guidebook_country', whose answers it reads, is not scored on it"),
+        (lambda d: d["variants"].update(guesser={"kind": "guesser"}),
+         "variants.guesser: unknown kind 'guesser'; expected one of classifier, ensemble, guidebook_attention"),
+        (lambda d: d["variants"].update(guesser={}),
+         "variants.guesser: expected a mapping with `kind`, one of classifier, ensemble, guidebook_attention"),
+        (lambda d: d.update(variants=["guesser"]), "variants: "),
+        (lambda d: d["cells"].update(country=d["cells"]["semantic"]), "cells.country: the name is taken"),
+        (lambda d: d["cells"]["semantic"].update(kind="sematic"), "cells.semantic"),
+        (lambda d: many(d), "many: reads 7 things, cells among them; expected at most 6"),
+        (lambda d: d["corpora"].update(validation=d["corpora"]["mp16"]), "corpora.validation: the name is taken"),
+        (lambda d: d["evaluation"].update(benchmarks=["nowhere"]), "evaluation.benchmarks: 'nowhere' is not a corpus"),
+        (lambda d: d["evaluation"].update(benchmarks=["mp16"]), "evaluation.benchmarks: 'mp16' is not a corpus"),
+        (lambda d: d["evaluation"].update(candidates=0), "evaluation.candidates: "),
+        (lambda d: d["registry"].update(benchmark="yfcc4k"), "registry.benchmark: 'yfcc4k': no variant is scored on it"),
         (lambda d: d["pretrain"].pop("clip"), "encoders.clip: needs its weights"),
         (lambda d: d["pretrain"]["vit"].update(corpus="nowhere"), "pretrain.vit.corpus: 'nowhere' is no corpus"),
         (lambda d: d["pretrain"]["vit"].update(corpus="im2gps"), "pretrain.vit.corpus: 'im2gps' is no corpus"),
         (lambda d: d["registry"].update(benchmark="mp16"), "registry.benchmark: 'mp16'"),
         (lambda d: d["registry"].update(metric="within_750"), "registry.metric: 'within_750'; expected one of"),
-        (lambda d: d["variants"].update(head=["a"]), "variants.head"),
-        (lambda d: d["variants"]["head"]["mlp_clip_country"].update(hidden=[64, 0]), "hidden.1: .* greater than 0"),
+        (lambda d: d["variants"]["mlp_clip_vit_country"].update(hidden=[64, 0]), "hidden.1: .* greater than 0"),
         (lambda d: d["pretrain"]["vit"].update(heads=5), "pretrain.vit: heads 5 does not divide dim 96"),
         (lambda d: d["pretrain"]["vit"].update(patch_size=9), "pretrain.vit: patch_size 9 does not divide"),
         (lambda d: d["pretrain"]["clip"].update(text_width=33), "pretrain.clip.text_width: .* multiple of 2"),
@@ -97,11 +149,6 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
         (lambda d: d["corpora"].update({"a-b": d["corpora"]["mp16"]}), "corpora.a-b"),
         (lambda d: d["texts"]["clues"].pop("text"), "texts.clues.text: missing"),
         (lambda d: d["evaluation"].update(top_k=[0]), "evaluation.top_k.0: .* greater than 0"),
-        (lambda d: d.update(encoded=["mp16", "im2gps3k", "nowhere"]), "encoded: 'nowhere' is no corpus"),
-        (lambda d: d.update(encoded=["mp16", "im2gps3k", "mp16"]), "encoded: 'mp16' is there twice"),
-        (lambda d: d.update(encoded=["im2gps3k"]), "mlp_clip_country.corpus: 'mp16' is not in encoded"),
-        (lambda d: d.update(encoded=["mp16"]), "registry.benchmark: 'im2gps3k' .* that is encoded"),
-        (lambda d: d.pop("encoded"), "encoded: missing"),
         (lambda d: d.pop("threads"), "profiles.demo.threads: missing; expected their number"),
         (lambda d: d["corpora"].update({"Bad Name": d["corpora"]["mp16"]}), "Bad Name"),
         (lambda d: d["labels"].update(validation_share=0.7, test_share=0.3), "expected less than 1 together$"),
@@ -208,17 +255,79 @@ def test_norway_is_a_country(tmp_path):
     assert any_corpus(tmp_path / "params.yaml", "photos").fetch.places.countries == ("NO", "SE")
 
 
-def test_a_file_of_the_former_shape_is_told_what_moved_where(tmp_path):
+def linear(**more):
+    return {"kind": "classifier", "corpus": "mp16", "encoders": ["clip"], "labels": "country", **more}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda d: d.update(encoded=["mp16"]),
+         "encoded: unknown key; what is encoded now follows from the variants and from evaluation.benchmarks"),
+        (lambda d: d["variants"].update(head={"linear": {"corpus": "mp16", "encoder": "clip", "labels": "country"}}),
+         "variants.head: variants are no longer grouped by family; "
+         "expected `<variant>: {kind: classifier, encoders: […], …}` directly under variants"),
+        *[(lambda d, group=group: d.update(variants={"hybrid": group}),
+           "variants.hybrid: variants are no longer grouped by family; "
+           "expected `<variant>: {kind: classifier, encoders: […], …}` directly under variants")
+          for group in ({}, None, ["a"], 3)],
+        (lambda d: d["variants"].update(x=linear(encoder="clip")),
+         "variants.x.encoder: unknown key; a classifier now lists its encoders: `encoders: [<encoder>]`"),
+        (lambda d: d["variants"].update(x=linear(paper={"source": "A", "accuracy": 3.5})),
+         "variants.x.paper: unknown key; a variant's published figures are now in the profile, under papers.<variant>"),
+        (lambda d: d["checkpoints"].update(clip={"hub": "a/b", "revision": "c", "about": {"dim": 3}}),
+         "checkpoints.clip.about: unknown key; "
+         "what is published about weights is now in the profile, under about.<encoder>"),
+    ],
+)  # fmt: skip
+def test_each_key_of_a_former_shape_is_told_in_one_line_what_moved_where(tmp_path, change, says):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     demo = raw["profiles"]["demo"]
-    next(iter(demo["variants"]["head"].values()))["paper"] = {"source": "A", "accuracy": 3.5}
-    demo["checkpoints"] = {"clip": {"hub": "a/b", "revision": "c", "about": {"dim": 3}}}
+    change(demo)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": demo}))
     with pytest.raises(UserError) as told:
         load(tmp_path / "params.yaml")
-    said = "\n".join(told.value.args)
-    assert ".paper: unknown key; a variant's published figures now stand in the profile, under papers.<variant>" in said
-    assert ".about: unknown key; what is published about weights now stands in the profile, under about.<" in said
+    assert told.value.args[1:] == (f"  run.{says}",)
+
+
+def test_a_variant_may_be_named_as_a_former_family_was(tmp_path):
+    loaded = load(written(tmp_path, lambda raw: raw["run"]["variants"].update(head=linear())))
+    assert loaded.variant("head").kind == "classifier"
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "top_5", "country_accuracy", "mean_km", "within_750km", "geoguessr"])
+def test_a_champion_may_be_chosen_by_any_metric(tmp_path, metric):
+    assert load(written(tmp_path, lambda raw: raw["run"]["registry"].update(metric=metric))).registry.metric == metric
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda run: None, ["im2gps", "im2gps3k"]),
+        (lambda run: run["evaluation"].pop("benchmarks"), ["im2gps", "im2gps3k", "yfcc4k", "yfcc26k"]),
+        (lambda run: run["variants"]["linear_clip_cells"].update(benchmarks=["yfcc4k"]), ["yfcc4k"]),
+        # of one country: not asked about the planet, nor about what promises nothing
+        (lambda run: run.update(expect={"mp16": {"countries": ["GBR"]}}), []),
+        (lambda run: run.update(expect={"mp16": {"countries": ["GBR"]}, "im2gps": {"countries": ["GBR", "FRA"]}}), []),
+        (lambda run: run.update(expect={"mp16": {"countries": ["GBR", "FRA"]}, "im2gps": {"countries": ["GBR"]}}),
+         ["im2gps"]),
+        # of the planet: asked about a country as well
+        (lambda run: run.update(expect={"im2gps": {"countries": ["GBR"]}}), ["im2gps", "im2gps3k"]),
+        # what it names counts, wherever that is
+        (lambda run: (run.update(expect={"mp16": {"countries": ["GBR"]}}),
+                      run["variants"]["linear_clip_cells"].update(benchmarks=["im2gps3k"])), ["im2gps3k"]),
+    ],
+)  # fmt: skip
+def test_a_variant_is_scored_on_what_lies_in_the_countries_it_knows(tmp_path, change, expected):
+    def spoil(raw):
+        raw["run"] = {**raw["run"], "registry": {**raw["run"]["registry"], "benchmark": "validation"}}
+        raw["run"]["variants"] = {"linear_clip_cells": raw["run"]["variants"]["linear_clip_cells"]}
+        raw["run"]["papers"] = {}
+        change(raw["run"])
+
+    loaded = load(written(tmp_path, spoil))
+    assert sorted(loaded.scored_on("linear_clip_cells")) == sorted(expected)
+    assert loaded.benchmarks == loaded.scored_on("linear_clip_cells")
 
 
 def test_figures_of_what_is_not_there_are_a_mistake(tmp_path):
