@@ -15,6 +15,7 @@ from geoloc_core.plots import picture
 from geoloc_core.progress import say
 from geoloc_core.project import Project
 from geoloc_core.training import heads, tracking
+from geoloc_core.training.features import Features
 from geoloc_core.training.guard import guard
 
 COLUMN = {"country": "gid_0", "subdivision": "gid_1"}
@@ -50,7 +51,7 @@ def train(project: Project, variant: str) -> None:
     space = from_units(options.labels, read_units(project.boundaries), ids[training])
     targets = space.index(ids)
     say(
-        f"train {variant}: {len(training):,} photos, {features.shape[1]} features, {len(space)} classes "
+        f"train {variant}: {len(training):,} photos, {features.dim} features, {len(space)} classes "
         f"({options.labels}), {len(validation):,} for validation"
     )
     depends = [options.model_dump(), project.profile.seed, _inputs(project, options)]
@@ -58,8 +59,10 @@ def train(project: Project, variant: str) -> None:
     reads = [project.labels(options.corpus), *(project.features(e, options.corpus) for e in options.inputs())]
     with tracking.run(project, "train", variant, {"family": family, **options.model_dump()}, reads) as log:
         fitted = heads.fit(
-            heads.Rows(features[training], targets[training]),
-            heads.Rows(features[validation], targets[validation]),
+            features,
+            targets,
+            training,
+            validation,
             len(space),
             options.hidden,
             options.recipe,
@@ -89,12 +92,12 @@ def _labels(project: Project, corpus: str) -> Any:
     return manifest.read_table(project.labels(corpus), manifest.LABELS, ["gid_0", "gid_1", "split"]).to_pandas()
 
 
-def _features(project: Project, options: Any) -> np.ndarray:
-    """Features of all the variant's encoders, joined: (N, D) float16."""
-    parts = [store.read(project.features(encoder, options.corpus)) for encoder in options.inputs()]
+def _features(project: Project, options: Any) -> Features:
+    """Features of all the variant's encoders."""
+    parts = tuple(store.read(project.features(encoder, options.corpus)) for encoder in options.inputs())
     if len({len(part) for part in parts}) != 1:
         raise UserError(f"features of {options.inputs()} have {[len(p) for p in parts]} rows; encode them again")
-    return np.concatenate(parts, axis=1)
+    return Features(parts)
 
 
 def _inputs(project: Project, options: Any) -> list[str]:
