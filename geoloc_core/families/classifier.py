@@ -78,12 +78,13 @@ class Classifier:
 def fit(data: Data, options: Options, run: Run) -> Fitted:
     """Train one: SGD on class-weighted cross entropy, the epoch with the best validation accuracy is kept."""
     from geoloc_core.training import heads
+    from geoloc_core.training.features import Features
 
-    parts = [data.images[name] for name in options.encoders]
-    joined = [np.concatenate([part[rows] for part in parts], axis=1) for rows in (data.training, data.validation)]
     fitted = heads.fit(
-        heads.Rows(joined[0], data.targets[data.training]),
-        heads.Rows(joined[1], data.targets[data.validation]),
+        Features(tuple(data.images[name] for name in options.encoders)),
+        data.targets,
+        data.training,
+        data.validation,
         len(data.space),
         options.hidden,
         options.recipe,

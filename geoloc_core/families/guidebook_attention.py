@@ -115,11 +115,11 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
 
     from geoloc_core.encoders.device import device
     from geoloc_core.training import heads
+    from geoloc_core.training.features import Features
     from geoloc_core.training.weights import inverse_frequency
 
     clues = data.texts[options.text_encoder, options.texts]
-    parts = [data.images[name] for name in options.encoders]
-    joined = [np.concatenate([part[rows] for part in parts], axis=1) for rows in (data.training, data.validation)]
+    features = Features(tuple(data.images[name] for name in options.encoders))
     targets = data.targets[data.training]
     about = relevance(clues, data.space)
     alpha = options.guidance if about.any() else 0.0
@@ -127,21 +127,23 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     weights = torch.from_numpy(inverse_frequency(targets, len(data.space), options.recipe.weight_power)).to(where)
     relevant, positive = torch.from_numpy(about).to(where), torch.tensor(options.positive_weight, device=where)
     torch.manual_seed(run.seed)
-    net = network(joined[0].shape[1], torch.from_numpy(clues.features), len(data.space))
+    net = network(features.dim, torch.from_numpy(clues.features), len(data.space))
 
-    def loss(features: "torch.Tensor", truth: "torch.Tensor") -> "torch.Tensor":
-        scores = net.attention(features)
-        of_class = cross_entropy(net.classify(features, scores), truth, weights)
+    def loss(net: Any, x: "torch.Tensor", truth: "torch.Tensor") -> "torch.Tensor":
+        scores = net.attention(x)
+        of_class = cross_entropy(net.classify(x, scores), truth, weights)
         if not alpha:
             return of_class
         guide = binary_cross_entropy_with_logits(scores, relevant[truth], pos_weight=positive)
         return (1 - alpha) * of_class + alpha * guide
 
-    fitted = heads.fit_network(
+    fitted = heads.fit_classifier(
         net,
         loss,
-        heads.Rows(joined[0], targets),
-        heads.Rows(joined[1], data.targets[data.validation]),
+        features,
+        data.targets,
+        data.training,
+        data.validation,
         options.recipe,
         run.seed,
         run.checkpoint,

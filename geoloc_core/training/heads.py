@@ -1,4 +1,4 @@
-"""Training of classifiers on features: the features stay on the device, and the loop is plain."""
+"""Training of classifiers on features."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +9,11 @@ import numpy as np
 from pydantic import Field
 
 from geoloc_core.encoders.device import device
+from geoloc_core.errors import UserError
 from geoloc_core.plugins import Strict
 from geoloc_core.training import loop
+from geoloc_core.training.features import Features
+from geoloc_core.training.fitting import averages, fit_network
 from geoloc_core.training.weights import inverse_frequency
 
 if TYPE_CHECKING:
@@ -41,19 +44,8 @@ class Recipe(Strict):
 
 UNKNOWN = -1
 """Target of a validation row whose class has no training row: always a miss, never a loss."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Labelled features.
-
-    Attributes:
-        features: (N, D) float16, all encoders joined.
-        targets: (N,) int64 classes.
-    """
-
-    features: np.ndarray
-    targets: np.ndarray
+VALIDATED = 4096
+"""Validation rows looked at in one go: their scores for 50,000 classes are 0.8 GB."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +54,8 @@ class Fitted:
 
     Attributes:
         net: Standardised features (N, D) → logits (N, C).
-        mean: (D,).
-        std: (D,).
+        mean: (D,) float32, on the CPU.
+        std: (D,) float32, on the CPU.
         history: Metrics of every epoch.
         best: Number of the epoch kept.
     """
@@ -76,8 +68,10 @@ class Fitted:
 
 
 def fit(
-    training: Rows,
-    validation: Rows,
+    features: Features,
+    targets: np.ndarray,
+    training_rows: np.ndarray,
+    validation_rows: np.ndarray,
     classes: int,
     hidden: tuple[int, ...],
     recipe: Recipe,
@@ -85,12 +79,15 @@ def fit(
     checkpoint: Path,
     fingerprint: Any,
     log: loop.Log,
+    budget: int | None = None,
 ) -> Fitted:
     """Train with SGD on class-weighted cross entropy; reduce on plateau, stop early (Okkerman 2024, section 5).
 
     Args:
-        training: What is learned from.
-        validation: What decides on the learning rate, the stop and the epoch kept; from other groups.
+        features: Of N photos.
+        targets: (N,) int64 classes; :data:`UNKNOWN` where there is none.
+        training_rows: (n,) int64: what is learned from; each has a class.
+        validation_rows: (m,) int64: what decides on the learning rate, the stop and the epoch kept; of other groups.
         classes: C.
         hidden: Widths of the hidden layers; none for the linear baseline.
         recipe: The numbers.
@@ -98,93 +95,109 @@ def fit(
         checkpoint: The file that survives a kill.
         fingerprint: All that the training depends on.
         log: Called with the metrics of every epoch.
+        budget: See :class:`geoloc_core.training.features.Batches`; it changes the memory and the speed, not the result.
+
+    Raises:
+        UserError: A feature or the loss is not a finite number, or no class of a validation row is learned.
     """
     import torch
     from torch.nn.functional import cross_entropy
 
-    weights = torch.from_numpy(inverse_frequency(training.targets, classes, recipe.weight_power)).to(device())
+    weights = torch.from_numpy(inverse_frequency(targets[training_rows], classes, recipe.weight_power)).to(device())
     torch.manual_seed(seed)
-    net = network(training.features.shape[1], hidden, classes)
+    net = network(features.dim, hidden, classes)
 
-    def loss(features: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
-        return cross_entropy(net(features), targets, weights)
+    def loss(net: "torch.nn.Module", x: "torch.Tensor", truth: "torch.Tensor") -> "torch.Tensor":
+        return cross_entropy(net(x), truth, weights)
 
-    return fit_network(net, loss, training, validation, recipe, seed, checkpoint, fingerprint, log)
+    given = (features, targets, training_rows, validation_rows)
+    return fit_classifier(net, loss, *given, recipe, seed, checkpoint, fingerprint, log, budget)
 
 
-def fit_network(
+def fit_classifier(
     net: "torch.nn.Module",
-    loss_of: "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]",
-    training: Rows,
-    validation: Rows,
+    loss_of: "Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]",
+    features: Features,
+    targets: np.ndarray,
+    training_rows: np.ndarray,
+    validation_rows: np.ndarray,
     recipe: Recipe,
     seed: int,
     checkpoint: Path,
     fingerprint: Any,
     log: loop.Log,
+    budget: int | None = None,
 ) -> Fitted:
-    """Train any network that makes logits (N, C) of standardised features (N, D): see :func:`fit`.
+    """Train any network that makes logits (N, C) of standardised features (N, D); see :func:`fit`.
 
     Args:
-        net: The network, freshly made; it is moved to the device.
-        loss_of: The loss of a batch: standardised features (N, D) and targets (N,) → scalar.
-        training: See :func:`fit`.
-        validation: See :func:`fit`.
-        recipe: See :func:`fit`.
+        net: The network, freshly made.
+        loss_of: The mean loss of a batch: of the network, standardised features (B, D) and classes (B,).
+        features: See :func:`fit`, as of all that follow.
+        targets: (N,).
+        training_rows: (n,).
+        validation_rows: (m,).
+        recipe: The numbers.
         seed: Of the order of rows.
-        checkpoint: See :func:`fit`.
-        fingerprint: See :func:`fit`.
-        log: See :func:`fit`.
+        checkpoint: A file.
+        fingerprint: Plain values.
+        log: Called each epoch.
+        budget: Bytes.
+
+    Raises:
+        UserError: See :func:`fit`.
     """
     import torch
     from torch.nn.functional import cross_entropy
 
+    if (targets[validation_rows] == UNKNOWN).all():
+        raise UserError(
+            f"none of the {len(validation_rows):,} validation photos is of a class that has training photos; "
+            "more photos are needed"
+        )
     where = device()
-    features = torch.from_numpy(training.features).float()
-    mean, std = _statistics(features, recipe.standardise)
-    features = ((features - mean) / std).to(where)
-    targets = torch.from_numpy(training.targets).to(where)
-    held_out = ((torch.from_numpy(validation.features).float() - mean) / std).to(where)
-    held_targets = torch.from_numpy(validation.targets).to(where)
     net = net.to(where)
+    mean, std = features.statistics(training_rows) if recipe.standardise else _none(features.dim)
+    training = features.on(training_rows, where, mean, std, budget)
+    held_out = features.on(validation_rows, where, mean, std, budget)
+    wanted = torch.from_numpy(targets).to(where)
     optimiser = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience
     )
-    keeper = _Keeper(net)
 
-    def one_epoch(epoch: int) -> loop.Metrics:
-        net.train()
-        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed * 1000 + epoch)).to(where)
-        total = torch.zeros((), device=where)
-        for batch in order.split(recipe.batch):
-            loss = loss_of(features[batch], targets[batch])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += loss.detach() * len(batch)
-        net.eval()
-        with torch.inference_mode():
-            logits = net(held_out)
-            held_loss = cross_entropy(logits, held_targets, ignore_index=UNKNOWN).item()
-            accuracy = (logits.argmax(1) == held_targets).float().mean().item()
-        rate = optimiser.param_groups[0]["lr"]
-        schedule.step(held_loss)
-        keeper.see(accuracy)
+    def loss(net: "torch.nn.Module", x: "torch.Tensor", rows: "torch.Tensor") -> "torch.Tensor":
+        return loss_of(net, x, wanted[rows])
+
+    def measure(x: "torch.Tensor", rows: "torch.Tensor") -> dict[str, tuple[float, int]]:
+        logits, right = net(x), wanted[rows]
+        known = int((right != UNKNOWN).sum())
         return {
-            "loss": total.item() / len(features),
-            "validation_loss": held_loss,
-            "validation_accuracy": 100 * accuracy,
-            "lr": rate,
+            "validation_loss": (cross_entropy(logits, right, ignore_index=UNKNOWN).item(), known),
+            "validation_accuracy": (100 * (logits.argmax(1) == right).float().mean().item(), len(rows)),
         }
 
-    def stop(history: list[loop.Metrics]) -> bool:
-        return len(history) - 1 - _best(history) >= recipe.stop_patience
+    outcome = fit_network(
+        net,
+        loss,
+        training,
+        lambda: averages(held_out.in_order(VALIDATED), measure),
+        optimiser,
+        schedule,
+        recipe.batch,
+        recipe.epochs,
+        recipe.stop_patience,
+        seed,
+        checkpoint,
+        fingerprint,
+        log,
+    )
+    return Fitted(net, torch.from_numpy(mean), torch.from_numpy(std), outcome.history, outcome.best)
 
-    parts = {"net": net, "optimiser": optimiser, "schedule": schedule, "best": keeper}
-    history = loop.run_epochs(parts, range(recipe.epochs), one_epoch, checkpoint, fingerprint, log, stop)
-    net.load_state_dict(keeper.weights)
-    return Fitted(net, mean, std, history, _best(history))
+
+def _none(dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """A mean and a standard deviation (D,) that change nothing."""
+    return np.zeros(dim, np.float32), np.ones(dim, np.float32)
 
 
 def network(inputs: int, hidden: tuple[int, ...], classes: int) -> "torch.nn.Sequential":
@@ -207,37 +220,3 @@ def linear_layers(net: "torch.nn.Module") -> list[tuple[np.ndarray, np.ndarray]]
         for layer in net.modules()
         if isinstance(layer, nn.Linear)
     ]
-
-
-def _best(history: list[loop.Metrics]) -> int:
-    return int(np.argmax([epoch["validation_accuracy"] for epoch in history]))
-
-
-def _statistics(features: "torch.Tensor", standardise: bool) -> tuple["torch.Tensor", "torch.Tensor"]:
-    import torch
-
-    if not standardise:
-        return torch.zeros(features.shape[1]), torch.ones(features.shape[1])
-    return features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
-
-
-class _Keeper:
-    """Keeps the weights of the epoch with the best validation accuracy, through a kill too."""
-
-    def __init__(self, net: "torch.nn.Module") -> None:
-        self.net = net
-        self.accuracy = -1.0
-        self.weights = self._copy()
-
-    def _copy(self) -> dict[str, "torch.Tensor"]:
-        return {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
-
-    def see(self, accuracy: float) -> None:
-        if accuracy > self.accuracy:
-            self.accuracy, self.weights = accuracy, self._copy()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"accuracy": self.accuracy, "weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.accuracy, self.weights = state["accuracy"], state["weights"]

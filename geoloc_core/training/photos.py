@@ -19,6 +19,7 @@ from geoloc_core.files import digest, new_array, read_array, replacing
 from geoloc_core.progress import track
 from geoloc_core.project import Project
 from geoloc_core.sets import Split
+from geoloc_core.training.ahead import ahead
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,7 +72,7 @@ class Photos:
         """The photos of each batch of rows, (n, size, size, 3) uint8; the next batch is made ready meanwhile."""
         if self.array is not None:
             return (self.array[batch] for batch in batches)
-        return _ahead(self._stream(batches))
+        return ahead(self._stream(batches))
 
     def _stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         groups = self.groups
@@ -95,15 +96,6 @@ class Photos:
         with parquet.opened(path, manifest.again(path), memory_map=True) as file:
             images = file.read_row_group(group & 0xFFFFFFFF, columns=["image"])["image"]
         return images.combine_chunks().field("bytes")
-
-
-def _ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Items, each worked out while the one before is in use."""
-    with ThreadPoolExecutor(1) as worker:
-        coming = worker.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = worker.submit(next, items, None)
-            yield item
 
 
 def _reader(folder: Path, preprocess: Preprocess) -> Callable[[int, bytes, np.ndarray], None]:

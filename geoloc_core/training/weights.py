@@ -16,4 +16,5 @@ def inverse_frequency(targets: np.ndarray, classes: int, power: float = 1.0) -> 
     """
     counts = np.bincount(targets, minlength=classes).astype(np.float64)
     weights = np.where(counts > 0, np.maximum(counts, 1) ** -power, 0.0)
-    return (weights * len(targets) / (weights * counts).sum()).astype(np.float32)
+    total = (weights * counts).sum()
+    return (weights * len(targets) / total if total else weights).astype(np.float32)

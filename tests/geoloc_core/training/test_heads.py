@@ -5,26 +5,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geoloc_core.errors import UserError
 from geoloc_core.models.classifier import Recipe
-from geoloc_core.training import loop
-from geoloc_core.training.heads import UNKNOWN, Rows, fit
+from geoloc_core.training import features as streaming
+from geoloc_core.training import heads, loop
+from geoloc_core.training.features import Features
+from geoloc_core.training.heads import UNKNOWN, fit
 from geoloc_core.training.weights import inverse_frequency
 
-
-def ring(seed: int, rows: int = 600) -> Rows:
-    """Two classes, one around the other: no straight line tells them apart."""
-    rng = np.random.default_rng(seed)
-    targets = rng.integers(0, 2, rows)
-    radius = np.where(targets == 0, 0.5, 2.0) + rng.normal(0, 0.15, rows)
-    angle = rng.uniform(0, 2 * np.pi, rows)
-    return Rows(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float16), targets)
+TRAINING, VALIDATION = np.arange(0, 1200, 2), np.arange(1, 1200, 2)
 
 
-def train(tmp_path, hidden=(), epochs=30, log=lambda metrics, step: None, validation=None, **recipe):
+def ring() -> tuple[Features, np.ndarray]:
+    """Two classes, one around the other, by two encoders: no straight line tells them apart."""
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 2, 1200)
+    radius = np.where(targets == 0, 0.5, 2.0) + rng.normal(0, 0.15, 1200)
+    angle = rng.uniform(0, 2 * np.pi, 1200)
+    x, y = ((radius * of(angle)).astype(np.float16)[:, None] for of in (np.cos, np.sin))
+    return Features((x, y)), targets
+
+
+def train(folder, hidden=(), epochs=30, log=lambda metrics, step: None, targets=None, classes=2, budget=None, **recipe):
     chosen = Recipe(epochs=epochs, **recipe)
-    return fit(
-        ring(0), validation or ring(1), 2, hidden, chosen, 5, tmp_path / "c.pt", [hidden, chosen.model_dump()], log
-    )
+    features, right = ring()
+    right = right if targets is None else targets
+    depends = [hidden, chosen.model_dump()]
+    return fit(features, right, TRAINING, VALIDATION, classes, hidden, chosen, 5, folder / "c.pt", depends, log, budget)
 
 
 def accuracy(fitted):
@@ -43,9 +50,9 @@ def test_the_best_epoch_is_kept_and_training_stops_early(tmp_path):
     assert scores[fitted.best] == max(scores)
     import torch
 
-    held = ring(1)
-    logits = fitted.net((torch.from_numpy(held.features).float() - fitted.mean) / fitted.std)
-    assert 100 * (logits.argmax(1).numpy() == held.targets).mean() == pytest.approx(max(scores))
+    features, targets = ring()
+    logits = fitted.net((torch.from_numpy(features.take(VALIDATION)).float() - fitted.mean) / fitted.std)
+    assert 100 * (logits.argmax(1).numpy() == targets[VALIDATION]).mean() == pytest.approx(max(scores))
 
 
 def test_the_rate_falls_on_a_plateau(tmp_path):
@@ -55,29 +62,78 @@ def test_the_rate_falls_on_a_plateau(tmp_path):
     assert rates[-1] < rates[0]
 
 
-def test_a_killed_training_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
-    import torch
+class KilledError(Exception):
+    pass
 
+
+@pytest.mark.parametrize("budget", [None, 600])
+def test_a_killed_training_ends_like_an_uninterrupted_one(tmp_path, monkeypatch, budget):
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
-
-    class KilledError(Exception):
-        pass
+    monkeypatch.setattr(loop, "SAVING_SHARE", float("inf"))
 
     def kill(metrics, step):
         if step == 6:
             raise KilledError
 
     whole = train(tmp_path / "whole", hidden=(8,), epochs=12)
-    (tmp_path / "killed").mkdir()
     with pytest.raises(KilledError):
-        train(tmp_path / "killed", hidden=(8,), epochs=12, log=kill)
+        train(tmp_path, hidden=(8,), epochs=12, log=kill)
+    assert (tmp_path / "c.pt").is_file()
     seen = []
-    resumed = train(tmp_path / "killed", hidden=(8,), epochs=12, log=lambda metrics, step: seen.append(step))
-    assert (tmp_path / "killed" / "c.pt").is_file()
+    resumed = train(
+        tmp_path, hidden=(8,), epochs=12, log=lambda metrics, step: seen.append((step, metrics)), budget=budget
+    )
     assert resumed.history == whole.history
-    assert seen == list(range(12))
-    for name, tensor in whole.net.state_dict().items():
-        assert torch.equal(tensor, resumed.net.state_dict()[name])
+    assert seen == list(enumerate(whole.history))
+    assert same_weights(whole, resumed)
+
+
+def same_weights(one, other):
+    import torch
+
+    weights, others = one.net.state_dict(), other.net.state_dict()
+    return all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.mark.parametrize("window", [2**30, 1000])
+def test_how_much_memory_there_is_changes_nothing(tmp_path, monkeypatch, window):
+    monkeypatch.setattr(streaming, "WINDOW", window)
+    monkeypatch.setattr(streaming, "RUN", 16)
+    held, read = (train(tmp_path / str(b), hidden=(8,), epochs=4, budget=b) for b in (None, 900))
+    assert held.history == read.history
+    assert same_weights(held, read)
+
+
+def test_a_small_training_is_that_of_all_rows_in_float32(tmp_path):
+    """The plain loop over standardised float32 features, to the last bit."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    features, targets = ring()
+    fitted = train(tmp_path, epochs=3, weight_power=0)
+    x, right = torch.from_numpy(features.take(TRAINING)).float(), torch.from_numpy(targets[TRAINING])
+    x = (x - x.mean(0)) / x.std(0)
+    torch.manual_seed(5)
+    net = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.SGD(net.parameters(), 0.05, 0.9)
+    for epoch in range(fitted.best + 1):
+        for batch in torch.randperm(600, generator=torch.Generator().manual_seed(5000 + epoch)).split(128):
+            optimiser.zero_grad()
+            cross_entropy(net(x[batch]), right[batch]).backward()
+            optimiser.step()
+    assert torch.equal(fitted.net[0].weight, net.weight)
+    assert torch.equal(fitted.net[0].bias, net.bias)
+
+
+def test_validation_in_pieces_is_validation_at_once(tmp_path, monkeypatch):
+    known = ring()[1]
+    targets = np.where(np.isin(np.arange(1200), VALIDATION[7:100]), UNKNOWN, known)
+    whole = train(tmp_path / "whole", epochs=5, targets=targets)
+    monkeypatch.setattr(heads, "VALIDATED", 7)
+    pieces = train(tmp_path / "pieces", epochs=5, targets=targets)
+    assert same_weights(whole, pieces)
+    for one, other in zip(whole.history, pieces.history, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
 
 
 def test_another_training_never_resumes_from_a_checkpoint(tmp_path):
@@ -85,11 +141,27 @@ def test_another_training_never_resumes_from_a_checkpoint(tmp_path):
 
 
 def test_an_unknown_class_is_a_miss_and_no_loss(tmp_path):
-    held = ring(1)
-    half = np.where(np.arange(len(held.targets)) % 2, UNKNOWN, held.targets)
-    fitted = train(tmp_path, hidden=(32, 16), epochs=60, validation=Rows(held.features, half))
+    targets = np.where(np.arange(1200) % 4 == 1, UNKNOWN, ring()[1])
+    fitted = train(tmp_path, hidden=(32, 16), epochs=60, targets=targets)
     assert 45 < accuracy(fitted) <= 50
     assert np.isfinite(fitted.history[-1]["validation_loss"])
+
+
+def test_without_a_known_class_to_validate_on_nothing_is_trained(tmp_path):
+    targets = np.where(np.arange(1200) % 2, UNKNOWN, ring()[1])
+    with pytest.raises(UserError, match="none of the 600 validation photos is of a class that has training photos"):
+        train(tmp_path, targets=targets)
+
+
+def test_a_class_without_training_rows_changes_nothing(tmp_path):
+    fitted = train(tmp_path, hidden=(32, 16), epochs=60, classes=7)
+    assert accuracy(fitted) > 95
+    assert all(np.isfinite(list(epoch.values())).all() for epoch in fitted.history)
+
+
+def test_a_training_that_diverges_is_ended_with_a_reason(tmp_path):
+    with pytest.raises(UserError, match=r"epoch 1: the training loss is (nan|inf), expected a number; choose a lower"):
+        train(tmp_path, hidden=(8, 8), lr=1e30)
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=200), st.floats(0, 1))
@@ -111,3 +183,7 @@ def test_inverse_frequency_gives_every_class_the_same_say(targets):
     np.testing.assert_allclose(shares, shares[0], rtol=1e-5)
     assert (weights[~present] == 0).all()
     np.testing.assert_allclose((weights * counts).sum(), len(targets), rtol=1e-5)
+
+
+def test_no_rows_give_no_weights():
+    assert inverse_frequency(np.array([], np.int64), 3).tolist() == [0, 0, 0]

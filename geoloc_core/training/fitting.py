@@ -1,0 +1,158 @@
+"""The loop that trains a network on features, whatever the network and its loss are."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoloc_core.errors import UserError
+from geoloc_core.progress import track
+from geoloc_core.training import loop
+from geoloc_core.training.features import RUN, WINDOW, Batches
+
+if TYPE_CHECKING:
+    import torch
+
+Loss = Callable[["torch.nn.Module", "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+"""The mean loss () of a batch: of the network, its standardised features (B, …, D) and its rows (B, …)."""
+Measure = Callable[["torch.Tensor", "torch.Tensor"], dict[str, tuple[float, int]]]
+"""Of a batch's features and rows, figures by name: each a mean, and over how many."""
+Score = Callable[[loop.Metrics], float]
+"""What is best where it is highest, from the metrics of an epoch."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to; its network holds the weights of the best epoch.
+
+    Attributes:
+        history: Metrics of every epoch.
+        best: Number of the epoch kept.
+    """
+
+    history: list[loop.Metrics]
+    best: int
+
+
+def fit_network(
+    net: "torch.nn.Module",
+    loss: Loss,
+    training: Batches,
+    validate: Callable[[], loop.Metrics],
+    optimiser: "torch.optim.Optimizer",
+    schedule: "torch.optim.lr_scheduler.LRScheduler | None",
+    batch: int,
+    epochs: int,
+    stop_patience: int,
+    seed: int,
+    checkpoint: Path,
+    fingerprint: Any,
+    log: loop.Log,
+    score: Score = lambda metrics: metrics["validation_accuracy"],
+) -> Outcome:
+    """Train epoch by epoch, stop early, and leave the network with the weights of the best epoch.
+
+    A run after a kill ends with the same weights, to the last bit.
+
+    Args:
+        net: On the device of the batches; its ``state_dict`` is all that changes with training.
+        loss: See :data:`Loss`; what it reads of a row, it looks up by the row's number.
+        training: What is learned from.
+        validate: Metrics of the network as it is, in evaluation mode; see :func:`averages`.
+        optimiser: Of the network's parameters.
+        schedule: Stepped after each epoch, one that waits for a plateau with ``validation_loss``; None for a constant
+            rate.
+        batch: Units of a step.
+        epochs: At most.
+        stop_patience: Epochs without a better score before training ends.
+        seed: Of the order of rows, and of what is random within an epoch.
+        checkpoint: The file that survives a kill.
+        fingerprint: All that the training depends on.
+        log: Called with the metrics of every epoch.
+        score: What decides which epoch is best.
+
+    Raises:
+        UserError: The loss is no longer a number.
+    """
+    import torch
+
+    keeper = _Keeper(net)
+
+    def one_epoch(epoch: int) -> loop.Metrics:
+        torch.manual_seed(seed * 1000 + epoch)
+        net.train()
+        total = torch.zeros((), device=training.device)
+        batches = training.shuffled(batch, seed * 1000 + epoch)
+        for x, rows in track(batches, f"epoch {epoch + 1}", len(training), "rows", lambda batch: len(batch[1])):
+            value = loss(net, x, rows)
+            optimiser.zero_grad()
+            value.backward()
+            optimiser.step()
+            total += value.detach() * len(rows)
+        if not math.isfinite(mean := total.item() / len(training)):
+            raise UserError(
+                f"epoch {epoch + 1}: the training loss is {mean}, expected a number; choose a lower learning rate"
+            )
+        net.eval()
+        with torch.inference_mode():
+            validated = validate()
+        rate = optimiser.param_groups[0]["lr"]
+        if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            schedule.step(validated["validation_loss"])
+        elif schedule is not None:
+            schedule.step()
+        keeper.see(score(validated))
+        return {"loss": mean, **validated, "lr": rate}
+
+    def best(history: list[loop.Metrics]) -> int:
+        return max(range(len(history)), key=lambda epoch: score(history[epoch]))
+
+    def stop(history: list[loop.Metrics]) -> bool:
+        return len(history) - 1 - best(history) >= stop_patience
+
+    parts = {"net": net, "optimiser": optimiser, "best": keeper}
+    if schedule is not None:
+        parts["schedule"] = schedule
+    depends = [fingerprint, WINDOW, RUN]  # the order of rows depends on the two
+    history = loop.run_epochs(parts, range(epochs), one_epoch, checkpoint, depends, log, stop)
+    net.load_state_dict(keeper.weights)
+    return Outcome(history, best(history))
+
+
+def averages(batches: "Iterable[tuple[torch.Tensor, torch.Tensor]]", measure: Measure) -> loop.Metrics:
+    """Figures over all batches, from those of each; a figure that is over nothing at all is NaN.
+
+    Args:
+        batches: Features and rows.
+        measure: See :data:`Measure`; the mean over nothing does not count.
+    """
+    sums: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for x, rows in batches:
+        for name, (mean, count) in measure(x, rows).items():
+            sums[name] = sums.get(name, 0.0) + (mean * count if count else 0.0)
+            counts[name] = counts.get(name, 0) + count
+    return {name: sums[name] / counts[name] if counts[name] else math.nan for name in sums}
+
+
+class _Keeper:
+    """Keeps the weights of the epoch with the best score, through a kill too."""
+
+    def __init__(self, net: "torch.nn.Module") -> None:
+        self.net = net
+        self.score = -math.inf
+        self.weights = self._copy()
+
+    def _copy(self) -> dict[str, "torch.Tensor"]:
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
+
+    def see(self, score: float) -> None:
+        if score > self.score:
+            self.score, self.weights = score, self._copy()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"score": self.score, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.score, self.weights = state["score"], state["weights"]
