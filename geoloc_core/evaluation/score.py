@@ -51,7 +51,8 @@ def score(project: Project, variant: str) -> None:
 
 def _truth(table: pa.Table) -> Truth:
     latitudes, longitudes = (table[name].to_numpy() for name in ("true_latitude", "true_longitude"))
-    classes, countries = (table[name].to_pandas().to_numpy(dtype=object) for name in ("true_class", "true_country"))
+    # by way of pandas, which has NaN for null, every unknown class would be a known one
+    classes, countries = (np.array(table[name].to_pylist(), dtype=object) for name in ("true_class", "true_country"))
     return Truth(latitudes, longitudes, classes, countries)
 
 
