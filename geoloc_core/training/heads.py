@@ -216,7 +216,7 @@ def _best(history: list[loop.Metrics]) -> int:
 def _statistics(features: "torch.Tensor", standardise: bool) -> tuple["torch.Tensor", "torch.Tensor"]:
     import torch
 
-    if not standardise:
+    if not standardise or len(features) == 1:  # one row does not spread
         return torch.zeros(features.shape[1]), torch.ones(features.shape[1])
     return features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
 
