@@ -43,14 +43,13 @@ PHOTOS = {
     "corpora": {
         "photos": {"role": "train", "fetch": {"kind": "files", "path": "given"}, "source": {"kind": "photos"}},
     },
-    "encoded": ["photos"],
     "pretrain": {},
     "pretrain_from": {},
     "checkpoints": {"net": {"file": "net.onnx"}},
     "encoders": {"net": {"kind": "onnx", "output": "embedding"}},
     "texts": {},
     "text_encoders": {},
-    "variants": {"head": {"linear": {"corpus": "photos", "encoder": "net", "labels": "country"}}},
+    "variants": {"linear": {"kind": "classifier", "corpus": "photos", "encoders": ["net"], "labels": "country"}},
     "evaluation": {},
     "registry": {"model": "geolocator", "benchmark": "validation", "metric": "within_750km"},
 }

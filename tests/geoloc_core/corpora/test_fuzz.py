@@ -21,7 +21,7 @@ from geoloc_core.corpora.photo import Reason, Source
 from geoloc_core.corpora.sources import photos, places365
 from geoloc_core.errors import UserError
 from geoloc_core.pictures import FORMATS
-from geoloc_core.training.guard import guard
+from geoloc_core.variants.guard import guard
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.files import digest, read_json
 from geoloc_core.params import Corpus, Leaks, Profile
 from geoloc_core.project import Project
-from geoloc_core.training.guard import guard
+from geoloc_core.variants.guard import guard
 
 RANDOM = np.random.default_rng(5).integers(0, 2**63, 100).tolist()
 CLEAN = {

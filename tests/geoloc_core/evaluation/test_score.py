@@ -1,4 +1,4 @@
-"""Scores are figures of written answers: no model runs, and what cannot be measured is left out of that figure alone."""
+"""Scores are figures of written answers alone: no model runs, and nothing is measured of a row that cannot be."""
 
 import json
 import shutil

@@ -36,7 +36,7 @@ def test_perfect_answers_score_everything(kind):
     n = len(space)
     order = (np.arange(n)[:, None] + np.arange(n)) % n
     figures = scoring.score(outcomes(space, order, truth_at(space, np.arange(n))), (1, 5, 10), KM)
-    assert list(figures)[0] == "located"
+    assert next(iter(figures)) == "located"
     assert set(figures) - {"located"} == set(names((1, 5, 10), KM))
     assert figures.pop("mean_km") == figures.pop("median_km") == 0
     assert figures.pop("geoguessr") == 5000

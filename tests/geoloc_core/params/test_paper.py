@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from geoloc_core.models.paper import Paper
+from geoloc_core.params.paper import Paper
 
 
 def test_a_published_row_reads_as_it_stands_in_yaml():

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoloc_core.models.classifier import Recipe
 from geoloc_core.training import loop
-from geoloc_core.training.heads import UNKNOWN, Rows, fit
+from geoloc_core.training.heads import UNKNOWN, Recipe, Rows, fit
 from geoloc_core.training.weights import inverse_frequency
 
 

@@ -112,7 +112,7 @@ def test_an_ensemble_answers_the_rows_that_all_its_members_do(project):
     members = {name: rows_of(made, name).set_index("row") for name in JOINT.members}
     for _, mine in rows.iterrows():
         total = dict.fromkeys(SPACES["country"].ids, 0.0)
-        for (name, member), weight in zip(members.items(), (0.75, 0.25), strict=True):
+        for member, weight in zip(members.values(), (0.75, 0.25), strict=True):
             known = member.loc[mine["row"]]
             for country, share in zip(known["classes"], known["probabilities"], strict=True):
                 total[country] += weight * share
@@ -196,7 +196,5 @@ def test_a_corpus_without_truth_is_named(project):
     write_corpus(Project(project.root, project.profile), "im2gps3k", np.random.default_rng(3))
     block = VARIANTS["by_country"].model_copy(update={"benchmarks": ("im2gps3k",)})
     made = Project(project.root, profile(variants={"by_country": block}))
-    with pytest.raises(
-        UserError, match=r"truth/im2gps3k\.parquet: no such file; expected the truth; run `geoloc truth im2gps3k`"
-    ):
+    with pytest.raises(UserError, match=r"im2gps3k\.parquet: no such file; .*run `geoloc truth im2gps3k`"):
         answer(made, "by_country")
