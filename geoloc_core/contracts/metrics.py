@@ -79,7 +79,7 @@ def column(name: str) -> Column | None:
     """The column of a metric; None where there is no such metric."""
     if match := re.fullmatch(r"top_(\d+)", name):
         return Column(name, RIGHT, f"top-{match[1]}", (0, int(match[1])))
-    if match := re.fullmatch(r"within_(\d[\d.e+]*)km", name):
+    if match := re.fullmatch(r"within_(\d+(?:\.\d+)?(?:e[+-]\d+)?)km", name):
         return Column(name, WITHIN, f"{float(match[1]):,g} km", (2, float(match[1])))
     return FIXED.get(name)
 
