@@ -79,7 +79,8 @@ def test_numpy_answers_what_torch_does(tmp_path):
         "attention.weight": torch.from_numpy(tensors["query"]), "attention.bias": torch.from_numpy(tensors["bias"]),
         "scale.running_mean": torch.from_numpy(tensors["clue_mean"]), "scale.running_var": scale,
         "scale.num_batches_tracked": torch.tensor(1),
-        "classifier.weight": torch.from_numpy(tensors["weight"]), "classifier.bias": torch.from_numpy(tensors["offset"]),
+        "classifier.weight": torch.from_numpy(tensors["weight"]),
+        "classifier.bias": torch.from_numpy(tensors["offset"]),
     })  # fmt: skip
     with torch.inference_mode():
         photo = (torch.from_numpy(features) - torch.from_numpy(tensors["mean"])) / torch.from_numpy(tensors["std"])

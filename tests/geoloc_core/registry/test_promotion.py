@@ -67,7 +67,7 @@ POINTS = (
 def test_promotion_killed_anywhere_ends_like_one_that_was_not(project, point):
     from . import victims
 
-    with victims.waiting(victims.promotion, project, point) as process:
+    with victims.waiting(victims.promote, project, point) as process:
         process.send_signal(signal.SIGKILL)
     decision = promotion.promote(project)
     assert state(project) == WHOLE
@@ -82,7 +82,7 @@ def test_promotion_killed_anywhere_ends_like_one_that_was_not(project, point):
 def test_promotion_that_is_asked_to_end_leaves_no_more_than_a_killed_one(project, number):
     from . import victims
 
-    with victims.waiting(victims.promotion, project, "half of the files") as process:
+    with victims.waiting(victims.promote, project, "half of the files") as process:
         process.send_signal(number)
     promotion.promote(project)
     assert state(project) == WHOLE

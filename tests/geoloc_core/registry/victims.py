@@ -71,7 +71,7 @@ def stage(params: Path, point: str, here: Path) -> None:
         log.model(project.model("linear"))
 
 
-def promotion(params: Path, point: str, here: Path) -> None:
+def promote(params: Path, point: str, here: Path) -> None:
     """Promote: stop after a method of MLflow's client, or in the middle of the model's files."""
     _hear()
     if point == "half of the files":
