@@ -174,5 +174,5 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Ensemble
     check_shapes(folder, remedy, tensors, expected)
     for name in names:
         if not np.isin(tensors[name], np.arange(-1, len(space))).all() or tensors[name].dtype != np.int64:
-            raise UserError(f"{folder / WEIGHTS}: {name}: expected positions among {len(space)} classes, or -1; {remedy}")
+            raise UserError(f"{folder / WEIGHTS}: {name}: expected positions of {len(space)} classes; {remedy}")
     return Ensemble(space, needs.members, tensors["weights"], [tensors[name] for name in names])
