@@ -1,4 +1,4 @@
-"""An answer against a plain oracle: its order, its ties, what it thinks of the truth, and its rows apart and together."""
+"""An answer against a plain oracle: its order, its ties, the truth, its rows apart and together."""
 
 import numpy as np
 import pytest

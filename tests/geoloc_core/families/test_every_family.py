@@ -1,4 +1,4 @@
-"""What holds of a model of any family: a folder of safetensors and JSON, which opens as it was saved, or says why not."""
+"""What holds of a model of any family: its folder opens as it was saved, or says why not."""
 
 import json
 
