@@ -124,7 +124,7 @@ def column(name: str) -> Column | None:
     """The column of a metric; None where there is no such metric."""
     if match := re.fullmatch(r"top_(\d+)", name):
         return _top(name, int(match[1]))
-    if match := re.fullmatch(r"within_(\d[\d.e+]*)km", name):
+    if match := re.fullmatch(r"within_(\d+(?:\.\d+)?(?:e[+-]\d+)?)km", name):
         return _within(name, float(match[1]))
     return FIXED.get(name)
 

@@ -1,6 +1,7 @@
 """The stage ``geoloc score VARIANT``: the figures of its answers. No model runs, so a new metric costs seconds."""
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def score(project: Project, variant: str) -> None:
             f"run `geoloc answer {variant}`"
         )
     tables = {name: answers.truth(project, variant, name) for name in note.benchmarks}
-    met = {name: _outcomes(table, space) for name, table in tables.items()}
+    met = {name: _outcomes(table, space, answers.path(project, variant, name)) for name, table in tables.items()}
     report = _report(project, note, space, tables, met)
     with replacing_folder(project.scores(variant), "scores") as aside:
         aside.mkdir()
@@ -51,12 +52,13 @@ def score(project: Project, variant: str) -> None:
 
 def _truth(table: pa.Table) -> Truth:
     latitudes, longitudes = (table[name].to_numpy() for name in ("true_latitude", "true_longitude"))
-    classes, countries = (table[name].to_pandas().to_numpy(dtype=object) for name in ("true_class", "true_country"))
+    # by way of pandas, which has NaN for null, every unknown class would be a known one
+    classes, countries = (np.array(table[name].to_pylist(), dtype=object) for name in ("true_class", "true_country"))
     return Truth(latitudes, longitudes, classes, countries)
 
 
-def _outcomes(table: pa.Table, space: LabelSpace) -> Outcomes:
-    first = space.index(table["classes"].combine_chunks().flatten()[:: _width(table)].to_pandas())
+def _outcomes(table: pa.Table, space: LabelSpace, path: Path) -> Outcomes:
+    first = answers.candidates(table, space, f"{path}: {{}}; run `geoloc answer {path.parent.name}`")[:, 0]
     return scoring.outcomes(
         table["latitude"].to_numpy(),
         table["longitude"].to_numpy(),
@@ -64,11 +66,6 @@ def _outcomes(table: pa.Table, space: LabelSpace) -> Outcomes:
         np.array(space.countries, dtype=object)[first],
         _truth(table),
     )
-
-
-def _width(table: pa.Table) -> int:
-    """How many candidates each row has."""
-    return len(table["classes"][0])
 
 
 def _report(

@@ -13,10 +13,11 @@ import numpy as np
 from pydantic import Field
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
-from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import WEIGHTS, check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import Answers, Needs
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Evidence, Prediction
+from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
 
 if TYPE_CHECKING:
@@ -170,4 +171,7 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Ensemble
     expected: dict[str, tuple[int, ...]] = {"weights": (len(names),)}
     expected |= {name: (tensors[name].size if name in tensors else 0,) for name in names}
     check_shapes(folder, remedy, tensors, expected)
+    for name in names:
+        if not np.isin(tensors[name], np.arange(-1, len(space))).all() or tensors[name].dtype != np.int64:
+            raise UserError(f"{folder / WEIGHTS}: {name}: expected positions of {len(space)} classes; {remedy}")
     return Ensemble(space, needs.members, tensors["weights"], [tensors[name] for name in names])

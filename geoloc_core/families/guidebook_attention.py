@@ -86,7 +86,7 @@ class Attention:
         """Attention (N, M) and logits (N, C) of joined features (N, D)."""
         t = self.tensors
         photo = (np.asarray(features, np.float32) - t["mean"]) / t["std"]
-        attention = 1 / (1 + np.exp(-(photo @ t["query"].T + t["bias"])))
+        attention = np.exp(-np.logaddexp(0, -(photo @ t["query"].T + t["bias"])))  # the sigmoid, without overflow
         text = (attention @ t["clues"] - t["clue_mean"]) / t["clue_std"]
         return attention, np.concatenate([photo, text], axis=1) @ t["weight"].T + t["offset"]
 
@@ -176,6 +176,7 @@ def network(inputs: int, clues: "torch.Tensor", classes: int) -> Any:
     """The network of Luo et al. 2022, section 4, on given features: (N, inputs) → logits (N, classes)."""
     import torch
     from torch import nn
+    from torch.nn.functional import batch_norm
 
     class Network(nn.Module):
         clues: torch.Tensor
@@ -190,7 +191,11 @@ def network(inputs: int, clues: "torch.Tensor", classes: int) -> Any:
             self.classifier = nn.Linear(inputs + clues.shape[1], classes)
 
         def classify(self, features: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            text = self.scale(scores.sigmoid() @ self.clues)
+            text = scores.sigmoid() @ self.clues
+            if len(text) > 1 or not self.training:
+                text = self.scale(text)
+            else:  # the last batch of some numbers of photos: one row has no statistics
+                text = batch_norm(text, self.scale.running_mean, self.scale.running_var, eps=self.scale.eps)
             logits: torch.Tensor = self.classifier(torch.cat([features, text], dim=1))
             return logits
 

@@ -116,7 +116,8 @@ class Bundle:
             except PictureError as error:
                 raise UserError(f"photo {number}: not a readable photo: {error}") from None
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            features = {name: encoder(photos, pool) for name, encoder in self.encoders.items()}
+            # in half precision, as features are kept that models learn from and answer
+            features = {name: encoder(photos, pool).astype(np.float16) for name, encoder in self.encoders.items()}
         answers: dict[str, Prediction] = {}
         for name, trained in self.models.items():
             needs = trained.card.needs

@@ -18,7 +18,7 @@ from geoloc_core.plugins import Strict
 if TYPE_CHECKING:
     from geoloc_core.project import Project
 
-__all__ = ["ANSWERS", "NOTE", "VALIDATION", "Note", "note", "path", "read", "space", "table", "truth"]
+__all__ = ["ANSWERS", "NOTE", "VALIDATION", "Note", "candidates", "note", "path", "read", "space", "table", "truth"]
 
 NOTE = "answers.json"
 ANSWERS = pa.schema(
@@ -167,18 +167,37 @@ def read(project: "Project", variant: str, benchmark: str, classes: LabelSpace) 
         UserError: It has not answered the benchmark, or the table is damaged or of other classes.
     """
     found = _read(project, variant, benchmark, ["row", *_OF_PREDICTION])
-    k = len(found["classes"][0]) if len(found) else 1
-    flat = {
-        name: found[name].combine_chunks().flatten() for name in ("classes", "probabilities", "latitudes", "longitudes")
-    }
-    positions = classes.index(flat["classes"].to_pandas()).reshape(-1, k)
-    if len(positions) != len(found) or (positions < 0).any():
-        raise UserError(f"{path(project, variant, benchmark)}: not of the classes beside it; {_remedy(variant)}")
+    positions = candidates(found, classes, f"{path(project, variant, benchmark)}: {{}}; {_remedy(variant)}")
+    k = positions.shape[1]
+    flat = {name: found[name].combine_chunks().flatten() for name in ("probabilities", "latitudes", "longitudes")}
+    if any(len(values) != positions.size for values in flat.values()):
+        raise UserError(f"{path(project, variant, benchmark)}: candidates without a place; {_remedy(variant)}")
     shares, latitudes, longitudes = (
         flat[n].to_numpy().reshape(-1, k) for n in ("probabilities", "latitudes", "longitudes")
     )
     answer = (found["latitude"].to_numpy(), found["longitude"].to_numpy())
     return found["row"].to_numpy(), Prediction(positions, shares, latitudes, longitudes, *answer)
+
+
+def candidates(table: pa.Table, classes: LabelSpace, says: str) -> np.ndarray:
+    """Classes (N, k) of the candidates of N answers.
+
+    Args:
+        table: With the column ``classes`` of :data:`ANSWERS`.
+        classes: The model's.
+        says: The message where they do not fit, with ``{}`` for what is wrong.
+
+    Raises:
+        UserError: Rows have different numbers of candidates, or one is no class of the model's.
+    """
+    ids = table["classes"].combine_chunks()
+    k = len(ids[0]) if len(ids) else 1
+    if set(ids.value_lengths().to_pylist()) > {k}:
+        raise UserError(says.format("not the same number of candidates in each row"))
+    positions = classes.index(ids.flatten().to_pandas())
+    if (positions < 0).any():
+        raise UserError(says.format("not of the classes beside it"))
+    return positions.reshape(-1, k)
 
 
 _OF_PREDICTION = ["classes", "probabilities", "latitudes", "longitudes", "latitude", "longitude"]

@@ -28,7 +28,7 @@ from tests.geoloc_core.test_pictures import coloured, saved
 
 ROOT = Path(geoloc_core.__file__).parent
 BROAD = {"Exception", "BaseException"}
-AS_A_WHOLE = {"training/tracking.py"}
+AS_A_WHOLE = {"registry/tracking.py"}
 """Where it is not the input but a server that is judged, by several calls."""
 
 

@@ -4,7 +4,7 @@ import geopandas
 import pandas as pd
 import pytest
 import shapely
-from geoloc_core.evaluation.truth import TRUTH, truth
+from geoloc_core.corpora.truth import TRUTH, truth
 from made_layouts import split
 from made_photos import encoded, project, write
 

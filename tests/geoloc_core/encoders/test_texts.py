@@ -40,7 +40,7 @@ def test_every_form_of_table_gives_the_same_sentences(tmp_path, name):
     rows = [{"key": f"c{number}", "clue": text, "more": 1} for number, text in enumerate(SENTENCES)]
     path = written(tmp_path, name, rows)
     found = sentences.gathered(Texts(path=path, text="clue", id="key"), path).to_pydict()
-    assert found == {"id": [f"c{number}" for number in range(5)], "text": list(SENTENCES)}
+    assert found == {"id": [f"c{number}" for number in range(5)], "text": list(SENTENCES), "countries": [[]] * 5}
     numbered = sentences.gathered(Texts(path=path, text="clue"), path)["id"].to_pylist()
     assert numbered == ["0", "1", "2", "3", "4"]
 
@@ -48,7 +48,47 @@ def test_every_form_of_table_gives_the_same_sentences(tmp_path, name):
 def test_a_missing_caption_keeps_its_row(tmp_path):
     path = written(tmp_path, "a.parquet", [{"image_id": "x", "caption": None}, {"image_id": "y", "caption": "sea"}])
     found = sentences.gathered(Texts(path=path, text="caption", id="image_id"), path).to_pydict()
-    assert found == {"id": ["x", "y"], "text": ["", "sea"]}
+    assert found == {"id": ["x", "y"], "text": ["", "sea"], "countries": [[], []]}
+
+
+ABOUT = {
+    "FRA": ["FRA"],
+    "FR": ["FRA"],
+    "France": ["FRA"],
+    "Kenya; FR ;France": ["FRA", "KEN"],
+    "": [],
+    None: [],
+}
+
+
+@pytest.mark.parametrize("name", ["book.json", "book.csv", "book.parquet"])
+def test_the_countries_of_a_sentence_are_codes(tmp_path, name):
+    path = written(tmp_path, name, [{"clue": f"clue {n}", "land": cell} for n, cell in enumerate(ABOUT)])
+    found = sentences.gathered(Texts(path=path, text="clue", country="land"), path)
+    assert found["countries"].to_pylist() == list(ABOUT.values())
+
+
+def test_a_list_of_places_names_the_countries_of_all(tmp_path):
+    cells = [[{"Country": "Kenya"}, {"Country": "FR"}, {"City": "Paris"}], [], ["PER", ["KEN"]], {"Country": None}]
+    path = written(tmp_path, "book.json", [{"clue": "x", "land": cell} for cell in cells])
+    found = sentences.gathered(Texts(path=path, text="clue", country="land"), path)
+    assert found["countries"].to_pylist() == [["FRA", "KEN"], [], ["KEN", "PER"], []]
+
+
+@pytest.mark.parametrize("cell", ["Atlantis", "France;Atlantis", 7, ["Atlantis"], True])
+def test_a_country_that_nobody_knows_is_one_line(tmp_path, cell):
+    path = written(tmp_path, "book.json", [{"clue": "x", "land": "FRA"}, {"clue": "y", "land": cell}])
+    with pytest.raises(UserError, match=r"book\.json: row 2: land: .*expected the name or the ISO 3166-1 code") as said:
+        sentences.gathered(Texts(path=path, text="clue", country="land"), path)
+    assert "\n" not in str(said.value)
+
+
+def test_sentences_of_a_former_version_are_gathered_again(tmp_path, tiny_project):
+    path = tiny_project.texts("clues")
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"id": ["1"], "text": ["x"]}), path)
+    with pytest.raises(UserError, match=r"clues\.parquet: .*run `geoloc texts clues`"):
+        sentences.read(tiny_project, "clues")
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from geoloc_core.evaluation.evaluate import evaluate
 
+from geoloc_core.contracts.metrics import column
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import board, leaderboard, page, tables
+from geoloc_core.evaluation.score import score
 from geoloc_core.project import Project
-from tests.geoloc_core.evaluation.conftest import install_models, make_project, profile
+from geoloc_core.variants.answer import answer
+from tests.geoloc_core.made_answers import make_project, profile, save_models
 
 FORMATS = ("leaderboard.md", "leaderboard.html", "leaderboard.json")
 
@@ -20,10 +22,10 @@ FORMATS = ("leaderboard.md", "leaderboard.html", "leaderboard.json")
 def evaluated(tmp_path_factory):
     """Two evaluated variants: made once, read by all."""
     made = make_project(tmp_path_factory.mktemp("evaluated"))
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        install_models(monkeypatch)
-        for variant in ("by_country", "by_region"):
-            evaluate(made, variant)
+    save_models(made)
+    for variant in ("by_country", "by_region"):
+        answer(made, variant)
+        score(made, variant)
     return made.root
 
 
@@ -43,7 +45,7 @@ def written(scored):
 @pytest.fixture(autouse=True)
 def told(monkeypatch):
     """What tracking was told: MLflow itself is tested where it is called."""
-    from geoloc_core.training import tracking
+    from geoloc_core.registry import tracking
 
     scores = {}
     monkeypatch.setattr(tracking, "log_scores", lambda project, found: scores.update(found))
@@ -202,7 +204,7 @@ def test_scores_on_different_photos_are_not_compared(scored):
 
 
 def test_a_variant_without_scores_is_named(project):
-    with pytest.raises(UserError, match="run geoloc evaluate by_country"):
+    with pytest.raises(UserError, match="run `geoloc score by_country`"):
         leaderboard.leaderboard(project)
     assert not project.leaderboard.exists()
 
@@ -218,7 +220,7 @@ def test_the_same_scores_give_the_same_bytes(scored):
 
 def test_right_classes_compare_within_a_label_space_only(written):
     section = written.sections[0]
-    top, median = (board.column(name) for name in ("accuracy", "median_km"))
+    top, median = (column(name) for name in ("accuracy", "median_km"))
     assert [section.is_best(top, row) for row in section.rows] == [True, True, False, False]
     assert sum(section.is_best(median, row) for row in section.rows) == 1
 

@@ -7,22 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from geoloc_core.evaluation import metrics
-from geoloc_core.evaluation.metrics import CONVENTIONS, geoguessr_score, top_k_accuracy, within_km
+from geoloc_core.evaluation.metrics import CONVENTIONS, geoguessr_score, within_km
 
 GAME = Path(__file__).parents[4] / "shared" / "data" / "benchmarks" / "osv5m_game_select.csv"
 
 steady = settings(deadline=None, max_examples=50)
 errors = hnp.arrays(np.float64, st.integers(1, 50), elements=st.floats(0, 20015))
 thresholds = st.lists(st.floats(0.1, 20000), min_size=1, max_size=8)
-
-
-@st.composite
-def ranked(draw):
-    """Rankings (N, k) of k classes each, and true classes (N,), some unknown."""
-    n, k = draw(st.integers(1, 30)), draw(st.integers(1, 8))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    classes = rng.permuted(np.tile(np.arange(k), (n, 1)), axis=1)
-    return classes, draw(hnp.arrays(np.int64, n, elements=st.integers(-1, k - 1)))
 
 
 @steady
@@ -39,21 +30,6 @@ def test_the_order_of_rows_does_not_matter(found, kms, random):
     shuffled = found.copy()
     random.shuffle(shuffled)
     assert within_km(found, kms) == within_km(shuffled, kms)
-
-
-@steady
-@given(ranked())
-def test_more_answers_hit_more_and_all_answers_hit_all_known(case):
-    classes, truth = case
-    k = classes.shape[1]
-    shares = top_k_accuracy(classes, truth, range(1, k + 3))
-    assert list(shares.values()) == sorted(shares.values())
-    assert shares[k] == shares[k + 2] == pytest.approx(100 * np.mean(truth >= 0))
-
-
-def test_an_unknown_class_is_a_miss_even_against_an_empty_answer():
-    classes = np.array([[0, -1], [-1, -1], [1, 0]])
-    assert top_k_accuracy(classes, np.array([-1, -1, 0]), (1, 2)) == {1: 0.0, 2: pytest.approx(100 / 3)}
 
 
 @steady

@@ -1,84 +1,147 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from geoloc_core.errors import UserError
-from geoloc_core.evaluation import baselines, scoring
-from geoloc_core.evaluation.scoring import Countries, Truth
-from geoloc_core.models.prediction import Prediction
-from tests.geoloc_core.evaluation.conftest import SPACES
+from geoloc_core.contracts.metrics import names
+from geoloc_core.contracts.prediction import Prediction
+from geoloc_core.evaluation import scoring
+from geoloc_core.evaluation.scoring import Truth
+from tests.geoloc_core.made_answers import SPACES
 
 KM = (1, 25, 200, 750, 2500)
 
 
-def answers(space, classes):
-    """Predictions that answer with the centroids of the best classes."""
-    places = space.latitudes[classes], space.longitudes[classes]
-    return Prediction(classes, np.ones(classes.shape), *places, places[0][:, 0], places[1][:, 0])
+def outcomes(space, order, truth):
+    """What becomes of answers whose classes (N, C) stand in an order."""
+    shares = np.zeros(order.shape)
+    np.put_along_axis(shares, order, np.arange(order.shape[1], 0, -1.0)[None], axis=1)
+    found = Prediction.of_probabilities(shares, space, len(space), space.index(list(truth.classes)))
+    countries = np.array(space.countries, dtype=object)[found.classes[:, 0]]
+    return scoring.outcomes(found.latitude, found.longitude, found.truth.rank, countries, truth)
 
 
-def truth_at(space, classes, **changed):
-    countries = Countries.of(space)
-    found = Truth(space.latitudes[classes], space.longitudes[classes], classes, countries.of_class[classes])
-    return Truth(**{**vars(found), **changed})
+def truth_at(space, classes):
+    ids, countries = (np.array(values, dtype=object)[classes] for values in (space.ids, space.countries))
+    return Truth(space.latitudes[classes], space.longitudes[classes], ids, countries)
+
+
+def unknown(n):
+    return np.full(n, None, dtype=object)
 
 
 @pytest.mark.parametrize("kind", SPACES)
 def test_perfect_answers_score_everything(kind):
     space = SPACES[kind]
-    classes = np.arange(len(space))
-    found = scoring.outcomes(answers(space, classes[:, None]), truth_at(space, classes), Countries.of(space))
-    figures = scoring.score(found, 1, (1, 5, 10), KM)
+    n = len(space)
+    order = (np.arange(n)[:, None] + np.arange(n)) % n
+    figures = scoring.score(outcomes(space, order, truth_at(space, np.arange(n))), (1, 5, 10), KM)
+    assert next(iter(figures)) == "located"
+    assert set(figures) - {"located"} == set(names((1, 5, 10), KM))
     assert figures.pop("mean_km") == figures.pop("median_km") == 0
     assert figures.pop("geoguessr") == 5000
+    assert figures.pop("located") == n
     assert set(figures.values()) == {100.0}
 
 
 def test_a_wrong_subdivision_of_the_right_country_is_half_right():
     space = SPACES["subdivision"]
-    found = scoring.outcomes(answers(space, np.array([[1, 0]])), truth_at(space, np.array([0])), Countries.of(space))
-    figures = scoring.score(found, 2, (1, 2), KM)
+    found = outcomes(space, np.array([[1, 0, 2, 3]]), truth_at(space, np.array([0])))
+    figures = scoring.score(found, (1, 2), KM)
     assert (figures["accuracy"], figures["top_2"], figures["country_accuracy"]) == (0, 100, 100)
 
 
-def test_rows_without_a_known_class_are_misses_but_have_an_error():
+def test_rows_at_a_place_without_a_known_class_are_misses_but_have_an_error():
     space = SPACES["country"]
-    unknown = np.array([-1, -1])
-    truth = Truth(np.array([46.0, 0.0]), np.array([2.0, 0.0]), unknown, unknown)
-    figures = scoring.score(
-        scoring.outcomes(answers(space, np.array([[0], [0]])), truth, Countries.of(space)), 1, (1,), KM
-    )
+    truth = Truth(np.array([46.0, 0.0]), np.array([2.0, 0.0]), unknown(2), unknown(2))
+    figures = scoring.score(outcomes(space, np.array([[0, 1, 2]] * 2), truth), (1,), (1,))
     assert (figures["accuracy"], figures["country_accuracy"], figures["within_1km"]) == (0, 0, 50)
 
 
-def test_scores_do_not_depend_on_the_order_of_rows():
-    space, rng = SPACES["subdivision"], np.random.default_rng(3)
-    classes = np.array([rng.permutation(4) for _ in range(60)])
-    truth = truth_at(space, rng.integers(0, 4, 60))
-    order = rng.permutation(60)
-    shuffled = Truth(**{name: values[order] for name, values in vars(truth).items()})
+def test_a_class_that_the_model_does_not_know_is_missed_by_every_top_k():
+    space = SPACES["country"]
+    truth = Truth(np.array([np.nan]), np.array([np.nan]), np.array(["NZL"], object), np.array(["NZL"], object))
+    figures = scoring.score(outcomes(space, np.array([[0, 1, 2]]), truth), (1, 5, 10), (1,))
+    assert (figures["accuracy"], figures["top_10"], figures["country_accuracy"]) == (0, 0, 0)
+    assert figures["within_1km"] is figures["median_km"] is None
+
+
+def test_what_cannot_be_measured_for_a_row_is_left_out_of_that_figure_alone():
+    space, nan = SPACES["subdivision"], np.nan
+    # a whole row, a country alone that is answered right, one that is not, and a place alone that is answered exactly
+    truth = Truth(
+        np.array([50.0, nan, nan, 50.0]),
+        np.array([3.0, nan, nan, 3.0]),
+        np.array(["FRA.1", None, None, None], object),
+        np.array(["FRA", "FRA", "PER", None], object),
+    )
+    figures = scoring.score(outcomes(space, np.array([[0, 1, 2, 3]] * 4), truth), (1,), (1,))
+    assert (figures["located"], figures["within_1km"], figures["mean_km"]) == (2, 100, 0)
+    assert figures["accuracy"] == 50, "of the first and the last"
+    assert figures["country_accuracy"] == 50, "right, right, wrong, and in no country"
+
+
+def test_an_answer_in_no_country_is_never_in_the_right_one():
+    truth = Truth(np.array([0.0, 0.0]), np.array([0.0, 0.0]), unknown(2), np.array([None, "FRA"], object))
+    found = scoring.outcomes(np.zeros(2), np.zeros(2), np.array([-1, -1]), np.array(["", ""], object), truth)
+    assert found.countries.tolist() == [0, 0]
+
+
+def test_of_no_row_at_all_nothing_is_measured():
+    truth = Truth(np.array([np.nan]), np.array([np.nan]), unknown(1), unknown(1))
+    found = outcomes(SPACES["country"], np.array([[0, 1, 2]]), truth)
+    assert (found.classed.tolist(), found.countries.tolist()) == ([False], [-1])
+    figures = scoring.score(found, (1,), (1,))
+    assert figures.pop("located") == 0
+    assert set(figures.values()) == {None}
+
+
+@given(st.integers(0, 2**32), st.integers(1, 60))
+def test_scores_do_not_depend_on_the_order_of_rows(seed, n):
+    space, rng = SPACES["subdivision"], np.random.default_rng(seed)
+    order = rng.permuted(np.tile(np.arange(4), (n, 1)), axis=1)
+    truth = truth_at(space, rng.integers(0, 4, n))
+    again = rng.permutation(n)
+    shuffled = Truth(**{name: values[again] for name, values in vars(truth).items()})
     one, other = (
-        scoring.score(scoring.outcomes(answers(space, c), t, Countries.of(space)), 4, (1, 2, 3), KM)
-        for c, t in ((classes, truth), (classes[order], shuffled))
+        scoring.score(outcomes(space, answered, true), (1, 2, 3), KM)
+        for answered, true in ((order, truth), (order[again], shuffled))
     )
     assert one == pytest.approx(other)
 
 
+@given(st.integers(0, 2**32), st.integers(1, 30))
+def test_more_answers_hit_more_and_all_answers_hit_all_known(seed, n):
+    space, rng = SPACES["subdivision"], np.random.default_rng(seed)
+    truth = truth_at(space, rng.integers(0, 4, n))
+    known = rng.random(n) < 0.7
+    truth = Truth(truth.latitudes, truth.longitudes, np.where(known, truth.classes, None), truth.countries)
+    found = outcomes(space, rng.permuted(np.tile(np.arange(4), (n, 1)), axis=1), truth)
+    figures = scoring.score(found, range(1, 7), KM)
+    shares = [figures["accuracy"], *(figures[f"top_{k}"] for k in range(2, 7))]
+    assert shares == sorted(shares)
+    assert shares[3] == shares[5] == pytest.approx(100 * known.mean())
+
+
 def test_the_baseline_answers_the_most_frequent_classes_in_order():
     space = SPACES["country"]
-    always = baselines.most_frequent(space, np.array([2, 2, 2, 0, 1, 1, -1, -1, -1, -1]), 2)
+    always = scoring.most_frequent(space, np.array([1, 2, 3]), 2)
     assert always.classes.tolist() == [[2, 1]]
     assert always.probabilities.tolist() == [[3 / 6, 2 / 6]]
     assert (always.latitude[0], always.longitude[0]) == (-9, -75)
-    found = scoring.outcomes(baselines.repeated(always, 3), truth_at(space, np.array([2, 1, 0])), Countries.of(space))
-    figures = scoring.score(found, 2, (1, 2), KM)
-    assert figures["accuracy"] == pytest.approx(100 / 3)
+    found = scoring.majority(space, np.array([1, 2, 3]), truth_at(space, np.array([2, 1, 0])))
+    figures = scoring.score(found, (1, 2), KM)
+    assert figures["accuracy"] == figures["country_accuracy"] == pytest.approx(100 / 3)
     assert figures["top_2"] == pytest.approx(200 / 3)
+    assert figures["within_1km"] == pytest.approx(100 / 3)
+
+
+def test_the_baseline_of_subdivisions_is_in_a_country():
+    space = SPACES["subdivision"]
+    found = scoring.majority(space, np.array([5, 1, 1, 1]), truth_at(space, np.array([0, 1, 2])))
+    assert found.ranks.tolist() == [0, 1, 2]
+    assert found.countries.tolist() == [1, 1, 0]
 
 
 def test_equally_frequent_classes_keep_their_order():
-    assert baselines.most_frequent(SPACES["country"], np.array([], dtype=np.int64), 3).classes.tolist() == [[0, 1, 2]]
-
-
-def test_a_label_space_without_truth_is_named():
-    with pytest.raises(UserError, match=r"label space 'geocell'.*country, subdivision"):
-        scoring.unit_column("geocell")
+    assert scoring.most_frequent(SPACES["country"], np.zeros(3, np.int64), 3).classes.tolist() == [[0, 1, 2]]

@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 
+from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.geo.labelspace import LabelSpace
-from geoloc_core.models.prediction import Prediction
 from geoloc_core.serving import answer
 
 SPACE = LabelSpace(

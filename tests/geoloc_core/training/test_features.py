@@ -191,7 +191,7 @@ PEAK = """
 import sys, threading, time
 from pathlib import Path
 import numpy as np, torch
-from geoloc_core.models.classifier import Recipe
+from geoloc_core.training.heads import Recipe
 from geoloc_core.training import heads
 from geoloc_core.training.features import Features
 

@@ -6,11 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoloc_core.errors import UserError
-from geoloc_core.models.classifier import Recipe
 from geoloc_core.training import features as streaming
 from geoloc_core.training import heads, loop
 from geoloc_core.training.features import Features
-from geoloc_core.training.heads import UNKNOWN, fit
+from geoloc_core.training.heads import UNKNOWN, Recipe, fit
 from geoloc_core.training.weights import inverse_frequency
 
 TRAINING, VALIDATION = np.arange(0, 1200, 2), np.arange(1, 1200, 2)

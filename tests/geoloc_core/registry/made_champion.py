@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from geoloc_core.contracts.geolocator import Card, Trained
 from geoloc_core.encoders import encoder
+from geoloc_core.families.classifier import Classifier
 from geoloc_core.files import write_json
 from geoloc_core.geo.labelspace import LabelSpace
-from geoloc_core.models.classifier import Classifier
 from geoloc_core.project import Project
-from geoloc_core.training import tracking
+from geoloc_core.registry import tracking
 
 from ...conftest import PHOTOS
 
@@ -50,11 +51,12 @@ def train(project: Project, shift: float = 0.0) -> None:
     """Save a model; another one for another shift."""
     fingerprint = encoder.load(project.profile.encoders["net"], project.weights("net")).fingerprint
     layers = [(np.eye(2, 3, dtype=np.float32) + np.float32(shift), np.zeros(2, np.float32))]
-    model = Classifier(
-        "head", ["net"], {"net": fingerprint}, SPACE, np.zeros(3, np.float32), np.ones(3, np.float32), layers
-    )
+    model = Classifier(["net"], SPACE, np.zeros(3, np.float32), np.ones(3, np.float32), layers)
+    needs = project.profile.variant("linear").needs()
     project.model("linear").mkdir(parents=True, exist_ok=True)
-    model.save(project.model("linear"))
+    Trained(Card(family="classifier", needs=needs, fingerprints={"net": fingerprint}), model).save(
+        project.model("linear")
+    )
 
 
 def score(project: Project, value: float, photos: str = "d") -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, write_json
 from geoloc_core.project import Project
-from geoloc_core.training import registry, tracking
+from geoloc_core.registry import promotion, tracking
 
 from .made_champion import make_project
 
@@ -39,16 +39,16 @@ def tags(value: float, data: str = "d") -> dict[str, str]:
 @given(st.floats(0, 100), st.floats(0, 100), st.booleans())
 def test_only_a_better_candidate_becomes_champion(candidate, champion, higher):
     better = candidate > champion if higher else candidate < champion
-    assert registry.is_better(card(candidate, higher), tags(champion)) is better
+    assert promotion.is_better(card(candidate, higher), tags(champion)) is better
 
 
 def test_the_first_candidate_becomes_champion():
-    assert registry.is_better(card(0.0), None)
+    assert promotion.is_better(card(0.0), None)
 
 
 def test_scores_on_other_photos_are_not_compared():
-    assert not registry.is_better(card(99.0, data="new"), tags(1.0, data="old"))
-    assert not registry.is_better(card(99.0, metric="accuracy"), tags(1.0))
+    assert not promotion.is_better(card(99.0, data="new"), tags(1.0, data="old"))
+    assert not promotion.is_better(card(99.0, metric="accuracy"), tags(1.0))
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_a_store_that_does_not_answer_is_one_clear_line(tiny_project, monkeypatc
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         with pytest.raises(UserError, match="MLflow's store cannot be used") as said:
-            registry.champion(tiny_project)
+            promotion.champion(tiny_project)
     assert "\n" not in str(said.value)
 
 
@@ -131,7 +131,7 @@ def test_a_password_is_told_to_nobody(tiny_project, address, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UserError, match="MLflow's store cannot be used") as said:
-        registry.champion(tiny_project)
+        promotion.champion(tiny_project)
     assert "s3cret" not in str(said.value)
 
 
@@ -152,7 +152,7 @@ def test_a_deleted_experiment_is_named(project):
 def test_many_processes_may_open_a_new_database_at_once(tiny_project):
     code = (
         "import sys; from pathlib import Path; from geoloc_core.project import Project;"
-        "from geoloc_core.training import tracking;"
+        "from geoloc_core.registry import tracking;"
         "project = Project.open(Path('params.yaml'));"
         "context = tracking.run(project, 'train', sys.argv[1], {}, []);"
         "log = context.__enter__(); log({'x': 1.0}, 0); context.__exit__(None, None, None)"
@@ -299,20 +299,20 @@ def _score(project):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("ask", [_train, _score, registry.promote, registry.champion])
+@pytest.mark.parametrize("ask", [_train, _score, promotion.promote, promotion.champion])
 def test_a_damaged_store_is_one_clear_line(project, damage, ask, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     DAMAGE[damage](tracking.store(project) / "mlflow.db", monkeypatch)
     with pytest.raises(UserError) as said:
         ask(project)
     assert "\n" not in str(said.value)
-    if (damage, ask) != ("read-only", registry.champion):  # which finds nothing there to read
+    if (damage, ask) != ("read-only", promotion.champion):  # which finds nothing there to read
         assert "MLflow's store cannot be used (" in str(said.value)
         assert "; " in str(said.value)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ask", [_train, registry.promote, registry.champion])
+@pytest.mark.parametrize("ask", [_train, promotion.promote, promotion.champion])
 def test_a_place_that_is_no_folder_is_one_clear_line(project, ask):
     place = tracking.store(project)
     place.rename(project.root / "away")

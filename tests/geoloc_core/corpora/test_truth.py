@@ -4,12 +4,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from geoloc_core.evaluation.truth import TRUTH, truth
 
 from geoloc_core.corpora import manifest
+from geoloc_core.corpora.truth import TRUTH, truth
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest
-from tests.geoloc_core.evaluation.conftest import write_corpus
+from tests.geoloc_core.made_answers import make_project, write_corpus
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path)
 
 
 def test_it_holds_the_places_the_units_and_the_split_row_by_row(project):
@@ -21,7 +26,7 @@ def test_it_holds_the_places_the_units_and_the_split_row_by_row(project):
     for name in found:
         pd.testing.assert_series_equal(found[name], (photos if name in photos else labels)[name])
     summary = json.loads(project.summary("truth", "mp16").read_text())
-    assert summary == {"rows": 40, "placed": 39, "country_only": 0, "published": 42}
+    assert summary == {"rows": 40, "placed": 38, "country_only": 1, "published": 42}
     assert pq.read_schema(project.truth("mp16")).metadata[b"geoloc.published"] == b"42"
 
 
@@ -55,9 +60,9 @@ def test_what_lies_beside_a_corpus_was_not_published(project):
     assert json.loads(project.summary("truth", "mp16").read_text())["published"] == 43
 
 
-def test_a_corpus_that_is_not_encoded_is_refused(project):
+def test_a_corpus_that_is_not_in_the_profile_is_refused(project):
     write_corpus(project, "crawl", np.random.default_rng(3))
-    with pytest.raises(UserError, match="encoded corpus 'crawl': not in the profile in use; expected one of: mp16"):
+    with pytest.raises(UserError, match="corpus 'crawl': not in the profile in use; expected one of: mp16"):
         truth(project, "crawl")
     assert not project.truth("crawl").exists()
 

@@ -12,7 +12,7 @@ import psutil
 from mlflow import MlflowClient
 
 from geoloc_core.project import Project
-from geoloc_core.training import registry, tracking
+from geoloc_core.registry import promotion, tracking
 
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
@@ -71,7 +71,7 @@ def stage(params: Path, point: str, here: Path) -> None:
         log.model(project.model("linear"))
 
 
-def promotion(params: Path, point: str, here: Path) -> None:
+def promote(params: Path, point: str, here: Path) -> None:
     """Promote: stop after a method of MLflow's client, or in the middle of the model's files."""
     _hear()
     if point == "half of the files":
@@ -83,4 +83,4 @@ def promotion(params: Path, point: str, here: Path) -> None:
         MlflowClient.log_model_artifacts = half
     else:
         _stop_after(point, here)
-    registry.promote(Project.open(params))
+    promotion.promote(Project.open(params))

@@ -13,8 +13,8 @@ import pytest
 
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, write_json
+from geoloc_core.registry import promotion, tracking
 from geoloc_core.serving import bundle
-from geoloc_core.training import registry, tracking
 
 from .made_champion import make_project, score, train
 
@@ -67,14 +67,14 @@ POINTS = (
 def test_promotion_killed_anywhere_ends_like_one_that_was_not(project, point):
     from . import victims
 
-    with victims.waiting(victims.promotion, project, point) as process:
+    with victims.waiting(victims.promote, project, point) as process:
         process.send_signal(signal.SIGKILL)
-    decision = registry.promote(project)
+    decision = promotion.promote(project)
     assert state(project) == WHOLE
     assert not project.partial("promote", "x").parent.exists()
     assert decision["champion"]["version"] == 1
-    assert bundle.load(registry.champion(project)[1]).variant == "linear"
-    assert not registry.promote(project)["promoted"]
+    assert bundle.load(promotion.champion(project)[1]).variant == "linear"
+    assert not promotion.promote(project)["promoted"]
     assert state(project) == WHOLE, "twice is once"
 
 
@@ -82,45 +82,45 @@ def test_promotion_killed_anywhere_ends_like_one_that_was_not(project, point):
 def test_promotion_that_is_asked_to_end_leaves_no_more_than_a_killed_one(project, number):
     from . import victims
 
-    with victims.waiting(victims.promotion, project, "half of the files") as process:
+    with victims.waiting(victims.promote, project, "half of the files") as process:
         process.send_signal(number)
-    registry.promote(project)
+    promotion.promote(project)
     assert state(project) == WHOLE
 
 
 def test_a_promotion_at_work_elsewhere_is_left_alone(project):
-    registry.promote(project)
+    promotion.promote(project)
     client = tracking.client(project)
     experiment = tracking.experiment(project, client)
     client.create_logged_model(experiment, "geolocator", tags={tracking.PROCESS: "elsewhere 1 1.00"})
-    registry.promote(project)
+    promotion.promote(project)
     assert len(client.search_logged_models([experiment])) == 2
 
 
 def test_what_is_shown_of_a_decision_are_names_not_addresses(project):
-    decision = registry.promote(project)
+    decision = promotion.promote(project)
     assert read_json(project.state / "promotion.json") == decision
     assert (decision["model"], decision["champion"]["version"]) == ("geolocator", 1)
     assert "://" not in (project.state / "promotion.json").read_text()
 
 
 def test_only_a_better_one_takes_the_champion_s_place(project):
-    registry.promote(project)
+    promotion.promote(project)
     train(project, shift=0.5)
     score(project, 40.0)
-    assert not registry.promote(project)["promoted"]
+    assert not promotion.promote(project)["promoted"]
     score(project, 60.0)
-    decision = registry.promote(project)
+    decision = promotion.promote(project)
     assert decision["promoted"], "scored anew"
     assert (decision["champion"]["version"], decision["champion"]["value"]) == (2, "60.0")
-    assert not registry.promote(project)["promoted"]
+    assert not promotion.promote(project)["promoted"]
     train(project, shift=0.7)
     score(project, 61.0)
-    assert registry.promote(project)["champion"]["version"] == 3
+    assert promotion.promote(project)["champion"]["version"] == 3
     score(project, 10.0, photos="others")
-    decision = registry.promote(project)
+    decision = promotion.promote(project)
     assert (decision["promoted"], decision["comparable"]) == (False, False)
-    assert registry.promote(project, replace=True)["champion"]["version"] == 4
+    assert promotion.promote(project, replace=True)["champion"]["version"] == 4
 
 
 def _artifacts(project) -> Path:
@@ -131,41 +131,41 @@ def _artifacts(project) -> Path:
 @pytest.mark.parametrize("lost", ["", "code", "MLmodel", "artifacts/geolocator/encoders/net/model.onnx"])
 @pytest.mark.parametrize("replace", [False, True])
 def test_files_that_are_gone_are_written_again(project, lost, replace):
-    registry.promote(project)
+    promotion.promote(project)
     path = _artifacts(project) / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    registry.promote(project, replace)
+    promotion.promote(project, replace)
     assert state(project) == WHOLE
-    assert bundle.load(registry.champion(project)[1]).variant == "linear"
+    assert bundle.load(promotion.champion(project)[1]).variant == "linear"
 
 
 def test_files_that_are_cut_off_or_other_are_written_again(project):
-    registry.promote(project)
-    path = _artifacts(project) / "artifacts/geolocator/model/model.safetensors"
+    promotion.promote(project)
+    path = _artifacts(project) / "artifacts/geolocator/models/linear/model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    registry.promote(project)
+    promotion.promote(project)
     assert path.read_bytes() == whole
     path.write_bytes(bytes(len(whole)))
-    registry.promote(project, replace=True)
+    promotion.promote(project, replace=True)
     assert path.read_bytes() == whole
 
 
 def test_files_that_are_gone_are_said_when_they_are_asked_for(project):
-    registry.promote(project)
+    promotion.promote(project)
     shutil.rmtree(_artifacts(project))
     with pytest.raises(UserError, match=r"its files are gone .*; run `geoloc promote --replace`"):
-        registry.champion(project)
+        promotion.champion(project)
 
 
 def test_a_model_that_was_deleted_is_registered_again(project):
-    registry.promote(project)
+    promotion.promote(project)
     client = tracking.client(project)
     (model,) = client.search_logged_models([tracking.experiment(project, client)])
     client.delete_logged_model(model.model_id)
     shutil.rmtree(_artifacts(project).parent)
-    assert registry.promote(project, replace=True)["champion"]["version"] == 2
-    assert bundle.load(registry.champion(project)[1]).variant == "linear"
+    assert promotion.promote(project, replace=True)["champion"]["version"] == 2
+    assert bundle.load(promotion.champion(project)[1]).variant == "linear"
 
 
 ANSWER = """
@@ -191,7 +191,7 @@ print(",".join(answer.columns), list(answer["id"]))
 def test_the_model_answers_where_the_project_is_not_installed(project, tmp_path):
     from PIL import Image
 
-    registry.promote(project)
+    promotion.promote(project)
     taken = tmp_path / "elsewhere"
     shutil.copytree(_artifacts(project), taken)
     shutil.rmtree(project.root)
@@ -207,22 +207,22 @@ def test_the_model_answers_where_the_project_is_not_installed(project, tmp_path)
 
 
 def test_what_the_model_requires_is_pinned_and_nobody_else_s(project):
-    registry.promote(project)
+    promotion.promote(project)
     required = (_artifacts(project) / "requirements.txt").read_text().split()
     names = {line.partition("==")[0] for line in required}
-    assert names == {*registry.LIBRARIES, "mlflow"}
+    assert names == {*promotion.LIBRARIES, "mlflow"}
     assert all("==" in line and "+" not in line for line in required)
     assert "geoloc" not in (_artifacts(project) / "conda.yaml").read_text()
 
 
 ROOMS = (
-    "encoders", "models", "serving", "geo/labelspace.py", "geo/sphere.py", "params.py", "pictures.py", "plugins.py",
-    "threads.py", "yamls.py",
+    "contracts", "encoders", "families", "params", "serving", "geo/labelspace.py", "geo/sphere.py", "pictures.py",
+    "plugins.py", "threads.py", "yamls.py",
 )  # fmt: skip
 
 
 def test_what_answering_imports_is_required():
-    room = Path(registry.__file__).parents[1]
+    room = Path(promotion.__file__).parents[1]
     files = [
         file for name in ROOMS for file in ([room / name] if name.endswith(".py") else (room / name).rglob("*.py"))
     ]
@@ -236,8 +236,8 @@ def test_what_answering_imports_is_required():
     known = packages_distributions()
     owners = [{owner.lower().replace("_", "-") for owner in known[name]} for name in modules & known.keys()]
     owners = [found for found in owners if not found & {"mlflow", "geoloc"}]
-    assert not [found for found in owners if not found & {*registry.LIBRARIES}], "to be added"
-    assert not {*registry.LIBRARIES} - set().union(*owners), "nothing imports them"
+    assert not [found for found in owners if not found & {*promotion.LIBRARIES}], "to be added"
+    assert not {*promotion.LIBRARIES} - set().union(*owners), "nothing imports them"
 
 
 @pytest.mark.parametrize(
@@ -256,6 +256,6 @@ def test_what_answering_imports_is_required():
 def test_a_leaderboard_that_says_too_little_is_one_clear_line(project, spoil, says):
     spoil(project.leaderboard / "leaderboard.json")
     with pytest.raises(UserError, match=says) as said:
-        registry.promote(project)
+        promotion.promote(project)
     assert "\n" not in str(said.value)
     assert "leaderboard.json" in str(said.value)

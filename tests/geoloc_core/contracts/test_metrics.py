@@ -1,0 +1,52 @@
+"""Every metric that is computed has a column, a rounding and a way that it goes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoloc_core.contracts.metrics import COUNTS, column, lower_is_better, names, rounded, top_name, within_name
+
+KM = st.floats(1e-6, 1e7).map(lambda km: float(f"{km:g}"))
+
+
+@given(st.lists(st.integers(1, 100), max_size=4), st.lists(KM, max_size=5))
+def test_every_metric_has_a_column(top_k, thresholds):
+    found = names(top_k, thresholds)
+    assert set(found) >= {"accuracy", "median_km", *map(top_name, top_k), *map(within_name, thresholds)}
+    columns = [column(name) for name in found]
+    assert [part.name for part in columns] == found
+    assert columns == sorted(columns, key=lambda part: part.order)
+    for part in columns:
+        assert part.show(None) == "–"
+        assert part.show(12.34) in part.phrase(12.34)
+        assert part.label
+
+
+def test_the_order_is_that_of_the_tables():
+    assert names((10, 1, 5), (750, 1, 25)) == [
+        "accuracy", "top_5", "top_10", "country_accuracy", "within_1km", "within_25km", "within_750km",
+        "mean_km", "median_km", "geoguessr",
+    ]  # fmt: skip
+
+
+def test_errors_fall_and_all_else_rises():
+    falling = [name for name in names((1, 5), (25,)) if lower_is_better(name)]
+    assert falling == ["mean_km", "median_km"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "luck", "top_", "top_x", "within_km", "within_1.2.3km", "within_ekm", "n", "Top_5"]
+)
+def test_what_is_no_metric_has_no_column(name):
+    assert column(name) is None
+    assert not lower_is_better(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [("n", 39.0, 39), ("located", 38, 38), ("accuracy", 12.3456, 12.35), ("within_25km", 1 / 3, 0.33),
+     ("median_km", 123.456, 123.5), ("geoguessr", 4321.09, 4321.1), ("majority_mean_km", 9.87, 9.9)],
+)  # fmt: skip
+def test_figures_are_rounded_as_people_read_them(name, value, shown):
+    assert rounded(name, value) == shown
+    assert isinstance(rounded(name, value), int) == (name in COUNTS)

@@ -1,0 +1,75 @@
+"""A small model of each family, with weights as they come, and what it is asked with."""
+
+import numpy as np
+import torch
+
+from geoloc_core.contracts.batch import Batch
+from geoloc_core.contracts.geolocator import Card, Trained
+from geoloc_core.contracts.prediction import Prediction
+from geoloc_core.families import classifier as classifiers
+from geoloc_core.families import ensemble as ensembles
+from geoloc_core.families import guidebook_attention as attentions
+from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.training.heads import linear_layers, network
+
+MARKS = {"a": "1", "b": "2"}
+
+
+def space(classes=6) -> LabelSpace:
+    """Countries from south-west to north-east."""
+    return LabelSpace(
+        "country",
+        [f"C{i:02d}" for i in range(classes)],
+        [f"Country {i}" for i in range(classes)],
+        [""] * classes,
+        np.linspace(-80, 80, classes),
+        np.linspace(-170, 170, classes),
+    )
+
+
+def _statistics() -> tuple[np.ndarray, np.ndarray]:
+    return torch.randn(5).numpy(), torch.rand(5).numpy() + 0.5
+
+
+def classifier(hidden=(8, 4), classes=6) -> Trained:
+    torch.manual_seed(3)
+    block = classifiers.Options(kind="classifier", corpus="c", encoders=("a", "b"), labels="country")
+    layers = linear_layers(network(5, hidden, classes))
+    model = classifiers.Classifier(["a", "b"], space(classes), *_statistics(), layers)
+    return Trained(Card(family="classifier", needs=block.needs(), fingerprints=MARKS), model)
+
+
+def attention(clues=7, classes=6) -> Trained:
+    torch.manual_seed(4)
+    block = attentions.Options(
+        kind="guidebook_attention", corpus="c", encoders=("a", "b"), text_encoder="t", texts="clues", labels="country"
+    )
+    shapes = {"query": (clues, 5), "bias": (clues,), "clues": (clues, 3), "clue_mean": (3,)}
+    shapes |= {"weight": (classes, 8), "offset": (classes,)}
+    tensors = {name: torch.randn(shape).numpy() for name, shape in shapes.items()}
+    tensors |= dict(zip(("mean", "std"), _statistics(), strict=True), clue_std=torch.rand(3).numpy() + 0.5)
+    ids, texts = ([f"{word}{n}" for n in range(clues)] for word in ("id", "clue "))
+    model = attentions.Attention(["a", "b"], space(classes), ids, texts, tensors)
+    return Trained(Card(family="guidebook_attention", needs=block.needs(), fingerprints=MARKS), model)
+
+
+def ensemble(classes=6) -> Trained:
+    """Its second member knows all classes but the first, and one that is none of its own."""
+    block = ensembles.Options(kind="ensemble", corpus="c", members=("one", "other"), labels="country")
+    known = [np.arange(classes), np.array([*range(1, classes), -1])]
+    model = ensembles.Ensemble(space(classes), ["one", "other"], np.array([0.6, 0.4]), known)
+    return Trained(Card(family="ensemble", needs=block.needs(), fingerprints={}), model)
+
+
+MADE = {"classifier": classifier, "guidebook_attention": attention, "ensemble": ensemble}
+
+
+def photos(rows: int, seed: int = 0) -> Batch:
+    """Everything that any of the models reads."""
+    rng = np.random.default_rng(seed)
+    features = {"a": rng.normal(size=(rows, 2)).astype(np.float16), "b": rng.normal(size=(rows, 3)).astype(np.float16)}
+    answers = {
+        name: Prediction.of_probabilities(rng.dirichlet(np.ones(6), rows), space(), k)
+        for name, k in (("one", 6), ("other", 3))
+    }
+    return Batch(features, answers)

@@ -1,0 +1,127 @@
+"""What holds of a model of any family: its folder opens as it was saved, or says why not."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from geoloc_core.contracts.geolocator import FAMILIES, load
+from geoloc_core.errors import UserError
+from geoloc_core.plugins import kinds
+
+from .made_models import MADE, classifier, photos
+
+
+def test_every_family_is_here():
+    assert set(MADE) == set(kinds(FAMILIES))
+
+
+@pytest.fixture(params=MADE)
+def saved(request, tmp_path):
+    """A model and its folder."""
+    trained = MADE[request.param]()
+    trained.save(tmp_path)
+    return trained, tmp_path
+
+
+def same(one, other):
+    for name in ("classes", "probabilities"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    for name in ("latitudes", "longitudes", "latitude", "longitude"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-6)
+    for name in ("rank", "probability", "before"):
+        np.testing.assert_array_equal(getattr(one.truth, name), getattr(other.truth, name))
+    assert (one.evidence is None) == (other.evidence is None)
+    if one.evidence:
+        assert one.evidence.kind == other.evidence.kind
+        np.testing.assert_array_equal(one.evidence.ids, other.evidence.ids)
+        np.testing.assert_array_equal(one.evidence.weights, other.evidence.weights)
+
+
+def test_saved_and_loaded_it_answers_the_same(saved):
+    trained, folder = saved
+    loaded = load(folder)
+    assert loaded.card == trained.card
+    truth = np.arange(20) % 7 - 1
+    same(trained.model.predict(photos(20), 4, truth), loaded.model.predict(photos(20), 4, truth))
+    assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors"}, "nothing is pickled"
+
+
+@pytest.mark.parametrize("hidden", [(), (8,)])
+def test_a_classifier_has_as_many_layers_as_were_saved(tmp_path, hidden):
+    trained = classifier(hidden)
+    trained.save(tmp_path)
+    same(*(model.predict(photos(9), 4, np.arange(9) % 6) for model in (trained.model, load(tmp_path).model)))
+
+
+def test_one_unit_is_answered_as_among_many(saved):
+    trained, _ = saved
+    whole = trained.model.predict(photos(20), 4, np.arange(20) % 6)
+    for row in (0, 7, 19):
+        alone = trained.model.predict(photos(20).rows(slice(row, row + 1)), 4, np.array([row % 6]))
+        np.testing.assert_array_equal(alone.classes[0], whole.classes[row])
+        np.testing.assert_allclose(alone.probabilities[0], whole.probabilities[row], rtol=1e-5)
+
+
+def refused(folder, says):
+    with pytest.raises(UserError, match=says) as said:
+        load(folder)
+    assert "\n" not in str(said.value)
+    assert str(folder) in str(said.value)
+    assert f"run `geoloc train {folder.name}`" in str(said.value)
+
+
+def test_a_missing_or_broken_file_is_said_in_one_line(saved):
+    _, folder = saved
+    for path in sorted(folder.iterdir()):
+        whole = path.read_bytes()
+        path.unlink()
+        refused(folder, path.name)
+        for broken in (b"", b"cut", whole[: len(whole) // 2], b"\xff\xfe" * 20):
+            path.write_bytes(broken)
+            refused(folder, path.name)
+        path.write_bytes(whole)
+    load(folder)
+
+
+def test_every_tensor_must_be_there_in_its_shape(saved):
+    _, folder = saved
+    path = folder / "model.safetensors"
+    whole = load_file(path)
+    for name in whole:
+        save_file({other: tensor for other, tensor in whole.items() if other != name}, path)
+        refused(folder, r"model\.safetensors: ")
+        save_file({**whole, name: whole[name][..., None]}, path)
+        refused(folder, r"model\.safetensors: .*expected \(")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("model.json", {"family": "oracle"}, "family 'oracle' is unknown"),
+        ("model.json", {"family": "../classifier"}, "is unknown"),
+        ("model.json", {"needs": {"inputs": [{"kind": "sound"}], "labels": "country"}}, "needs.inputs"),
+        ("model.json", {"extra": 1}, "extra"),
+        ("labels.json", {"ids": ["C00"]}, "not the same number of everything"),
+        ("labels.json", {"latitudes": [91.0] * 6}, "latitudes"),
+    ],
+)
+def test_a_card_or_classes_that_cannot_be_are_said_in_one_line(saved, file, change, says):
+    _, folder = saved
+    raw = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(raw | change))
+    refused(folder, says)
+
+
+def test_classes_of_another_model_do_not_fit(saved):
+    trained, folder = saved
+    trained.labelspace.take(np.arange(4)).save(folder / "labels.json")
+    refused(folder, r"model\.safetensors: .*expected ")
+
+
+def test_features_without_a_fingerprint_are_said(tmp_path):
+    classifier().save(tmp_path)
+    raw = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(raw | {"fingerprints": {"a": "1"}}))
+    refused(tmp_path, r"model\.json: no fingerprint of b")

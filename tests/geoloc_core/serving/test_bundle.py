@@ -1,0 +1,113 @@
+"""A bundle answers photos as the stages answered their features, of members too."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from geoloc_core.contracts.batch import Batch
+from geoloc_core.contracts.geolocator import load
+from geoloc_core.encoders import encoder
+from geoloc_core.errors import UserError
+from geoloc_core.families.classifier import Classifier
+from geoloc_core.families.ensemble import Ensemble
+from geoloc_core.files import CHECKSUMS
+from geoloc_core.project import Project
+from geoloc_core.serving import bundle
+from tests.geoloc_core.made_answers import save_model
+
+from ...conftest import PHOTOS
+from ..registry.made_champion import SPACE, network
+
+LINEAR = {"kind": "classifier", "corpus": "photos", "encoders": ["net"], "labels": "country"}
+JOINT = {"kind": "ensemble", "corpus": "photos", "members": ["linear", "other"], "labels": "country"}
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Two classifiers on the mean colour, and an ensemble that reads the best candidate of each."""
+    profile = PHOTOS | {
+        "encoders": {"net": {"kind": "onnx", "output": "embedding", "size": 16}},
+        "variants": {"linear": LINEAR, "other": LINEAR, "joint": JOINT},
+        "evaluation": {"candidates": 1},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
+    made = Project.open(tmp_path / "params.yaml")
+    made.weights("net").mkdir(parents=True)
+    network(made.weights("net") / "model.onnx")
+    mark = {"net": tower(made).fingerprint}
+    for name, space, seed in (("linear", SPACE, 0), ("other", SPACE.take(np.array([1, 0])), 1)):
+        rng = np.random.default_rng(seed)
+        layer = (rng.normal(size=(2, 3)).astype(np.float32), np.zeros(2, np.float32))
+        model = Classifier(["net"], space, np.zeros(3, np.float32), np.ones(3, np.float32), [layer])
+        save_model(made, name, made.profile.variant(name), model, mark)
+    model = Ensemble(SPACE, ["linear", "other"], np.array([0.55, 0.45]), [np.array([0, 1]), np.array([1, 0])])
+    save_model(made, "joint", made.profile.variant("joint"), model, {})
+    return made
+
+
+def tower(project):
+    return encoder.load(project.profile.encoders["net"], project.weights("net"))
+
+
+@pytest.fixture
+def photos():
+    found = []
+    for colour in np.random.default_rng(2).integers(0, 256, (12, 3)):
+        kept = io.BytesIO()
+        Image.new("RGB", (24, 24), tuple(int(part) for part in colour)).save(kept, "PNG")
+        found.append(kept.getvalue())
+    return found
+
+
+def test_an_ensemble_answers_photos_as_the_stage_answers_features(project, photos, tmp_path):
+    bundle.pack(project, "joint", tmp_path / "bundle")
+    models = {name: load(project.model(name)).model for name in ("linear", "other", "joint")}
+    features = tower(project)(photos).astype(np.float16)  # as `geoloc encode` keeps them
+    read = {name: models[name].predict(Batch({"net": features}), 1) for name in ("linear", "other")}
+    expected = models["joint"].predict(Batch({}, read), 2)
+    shutil.rmtree(project.data)
+    opened = bundle.load(tmp_path / "bundle")
+    assert (opened.variant, list(opened.models), opened.candidates) == ("joint", ["linear", "other", "joint"], 1)
+    found = opened.predict(photos, 2)
+    np.testing.assert_array_equal(found.classes, expected.classes)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+    np.testing.assert_array_equal(found.evidence.ids, expected.evidence.ids)
+    np.testing.assert_array_equal(found.latitude, expected.latitude)
+    alone = [opened.predict([photo], 2) for photo in photos]
+    assert [one.classes[0].tolist() for one in alone] == found.classes.tolist()
+
+
+def test_weights_that_a_member_was_not_trained_on_are_not_packed(project, tmp_path):
+    folder = project.model("other")
+    note = folder / "model.json"
+    note.write_text(note.read_text().replace(tower(project).fingerprint, "f00d"))
+    with pytest.raises(UserError, match="but other was trained on f00d; encode and train again"):
+        bundle.pack(project, "joint", tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"members": ["linear"]}, r"bundle\.json: no member other"),
+        ({"members": ["linear", "other", "gone"]}, r"gone/model\.json: no such file"),
+        ({"encoders": {}}, r"bundle\.json: no encoder net"),
+        ({"candidates": 0}, "candidates"),
+    ],
+)
+def test_a_bundle_that_lacks_a_part_is_one_line(project, tmp_path, change, says):
+
+    bundle.pack(project, "joint", tmp_path / "bundle")
+    card = tmp_path / "bundle" / "bundle.json"
+    raw = json.loads(card.read_text())
+    card.write_text(json.dumps(raw | change))
+    (tmp_path / "bundle" / CHECKSUMS).unlink(missing_ok=True)
+    with pytest.raises(UserError, match=says) as said:
+        bundle.load(tmp_path / "bundle")
+    assert "\n" not in str(said.value)
+    assert "run `geoloc promote --replace`" in str(said.value)
