@@ -197,16 +197,20 @@ def test_every_function_that_a_stage_calls_is_part_of_its_digest(by_dagster, tmp
     from geoloc_core.project import Project
 
     root = Path(shutil.copytree(by_dagster[0], tmp_path / "project", symlinks=True))
+    profile = Project.open(root / "params.yaml").profile
     stages = [
         "fetch uk_grid", "boundaries", "ingest uk_grid", "label uk_grid", "leaks", "pretrain clip", "pretrain vit",
         "encode im2gps --encoder vit", "texts clues", "encode-text clues --encoder clip", "truth im2gps",
-        "train mlp_clip_vit_country", "evaluate mlp_clip_vit_country", "leaderboard",
+        "fit-cells semantic mp16", *(f"{stage} {name}" for name in profile.variants for stage in ("train", "answer")),
+        "score mlp_clip_vit_country", "leaderboard",
     ]  # fmt: skip
-    sources, known = Sources(), instances(Project.open(root / "params.yaml").profile)
+    sources, known = Sources(), instances(profile)
     for words in stages:
         out = tmp_path / "called.txt"
         run(root, sys.executable, "-P", str(ROOT / "tests" / "called.py"), str(out), *words.split())
         stage, name = words.split()[0].replace("-", "_"), words.split()[-1]
+        if stage == "fit_cells":
+            stage, name = "cells", words.split()[1]
         found = known[stage]
         instance = found[name] if isinstance(found, dict) else found
         closure = {":".join(at) for at in sources.closure(sources.roots(instance))}

@@ -38,7 +38,8 @@ def road(shared, tmp_path_factory):
     said = {}
     for words in (
         "fetch photos", "boundaries", "ingest photos", "label photos", "leaks", "download net",
-        "encode photos --encoder net", "train linear", "truth photos", "evaluate linear", "leaderboard", "promote",
+        "encode photos --encoder net", "truth photos", "train linear", "answer linear", "score linear", "leaderboard",
+        "promote",
     ):  # fmt: skip
         said[words] = geoloc(root, *words.split())
     return root, said
@@ -75,8 +76,8 @@ def test_no_sequence_straddles_the_split(road):
 
 def test_the_score_states_its_sample(road):
     root, said = road
-    scores = json.loads((root / "data/summaries/evaluate/linear.json").read_text())
-    assert f"{scores['validation']['n']} of " in said["evaluate linear"]
+    scores = json.loads((root / "data/summaries/score/linear.json").read_text())
+    assert f"{scores['validation']['n']} of " in said["score linear"]
     assert 0 < scores["validation"]["n"] < 77
 
 

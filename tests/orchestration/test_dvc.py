@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -87,23 +88,29 @@ def test_code_that_is_missing_is_no_obstacle_to_reading(project):
 @pytest.fixture
 def real(project):
     """The project's own graph."""
-    for name in ("dvc.yaml", "params.yaml"):
+    for name in ("dvc.yaml", "params.yaml", "plan.yaml"):
         (project / name).write_text((ROOT / name).read_text())
     return project
 
 
 @pytest.mark.slow
-def test_evaluation_reads_no_corpus_but_the_encoded_ones(real):
+def test_no_answer_waits_for_a_corpus_that_nobody_learns_from_or_is_scored_on(real):
     run = yaml.safe_load((real / "params.yaml").read_text())["run"]
-    stages, truth = by_name(real), {f"truth@{name}" for name in run["encoded"]}
+    used = ("mp16", *run["evaluation"]["benchmarks"])
+    stages, truth = by_name(real), {f"truth@{name}" for name in used}
     assert len(truth) < len(run["corpora"])
-    evaluations = [stage for name, stage in stages.items() if name.startswith("evaluate_")]
-    assert len(evaluations) == sum(map(len, run["variants"].values()))
-    for stage in evaluations:
-        kinds = {name.partition("@")[0] for name in stage.stages}
-        assert kinds == {stage.name.partition("@")[0].replace("evaluate", "train"), "encode", "truth"}
-        assert {name for name in stage.stages if name.startswith("truth")} == truth
-    for name in run["encoded"]:
+    assert {name for name in stages if name.startswith("truth@")} == truth
+    inputs = {"classifier": {"encode"}, "guidebook_attention": {"encode"}, "ensemble": {"answer"}}
+    for name, variant in run["variants"].items():
+        (answer,) = [stage for at, stage in stages.items() if re.fullmatch(rf"answer_\d@{name}", at)]
+        kinds = {re.split("[@_]", at)[0] for at in answer.stages}
+        cells = {"cells"} if variant["labels"] in run["cells"] else set()
+        assert kinds == {"train", "truth", *inputs[variant["kind"]], *cells}, name
+        assert {at for at in answer.stages if at.startswith("truth")} == truth
+        score = stages[f"score@{name}"]
+        assert score.stages == (answer.name,), "no model runs where scores are made"
+    assert {*stages["leaderboard"].stages} == {f"score@{name}" for name in run["variants"]}
+    for name in used:
         assert stages[f"truth@{name}"].stages == (f"ingest@{name}", f"label@{name}")
 
 

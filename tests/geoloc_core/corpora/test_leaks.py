@@ -7,8 +7,9 @@ from geoloc_core.corpora import leaks as stage
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.guard import guard
 from geoloc_core.errors import UserError
+from geoloc_core.families import classifier
 from geoloc_core.files import digest, read_json
-from geoloc_core.params import Corpus, Leaks, Profile
+from geoloc_core.params import Corpus, Evaluation, Leaks, Profile
 from geoloc_core.project import Project
 from geoloc_core.sets import leak_name
 
@@ -25,12 +26,14 @@ CLEAN = {
 }
 
 
-def made(root, corpora=CLEAN, encoded=("mine", "test", "other"), **options) -> Project:
+def made(root, corpora=CLEAN, benchmarks=("test", "other"), **options) -> Project:
     roles = {"test": "benchmark", "other": "benchmark"}
     profile = Profile.model_construct(
         leaks=Leaks(**options),
         corpora={name: Corpus.model_construct(role=roles.get(name, "train")) for name in corpora},
-        encoded=encoded,
+        expect={},
+        variants={"linear": classifier.Options(kind="classifier", corpus="mine", encoders=("net",), labels="country")},
+        evaluation=Evaluation(benchmarks=benchmarks),
     )
     project = Project(root, profile)
     for name, rows in corpora.items():
@@ -150,10 +153,10 @@ def test_a_report_that_names_no_leak_is_refused(tmp_path):
 
 def test_a_benchmark_that_no_model_is_scored_on_is_reported_and_blocks_nothing(tmp_path):
     corpus, row, _ = LEAKING["photographers: mine/train + test"]
-    (leak,) = found(project := made(tmp_path, with_rows(corpus, row), encoded=("mine", "other")))
+    (leak,) = found(project := made(tmp_path, with_rows(corpus, row), benchmarks=("other",)))
     assert (leak["kind"], leak["sets"], leak["blocking"]) == ("photographers", ["mine/train", "test"], False)
     guard(project, "mine")
-    assert found(made(tmp_path, with_rows(corpus, row), encoded=("mine", "test")))[0]["blocking"]
+    assert found(made(tmp_path, with_rows(corpus, row), benchmarks=("test",)))[0]["blocking"]
 
 
 def test_a_corpus_that_leaks_blocks_itself_alone_and_what_two_corpora_train_on_may_be_the_same(tmp_path):
