@@ -3,8 +3,8 @@
 Attention becomes one product for queries, keys and values and one fused kernel, and the last block computes the class
 token alone where only that is read. On the CPU every linear layer gets its weights in the order that oneDNN's kernels
 read, and its activation computed on the way out; a convolution whose kernel is its stride, as that of patches, becomes
-such a layer too. What a network is made of is recognised by its layers, so that it may come from any library; what is
-not recognised stays as it is.
+such a layer too. What a network is made of is recognised by its layers and by the source code of its library
+(:mod:`geoloc_core.encoders.structure`); what is not recognised stays as it is.
 """
 
 from typing import Any
@@ -13,12 +13,12 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from geoloc_core.encoders import structure
+
 QUICK = 1.702
 """QuickGELU(x) = x · sigmoid(1.702 x) = swish(1.702 x) / 1.702, and swish is what oneDNN knows."""
 ACTIVATED = (("c_fc", "gelu", "c_proj"), ("fc1", "activation_fn", "fc2"), ("fc1", "act", "fc2"))
 """Names of a linear layer, the activation after it and the layer after that: in open_clip, transformers and timm."""
-CLOSED = ("AttentionPool2d", "MultiheadAttention", "TransformerEncoderLayer")
-"""Modules that read the weights of their layers themselves."""
 
 
 class Attention(nn.Module):
@@ -110,11 +110,15 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
 
 def attend(network: Any) -> None:
     """Replace the self-attention of open_clip's blocks, and the last block where the class token alone is read."""
+    if not structure.is_known(network):
+        return
     last = _last_block(network)
     blocks: list[Any] = [m for m in network.modules() if type(m).__name__ == "ResidualAttentionBlock"]
     for block in blocks:
         if hasattr(block, "ln_1_kv") or not getattr(block.attn, "batch_first", False):
             continue  # it asks other tokens, or has them in another order
+        if not structure.is_as_written(block):
+            continue
         if block is last:
             network.transformer.resblocks[-1] = ClassBlock(last)
         else:
@@ -126,6 +130,8 @@ def _last_block(network: Any) -> Any:
     reads_class = type(network).__name__ == "VisionTransformer" and getattr(network, "pool_type", "") == "tok"
     if not reads_class or network.attn_pool is not None or network.output_tokens:
         return None
+    if not structure.is_as_written(network) or not structure.is_as_written(network.transformer):
+        return None
     return network.transformer.resblocks[-1]
 
 
@@ -136,10 +142,13 @@ def can_pack() -> bool:
 
 def pack(network: nn.Module) -> None:
     """Replace the linear layers, activations and patch convolutions of a network on the CPU."""
+    if not structure.is_known(network):
+        return
     for module in network.modules():
         for names in ACTIVATED:
             first, activation, second = (getattr(module, name, None) for name in names)
-            if type(first) is type(second) is nn.Linear and (known := _activation(activation)):
+            known = _activation(activation)
+            if type(first) is type(second) is nn.Linear and known and _follow(module, names):
                 kind, scale = known
                 first.bias = None if first.bias is None else nn.Parameter(first.bias.detach() * scale, False)
                 setattr(module, names[0], Packed(first, kind, scale))
@@ -148,13 +157,28 @@ def pack(network: nn.Module) -> None:
     _pack_rest(network)
 
 
+def _follow(module: nn.Module, names: tuple[str, str, str]) -> bool:
+    """Whether a module calls three of its children one after the other, with nothing between them that computes."""
+    order = tuple(module._modules) if type(module) is nn.Sequential else structure.chain(type(module))
+    if not set(names) <= set(order):
+        return False
+    between = order[order.index(names[0]) : order.index(names[2]) + 1]
+    idle = [name for name in between if isinstance(getattr(module, name), nn.Identity | nn.Dropout)]
+    return tuple(name for name in between if name not in idle) == names
+
+
 def _pack_rest(module: nn.Module) -> None:
+    if isinstance(module, nn.MultiheadAttention | nn.TransformerEncoderLayer):
+        return  # torch hands their weights to kernels of its own
+    read = structure.read(type(module))
     for name, child in module.named_children():
-        if type(child) is nn.Linear:
+        if name in read:
+            continue
+        if type(child) is nn.Linear and not isinstance(module, nn.ModuleList | nn.ModuleDict):
             setattr(module, name, Packed(child))
         elif isinstance(child, nn.Conv2d) and _is_patches(child):
             setattr(module, name, Patches(child))
-        elif type(child).__name__ not in CLOSED:
+        else:
             _pack_rest(child)
 
 

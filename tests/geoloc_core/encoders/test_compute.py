@@ -1,10 +1,13 @@
 """A network rewritten for speed gives the features of the network as it was."""
 
 import copy
+import logging
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 
+from geoloc_core.encoders import structure
 from geoloc_core.encoders.compute import on_device
 from geoloc_core.encoders.device import computes_bf16, multiplies_bf16, say_without_bf16
 from geoloc_core.encoders.preprocess import Preprocess
@@ -145,6 +148,152 @@ def test_open_clip_is_really_rewritten():
     assert (kinds.count("Attention"), kinds.count("ClassBlock")) == (3, 1)
     if fused.can_pack():
         assert (kinds.count("Patches"), kinds.count("Packed")) == (1, 14)
+
+
+def kinds_of(network) -> set[str]:
+    return {type(module).__module__ for module in network.modules()}
+
+
+@pytest.mark.parametrize("package", structure.VERSIONS)
+def test_what_is_rewritten_is_what_is_installed(package):
+    """Where this fails, the library was raised: hold its networks against the rewrites, then change the table."""
+    name, known = structure.VERSIONS[package]
+    assert version(name) == known
+
+
+def test_the_source_that_is_rewritten_is_known():
+    from open_clip import transformer
+
+    for name, (methods, known) in structure.SOURCES.items():
+        assert structure.digest(getattr(transformer, name), methods) == known
+
+
+@pytest.mark.parametrize("name", ["open_clip", "transformers clip"])
+def test_a_network_of_an_unknown_version_is_left_alone(name, monkeypatch, caplog):
+    monkeypatch.setattr(structure, "_installed", lambda _: "99.0")
+    network = made(name)
+    theirs, before = library(network, PIXELS), kinds_of(network)
+    with caplog.at_level(logging.DEBUG, logger=structure.LOG.name):
+        ours = on_device(network, PREPROCESS, "fp32")(PIXELS)
+    assert kinds_of(network) == before, "nothing was rewritten"
+    np.testing.assert_allclose(ours, theirs, atol=1e-6 * np.abs(theirs).max())
+    assert any("99.0: its networks run as they are" in record.message for record in caplog.records)
+
+
+def changed_block():
+    """open_clip's tower, whose blocks compute something else under the same names."""
+    from open_clip import transformer
+
+    class ResidualAttentionBlock(transformer.ResidualAttentionBlock):
+        def forward(self, q_x, k_x=None, v_x=None, attn_mask=None):
+            x = q_x + 0.5 * self.ls_1(self.attention(q_x=self.ln_1(q_x), attn_mask=attn_mask))
+            return x - self.ls_2(self.mlp(self.ln_2(x)))
+
+    network = open_clip_tower()
+    for block in network.transformer.resblocks:
+        block.__class__ = ResidualAttentionBlock
+    return network
+
+
+def changed_tower():
+    """open_clip's tower, which reads more than the class token."""
+    from open_clip import transformer
+
+    class VisionTransformer(transformer.VisionTransformer):
+        def _global_pool(self, x):
+            return x.mean(dim=1), x
+
+    network = open_clip_tower()
+    network.__class__ = VisionTransformer
+    return network
+
+
+def of_patches(middle):
+    """A tower of patches and of some layers that see their features, (N, 16, 32) to (N, 16, 32)."""
+    import torch
+
+    class Tower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.middle = torch.nn.Conv2d(3, 32, 8, 8), middle
+
+        def forward(self, images):
+            return self.middle(self.patches(images).flatten(2).transpose(1, 2))
+
+    return Tower()
+
+
+def gated():
+    """timm's gated layers have the names of its plain ones."""
+    from timm.layers.mlp import GluMlp
+    from torch.nn import GELU
+
+    return of_patches(GluMlp(32, 64, act_layer=GELU))
+
+
+def normalised_between():
+    from open_clip.transformer import QuickGELU
+    from timm.layers import Mlp
+    from torch.nn import LayerNorm
+
+    return of_patches(Mlp(32, 64, act_layer=QuickGELU, norm_layer=LayerNorm))
+
+
+def plain_mlp():
+    from open_clip.transformer import QuickGELU
+    from timm.layers import Mlp
+
+    return of_patches(Mlp(32, 64, act_layer=QuickGELU))
+
+
+def reads_its_weights():
+    import torch
+
+    class Reading(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.nn.Sequential(torch.nn.Linear(32, 32))
+
+        def forward(self, x):
+            return torch.nn.functional.linear(x, self.inner[0].weight) + self.inner(x)
+
+    class Listed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList([torch.nn.Linear(32, 32) for _ in range(2)])
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = x @ layer.weight
+            return x
+
+    return of_patches(torch.nn.Sequential(Reading(), Listed()))
+
+
+ODD = {
+    "another block": (changed_block, False),
+    "another tower": (changed_tower, False),
+    "gated layers": (gated, False),
+    "a norm between layers": (normalised_between, False),
+    "weights that are read": (reads_its_weights, False),
+    "layers in a row": (plain_mlp, True),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_only_looks_like_a_known_layer_is_not_rewritten(name, monkeypatch):
+    from geoloc_core.encoders import fused
+
+    build, fuses = ODD[name]
+    monkeypatch.setitem(TOWERS, name, build)
+    network = made(name)
+    theirs = library(network, PIXELS)
+    ours = on_device(network, PREPROCESS, "fp32")(PIXELS)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
+    packed = [module for module in network.modules() if isinstance(module, fused.Packed)]
+    if fused.can_pack() and "another" not in name:
+        assert any(module.activation != "none" for module in packed) == fuses
+    assert not any(isinstance(module, fused.ClassBlock) for module in network.modules())
 
 
 def test_auto_is_fp32_for_a_tiny_tower_and_bf16_for_another_where_there_is_any():
