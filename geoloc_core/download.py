@@ -1,4 +1,4 @@
-"""Large files from the network: resumed, checked, and either whole or not there."""
+"""Large files from the network: resumed, verified, and either complete or absent."""
 
 import os
 import time
@@ -51,7 +51,7 @@ class _Part:
 
     @property
     def size(self) -> int:
-        """Bytes that may be kept: none where nothing tells whether the server still has the same file."""
+        """Bytes that can be kept: none if nothing shows that the server still has the same file."""
         return self.path.stat().st_size if self.path.exists() and self.tag.exists() else 0
 
     def remove(self) -> None:
@@ -60,14 +60,14 @@ class _Part:
 
 
 def download(url: str, target: Path, size: int | None = None, sha256: str | None = None, wait_s: float = 1.0) -> str:
-    """Bring a file from the network, once.
+    """Download a file, once.
 
-    A file that is there and has the right checksum is not asked for again. A download that stops goes on where it
-    stopped, in this call or in the next, as long as the server's file is the same.
+    An existing file with the right checksum is not requested again. A download that was interrupted continues where it
+    stopped, in this call or the next, as long as the file on the server is the same.
 
     Args:
         url: An ``http`` or ``https`` address.
-        target: Where the file goes; it appears there only when it is whole and right.
+        target: Where the file goes; it appears there only once it is complete and verified.
         size: Its bytes, where known; else at most :data:`MAX_BYTES`.
         sha256: Its checksum, where known.
         wait_s: Seconds before the second try; twice that before the next, and so on.

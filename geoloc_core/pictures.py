@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_MEGAPIXELS = 200.0
 """A photo with more is refused, unless a corpus sets another limit: decoding it could exhaust the memory."""
 BACKGROUND = (255, 255, 255)
-"""What a picture lies on where it is transparent, RGB: white, as on paper and in most viewers."""
+"""The background of transparent pictures, RGB: white, as on paper and in most viewers."""
 PIXELS_AT_ONCE = 400_000_000
 """What threads decode at the same time, 1.6 GB; a photo with more is decoded alone."""
 FORMATS = {
@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 
 class PictureError(Exception):
-    """Why there is no picture, in one line that names no file.
+    """Why a picture cannot be read, in one line that names no file.
 
     Attributes:
         fault: What kind of fault it is.
@@ -87,7 +87,7 @@ def ask(call: Callable[..., T], *args: Any, **options: Any) -> T:
 
 
 class Room:
-    """So many pixels at once: who wants more than are free waits, unless nobody else has any.
+    """A limit on the pixels in use at once. Who wants more than are free waits, unless no others are in use.
 
     Args:
         pixels: How many.

@@ -36,7 +36,7 @@ class Address:
 
 
 class Unpacker:
-    """Undoes a compression that nobody asked for, never into more bytes than allowed."""
+    """Undoes a compression that was not requested, and never yields more bytes than allowed."""
 
     def __init__(self, encoding: str) -> None:
         """Of a ``Content-Encoding``."""
@@ -58,7 +58,7 @@ class Unpacker:
 
 
 def photo_fault(address: Address, data: bytes, kind: str) -> Fault | None:
-    """Why bytes are no photo, by their first ones; whether they decode to the last is asked at ingest."""
+    """Why bytes are not a photo, judged by the first ones. Whether they decode completely is checked at ingest."""
     if not data:
         return Fault(Gone.EMPTY, "0 bytes")
     found = format_of(data)

@@ -11,10 +11,10 @@ good, and is refused unless ``leaks.allow`` of ``params.yaml`` names the kind an
 and block only if ``leaks.block`` names them: the famous places are in every set of photos from the web (IM2GPS and
 MP-16 both come from Flickr), and to know a place is what is asked of a model, to know the picture is not.
 So is training on a corpus whose validation split, on which models are chosen, shares them with its test split, which is
-only reported. Validation and benchmarks may share what they like, since nothing is learnt from either. A benchmark that no variant
-is not scored on is compared and blocks nothing. Training corpora are not compared with each
-other, whose photos are often the same by construction (MP-16 is a part of YFCC100M, the 50 cities of the UK are among
-the 150): a model learns from one of them and is validated on that one's own.
+only reported. Validation and benchmarks may share what they like, since nothing is learnt from either. A benchmark that
+no variant is scored on is compared and blocks nothing. Training corpora are not compared with each other: their photos
+are often the same by construction (MP-16 is a part of YFCC100M, the 50 cities of the UK are among the 150), and a model
+learns from one of them and is validated on that one's own.
 """
 
 from collections.abc import Callable, Collection

@@ -4,7 +4,6 @@ import geopandas
 import pandas as pd
 import pytest
 import shapely
-from geoloc_core.corpora.truth import TRUTH, truth
 from made_layouts import split
 from made_photos import encoded, project, write
 
@@ -13,6 +12,7 @@ from geoloc_core.corpora.countries import ALIASES, alpha3, iso3
 from geoloc_core.corpora.ingest import ingest
 from geoloc_core.corpora.label import label, with_published
 from geoloc_core.corpora.sources.countries import Options, read
+from geoloc_core.corpora.truth import TRUTH, truth
 from geoloc_core.errors import UserError
 from geoloc_core.geo import boundaries
 from geoloc_core.geo.names import known_names
