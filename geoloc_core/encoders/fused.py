@@ -159,7 +159,8 @@ def pack(network: nn.Module) -> None:
 
 def _follow(module: nn.Module, names: tuple[str, str, str]) -> bool:
     """Whether a module calls three of its children one after the other, with nothing between them that computes."""
-    order = tuple(module._modules) if type(module) is nn.Sequential else structure.chain(type(module))
+    kind: type = type(module)
+    order = tuple(module._modules) if kind is nn.Sequential else structure.chain(kind)
     if not set(names) <= set(order):
         return False
     between = order[order.index(names[0]) : order.index(names[2]) + 1]
@@ -170,7 +171,8 @@ def _follow(module: nn.Module, names: tuple[str, str, str]) -> bool:
 def _pack_rest(module: nn.Module) -> None:
     if isinstance(module, nn.MultiheadAttention | nn.TransformerEncoderLayer):
         return  # torch hands their weights to kernels of its own
-    read = structure.read(type(module))
+    kind: type = type(module)
+    read = structure.read(kind)
     for name, child in module.named_children():
         if name in read:
             continue
