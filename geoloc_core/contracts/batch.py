@@ -84,6 +84,13 @@ class Batch:
         sizes = [*map(len, self.images.values()), *map(len, self.answers.values())]
         return sizes[0] if sizes else 0
 
+    def rows(self, where: slice | np.ndarray) -> "Batch":
+        """Some of the units, where each is a photo."""
+        return Batch(
+            {name: values[where] for name, values in self.images.items()},
+            {name: answer.rows(where) for name, answer in self.answers.items()},
+        )
+
 
 @dataclass(frozen=True)
 class Sentences:
@@ -129,8 +136,8 @@ class Data:
         targets: (N,) int64 classes; −1 where a row has none.
         training: Rows to learn from, ascending; each has a class and all inputs.
         validation: Rows to choose by, ascending, of other groups; each has all inputs, and a class somewhere.
-        training_units: The same as units; a place's target is that of any of its rows.
-        validation_units: See there.
+        places: (N,) ids of places, None where a photo stands alone; left out where the unit is a photo.
+        headings: (N,) degrees, NaN where unknown; beside the places.
     """
 
     images: dict[str, np.ndarray]
@@ -140,8 +147,14 @@ class Data:
     targets: np.ndarray
     training: np.ndarray
     validation: np.ndarray
-    training_units: Units
-    validation_units: Units
+    places: np.ndarray | None = None
+    headings: np.ndarray | None = None
+
+    def units(self, rows: np.ndarray) -> Units:
+        """Some rows, ascending, as units; the class of a place is that of any of its rows."""
+        if self.places is None or self.headings is None:
+            return Units.of_photos(rows)
+        return Units.of_places(rows, self.places[rows], self.headings[rows])
 
 
 @dataclass(frozen=True)

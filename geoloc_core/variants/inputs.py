@@ -72,6 +72,16 @@ def images(project: "Project", encoders: list[str], corpus: str, rows: int) -> d
     return found
 
 
+def places(known: pa.Table) -> dict[str, np.ndarray]:
+    """``places`` and ``headings`` (N,) of all rows of a corpus, for :class:`~geoloc_core.contracts.batch.Data`.
+
+    Args:
+        known: Columns ``place_id`` and ``heading``.
+    """
+    ids = np.array(known["place_id"].to_pylist(), dtype=object)
+    return {"places": ids, "headings": known["heading"].to_numpy().astype(np.float64)}
+
+
 def units(known: pa.Table, rows: np.ndarray, unit: str) -> Units:
     """Some rows of a corpus as units to be answered.
 
@@ -80,11 +90,7 @@ def units(known: pa.Table, rows: np.ndarray, unit: str) -> Units:
         rows: Ascending.
         unit: ``photo`` or ``place``.
     """
-    if unit == "photo":
-        return Units.of_photos(rows)
-    some = known.take(rows)
-    places = np.array(some["place_id"].to_pylist(), dtype=object)
-    return Units.of_places(rows, places, some["heading"].to_numpy().astype(np.float64))
+    return Units.of_photos(rows) if unit == "photo" else Units.of_places(rows, *places(known.take(rows)).values())
 
 
 def missing(project: "Project", encoders: list[str], corpus: str) -> np.ndarray:

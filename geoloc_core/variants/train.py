@@ -83,8 +83,7 @@ def gather(project: Project, block: Any) -> Data:
         targets=space.index(ids),
         training=training,
         validation=validation,
-        training_units=inputs.units(table, training, needs.unit),
-        validation_units=inputs.units(table, validation, needs.unit),
+        **(inputs.places(table) if needs.unit == "place" else {}),
     )
 
 

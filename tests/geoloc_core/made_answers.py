@@ -14,7 +14,7 @@ from geoloc_core.families import classifier, ensemble
 from geoloc_core.families.classifier import Classifier
 from geoloc_core.families.ensemble import Ensemble
 from geoloc_core.geo.labelspace import LabelSpace
-from geoloc_core.params import Evaluation, Profile, Registry
+from geoloc_core.params import Evaluation, Labels, Profile, Registry
 from geoloc_core.params.paper import Paper
 from geoloc_core.project import Project
 
@@ -42,6 +42,7 @@ def profile(demo=True, metric="within_750km", **changed):
     given = {
         "demo": demo,
         "seed": 20,
+        "labels": Labels(),
         "variants": VARIANTS,
         "papers": {"by_country": paper},
         "evaluation": Evaluation(),
