@@ -48,7 +48,7 @@ def test_what_else_is_in_the_file_stays(tmp_path, text, expected):
     path = tmp_path / "params.yaml"
     path.write_bytes(text)
     if expected is None:
-        with pytest.raises(UserError, match="profile 'b': not in .*; expected one of: none"):
+        with pytest.raises(UserError, match=r"profile 'b': not in .*; expected one of: none"):
             use(path, "b")
     else:
         use(path, "b")
