@@ -66,7 +66,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if req.full_url.startswith("https://") and not newurl.startswith("https://"):
             raise ValueError(f"redirected from https to {newurl}")
         if _is_inside(newurl) and not _is_inside(req.full_url):
-            raise ValueError(f"redirected from a public host to one of this machine or its network: {newurl}")
+            raise ValueError(f"redirected from a public host to this machine or its network: {newurl}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -110,7 +110,7 @@ def download(url: str, target: Path, size: int | None = None, sha256: str | None
         target.parent.mkdir(parents=True, exist_ok=True)
         _persist(url, part, size, wait_s)
     except OSError as error:
-        raise UserError(f"{part.path}: {error.strerror or error}; expected a place to write {url} to") from None
+        raise UserError(f"{part.path}: {error.strerror or error}; expected a folder where {url} can be saved") from None
     digest = sha256_of(part.path)
     got = part.path.stat().st_size
     if size not in (None, got) or sha256 not in (None, digest):
@@ -118,7 +118,7 @@ def download(url: str, target: Path, size: int | None = None, sha256: str | None
         expected = [f"{size:,} bytes" if size else "", f"sha256 {sha256}" if sha256 else ""]
         raise UserError(
             f"{url}: {got:,} bytes with sha256 {digest}; expected {' with '.join(filter(None, expected))}: "
-            "the file is another one or was changed on the way"
+            "it is a different file, or was damaged on the way"
         )
     os.replace(part.path, target)
     part.remove()
@@ -139,7 +139,7 @@ def _persist(url: str, part: _Part, size: int | None, wait_s: float) -> None:
                 raise UserError(
                     f"{url}: {_reason(error)}, {TRIES} times; {part.size:,} bytes are kept: run the command again later"
                 ) from None
-            progress.say(f"download: {url}: {_reason(error)}; going on at byte {part.size:,}")
+            progress.say(f"download: {url}: {_reason(error)}; continuing at byte {part.size:,}")
             time.sleep(wait_s * 2**failures)
 
 
@@ -154,7 +154,7 @@ def _continue(url: str, part: _Part, size: int | None) -> None:
         response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
     except (ValueError, http.client.InvalidURL) as error:
         # Of this address or of one that it redirects to: a name that cannot be spelt, brackets that do not close.
-        said = f"it, or what it redirects to, cannot be asked ({_reason(error)})"
+        said = f"it, or what it redirects to, cannot be requested ({_reason(error)})"
         raise UserError(f"{url}: {said}; expected an address that leads to a file") from None
     except urllib.error.HTTPError as error:
         if error.code == 416:
@@ -180,7 +180,7 @@ def _continue(url: str, part: _Part, size: int | None) -> None:
                 out.write(chunk)
                 if out.tell() > (MAX_BYTES if size is None else size):
                     part.remove()
-                    said = _too_many() if size is None else f"more than {size:,} bytes: the file is another one"
+                    said = _too_many() if size is None else f"more than {size:,} bytes: it is a different file"
                     raise UserError(f"{url}: the server sends {said}")
     if total is not None and part.path.stat().st_size != total:
         raise ConnectionError(f"the connection ended after {part.path.stat().st_size:,} of {total:,} bytes")
@@ -199,13 +199,13 @@ def _check(url: str, response: Any, start: int, size: int | None) -> None:
         raise UserError(f"{url}: the server sends a web page; expected a file: look at the address in a browser")
     left = _length(response)
     if size and left is not None and start + left != size:
-        raise UserError(f"{url}: the server has {start + left:,} bytes; expected {size:,}: the file is another one")
+        raise UserError(f"{url}: the server has {start + left:,} bytes; expected {size:,}: it is a different file")
     if size is None and left is not None and start + left > MAX_BYTES:
         raise UserError(f"{url}: the server sends {_too_many()}")
 
 
 def _too_many() -> str:
-    return f"more than {MAX_BYTES:,} bytes; expected no more of a file whose size is not stated: state it"
+    return f"more than {MAX_BYTES:,} bytes; expected no more where the size is not stated: state the size"
 
 
 def _note(part: _Part, response: Any, start: int) -> None:

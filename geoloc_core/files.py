@@ -84,11 +84,11 @@ def check_file(path: Path) -> None:
         UserError: There is a folder or a device, or nothing can be made there.
     """
     if path.is_dir():
-        raise UserError(f"{path}: a folder; expected the name of a file to write; name another")
+        raise UserError(f"{path}: a folder; expected the name of a file to write; choose another name")
     place = Path(os.path.realpath(path.parent))
     among_devices = any(place.is_relative_to(devices) for devices in DEVICES)
     if (among_devices and not place.is_relative_to(SHARED_MEMORY)) or (path.exists() and not path.is_file()):
-        raise UserError(f"{path}: a device; expected the name of a plain file to write; name another")
+        raise UserError(f"{path}: a device; expected the name of a plain file to write; choose another name")
     _check_beside(path, folder=False)
     _check_place(path)
 
@@ -102,11 +102,11 @@ def check_folder(path: Path, kind: str | None = None, own: bool = False) -> None
         UserError: There are files of others, a link, the working folder or one above it, or nothing can be made there.
     """
     if path.is_symlink():
-        raise UserError(f"{path}: a link; expected a folder to write; name the one it leads to, or remove the link")
+        raise UserError(f"{path}: a link; expected a folder to write; use the folder it points to, or remove the link")
     if Path.cwd().is_relative_to(path.resolve()):
-        raise UserError(f"{path}: the folder you are in, or one above it; expected a new folder; name another")
+        raise UserError(f"{path}: the folder you are in, or one above it; expected a new folder; choose another name")
     if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: a file; expected the name of a folder to write; name another")
+        raise UserError(f"{path}: a file; expected the name of a folder to write; choose another name")
     if path.exists() and not own and (others := _others(path, kind)):
         more = f" and {len(others) - 1:,} more" if others[1:] else ""
         raise UserError(
@@ -155,9 +155,9 @@ def _check_place(path: Path) -> None:
     place = path.absolute().parent
     while not os.path.lexists(place):
         place = place.parent
-    why = os.strerror(errno.EACCES) if place.is_dir() else f"{place} is no folder"
+    why = os.strerror(errno.EACCES) if place.is_dir() else f"{place} is not a folder"
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"{path}: cannot be made there ({why}); expected a folder to write to")
+        raise UserError(f"{path}: cannot be created ({why}); expected a folder that can be written to")
 
 
 @contextmanager
@@ -252,7 +252,7 @@ def checksums(folder: Path) -> Checksums:
     except (FileNotFoundError, NotADirectoryError):
         return Checksums("", {})
     except (ValueError, RecursionError, IsADirectoryError, LookupError, TypeError):
-        raise UserError(f"{path}: damaged; expected the list of the folder's files; make the folder again") from None
+        raise UserError(f"{path}: damaged; expected the list of the folder's files; rebuild the folder") from None
 
 
 def verify(path: Path, remedy: str, data: bytes | None = None, at_most: int | None = None) -> None:
@@ -442,7 +442,7 @@ def keep_only_own(partial: Path, request: dict[str, Any]) -> None:
     """
     note = partial / "request.json"
     if note.is_dir() or (os.path.lexists(partial) and not partial.is_dir()):
-        there = f"{note}: a folder; expected a file" if note.is_dir() else f"{partial}: no folder; expected one"
+        there = f"{note}: a folder; expected a file" if note.is_dir() else f"{partial}: not a folder; expected one"
         raise UserError(f"{there} of unfinished work, or nothing; move it away")
     with suppress(UserError):  # a missing or damaged note is no request of ours
         if read_json(note) == request:

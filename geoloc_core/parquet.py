@@ -147,4 +147,4 @@ def _check(file: pq.ParquetFile) -> None:
     for said in (file.metadata.metadata, file.schema_arrow.metadata):
         expected = (said or {}).get(SUM)
         if expected is not None and expected != _sum(file.schema_arrow.with_metadata(said)):
-            raise ValueError("what it says of its columns is not what was written")
+            raise ValueError("the description of its columns has changed since it was written")

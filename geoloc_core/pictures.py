@@ -166,7 +166,7 @@ def rgb(image: "Image") -> "Image":
     image.load()
     if image.mode in ("I", "F"):
         kind = "floating-point numbers" if image.mode == "F" else "integers of 32 bits or with a sign"
-        raise PictureError("no_range", f"its pixels are {kind}, and nothing says which of them is white")
+        raise PictureError("no_range", f"its pixels are {kind}, and nothing says which value is white")
     if image.mode.startswith("I;16"):
         return Image.fromarray(_grey(image)).convert("RGB")
     if image.has_transparency_data:

@@ -110,14 +110,16 @@ def check_names(path: Path, names: Sequence[str]) -> None:
     met: set[str] = set()
     for name in names:
         if name in met:
-            raise UserError(f"{path}: {names.count(name)} columns {name}; expected one: rename or remove the others")
+            raise UserError(
+                f"{path}: {names.count(name)} columns named {name}; expected one: rename or remove the others"
+            )
         met.add(name)
 
 
 def _check_width(path: Path, names: Sequence[str]) -> None:
     if len(names) > MAX_COLUMNS:
         raise UserError(
-            f"{path}: {len(names):,} columns; at most {MAX_COLUMNS:,} are read: leave out what is not needed"
+            f"{path}: {len(names):,} columns; at most {MAX_COLUMNS:,} are read: leave out those that are not needed"
         )
 
 
@@ -176,9 +178,9 @@ def number(text: str) -> float:
 def advice(text: str) -> str:
     """How to write a number of degrees instead, where it can be guessed what was meant; else nothing."""
     if COMMA.fullmatch(text):
-        return "; write a point for the decimal comma"
+        return "; use a decimal point instead of a comma"
     if SEXAGESIMAL.search(text):
-        return "; write decimal degrees, south and west below zero"
+        return "; use decimal degrees, negative for south and west"
     return ""
 
 
@@ -208,7 +210,7 @@ def _head(path: Path) -> _Head:
     if nuls > len(data) / 4:
         raise _in_another(path, "UTF-16")
     if nuls and 0 in data[: data.find(b"\n") + 1 or None]:
-        raise UserError(f"{path}: not a text, it holds zero bytes; expected a CSV")
+        raise UserError(f"{path}: not a text file, it contains zero bytes; expected a CSV")
     start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
     return _Head(data[start:].decode("utf-8", "surrogateescape"), start, whole)
 
@@ -280,7 +282,7 @@ def _say_what_it_is(path: Path, head: _Head, row: int, wanted: Sequence[str]) ->
     if header:
         raise UserError(
             f"{path}: row {header[0]} looks like its header, {DELIMITERS[header[1]]} between the columns; expected it "
-            "as the first row, commas between the columns and points in numbers: save the table so"
+            "as the first row, commas between the columns and points in numbers: save the table in that form"
         )
 
 
@@ -291,7 +293,9 @@ def _check_commas(path: Path, head: _Head, width: int) -> None:
     if len(cells[","]) != width:
         for delimiter, name in DELIMITERS.items():
             if len(cells[delimiter]) == width:
-                raise UserError(f"{path}: row {row}: {name} between the columns; expected commas: save the table so")
+                raise UserError(
+                    f"{path}: row {row}: {name} between the columns; expected commas: save the table in that form"
+                )
 
 
 def _parts(path: Path, names: list[str], first: int, start: int, megabytes: int) -> Iterator[Part]:
@@ -352,12 +356,12 @@ def _broken(path: Path, width: int, error: Exception) -> UserError:
         if cells and _is_open(path, cells[-1]):
             return _unclosed(path, row)
         has = f"{uneven[1]} cell{'s' * (uneven[1] != '1')}"
-        return UserError(f"{path}: {row}: {has}; expected {width}, and quotes round a cell with a comma")
+        return UserError(f"{path}: {row}: {has}; expected {width}, and quotes around a cell with a comma")
     if "invalid UTF8" in str(error):
         return _not_utf8(path, *_first(path, lambda cells: not all(map(_is_utf8, cells))))
     if "straddling" in str(error):
-        return UserError(f"{path}: a row is too long to be read; expected quotes that are closed")
-    return UserError(f"{path}: not a CSV that can be read: {' '.join(str(error).split())}")
+        return UserError(f"{path}: a row is too long to be read; expected every quote to be closed")
+    return UserError(f"{path}: cannot be read as CSV: {' '.join(str(error).split())}")
 
 
 def _unclosed(path: Path, row: str) -> UserError:

@@ -66,7 +66,7 @@ def parse_yaml(text: str | bytes) -> Any:
             text = text.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             wide = text[:2] in (b"\xff\xfe", b"\xfe\xff")
-            what = "UTF-16" if wide else f"byte {error.start + 1} is no text in UTF-8"
+            what = "UTF-16" if wide else f"byte {error.start + 1} is not valid UTF-8"
             raise yaml.YAMLError(f"{what}; save it as UTF-8") from None
     if text.count("[") + text.count("{") + max(map(len, text.splitlines()), default=0) > SHALLOW:
         _check_depth(text)
@@ -137,11 +137,11 @@ def _check(loader: Any, node: yaml.Node, sizes: dict[int, int], depth: int) -> i
     """
     if isinstance(node, yaml.ScalarNode):
         if node.tag != f"{TAG}str" and loader.resolve(yaml.ScalarNode, node.value, (True, False)) != node.tag:
-            raise _wrong(node, f"{node.value!r} is no {node.tag.removeprefix(TAG)}; remove the tag")
+            raise _wrong(node, f"{node.value!r} is not of the type {node.tag.removeprefix(TAG)}; remove the tag")
         return 1
     if id(node) in sizes:
         if not sizes[id(node)]:
-            raise _wrong(node, "an alias that holds itself")
+            raise _wrong(node, "an alias that contains itself")
         return sizes[id(node)]
     if depth > MAX_DEPTH:
         raise _wrong(node, f"more than {MAX_DEPTH} levels")
@@ -154,7 +154,7 @@ def _check(loader: Any, node: yaml.Node, sizes: dict[int, int], depth: int) -> i
         parts = [part for pair in node.value for part in pair]
     total = 1 + sum(_check(loader, part, sizes, depth + 1) for part in parts)
     if total > MAX_NODES:
-        raise _wrong(node, f"aliases of aliases make more than {MAX_NODES:,} values of it")
+        raise _wrong(node, f"its aliases expand to more than {MAX_NODES:,} values")
     sizes[id(node)] = total
     return total
 
@@ -163,7 +163,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
     lines: dict[tuple[str, str], int] = {}
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise _wrong(key, "a key that is no text")
+            raise _wrong(key, "a key that is not text")
         line = key.start_mark.line + 1
         name = (key.tag, key.value)
         if name in lines:

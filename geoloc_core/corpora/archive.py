@@ -96,7 +96,7 @@ def members(tar: Path) -> Iterator[tuple[str, bytes | Flaw]]:
             raise named(error, tar) from None
         problem = " ".join(f"{type(error).__name__}: {error}".split())
     if problem:
-        lost = "what it should hold beyond them is refused as missing"
+        lost = "the photos after that point are refused as missing"
         say(f"{tar.name}: broken after {count:,} files ({problem}); {lost}")
 
 

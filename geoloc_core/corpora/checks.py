@@ -107,12 +107,12 @@ def check(project: "Project", name: str, accept: bool = False) -> None:
         console.print(reports[1].table())
     elif accept and reports[0].passed:
         drift.accept_next(project.versions("labels", name))
-        say(f"{name}: its labels are still to be made, and will be taken as they are")
+        say(f"{name}: it has no labels yet; they will be accepted when they are made")
     failed = [(report.title, row) for report in reports for row in report.rows if not row.passed]
     if failed:
         title, row = failed[0]
         said = f"{title}: {row.column} {row.expectation}" + (f" ({'; '.join(row.examples)})" if row.examples else "")
-        raise UserError(f"{said}; {len(failed)} expectations do not hold, see the tables above")
+        raise UserError(f"{said}; {len(failed)} expectations failed: see the tables above")
 
 
 def check_manifest(project: "Project", name: str, accept: bool = False) -> Report:
@@ -200,7 +200,7 @@ def _moved(found: drift.Comparison, move: drift.Move, limit: float, name: str, a
     elif not within and accept:
         said.append("accepted now")
     elif not within:
-        said.append(f"if this is meant: geoloc check {name} --accept")
+        said.append(f"if this is intended, run: geoloc check {name} --accept")
     passed = within or accept or found.accepted is not None
     return Row(f"drift of {move.what} at most {limit:.0%}", "", int(not passed), tuple(said), passed)
 

@@ -288,9 +288,12 @@ class _Crawl:
         pause = min(self.limits.wait_s * 2.0 ** (job.tries - 1), self.limits.max_wait_s)
         now = time.monotonic()
         if reply.wait_s is not None and reply.wait_s > self.limits.max_wait_s:
-            self._close(host, Fault(result.reason, f"{host.name} asks to wait {reply.wait_s:,.0f} s; left alone"))
+            self._close(
+                host,
+                Fault(result.reason, f"{host.name} asks to wait {reply.wait_s:,.0f} s; not asked again in this run"),
+            )
         elif host.strikes >= self.limits.patience:
-            said = f"{host.name} failed {host.strikes} times in a row, {result.detail}; left alone"
+            said = f"{host.name} failed {host.strikes} times in a row, {result.detail}; not asked again in this run"
             self._close(host, Fault(result.reason, said))
         elif reply.wait_s is not None or result.reason is Gone.BUSY:
             # The host is busy, not the file: nobody asks it before the time is over.
@@ -327,11 +330,11 @@ class _Crawl:
             async with asyncio.timeout(self.limits.total_s):
                 reply = await self._exchange(transport, host, job)
         except _InsideError:
-            said = Fault(Gone.PRIVATE, "redirected from a public host to one of this machine or its network")
+            said = Fault(Gone.PRIVATE, "redirected from a public host to this machine or its network")
         except httpx.TimeoutException:
-            said = Fault(Gone.TIMEOUT, f"{self.limits.silence_s:g} s without a byte")
+            said = Fault(Gone.TIMEOUT, f"{self.limits.silence_s:g} s without any data")
         except TimeoutError:
-            said = Fault(Gone.TIMEOUT, f"no end within {self.limits.total_s:g} s")
+            said = Fault(Gone.TIMEOUT, f"not finished within {self.limits.total_s:g} s")
         except (httpx.RemoteProtocolError, zlib.error) as error:
             said = Fault(Gone.BROKEN_OFF, _line(error))
         # The last are of names that the resolver and TLS cannot spell.
@@ -408,7 +411,7 @@ class _Crawl:
             if size > limit:
                 return Fault(Gone.TOO_LARGE, f"more than {limit:,} bytes")
             parts.append(part)
-        return b"".join(parts) if unpacker.whole else Fault(Gone.BROKEN_OFF, "compressed bytes without an end")
+        return b"".join(parts) if unpacker.whole else Fault(Gone.BROKEN_OFF, "the compressed data is incomplete")
 
     def _proxy(self, url: "httpx.URL") -> str | None:
         proxy = self.proxies.get(url.scheme) or self.proxies.get("all")

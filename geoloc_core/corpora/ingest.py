@@ -108,7 +108,7 @@ def ingest_alone(name: str, corpus: Any, raw: Path, out: Path) -> None:
     rejects = out.with_name(f"{out.name}.rejects.parquet")
     if os.path.lexists(rejects) and not manifest.is_table(rejects, manifest.REJECTS):
         raise UserError(
-            f"{rejects}: already exists and geoloc did not write it; it is to list refused photos; move it away"
+            f"{rejects}: already exists and geoloc did not write it; refused photos are listed there; move it away"
         )
     if (out / "manifest.parquet").is_file():
         held = manifest.read_manifest(out, ["corpus"])["corpus"].unique().to_pylist()
@@ -269,7 +269,7 @@ def _judge(
     row = _row(item, verdict)
     if licences is not None and row["licence"] not in licences:
         stated = f"licence {row['licence']!r}" if row["licence"] else "no licence stated"
-        return Refusal(item.image_id, Reason.LICENCE, f"{stated}; taken are {', '.join(licences) or 'none'}")
+        return Refusal(item.image_id, Reason.LICENCE, f"{stated}; expected one of: {', '.join(licences) or 'none'}")
     place = settled(item, _said(item, verdict))
     if place.flaw:
         return Refusal(item.image_id, *place.flaw)
@@ -384,7 +384,9 @@ def _tell(name: str, tally: Tally) -> None:
     if tally.refused:
         table(("refused", "photos"), [(reason.value, f"{count:,}") for reason, count in _sorted(tally.reasons)])
     for column, count in sorted(tally.unusable.items()):
-        say(f"{name}: {column} of {count:,} photos cannot be used and is left out, such as {tally.examples[column]}")
+        say(
+            f"{name}: {column} is unusable in {count:,} photos and was left empty, for example {tally.examples[column]}"
+        )
     for label, count in sorted(tally.mislabelled.items()):
         say(f"{name}: {count:,} {'photo is' if count == 1 else 'photos are'} {label}; read by content, not by name")
 

@@ -97,7 +97,7 @@ def _set_aside(path: Path, bad: Sequence[bytes], good: Sequence[bytes]) -> None:
         stream.writelines(line + b"\n" for line in bad)
     with replacing(path) as whole:
         whole.write_bytes(b"".join(line + b"\n" for line in good))
-    say(f"{path}: {len(bad):,} damaged lines are moved to {aside.name}; what they noted will be asked for again")
+    say(f"{path}: {len(bad):,} damaged lines were moved to {aside.name}; what they recorded will be requested again")
 
 
 class Part:
@@ -298,6 +298,6 @@ class Parts:
 
 def _unsealed(path: Path, shard: Path, said: object) -> UserError:
     return UserError(
-        f"{path}: {' '.join(str(said).split())}; expected the list of what {shard.name} lacks: remove {shard} and run "
-        "the command again to bring its photos anew"
+        f"{path}: {' '.join(str(said).split())}; expected the list of photos missing from {shard.name}: "
+        f"remove {shard} and run the command again to download its photos again"
     )

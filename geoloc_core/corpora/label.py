@@ -104,8 +104,8 @@ def _check_split(rows: "DataFrame", photos: "DataFrame", where: str) -> None:
     if len(rows) and sides != {"train", "validation"}:
         groups = photos["group_id"].nunique()
         raise UserError(
-            f"{where}: all its photos ({groups} groups) fall to {sides.pop()}; expected some on both "
-            f"sides: use more photos, another seed or labels.validation_share, or "
+            f"{where}: all of its photos ({groups} groups) are in the split {sides.pop()}; expected some in "
+            f"both: use more photos, another seed or labels.validation_share, or "
             f"a smaller labels.blocks_km, in params.yaml"
         )
 

@@ -93,7 +93,7 @@ class Zips:
                 why = " ".join(str(error).split()) or type(error).__name__
                 raise UserError(f"{path}: not a readable zip file ({why}); fetch it again") from None
             if _overlap(files[-1].infolist()):
-                raise UserError(f"{path}: its members overlap, as no photos do; fetch it again")
+                raise UserError(f"{path}: damaged: its members overlap; fetch it again")
             number = len(files) - 1
             for info in files[-1].infolist():
                 if info.is_dir():
@@ -365,7 +365,7 @@ class Files:
         if len(alike) == 1:
             return f"; {printable(alike[0])} differs only in spelling, but another row matches it too"
         if alike:
-            return f"; spelt alike are {_shown(alike)}, and which is meant is unclear"
+            return f"; {_shown(alike)} are spelt alike, and it is unclear which one is meant"
         near = [other for name in names for other in self._spellings.near(name)]
         left = [other for other in near if other in self._names]
         if left:
@@ -404,4 +404,4 @@ class Members:
     def hint(self, name: str) -> str:
         """For a message, which rows come near a name; empty where none does."""
         near = self._spellings.near(name)
-        return f"; the name is near to {_shown(near)}" if near else ""
+        return f"; the closest name is {_shown(near)}" if near else ""

@@ -287,7 +287,7 @@ def read_labels(path: Path, image_ids: pa.ChunkedArray, columns: list[str] | Non
     wanted = columns if columns is None else list(dict.fromkeys(["image_id", *columns]))
     table = read_table(path, LABELS, wanted)
     if not table["image_id"].equals(image_ids):
-        raise UserError(f"{path}: not the rows of the manifest; run `geoloc label {path.stem}` again")
+        raise UserError(f"{path}: does not match the manifest; run `geoloc label {path.stem}` again")
     return table if columns is None else table.select(columns)
 
 

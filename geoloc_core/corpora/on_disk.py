@@ -49,7 +49,7 @@ def room_on_disk() -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         where = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108 - as SQLite does
-        raise UserError(f"{where}: {error}; expected room for temporary files; make some, or set TMPDIR") from None
+        raise UserError(f"{where}: {error}; expected space for temporary files; free some, or set TMPDIR") from None
 
 
 def as_bytes(text: str) -> bytes:

@@ -76,7 +76,7 @@ class Reason(StrEnum):
     So is a place that a camera itself calls uncertain (:class:`Gps`).
     """
     BAD_COORDINATES = "bad_coordinates"
-    """Not numbers, out of range, or exactly 0, 0: what devices without a fix write."""
+    """Not numbers, out of range, or exactly 0, 0, which devices write when they have no GPS fix."""
 
 
 Flaw = tuple[Reason, str]
@@ -229,7 +229,7 @@ def place_flaw(latitude: float, longitude: float) -> str | None:
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
         return f"latitude {latitude:g}, longitude {longitude:g}; expected −90…90 and −180…180 degrees"
     if latitude == 0 and longitude == 0:
-        return "exactly 0, 0: what devices without a fix write"
+        return "exactly 0, 0, which devices write when they have no GPS fix"
     return None
 
 

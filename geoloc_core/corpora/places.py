@@ -53,7 +53,7 @@ class Grid(Strict):
     @model_validator(mode="after")
     def _is_a_box(self) -> Self:
         if self.south >= self.north or self.east == self.west:
-            raise ValueError("expected south below north, and east other than west")
+            raise ValueError("expected south below north, and east different from west")
         if self.shape[0] * self.shape[1] > MAX_PLACES:
             raise ValueError(f"{self.shape[0]:,} × {self.shape[1]:,} squares; at most {MAX_PLACES:,} places")
         return self
@@ -152,7 +152,7 @@ def _(plan: Panoramas, path: Path, seed: int) -> list[Place]:
     cells = (cell.strip() for part in table.parts for cell in part.batch.column(at).to_pylist())
     ids = dict.fromkeys(map(pano_id, filter(None, cells)))
     if not ids:
-        raise UserError(f"{path}: no ids; expected one a line, or a CSV with a column {' or '.join(ID_COLUMNS)}")
+        raise UserError(f"{path}: no ids; expected one per line, or a CSV with a column {' or '.join(ID_COLUMNS)}")
     return [Place(pano_id=name) for name in ids]
 
 
@@ -179,7 +179,9 @@ def _towns(min_population: Literal[500, 1000, 5000, 15000]) -> "Gazetteer":
 def _need_countries(asked: tuple[str, ...], known: set[str]) -> None:
     unknown = sorted(set(asked) - known)
     if unknown:
-        raise UserError(f"countries: {', '.join(unknown)}: no town there; expected ISO 3166-1 alpha-2 codes such as GB")
+        raise UserError(
+            f"countries: {', '.join(unknown)}: no towns there; expected ISO 3166-1 alpha-2 codes such as GB"
+        )
 
 
 def _around_towns(plan: Random, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -207,7 +209,7 @@ def _on_land(plan: Random, path: Path, draw: np.random.Generator) -> tuple[np.nd
             return latitudes, longitudes
     count = sum(part.shape[1] for part in found)
     raise UserError(
-        f"{path}: {count:,} of {DRAWS * ROUNDS:,} random points lie in {', '.join(plan.countries) or 'its units'}; "
+        f"{path}: {count:,} of {DRAWS * ROUNDS:,} random points are in {', '.join(plan.countries) or 'its units'}; "
         f"expected {plan.places:,}: ask for fewer places or for larger countries"
     )
 

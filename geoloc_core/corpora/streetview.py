@@ -208,7 +208,7 @@ def crawl(
     found, without = panoramas(places, view, credentials, limits, partial / "metadata.jsonl")
     if not found:
         said = ", ".join(f"{reason} {count:,}" for reason, count in sorted(without.items()))
-        raise UserError(f"no panorama at any of {len(places):,} places ({said}); expected some: widen radius_m")
+        raise UserError(f"no panorama at any of {len(places):,} places ({said}); expected some: raise radius_m")
     asked, missing = _pictures(found, view, credentials, limits, folder, partial / "images.jsonl")
     _write_table(found, view, folder / "panoramas.csv")
     return {
@@ -269,7 +269,7 @@ def _is_open(record: dict[str, Any] | None) -> bool:
 def _check_failures(failed: int, total: int, what: str) -> None:
     if failed > MAX_FAILED_SHARE * total:
         raise UserError(
-            f"{failed:,} of {total:,} {what} failed in a way that may pass; the others are kept: "
+            f"{failed:,} of {total:,} {what} failed with errors that may be temporary; the others are kept: "
             "run the command again later"
         )
 
@@ -288,7 +288,7 @@ def _bring(
     def checked(address: Address, data: bytes, kind: str) -> Fault | None:
         cleaned = clean(data)
         if cleaned is None:
-            return Fault(Gone.REFUSED, "an answer that is not understood, or repeats the key")
+            return Fault(Gone.REFUSED, "an answer that cannot be read, or contains the key")
         return check(address, cleaned, credentials.hidden(kind))
 
     def settled(address: Address, result: bytes | Fault) -> None:
@@ -362,7 +362,9 @@ def _stop(fault: Fault) -> None:
             f"{KEY}: the API refuses it ({fault.detail}); expected a key with Street View Static and billing"
         )
     if fault.reason is Gone.BUSY:
-        raise UserError(f"the API's quota is used up ({fault.detail}); what came is kept: run the command again later")
+        raise UserError(
+            f"the API's quota is used up ({fault.detail}); what was downloaded is kept: run the command again later"
+        )
 
 
 def _pictures(
@@ -376,8 +378,8 @@ def _pictures(
         asked = [max(noted, sum(path.startswith("images/") for path in files_under(folder)))]
         if journal.damaged:
             say(
-                f"{journal.damaged:,} of them may be requests that were charged, and count as such; pictures that the "
-                "API lacks may be asked for, and charged, again"
+                f"{journal.damaged:,} of them may be requests that were charged, and count as charged; pictures that "
+                "the API does not have may be requested and charged again"
             )
         gone = {record["gone"]: record["reason"] for record in journal.records if "gone" in record}
         wanted = [name for name in _names(found, view) if name not in gone and not (folder / name).exists()]
@@ -386,7 +388,7 @@ def _pictures(
         def admit(address: Address) -> None:
             # Noted before it is asked, so that no kill makes a charge forgotten.
             if cost(asked[0] + 1, view) > view.budget + 1e-9:
-                raise UserError(f"{_spent(asked[0], view)}, since some pictures were asked for again; raise `budget`")
+                raise UserError(f"{_spent(asked[0], view)}, because some pictures were requested again; raise `budget`")
             asked[0] += 1
             journal.add({"asked": address.key})
 
@@ -416,11 +418,11 @@ def _pictures(
 
 def _check_budget(wanted: int, asked: int, view: View) -> None:
     needed = cost(asked + wanted, view)
-    say(f"{wanted:,} pictures to bring; {asked:,} asked for before; {needed:,.2f} in all")
+    say(f"{wanted:,} pictures to download; {asked:,} requested before; {needed:,.2f} in total")
     if needed > view.budget + 1e-9:
         raise UserError(
             f"budget: {wanted:,} pictures would bring the cost to {needed:,.2f}; the budget is {view.budget:,.2f}: "
-            "raise `budget`, or ask for fewer places or headings; no picture was asked for"
+            "raise `budget`, or ask for fewer places or headings; no picture was requested"
         )
 
 

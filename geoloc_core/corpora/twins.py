@@ -108,7 +108,7 @@ class Twins:
         more = contested[0] - min(len(others), SHOWN)
         detail = f"at {claim.place}, but the same bytes as {named}" + (f" and {more:,} more" if more else "")
         return Refusal(
-            claim.image_id, Reason.CONFLICTING_PLACES, f"{detail}; places within {self._km:g} km would agree"
+            claim.image_id, Reason.CONFLICTING_PLACES, f"{detail}; expected places within {self._km:g} km of each other"
         )
 
     def _same(self, sha256: bytes) -> Iterator[tuple[Any, ...]]:

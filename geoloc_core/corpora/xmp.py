@@ -85,7 +85,7 @@ def properties(packet: bytes) -> dict[str, str]:
             found[name] = found.get(name, "") + characters
 
     def refuse(*_: object) -> None:
-        raise ValueError("XMP with a document type, which it must not have")
+        raise ValueError("XMP with a document type, which is not allowed")
 
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True

@@ -92,8 +92,8 @@ def units_of(levels: "dict[int, GeoDataFrame]") -> "DataFrame":
         if not known.all():
             row = int((~known).to_numpy().argmax())
             raise UserError(
-                f"layer ADM_{level}: unit {gids.iloc[row]} is in {parents.iloc[row]}, which layer "
-                f"ADM_{level - 1} lacks; expected a file with matching levels"
+                f"layer ADM_{level}: unit {gids.iloc[row]} is in {parents.iloc[row]}, which is not in layer "
+                f"ADM_{level - 1}; expected a file with matching levels"
             )
         columns = {"gid": gids, "level": level, "name": frame[NAMES[level]].fillna(gids), "parent": parents}
         table = pd.DataFrame({**columns, "gid_0": frame["GID_0"], "iso_3166": _iso_3166(frame, level, iso)})

@@ -22,7 +22,7 @@ PATH = click.Path(path_type=Path)
     "--boundaries",
     type=PATH,
     required=True,
-    help="A folder of the stage `boundaries`, or a GeoPackage or GeoJSON in GADM's schema.",
+    help="A folder written by `geoloc boundaries`, or a GeoPackage or GeoJSON in GADM's schema.",
 )
 @click.option("--out", type=PATH, required=True, help="The table to write, .csv or .parquet.")
 @click.option(
@@ -30,14 +30,14 @@ PATH = click.Path(path_type=Path)
     default=100.0,
     show_default=True,
     type=click.FloatRange(0),
-    help="How far from the nearest unit a point may lie; 0 for inside only.",
+    help="Maximum distance from a point to its unit; 0 accepts only points inside a unit.",
 )
-@click.option("--index", type=PATH, help="Folder where the index of a file is kept.")
+@click.option("--index", type=PATH, help="Folder to keep the index of a boundaries file in, for the next call.")
 def locate(points: Path, boundaries: Path, out: Path, limit_km: float, index: Path | None) -> None:
     """Find the administrative units of POINTS, a CSV or Parquet table with columns latitude and longitude.
 
-    The rows come out in order, with gid_0, gid_1, gid_2, name_0, name_1, name_2 and distance_km: 0 inside the unit,
-    else how far the nearest one is, empty where none is within the limit.
+    The rows keep their order and get the columns gid_0, gid_1, gid_2, name_0, name_1, name_2 and distance_km: 0 inside
+    the unit, otherwise the distance to the nearest one, and empty if none is within the limit.
     """
     from geoloc_core.geo.locating import locate_file
 
@@ -59,8 +59,10 @@ def cells() -> None:
 )
 @click.argument("points", type=PATH)
 @click.option("--scheme", required=True, help="admin, grid, quadtree, s2 or semantic.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of the scheme; YAML.")
-@click.option("--boundaries", required=True, type=PATH, help="Folder of units, from `geoloc boundaries`.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of the scheme; the value is YAML."
+)
+@click.option("--boundaries", required=True, type=PATH, help="Folder from `geoloc boundaries`.")
 @click.option("--out", required=True, type=PATH, help="Folder to write.")
 def build(points: Path, scheme: str, settings: tuple[str, ...], boundaries: Path, out: Path) -> None:
     """Build cells from POINTS, a CSV or Parquet file with `latitude` and `longitude`."""
@@ -90,17 +92,17 @@ def _setting(text: str) -> tuple[str, Any]:
         return key, parse_yaml(value)
     except yaml.YAMLError as error:
         raise UserError(
-            f"--set {text}: the value is not YAML ({said(error)}); expected such as rounds=[[8, 0.05]]"
+            f"--set {text}: the value is not YAML ({said(error)}); expected a value such as rounds=[[8, 0.05]]"
         ) from None
 
 
 @cells.command(epilog="\b\nExample:\n  geoloc cells assign photos.csv --cells cells --out with_cells.csv")
 @click.argument("points", type=PATH)
 @click.option("--cells", "folder", required=True, type=PATH, help="Folder from `geoloc cells build`.")
-@click.option("--boundaries", type=PATH, help="Folder of units, if it has moved.")
+@click.option("--boundaries", type=PATH, help="The boundaries folder, if it has moved.")
 @click.option("--out", required=True, type=PATH, help="CSV or Parquet file to write.")
 def assign(points: Path, folder: Path, boundaries: Path | None, out: Path) -> None:
-    """Find the cells of POINTS: adds `cell` (a number, −1 outside), `cell_id` and `cell_name`; rows stay in order."""
+    """Find the cells of POINTS: adds the columns `cell` (a number, −1 outside), `cell_id` and `cell_name`."""
     import pyarrow as pa
 
     from geoloc_core import progress
@@ -129,10 +131,10 @@ def assign(points: Path, folder: Path, boundaries: Path | None, out: Path) -> No
     epilog="\b\nExamples:\n  geoloc cells map cells --out cells.html\n  geoloc cells map cells --out cells.png",
 )
 @click.argument("folder", metavar="CELLS", type=PATH)
-@click.option("--boundaries", type=PATH, help="Folder of units, if it has moved.")
+@click.option("--boundaries", type=PATH, help="The boundaries folder, if it has moved.")
 @click.option("--out", required=True, type=PATH, help="File to write, .png or .html; the page works offline.")
 def draw(folder: Path, boundaries: Path | None, out: Path) -> None:
-    """Draw CELLS as a picture or as a page to zoom in."""
+    """Draw a map of CELLS: a picture, or a web page that can be zoomed."""
     from geoloc_core import files, progress
     from geoloc_core.geo import geocells, maps
 
@@ -146,10 +148,10 @@ def draw(folder: Path, boundaries: Path | None, out: Path) -> None:
 
 @cells.command(epilog="\b\nExample:\n  geoloc cells export s2 --out cells_50_5000.csv")
 @click.argument("folder", metavar="CELLS", type=PATH)
-@click.option("--boundaries", type=PATH, help="Folder of units, if it has moved.")
+@click.option("--boundaries", type=PATH, help="The boundaries folder, if it has moved.")
 @click.option("--out", required=True, type=PATH, help="CSV file to write.")
 def export(folder: Path, boundaries: Path | None, out: Path) -> None:
-    """Write S2 CELLS as the CSV in which such partitions are published."""
+    """Write S2 CELLS as a CSV in the published format."""
     from geoloc_core import progress
     from geoloc_core.geo import geocells
     from geoloc_core.geo.geocells.schemes import s2

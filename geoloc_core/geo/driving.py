@@ -39,7 +39,7 @@ def driving_sides(path: Path) -> dict[str, str]:
     codes = _codes()
     unknown = [name for name, _ in rows if _plain(name) not in codes]
     if unknown:
-        progress.say(f"{path}: left out, no country of that name: {', '.join(unknown)}")
+        progress.say(f"{path}: left out, not names of countries: {', '.join(unknown)}")
     return {codes[_plain(name)]: side for name, side in rows if _plain(name) in codes}
 
 

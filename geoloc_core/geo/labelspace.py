@@ -77,7 +77,9 @@ class LabelSpace:
         raw = read_json(path, remedy, Saved)
         columns = (raw.names, raw.parents, raw.latitudes, raw.longitudes, *raw.levels.values())
         if not raw.ids or any(len(column) != len(raw.ids) for column in columns) or len(set(raw.ids)) < len(raw.ids):
-            raise UserError(f"{path}: not the same number of everything for {len(raw.ids)} different ids; {remedy}")
+            raise UserError(
+                f"{path}: its lists do not match its {len(raw.ids)} ids, which have to be distinct; {remedy}"
+            )
         latitudes, longitudes = (np.array(values, np.float64) for values in (raw.latitudes, raw.longitudes))
         return cls(raw.kind, raw.ids, raw.names, raw.parents, latitudes, longitudes, raw.levels)
 

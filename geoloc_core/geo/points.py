@@ -110,7 +110,7 @@ def _coordinates(table: Table, what: str) -> "Iterator[tuple[pa.RecordBatch, np.
 def _kind(path: Path) -> str:
     kind = path.suffix.lower()
     if kind not in (".csv", ".parquet"):
-        raise UserError(f"{path}: not a name of a table; expected .csv or .parquet")
+        raise UserError(f"{path}: not a table; expected a name that ends in .csv or .parquet")
     return kind
 
 
@@ -122,7 +122,7 @@ def _read(path: Path, taken: Sequence[str] = ()) -> Table:
     table = _read_csv(path) if kind == ".csv" else _read_parquet(path)
     for name in table.schema.names:
         if name in taken:
-            raise UserError(f"{path}: has a column {name} already, which is to be added; rename it")
+            raise UserError(f"{path}: already has a column {name}, which this command adds; rename it")
     for name in table.own.values():
         _check_type(path, table.schema.field(name))
     return table

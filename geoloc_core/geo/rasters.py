@@ -207,7 +207,7 @@ class Raster:
         opened = [_look(one, variable) for one in paths]
         for (_, grid, _), one in zip(opened, paths, strict=True):
             if grid != opened[0][1]:
-                raise UserError(f"{one}: its pixels are not those of {paths[0]}; expected files with one grid")
+                raise UserError(f"{one}: its grid is not that of {paths[0]}; expected files with the same grid")
         bands = sum(count for _, _, count in opened)
         if isinstance(band, int) and not 1 <= band <= bands:
             raise UserError(f"{paths[0]}: no band {band}; expected one of 1 … {bands}")
@@ -288,7 +288,7 @@ def _check(path: Path, file: Any, driver: str) -> None:
     if turned or low < -90 - slack or high > 90 + slack or bounds.right - bounds.left > 360 + 2 * slack:
         raise UserError(
             f"{path}: longitudes {bounds.left:g} … {bounds.right:g}, latitudes {low:g} … {high:g}; "
-            "expected an unturned grid within the world, in degrees"
+            "expected an unrotated grid within the world, in degrees"
         )
 
 

@@ -100,7 +100,7 @@ def check(latitudes: ArrayLike, longitudes: ArrayLike) -> tuple[np.ndarray, np.n
     """
     lat, lon = np.asarray(latitudes, dtype=np.float64), np.asarray(longitudes, dtype=np.float64)
     if lat.shape != lon.shape or lat.ndim != 1:
-        raise UserError(f"coordinates: shapes {lat.shape} and {lon.shape}; expected two columns of one length")
+        raise UserError(f"coordinates: shapes {lat.shape} and {lon.shape}; expected two columns of the same length")
     for name, values, limit in (("latitude", lat, 90), ("longitude", lon, 180)):
         wrong = ~(np.abs(values) <= limit)
         if wrong.any():

@@ -62,5 +62,5 @@ def read_units(folder: Path) -> "DataFrame":
     path = folder / FILE
     table = parquet.read(path, "expected the units; run `geoloc boundaries`")
     if (table.schema.metadata or {}).get(b"geoloc.version") != VERSION or table.column_names != list(UNITS):
-        raise UserError(f"{path}: not the units of version {VERSION.decode()}; run `geoloc boundaries` again")
+        raise UserError(f"{path}: not a units table of version {VERSION.decode()}; run `geoloc boundaries` again")
     return table.to_pandas()

@@ -53,7 +53,7 @@ def read(path: Path, columns: Sequence[str], layer: str | None = None, optional:
 
     found = layers(path)
     if not found or layer not in (None, *found):
-        raise UserError(f"{path}: no layer {layer or ''}; expected it among: {', '.join(found) or 'none'}")
+        raise UserError(f"{path}: no layer {layer or ''}; expected one of: {', '.join(found) or 'none'}")
     where = f"{path}, layer {layer or found[0]}"
     try:
         info = pyogrio.read_info(path, layer=layer, force_feature_count=True)

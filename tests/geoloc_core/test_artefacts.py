@@ -245,7 +245,7 @@ def test_check_names_every_damaged_file_and_what_makes_it_anew(root, capsys):
         "data/corpora/photos/shards/00000.parquet": "geoloc ingest photos",
         "data/weights/net/model.safetensors": "geoloc download net",
         "data/summaries/train/linear.json": "geoloc train linear",
-        "data/models/linear/checksums.json": "make the folder again",
+        "data/models/linear/checksums.json": "rebuild the folder",
         "data/text_features/words/clues/features.npy": "geoloc encode-text clues --encoder words",
     }
     kept = {name: (root / name).read_bytes() for name in names}

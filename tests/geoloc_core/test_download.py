@@ -183,7 +183,7 @@ def test_another_size_is_refused_before_the_bytes_come(server, target):
     with pytest.raises(UserError, match=r"the server has 3,072,000 bytes; expected 7"):
         fetch(server, target, size=7)
     server.faults = ["no length"]
-    with pytest.raises(UserError, match=r"sends more than 7 bytes: the file is another one"):
+    with pytest.raises(UserError, match=r"sends more than 7 bytes: it is a different file"):
         fetch(server, target, size=7)
     assert not list(target.parent.iterdir())
 
@@ -214,7 +214,7 @@ def test_only_the_web_is_asked(target):
 
 def test_a_place_that_cannot_be_written_is_named(server, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file.*expected a place to write"):
+    with pytest.raises(UserError, match=r"file.*expected a folder where"):
         fetch(server, tmp_path / "file" / "levels.zip")
 
 
@@ -321,7 +321,7 @@ def test_a_redirect_leads_to_no_less_safety(case):
 def test_a_file_of_no_stated_size_has_an_end(server, target, monkeypatch, fault):
     monkeypatch.setattr(module, "MAX_BYTES", len(CONTENT) - 1)
     server.faults = [fault]
-    with pytest.raises(UserError, match=r"sends more than [0-9,]+ bytes; expected no more of a file whose size"):
+    with pytest.raises(UserError, match=r"sends more than [0-9,]+ bytes; expected no more where the size is not stated"):
         download(server.url, target, wait_s=0)
     assert not target.exists()
     server.faults = [fault]

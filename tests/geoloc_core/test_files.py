@@ -30,7 +30,7 @@ def test_a_folder_is_replaced_whole(tmp_path):
 
 def test_a_place_where_nothing_can_be_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file/x: cannot be made there"), replacing(tmp_path / "file" / "x"):
+    with pytest.raises(UserError, match="file/x: cannot be created"), replacing(tmp_path / "file" / "x"):
         pass
 
 

@@ -157,7 +157,7 @@ def test_a_place_below_a_file_is_refused(root, tmp_path, capsys, command):
     assert run(root, *words) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
-    assert "cannot be made there" in said[0]
+    assert "cannot be created" in said[0]
     assert (tmp_path / "taken").read_text() == "years of work"
 
 
@@ -348,7 +348,7 @@ def test_a_disk_that_takes_nothing_is_one_line(tmp_path, disk, sort):
     if disk == "full":
         one_line(done, tmp_path / "made", "No space left on device; make room")
     else:
-        one_line(done, tmp_path / "made", "cannot be made there (Permission denied)")
+        one_line(done, tmp_path / "made", "cannot be created (Permission denied)")
 
 
 @pytest.mark.parametrize("sort", SORTS)

@@ -51,4 +51,4 @@ def test_a_corpus_that_shrank_or_was_refused_blocks_and_markdown_says_what_moved
     assert second.metadata["failed"].value == 1
     said = second.metadata["report"].value.splitlines()[2]
     assert said.startswith("| drift of photos at most 25% |  | 1 | 8 → 4 photos; 100.0% since the version of ")
-    assert said.endswith("if this is meant: geoloc check mp16 --accept | ✗ |")
+    assert said.endswith("if this is intended, run: geoloc check mp16 --accept | ✗ |")

@@ -40,7 +40,7 @@ def fetch(project: Project, name: str) -> None:
     raw = project.raw(name)
     if os.path.lexists(raw) and not raw.is_dir():
         # Said before a crawl, not after it.
-        raise UserError(f"{raw}: no folder; expected the one with the corpus' files, or nothing: move it away")
+        raise UserError(f"{raw}: not a folder; expected the folder of the corpus' files, or nothing; move it away")
     module = module_of("geoloc_core.corpora.fetch", corpus.fetch.kind)
     options = corpus.fetch
     if isinstance(options.path, Path):

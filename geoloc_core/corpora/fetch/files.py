@@ -45,7 +45,7 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
     """
     key = f"run.corpora.{name}.fetch.path"
     if not options.path.is_dir():
-        raise UserError(f"{key}: {options.path} is no folder; expected the one with the corpus' files")
+        raise UserError(f"{key}: {options.path} is not a folder; expected the one with the corpus' files")
     files = files_under(options.path)
     if not files:
         raise UserError(f"{key}: {options.path} is empty; expected the corpus' files")
@@ -78,11 +78,13 @@ def _bring(folder: Path, path: str, target: Path) -> None:
     try:
         there = file.stat()
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; expected a file; mend or remove it") from None
+        raise UserError(f"{file}: {error.strerror}; expected a file; repair or remove it") from None
     if file.is_dir():
-        raise UserError(f"{file}: a link to a folder; expected files; name that folder itself or copy it")
+        raise UserError(f"{file}: a link to a folder; expected files; use that folder itself, or copy it")
     if file.is_symlink() and leads_out(folder, file):
-        raise UserError(f"{file}: a link that leads out of {folder}; expected files; copy what it names there")
+        raise UserError(
+            f"{file}: a link that leads out of {folder}; expected files; copy the file it points to into the folder"
+        )
     if not file.is_file():
         # A pipe or a device has no end that could be waited for.
         raise UserError(f"{file}: neither a file nor a folder; expected files; move it away")
@@ -96,7 +98,7 @@ def _bring(folder: Path, path: str, target: Path) -> None:
             except OSError:
                 shutil.copyfileobj(source, copy, 2**20)
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; expected a readable file and room for its copy") from None
+        raise UserError(f"{file}: {error.strerror}; expected a readable file and space for its copy") from None
     # Last, so that a copy with the original's time is a whole one.
     os.utime(target, ns=(there.st_atime_ns, there.st_mtime_ns))
 

@@ -80,6 +80,6 @@ def _keep_paid(partial: Path, look: dict[str, Any], key: str) -> None:
         if isinstance(brought, dict):
             said = f"another view; set {key} back to {json.dumps(brought)}"
         else:
-            said = f"an unknown view, as {note} is missing or damaged; write {json.dumps(look)} to it if that is theirs"
-        raise UserError(f"{taken} {said}, or remove {partial} to pay for all of them anew")
+            said = f"an unknown view ({note} is missing or damaged); write {json.dumps(look)} to it if that was it"
+        raise UserError(f"{taken} {said}, or remove {partial} and pay for all of them again")
     keep_only_own(partial, look)

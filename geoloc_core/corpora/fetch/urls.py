@@ -67,7 +67,9 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
     """
     if not getattr(source, "urls", None) or not getattr(source, "shards", None):
         key = f"run.corpora.{name}"
-        raise UserError(f"{key}.source: expected `urls` and `shards`, the list and the files that {key}.fetch makes")
+        raise UserError(
+            f"{key}.source: expected `urls`, the list of addresses, and `shards`, the files that {key}.fetch writes"
+        )
     urls = options.path / source.urls
     _need(options.path / source.metadata, name)
     published = [table for table in (source.metadata, source.captions) if table and (options.path / table).exists()]
@@ -78,7 +80,7 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
     keep_only_own(partial, {"urls": digest(urls), "sample": options.sample, "seed": seed, "shard": SHARD})
     with Parts(partial / "parts", SHARD) as parts:
         if parts.sealed():
-            say(f"{name}: {len(parts.sealed()):,} of {-(-len(chosen) // SHARD):,} shards were brought before")
+            say(f"{name}: {len(parts.sealed()):,} of {-(-len(chosen) // SHARD):,} shards were downloaded before")
         asked = track(addresses(urls, chosen), f"fetch {name}", len(chosen), "addresses")
         counts = download(parts.missing(asked), parts.settle, options.limits)
     _judge(urls, counts, len(chosen), options.max_failed_share, name)
@@ -100,8 +102,8 @@ def _judge(urls: Path, counts: Counter[str], total: int, share: float, name: str
     if failed > share * total:
         said = ", ".join(f"{reason} {counts[reason]:,}" for reason in sorted(TRANSIENT) if counts[reason])
         raise UserError(
-            f"{urls}: {failed:,} of {total:,} addresses failed in a way that may pass ({said}); the others are "
-            f"kept: run the command again later, or raise run.corpora.{name}.fetch.max_failed_share"
+            f"{urls}: {failed:,} of {total:,} addresses failed with errors that may be temporary ({said}); the others "
+            f"are kept: run the command again later, or raise run.corpora.{name}.fetch.max_failed_share"
         )
 
 

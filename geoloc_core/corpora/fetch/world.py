@@ -65,7 +65,7 @@ def fetch(
     layout = module_of("geoloc_core.corpora.sources", source.kind)
     if options.masks and not layout.PLAN.masks:
         raise UserError(
-            f"run.corpora.{name}.fetch.masks: the layout {source.kind} has no room for masks; leave the key out"
+            f"run.corpora.{name}.fetch.masks: the layout {source.kind} does not support masks; remove the key"
         )
     keep_only_own(
         partial,
@@ -122,7 +122,7 @@ def simulate(name: str, source: Any, photos: int, size: int, seed: int, out: Pat
     options = Options(kind="world", path="", photos=photos, size=size)
     partial = out.with_name(f".{out.name}.partial")
     if partial.exists() and not (partial / "request.json").is_file():
-        raise UserError(f"{partial}: no unfinished work of this command, which needs the name; name another folder")
+        raise UserError(f"{partial}: already exists and geoloc did not write it; choose another folder for --out")
     with replacing_folder(out) as aside:
         return fetch(options, name=name, source=source, seed=seed, out=aside, partial=partial)
 

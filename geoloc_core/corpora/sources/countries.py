@@ -45,10 +45,10 @@ def read(options: Options, raw: Path) -> Source:
     codes = {name: options.names.get(name) or iso3(name) for name in folders}
     unknown = [printable(name) for name, code in codes.items() if code is None]
     if len(unknown) == len(codes):
-        shown = ", ".join(unknown[:5]) or "there is no folder"
-        raise UserError(f"{root}: no folder has the name of a country ({shown}); expected folders such as France")
+        shown = ", ".join(unknown[:5]) or "it has no folders"
+        raise UserError(f"{root}: no folder is named after a country ({shown}); expected folders such as France")
     if unknown:
-        say(f"{root.name}: no country of ISO 3166 is called {', '.join(unknown)}; add source.names in params.yaml")
+        say(f"{root.name}: not names of countries: {', '.join(unknown)}; add them to source.names in params.yaml")
     items = _items(options, root, files, codes)
     return Source(
         without(items, options.takedown), pa.schema([("country", pa.string()), ("gid_0", pa.string())]), len(files)
@@ -65,7 +65,11 @@ def _items(
         if wrong:
             yield Refusal(name, Reason.NOT_A_PHOTO, wrong)
         elif code is None:
-            where = f"folder {printable(folder)!r} names no country of ISO 3166" if "/" in path else "in no folder"
+            where = (
+                f"folder {printable(folder)!r} is not named after a country of ISO 3166"
+                if "/" in path
+                else "not in a folder"
+            )
             yield Refusal(name, Reason.NO_METADATA, where)
         else:
             data = load(root, path)

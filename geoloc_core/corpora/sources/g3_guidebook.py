@@ -149,13 +149,13 @@ def _classes(path: Path) -> dict[str, int]:
 
 def _whole(value: Any) -> int:
     if type(value) is not int or value >= LIMIT:
-        raise ValueError(f"{str(value)[:40]!r} is no position in the guidebook")
+        raise ValueError(f"{str(value)[:40]!r} is not a position in the guidebook")
     return value
 
 
 def _finite(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"{str(value)[:40]!r} is no weight")
+        raise ValueError(f"{str(value)[:40]!r} is not a weight")
     return float(value)
 
 

@@ -67,7 +67,7 @@ def read(options: Options, raw: Path) -> Source:
 
     folder = raw / options.images
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected OSV-5M's zips 00.zip …, or what they unpack to")
+        raise UserError(f"{folder}: no such folder; expected OSV-5M's zips 00.zip …, or their unpacked contents")
     header = next(csv_chunks(raw / options.metadata, COLUMNS)).columns
     extra = [str(name) for name in header if name not in COLUMNS]
     schema = pa.schema([(name, pa.string()) for name in extra])

@@ -105,7 +105,9 @@ def read(options: Options, raw: Path) -> Source:
     first = next(chunks)
     extra = [name for name in first.columns if name not in options.columns]
     if PLACE_FROM in extra:
-        raise UserError(f"{raw / options.table}: a column {PLACE_FROM}, which ingest itself writes; rename it")
+        raise UserError(
+            f"{raw / options.table}: has a column {PLACE_FROM}, a name that ingest uses itself; rename the column"
+        )
     rows = _rows(options, chain([first], chunks), extra)
     items = _with_beside(_grouped(listed(rows, store, options.table), options.group_by), raw, beside)
     schema = pa.schema([*((name, pa.string()) for name in extra), place_from])

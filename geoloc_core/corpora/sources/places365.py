@@ -236,7 +236,7 @@ def records(shard: Path) -> Iterator[tuple[str, bytes]]:
             for record in unpacker:
                 name, data = record[b"id"], record[b"image"]
                 if not isinstance(name, bytes) or not isinstance(data, bytes):
-                    raise TypeError("id and image are no bytes")
+                    raise TypeError("id and image are not bytes")
                 yield name.decode("utf-8", "backslashreplace"), data
                 count += 1
             end = unpacker.tell()
@@ -245,10 +245,10 @@ def records(shard: Path) -> Iterator[tuple[str, bytes]]:
             raise named(error, shard) from None
         problem = error.strerror or type(error).__name__
     except (ValueError, TypeError, KeyError, OverflowError, msgpack.UnpackException) as error:
-        problem = f"no record {{id, image}}: {type(error).__name__} {error}"
+        problem = f"not a record {{id, image}}: {type(error).__name__} {error}"
     if problem or end < size or not count:
         problem = problem or ("ends within a record" if end < size else "no records")
-        lost = "what it should hold beyond them is refused as missing"
+        lost = "the photos after that point are refused as missing"
         say(f"{shard.name}: broken after {count:,} photos ({problem}); {lost}")
 
 

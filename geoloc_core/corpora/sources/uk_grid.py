@@ -92,14 +92,14 @@ def read_towns(path: Path) -> Towns:
     """
     table = read_csv(path, COLUMNS)
     if table.empty:
-        raise UserError(f"{path}: no town; expected one at least")
+        raise UserError(f"{path}: no towns; expected at least one")
     places = locate(table, "latitude", "longitude", str(path))
     flawed = places["flaw"].dropna()
     if len(flawed):
         raise UserError(flawed.iloc[0][1])
     unnamed = table.index[table["town"].str.strip() == ""]
     if len(unnamed):
-        raise UserError(f"{path} row {unnamed[0]}: no name; expected that of a town")
+        raise UserError(f"{path} row {unnamed[0]}: no name; expected the name of a town")
     return Towns(table["town"].tolist(), places["latitude"].to_numpy(), places["longitude"].to_numpy())
 
 

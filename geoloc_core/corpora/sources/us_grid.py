@@ -84,7 +84,9 @@ def views_under(root: Path, others: Collection[str | None]) -> Shelf:
     files = files_on(root, others)
     if not any(PLACE.fullmatch(path.rpartition("/")[0]) for path in files):
         shown = printable(next(iter(files))) if len(files) else "it is empty"
-        raise UserError(f"{root}: no folder is a place's ({shown}); expected such as 0+40.529828,-124.268035")
+        raise UserError(
+            f"{root}: no folder is named like a place ({shown}); expected names such as 0+40.529828,-124.268035"
+        )
     return files
 
 
@@ -111,7 +113,7 @@ def _list(raw: Path, name: str | None) -> list[str]:
     except Exception as error:  # NumPy parses the header as Python and raises whatever that leads to, addresses too
         raise UserError(f"{path}: not a NumPy array of text ({type(error).__name__}); expected one") from None
     if not isinstance(names, np.ndarray) or names.dtype.kind != "U":
-        raise UserError(f"{path}: no array of text; expected the names of places' folders")
+        raise UserError(f"{path}: not an array of text; expected the names of places' folders")
     return [text.rstrip("/").rpartition("/")[2] for text in names.ravel().tolist()]
 
 

@@ -170,7 +170,9 @@ def _chunk(
             continue
         wrong = _excluded(options, row, only, leave_out)
         if options.named_by == "hash" and not row.get("hash"):
-            yield Refusal(row["photo_id"], *(wrong or (Reason.BAD_ROW, f"{where}: no hash says where its file lies")))
+            yield Refusal(
+                row["photo_id"], *(wrong or (Reason.BAD_ROW, f"{where}: no hash, so its file cannot be found"))
+            )
         else:
             yield Row(_photo(options, row, place, where), _names(options, row), where, wrong)
 
@@ -179,7 +181,7 @@ def _excluded(options: Options, row: dict[Any, Any], only: Shelf | None, leave_o
     if row["media_type"].strip() not in ("0", ""):
         return Reason.NOT_A_PHOTO, f"media_type {row['media_type']}; photos have 0"
     if row["accuracy"] < options.min_accuracy or (options.min_accuracy and row["accuracy"] != row["accuracy"]):
-        return Reason.EXCLUDED, f"accuracy {row['accuracy']:g}; at least {options.min_accuracy} is asked for"
+        return Reason.EXCLUDED, f"accuracy {row['accuracy']:g}; expected at least {options.min_accuracy}"
     if only is not None and row["photo_id"] not in only:
         return Reason.EXCLUDED, f"not in {options.only}"
     if row["photo_id"] in leave_out:

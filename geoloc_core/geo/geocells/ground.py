@@ -94,7 +94,9 @@ class Ground:
         known = set() if frame is None else set(frame[f"GID_{level}"])
         if frame is None or (lacking := [gid for gid in wanted if gid not in known]):
             first = wanted[0] if frame is None else lacking[0]
-            what = f"{self.folder / 'boundaries.gpkg'}: layer ADM_{level} lacks {first} of units.parquet"
+            what = (
+                f"{self.folder / 'boundaries.gpkg'}: layer ADM_{level} has no unit {first}, which is in units.parquet"
+            )
             raise UserError(f"{what}; run `geoloc boundaries` again")
         found: np.ndarray = frame.set_index(f"GID_{level}").geometry.loc[list(wanted)].to_numpy(dtype=object)
         return found

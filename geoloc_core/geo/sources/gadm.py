@@ -73,7 +73,7 @@ def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":
     """
     if not options.accept_licence:
         raise UserError(
-            f"boundaries.accept_licence: false; {LICENCE}: set it to true if your use is such, or use natural_earth"
+            f"boundaries.accept_licence: false; {LICENCE}: set it to true if that is your use, or use natural_earth"
         )
     frames: dict[int, list[GeoDataFrame]] = {}
     paths = files(options, root) or [_fetch(options, root / ".state" / "downloads")]
@@ -82,7 +82,7 @@ def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":
     lost = [level for level in range(max(frames)) if level not in frames]
     if lost:
         raise UserError(
-            f"boundaries.path: no file of level {lost[0]}; expected gadm41_XXX_{lost[0]}.json with the others"
+            f"boundaries.path: no file of level {lost[0]}; expected gadm41_XXX_{lost[0]}.json next to the others"
         )
     return _marked({level: _joined(frames[level], level) for level in sorted(frames)})
 
@@ -104,7 +104,7 @@ def files(options: Options, root: Path) -> list[Path]:
             else [path]
         )
         if not inside:
-            raise UserError(f"{path}: no file of GADM; expected gadm_410-levels.gpkg or gadm41_XXX_0.json and so on")
+            raise UserError(f"{path}: no GADM file; expected gadm_410-levels.gpkg or gadm41_XXX_0.json and so on")
         found += sorted(inside)
     return found
 
@@ -122,13 +122,15 @@ def _fetch(options: Options, folder: Path) -> Path:
         with zipfile.ZipFile(archive) as opened:
             members = [name for name in opened.namelist() if name.endswith(".gpkg")]
             if len(members) != 1:
-                raise UserError(f"{archive}: {len(members)} GeoPackages in it; expected one")
+                raise UserError(f"{archive}: contains {len(members)} GeoPackages; expected one")
             target = folder / digest[:12] / Path(members[0]).name
             if not target.exists():
                 with replacing(target) as aside, opened.open(members[0]) as packed, aside.open("wb") as out:
                     shutil.copyfileobj(packed, out, 1 << 20)
     except (zipfile.BadZipFile, zlib.error):
-        raise UserError(f"{archive}: not a zip archive; expected that of {options.url}: delete it") from None
+        raise UserError(
+            f"{archive}: not a zip archive; expected the one from {options.url}: delete it and run again"
+        ) from None
     return target
 
 

@@ -98,7 +98,7 @@ def _codes(frame: "DataFrame", path: Path) -> "Series":
     found = frame["ISO_A3_EH"].where(frame["ISO_A3_EH"].isin(iso), ours)
     unknown = sorted(set(found[~found.isin(iso | set(OUTSIDE.values()))].astype(str)))
     if unknown:
-        progress.say(f"boundaries: {path}: no codes of ISO 3166-1, and kept as they are: {', '.join(unknown)}")
+        progress.say(f"boundaries: {path}: not codes of ISO 3166-1, kept as they are: {', '.join(unknown)}")
     return found
 
 

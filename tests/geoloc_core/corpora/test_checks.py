@@ -225,7 +225,7 @@ def test_photos_in_other_countries_block_until_they_are_accepted(made, capfd):
     with pytest.raises(UserError, match=r"drift of countries at most 20% .*25\.0% since") as told:
         check(made, "c")
     assert "DEU 0.0% → 25.0%, FRA 100.0% → 75.0%" in str(told.value)
-    assert "if this is meant: geoloc check c --accept" in str(told.value)
+    assert "if this is intended, run: geoloc check c --accept" in str(told.value)
     assert not check_labels(made, "c").passed  # asking again accepts nothing
     check(made, "c", accept=True)
     assert "accepted now" in "".join(capfd.readouterr().err.split("\n")).replace("  ", " ")

@@ -78,7 +78,7 @@ def test_folders_are_countries_and_the_others_are_listed(tmp_path, capsys):
 
 
 def test_no_country_at_all_is_a_mistake(tmp_path):
-    with pytest.raises(UserError, match="no folder has the name of a country"):
+    with pytest.raises(UserError, match="no folder is named after a country"):
         read(OPTIONS, write(tmp_path, {"a/1.jpg": b""}))
 
 

@@ -87,7 +87,7 @@ def test_labels_of_another_manifest_are_refused_and_the_datasheet_stays(made, ro
     labels = label(made)
     before = sheet(made)
     manifest.write_table(labels.take(rows), made.labels("c"), manifest.LABELS)
-    with pytest.raises(UserError, match=r"c\.parquet: not the rows of the manifest; run `geoloc label c` again$"):
+    with pytest.raises(UserError, match=r"c\.parquet: does not match the manifest; run `geoloc label c` again$"):
         describe(made, "c")
     assert made.datasheet("c").read_text() == before
 

@@ -110,8 +110,8 @@ def test_silence_and_trickling_have_an_end():
         with serving(lambda path, n: silent if path == "/silent" else trickling) as server:
             quiet = bring(server, "/silent", tries=2, silence_s=0.1)["/silent"]
             slow = bring(server, "/slow", tries=2, silence_s=HOLD_S, total_s=0.5)["/slow"]
-            assert quiet == Fault(Gone.TIMEOUT, "0.1 s without a byte")
-            assert slow == Fault(Gone.TIMEOUT, "no end within 0.5 s")
+            assert quiet == Fault(Gone.TIMEOUT, "0.1 s without any data")
+            assert slow == Fault(Gone.TIMEOUT, "not finished within 0.5 s")
             assert one(lambda path, n: silent, tries=3, silence_s=0.1) == (Gone.TIMEOUT, 3)
             found, asked = one(lambda path, n: silent if n == 1 else Reply(body=JPEG), silence_s=2)
             assert found == JPEG

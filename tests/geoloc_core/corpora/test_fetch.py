@@ -88,9 +88,9 @@ def test_mistakes_are_named_and_nothing_changes(tmp_path, case):
         "out": "a link that leads out of .*given; expected files; copy",
         "pipe": odd,
         "device": "a link that leads out of",
-        "missing": "is no folder",
+        "missing": "is not a folder",
         "empty": "is empty",
-        "file": "is no folder",
+        "file": "is not a folder",
         "dead": "No such file",
     }
     with pytest.raises(UserError, match=said.get(case, "a link to a folder")) as caught:

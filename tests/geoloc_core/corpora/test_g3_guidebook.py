@@ -82,10 +82,10 @@ def test_a_broken_panorama_is_refused_with_its_views(tmp_path):
         ("guidebook.json", b'[{"geoparsed": 5}]', "not as published"),
         ("pseudo_labels/countries.json", b'{"a": [["b"]]}', "not as published"),
         ("pseudo_labels/countries.json", b'{"a": [["1_0"]]}', "not as published"),
-        ("pseudo_labels/countries.json", b'{"a": [[1.5]]}', "'1.5' is no position in the guidebook"),
-        ("pseudo_labels/countries.json", b'{"a": [[9999999999]]}', "'9999999999' is no position in the guidebook"),
-        ("loss_weight/countries.json", b'[["1_0"]]', "'1_0' is no weight"),
-        ("loss_weight/countries.json", b"[[NaN]]", "'nan' is no weight"),
+        ("pseudo_labels/countries.json", b'{"a": [[1.5]]}', "'1.5' is not a position in the guidebook"),
+        ("pseudo_labels/countries.json", b'{"a": [[9999999999]]}', "'9999999999' is not a position in the guidebook"),
+        ("loss_weight/countries.json", b'[["1_0"]]', "'1_0' is not a weight"),
+        ("loss_weight/countries.json", b"[[NaN]]", "'nan' is not a weight"),
         ("s2_cells/countries.csv", b"country\nx\n", "no column class_label"),
         *(
             (

@@ -123,8 +123,8 @@ def test_only_photos_of_the_licences_asked_for_are_taken(tmp_path):
     assert kept["image_id"].tolist() == ["by.jpg"]
     assert refused["reason"].tolist() == ["licence"] * 2
     assert refused["detail"].tolist() == [
-        "licence 'CC BY-NC'; taken are CC BY, CC0",
-        "no licence stated; taken are CC BY, CC0",
+        "licence 'CC BY-NC'; expected one of: CC BY, CC0",
+        "no licence stated; expected one of: CC BY, CC0",
     ]
 
 

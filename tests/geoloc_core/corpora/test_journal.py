@@ -135,7 +135,7 @@ def test_parts_are_sealed_as_they_fill_and_never_asked_for_again(tmp_path):
 
 def test_a_shard_that_cannot_be_written_is_not_silent(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file/shard: cannot be made there"), Parts(tmp_path / "p", 2) as parts:
+    with pytest.raises(UserError, match="file/shard: cannot be created"), Parts(tmp_path / "p", 2) as parts:
         monkeypatch.setattr(parts, "shard", lambda number: tmp_path / "file" / "shard")
         for address in list(parts.missing(listed(2))):
             parts.settle(address, b"x")

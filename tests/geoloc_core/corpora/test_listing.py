@@ -68,7 +68,7 @@ def test_a_files_own_name_counts_before_any_other_spelling(tmp_path):
 def test_of_two_files_that_are_spelt_alike_neither_is_meant(tmp_path):
     found = items(tmp_path, ["A.jpg"], ["a.jpg", "a.JPG"])
     assert told(found) == {"A.jpg": "missing", "a.jpg": "no_metadata", "a.JPG": "no_metadata"}
-    assert "spelt alike are a.JPG, a.jpg, and which is meant is unclear" in found[0].detail
+    assert "a.JPG, a.jpg are spelt alike, and it is unclear which one is meant" in found[0].detail
 
 
 def test_of_two_rows_that_spell_a_file_alike_neither_has_it(tmp_path):

@@ -390,9 +390,10 @@ def test_a_crawl_says_when_and_which_way(tmp_path, capfd):
     assert read_json(made.summary("ingest", "c"))["unusable"] == {"captured_at": 1, "heading": 2}
     told = " ".join(capfd.readouterr().err.split())
     assert (
-        "c: heading of 2 photos cannot be used and is left out, such as t.csv row 3: 'east'; expected degrees" in told
+        "c: heading is unusable in 2 photos and was left empty, for example t.csv row 3: 'east'; expected degrees"
+        in told
     )
-    assert "c: captured_at of 1 photos cannot be used and is left out, such as t.csv row 5: '2019-7-1'" in told
+    assert "c: captured_at is unusable in 1 photos and was left empty, for example t.csv row 5: '2019-7-1'" in told
 
 
 def test_what_the_table_says_of_time_and_heading_counts_before_exif(tmp_path):
@@ -435,7 +436,7 @@ def test_a_refused_row_has_the_number_that_a_spreadsheet_shows_and_advice(tmp_pa
     refused = pd.read_parquet(made.corpus("c") / "rejects.parquet").set_index("image_id")["detail"]
     assert refused["b.jpg"].startswith("t.csv row 5: latitude '200'")
     assert refused["c.jpg"].startswith("t.csv row 6: latitude '48,85'")
-    assert refused["c.jpg"].endswith("; write a point for the decimal comma")
+    assert refused["c.jpg"].endswith("; use a decimal point instead of a comma")
 
 
 @pytest.mark.parametrize("name", [*MANIFEST.names, "reason", "detail", "image", "split", "gid_0", "_flaw", "month"])

@@ -68,7 +68,7 @@ def test_nothing_is_lost_between_table_and_shards(tmp_path):
         (lambda data: data[: len(data) - 40], "ends within a record"),
         (lambda data: data[: len(data) // 2 + 1] + b"\xc1" * 50, ""),
         (lambda data: b"", "no records"),
-        (lambda data: b"\x07\x07", "no record"),
+        (lambda data: b"\x07\x07", "not a record"),
         (lambda data: msgpack.packb({"id": "a.jpg", "image": "text"}, use_bin_type=False) + data[:9], ""),
         (lambda data: msgpack.packb({"id": 5, "image": b"x"}) + data, "id and image"),
     ],

@@ -258,7 +258,7 @@ def test_dates_are_read_or_named(tmp_path, capfd):
     }
     assert summary["unusable"] == {"captured_at": 1}
     told = " ".join(capfd.readouterr().err.split())
-    assert "captured_at of 1 photos cannot be used and is left out, such as wrong.jpg: DateTimeOriginal" in told
+    assert "captured_at is unusable in 1 photos and was left empty, for example wrong.jpg: DateTimeOriginal" in told
 
 
 def test_what_the_photo_says_wrongly_does_not_matter_where_the_table_knows(tmp_path):
@@ -447,5 +447,7 @@ def test_a_table_counts_before_the_photo_and_its_note(tmp_path):
 
 
 def test_a_table_has_no_column_that_ingest_writes(tmp_path):
-    with pytest.raises(UserError, match=r"t.csv: a column place_from, which ingest itself writes; rename it"):
+    with pytest.raises(
+        UserError, match=r"t.csv: has a column place_from, a name that ingest uses itself; rename the column"
+    ):
         ingested(tmp_path, {"t.csv": b"path,latitude,longitude,place_from\n"}, table="t.csv")

@@ -187,7 +187,7 @@ def test_a_moment_of_trouble_passes(tmp_path, api):
 
 def test_trouble_that_stays_is_asked_for_again_next_time_only(tmp_path, api):
     api.say["pano_53-5_1-5"] = "UNKNOWN_ERROR"
-    with pytest.raises(UserError, match="1 of 8 requests for metadata failed in a way that may pass"):
+    with pytest.raises(UserError, match="1 of 8 requests for metadata failed with errors that may be temporary"):
         crawl(tmp_path, api)
     api.say.clear()
     api.queries.clear()
@@ -391,7 +391,7 @@ def test_a_damaged_journal_is_said_and_what_is_paid_for_is_not_paid_again(tmp_pa
     said = capsys.readouterr().err
     again = {f"images/{query['pano']}/{query['heading']}.jpg" for query in api.asked("/api")}
     assert not again & set(brought)
-    assert ("damaged lines are moved to" in said) == (damage not in ("torn", "gone"))
+    assert ("damaged lines were moved to" in said) == (damage not in ("torn", "gone"))
     assert ("may be requests that were charged" in said) == (damage not in ("torn", "gone") and name == "images.jsonl")
 
 
@@ -487,7 +487,7 @@ def test_what_no_file_can_hold_is_replaced(tmp_path, api):
 
 
 def test_a_plan_that_changes_keeps_what_is_paid_for(tmp_path, api):
-    with pytest.raises(UserError, match="no picture was asked for"):
+    with pytest.raises(UserError, match="no picture was requested"):
         crawl(tmp_path, api, budget=0.05)
     api.pictures["pano_50-5", "0"] = Reply(403)
     with pytest.raises(UserError, match="refuses"):
@@ -527,7 +527,7 @@ def test_a_list_of_panoramas_is_a_list_or_a_table(tmp_path, text, ids):
     [
         (None, "no such file"),
         ("", "empty; expected a CSV"),
-        ("pano_id\n", "no ids; expected one a line"),
+        ("pano_id\n", "no ids; expected one per line"),
         ("pano_id;LAT\nabc;1\n", "row 1 looks like its header, semicolons"),
         ("name,LAT\nabc,1\n", "no column pano_id"),
         ("abc\n\ndef,1\n", "row 3: 2 cells; expected 1"),
@@ -593,7 +593,7 @@ def test_random_places_lie_in_the_units_of_a_boundaries_folder(tmp_path):
     assert sum(p.latitude < 50 for p in found) > 150
     every = made({"plan": "random", "places": 300}, tmp_path)
     assert {p.longitude > 30 for p in every} == {True, False}
-    with pytest.raises(UserError, match=r"0 of .* random points lie in DE"):
+    with pytest.raises(UserError, match=r"0 of .* random points are in DE"):
         made({"plan": "random", "places": 1, "countries": ["DE"]}, tmp_path)
 
 

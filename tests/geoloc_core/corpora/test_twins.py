@@ -36,7 +36,8 @@ def test_one_picture_at_three_places_was_taken_at_none_of_them(tmp_path):
     assert kept == ["b.jpg"]
     assert refused["reason"].to_dict() == dict.fromkeys(["0.jpg", "1.jpg", "2.jpg"], "conflicting_places")
     assert refused.at["0.jpg", "detail"] == (
-        "at 48.85, 2.35, but the same bytes as 1.jpg (-33.9, 151.2), 2.jpg (40.7, -74); places within 1 km would agree"
+        "at 48.85, 2.35, but the same bytes as 1.jpg (-33.9, 151.2), 2.jpg (40.7, -74); "
+        "expected places within 1 km of each other"
     )
     assert "0.jpg (48.85, 2.35), 2.jpg" in refused.at["1.jpg", "detail"]
     (shard,) = manifest.shards(made.corpus("c"))
@@ -59,7 +60,7 @@ def test_what_is_told_of_photos_is_told_of_the_kept_ones(tmp_path, capfd):
     assert pd.read_parquet(made.corpus("c") / "manifest.parquet")["image_id"].tolist() == ["c.png", "e.png"]
     summary = read_json(made.summary("ingest", "c"))
     assert (summary["unusable"], summary["mislabelled"]) == ({"heading": 1}, {"JPEG named .png": 2})
-    assert "such as t.csv row 4: 'east'" in " ".join(capfd.readouterr().err.split())
+    assert "for example t.csv row 4: 'east'" in " ".join(capfd.readouterr().err.split())
 
 
 @pytest.mark.parametrize(("km", "kept"), [(0, []), (0.1, []), (0.12, ["a.jpg"]), (1, ["a.jpg"])])

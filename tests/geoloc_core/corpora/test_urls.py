@@ -129,7 +129,7 @@ def test_failures_that_may_pass_stop_the_stage_and_only_they_are_asked_for_again
 
     with serving(shaky) as server:
         given = published(tmp_path / "given", server.url, 20)
-        with pytest.raises(UserError, match="2 of 20 addresses failed in a way that may pass"):
+        with pytest.raises(UserError, match="2 of 20 addresses failed with errors that may be temporary"):
             fetch(tmp_path, given)
         assert not (tmp_path / "out").exists()
         server.log.clear()
@@ -211,7 +211,9 @@ def test_a_list_is_read_as_it_is_asked_for(tmp_path):
 
 
 def test_a_source_without_shards_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"run\.corpora\.c\.source: expected `urls` and `shards`"):
+    with pytest.raises(
+        UserError, match=r"run\.corpora\.c\.source: expected `urls`, the list of addresses, and `shards`"
+    ):
         fetch(tmp_path, tmp_path, source=SimpleNamespace(urls="u.csv", shards=None))
 
 

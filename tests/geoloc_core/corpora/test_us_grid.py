@@ -63,5 +63,5 @@ def test_every_file_is_kept_or_refused(tmp_path):
 def test_a_list_is_never_unpickled(tmp_path, spoilt):
     write(tmp_path / "dataCombined", {f"{REAL}/0_2012-05.jpg": encoded(1)})
     np.save(tmp_path / "testFiles.npy", spoilt, allow_pickle=True)
-    with pytest.raises(UserError, match=r"testFiles\.npy: (not a NumPy array of text|no array of text)"):
+    with pytest.raises(UserError, match=r"testFiles\.npy: (not a NumPy array of text|not an array of text)"):
         read(OPTIONS, tmp_path)

@@ -64,7 +64,7 @@ def test_labels_of_other_photos_are_refused_and_nothing_is_lost(project):
     before = digest(project.truth("im2gps"))
     rows = manifest.read_table(project.labels("im2gps"), manifest.LABELS)
     manifest.write_table(rows.take(list(range(39, -1, -1))), project.labels("im2gps"), manifest.LABELS)
-    with pytest.raises(UserError, match=r"im2gps\.parquet: not the rows of the manifest; run `geoloc label im2gps`"):
+    with pytest.raises(UserError, match=r"im2gps\.parquet: does not match the manifest; run `geoloc label im2gps`"):
         truth(project, "im2gps")
     assert digest(project.truth("im2gps")) == before
 

@@ -20,7 +20,7 @@ def test_names_become_codes_and_parts_are_left_out(tmp_path, capsys):
     }
     rows = [{"country": name, "side": side} for name, side in names.items()]
     assert driving_sides(write(tmp_path / "sides.json", rows)) == {"GBR": "left", "CPV": "right", "FSM": "right"}
-    assert "no country of that name: England" in capsys.readouterr().err
+    assert "not names of countries: England" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_parts_and_formats_change_nothing(folder, tmp_path, monkeypatch):
         ("1,2,x,east", r"points.csv: column longitude, row 6: east; expected −180 … 180 degrees"),
         ("1,2,x,180.5", r"points.csv: column longitude, row 6: 180.5; expected"),
         ("1,139.7,x,35.7", r"column latitude, row 6: 139.7; expected .*; are latitude and longitude swapped\?"),
-        ("1,2", r"points.csv: row 6: 2 cells; expected 4, and quotes round a cell with a comma$"),
+        ("1,2", r"points.csv: row 6: 2 cells; expected 4, and quotes around a cell with a comma$"),
     ],
 )
 def test_a_wrong_coordinate_is_named_and_nothing_is_written(table, folder, tmp_path, row, says):
@@ -122,12 +122,12 @@ def test_a_wrong_row_of_parquet_is_counted_over_all_parts(folder, tmp_path, monk
         (
             "points.csv",
             "latitude,longitude,gid_0\n1,2,3\n",
-            r"has a column gid_0 already, which is to be added; rename",
+            r"already has a column gid_0, which this command adds; rename",
         ),
-        ("points.csv", "latitude,longitude,latitude\n1,2,3\n", r"2 columns latitude; expected one"),
+        ("points.csv", "latitude,longitude,latitude\n1,2,3\n", r"2 columns named latitude; expected one"),
         ("points.csv", "", r"points.csv: empty; expected a CSV with columns latitude, longitude"),
         ("points.parquet", "PAR1", r"points.parquet: not a Parquet file that can be read"),
-        ("points.xlsx", "", r"points.xlsx: not a name of a table; expected .csv or .parquet"),
+        ("points.xlsx", "", r"points.xlsx: not a table; expected a name that ends in .csv or .parquet"),
         ("points.csv", None, r"points.csv: no such file; expected a table of points"),
     ],
 )
@@ -251,8 +251,14 @@ def test_what_is_no_number_is_no_degrees(folder, tmp_path, latitudes):
         ('note,latitude,longitude\n"a\n\nb",1,2\nc,200,2\n', "column latitude, row 3: 200; expected"),
         ("latitude,longitude\nTrue,2\n", "column latitude, row 2: True; expected"),
         ("latitude,longitude\n4_8.85,2\n", "column latitude, row 2: 4_8.85; expected"),
-        ('latitude,longitude\n"48,85",2\n', "row 2: 48,85; expected .* degrees; write a point for the decimal comma"),
-        ("latitude,longitude\n33.85S,2\n", "row 2: 33.85S; expected .* degrees; write decimal degrees, south and west"),
+        (
+            'latitude,longitude\n"48,85",2\n',
+            "row 2: 48,85; expected .* degrees; use a decimal point instead of a comma",
+        ),
+        (
+            "latitude,longitude\n33.85S,2\n",
+            "row 2: 33.85S; expected .* degrees; use decimal degrees, negative for south and west",
+        ),
     ],
 )
 def test_a_bad_cell_is_named_with_the_row_that_a_spreadsheet_shows(folder, tmp_path, text, said):

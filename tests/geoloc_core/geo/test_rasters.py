@@ -183,7 +183,7 @@ MISTAKES = {
     ),
     "no band 2; expected one of 1 … 1": lambda tmp: Raster.open(write(tmp / "x.tif", VALUES), band=2),
     "no variable rain; expected one of: none": lambda tmp: Raster.open(write(tmp / "x.tif", VALUES), variable="rain"),
-    "its pixels are not those of": lambda tmp: Raster.open(
+    "its grid is not that of": lambda tmp: Raster.open(
         [write(tmp / "y.tif", VALUES), write(tmp / "x.tif", VALUES[::2, ::2])], "mean"
     ),
     "not a raster that can be read": lambda tmp: Raster.open(cut(write(tmp / "x.tif", VALUES))).sample([-80], [0]),

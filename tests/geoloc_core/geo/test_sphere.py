@@ -142,7 +142,7 @@ def test_lattice_covers_the_sphere_evenly():
         ([0, 91], [0, 0], "row 1: latitude 91.0"),
         ([0, np.nan], [0, 0], "row 1: latitude nan"),
         ([0, 0, 0], [0, 0, -180.5], "row 2: longitude -180.5"),
-        ([0], [0, 1], "one length"),
+        ([0], [0, 1], "the same length"),
     ],
 )
 def test_wrong_coordinates_are_named(latitudes, longitudes, says):

@@ -76,7 +76,7 @@ def test_collections_keep_what_has_an_area(file):
 
 MISTAKES = {
     "no such file": lambda file: (file().with_name("other.gpkg"), {}),
-    "no layer sea; expected it among: land": lambda file: (file(), {"layer": "sea"}),
+    "no layer sea; expected one of: land": lambda file: (file(), {"layer": "sea"}),
     "layer land: no column ISO, GID; found Name": lambda file: (file(), {"columns": ["ISO", "GID"]}),
     "layer land: coordinates are in WGS 84 / Pseudo-Mercator": lambda file: (file(crs="EPSG:3857"), {}),
     "layer land: coordinates are in an unknown system": lambda file: (file(crs=None), {}),

@@ -112,7 +112,7 @@ def build(options: Options, points: Points) -> Made:
     """Split and drop cells, or take a published partition."""
     ids = _read_ids(options.file) if options.file else _split(options, s2.leaves(points.latitudes, points.longitudes))
     if not len(ids):
-        raise UserError(f"points: no cell has {options.tau_min}; expected more points or a smaller tau_min")
+        raise UserError(f"points: no cell has {options.tau_min} points; expected more points or a smaller tau_min")
     partition, centres = S2Cells(ids), s2.centres(ids)
     tokens = s2.tokens(ids)
     return Made(partition, tokens, tokens, *centres, units_of(partition, points, Points(*centres, points.ground)))

@@ -66,7 +66,7 @@ def test_the_licence_must_be_accepted_before_anything_is_read(tmp_path):
 def test_the_wrong_file_of_gadm_is_named(tmp_path):
     path = tmp_path / "gadm_410.gpkg"
     write(path, "gadm_410", {"GID_0": ["KEN"]}, [shapely.box(0, 0, 1, 1)])
-    with pytest.raises(UserError, match=r"gadm_410.gpkg: no layer ADM_0; expected it among: gadm_410"):
+    with pytest.raises(UserError, match=r"gadm_410.gpkg: no layer ADM_0; expected one of: gadm_410"):
         gadm.read(options(path), tmp_path)
 
 
@@ -154,7 +154,7 @@ def test_a_missing_level_is_named(countries, tmp_path):
 
 def test_an_empty_folder_is_named(tmp_path):
     (tmp_path / "none").mkdir()
-    with pytest.raises(UserError, match=r"none: no file of GADM; expected gadm_410-levels.gpkg or"):
+    with pytest.raises(UserError, match=r"none: no GADM file; expected gadm_410-levels.gpkg or"):
         gadm.read(options("none"), tmp_path)
 
 

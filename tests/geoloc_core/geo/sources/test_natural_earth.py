@@ -59,7 +59,7 @@ def test_a_code_that_nobody_knows_is_named(tmp_path, capsys):
     shapes = [shapely.box(0, 0, 1, 1), shapely.box(2, 0, 3, 1)]
     geopandas.GeoDataFrame(columns, geometry=shapes, crs="EPSG:4326").to_file(tmp_path / "ne.gpkg")
     assert read(tmp_path / "ne.gpkg")["GID_0"].tolist() == ["NOR", "QZY"]
-    assert "no codes of ISO 3166-1, and kept as they are: QZY" in " ".join(capsys.readouterr().err.split())
+    assert "not codes of ISO 3166-1, kept as they are: QZY" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_path_is_relative_to_the_project(path):
