@@ -16,9 +16,9 @@ Check = Callable[[], object]
 
 
 def check(project: Project) -> None:
-    """Read every artefact, and name those that are damaged with what makes them anew.
+    """Read every artefact, and name the damaged ones with the command that rebuilds them.
 
-    Published files, under ``data/raw``, are not the project's and are left out.
+    Published files, under ``data/raw``, were not written by the project and are left out.
 
     Raises:
         UserError: A file is missing, damaged or cannot be read.

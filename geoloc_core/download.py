@@ -1,4 +1,4 @@
-"""Large files from the network: resumed, checked, and either whole or not there."""
+"""Large files from the network: resumed, verified, and either complete or absent."""
 
 import http.client
 import os
@@ -24,7 +24,7 @@ TIMEOUT = 60
 TRIES = 5
 """Failures in a row, without a byte gained, after which to give up."""
 MAX_BYTES = 100 * 2**30
-"""A file of no stated size may have as many: a server that never ends would fill the disk."""
+"""The limit for a file whose size is not stated: a server that never stops would fill the disk."""
 WEB = ("https://", "http://")
 
 
@@ -41,7 +41,7 @@ class _Part:
 
     @property
     def size(self) -> int:
-        """Bytes that may be kept: none where nothing tells whether the server still has the same file."""
+        """Bytes that can be kept: none if nothing shows that the server still has the same file."""
         return self.path.stat().st_size if self.path.exists() and self.tag.exists() else 0
 
     def remove(self) -> None:
@@ -50,7 +50,7 @@ class _Part:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirects within the web, never to less safety: the library would follow them to FTP too."""
+    """Redirects within the web, never to a less secure address: the library would even follow them to FTP."""
 
     def redirect_request(
         self,
@@ -81,14 +81,14 @@ def _is_inside(url: str) -> bool:
 
 
 def download(url: str, target: Path, size: int | None = None, sha256: str | None = None, wait_s: float = 1.0) -> str:
-    """Bring a file from the network, once.
+    """Download a file, once.
 
-    A file that is there and has the right checksum is not asked for again. A download that stops goes on where it
-    stopped, in this call or in the next, as long as the server's file is the same.
+    An existing file with the right checksum is not requested again. A download that was interrupted continues where it
+    stopped, in this call or the next, as long as the file on the server is the same.
 
     Args:
         url: An ``http`` or ``https`` address.
-        target: Where the file goes; it appears there only when it is whole and right.
+        target: Where the file goes; it appears there only once it is complete and verified.
         size: Its bytes, where known; else at most :data:`MAX_BYTES`.
         sha256: Its checksum, where known.
         wait_s: Seconds before the second try; twice that before the next, and so on.
@@ -209,7 +209,7 @@ def _too_many() -> str:
 
 
 def _note(part: _Part, response: Any, start: int) -> None:
-    """Keep what identifies the server's file; a weak tag does not promise the same bytes, an odd one cannot be sent."""
+    """Store what identifies the server's file. A weak tag, or one that cannot be sent, is not kept."""
     tag = response.headers.get("ETag") or ""
     tag = response.headers.get("Last-Modified") if not tag or tag.startswith("W/") else tag
     if start == 0:

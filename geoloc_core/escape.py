@@ -1,6 +1,6 @@
 """Untrusted text, escaped for the place where it is shown: file names, authors, licences, countries, server replies.
 
-It stays as it is in the data. What is shown of it can neither steer a terminal nor be a link, a picture or code.
+The data keeps it unchanged. What is shown can neither control a terminal nor act as a link, a picture or code.
 """
 
 import re
@@ -19,7 +19,7 @@ _MARKDOWN = re.compile(
 
 
 def terminal(text: str) -> str:
-    r"""Text in one line, as a terminal may show it: what is no visible character becomes an escape such as ``\x1b``.
+    r"""Text in one line that is safe for a terminal: invisible characters become escapes such as ``\x1b``.
 
     These are control codes, line breaks, marks of direction, tags, and halves of surrogate pairs.
     """
@@ -37,7 +37,7 @@ def _spelt(character: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Text within a line of Markdown, also within a table, that means what it says."""
+    """Text that can stand in a line or a table of Markdown and is shown literally."""
     return _MARKDOWN.sub(r"\\\g<0>", " ".join(terminal(text).split()))
 
 
@@ -46,7 +46,7 @@ def markdown_table(header: Sequence[str], rule: Iterable[str], rows: Iterable[It
 
     Args:
         header: Names of the columns.
-        rule: What stands beneath each of them, such as ``---`` and, for numbers, ``---:``.
+        rule: The line below each of them: ``---``, or ``---:`` for numbers.
         rows: The cells as text.
     """
     lines = [map(markdown, header), rule, *(map(markdown, cells) for cells in rows)]
@@ -59,7 +59,7 @@ def html(text: str) -> str:
 
 
 def json(text: str) -> str:
-    """JSON that says the same, and may be shown by a terminal: an escape for each character that may not."""
+    """The same JSON, safe for a terminal: unsafe characters are escaped."""
     lines = (line if line.isprintable() else _json_line(line) for line in text.split("\n"))
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, replace nothing that is not theirs, and are read only as they were written."""
+"""Files that are complete or absent, that replace only earlier results, and that are verified when they are read."""
 
 import errno
 import hashlib
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 CHECKSUMS = "checksums.json"
 """In each folder that is written here: all its files with their SHA-256; Parquet has checksums of its own, and null."""
 CHEAP = 64 * 2**20
-"""Bytes up to which a file that is mapped into memory is held against its checksum first: a twentieth of a second."""
+"""Bytes up to which a file is verified before it is mapped into memory: this takes a twentieth of a second."""
 DEVICES = (Path("/dev"), Path("/proc"), Path("/sys"))
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 """A disk in memory among the devices, where plain files may be."""
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS})
-"""What file systems without hard links, or with no more for a file, answer."""
+"""Errors of file systems that have no hard links, or no more of them for a file."""
 ROOM = 2**20
 """Bytes below which a disk counts as full when a library could not write and does not say why."""
 
@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
         The path to write to, in the same folder. It does not exist yet; ``path`` is untouched until the end.
 
     Raises:
-        UserError: There can be no such file: see :func:`check_file`.
+        UserError: The file cannot be written: see :func:`check_file`.
     """
     check_file(path)
     with _aside(path) as aside:
@@ -57,15 +57,15 @@ def replacing_folder(path: Path, kind: str | None = None, own: bool = False) -> 
 
     Args:
         path: The folder.
-        kind: What it holds, such as ``cells``. Left out for a published layout, in which every file counts: such a
+        kind: What it holds, such as ``cells``. Left out for a published layout, which has to stay as it is: such a
             folder gets no list.
-        own: Whether a folder without a list may be replaced, where the caller knows it to be its own.
+        own: Whether a folder without a list may be replaced, because the caller knows that it wrote the folder.
 
     Yields:
         The path to write to, in the same folder. It does not exist yet; ``path`` is untouched until the end.
 
     Raises:
-        UserError: There can be no such folder, or there is another's: see :func:`check_folder`.
+        UserError: The folder cannot be written or must not be replaced: see :func:`check_folder`.
     """
     _restore(path, kind)
     check_folder(path, kind, own)
@@ -81,7 +81,7 @@ def check_file(path: Path) -> None:
     """Find out, before any work, whether :func:`replacing` may write a file.
 
     Raises:
-        UserError: There is a folder or a device, or nothing can be made there.
+        UserError: The path is a folder or a device, or cannot be created.
     """
     if path.is_dir():
         raise UserError(f"{path}: a folder; expected the name of a file to write; choose another name")
@@ -96,10 +96,10 @@ def check_file(path: Path) -> None:
 def check_folder(path: Path, kind: str | None = None, own: bool = False) -> None:
     """Find out, before any work, whether :func:`replacing_folder` may write a folder.
 
-    What is there may be replaced if it is empty, or if it is of this kind and all its files stand in its list.
+    An existing folder may be replaced if it is empty, or if it is of this kind and its list names all its files.
 
     Raises:
-        UserError: There are files of others, a link, the working folder or one above it, or nothing can be made there.
+        UserError: It contains other files, is a link, or is the working folder or above it, or cannot be created.
     """
     if path.is_symlink():
         raise UserError(f"{path}: a link; expected a folder to write; use the folder it points to, or remove the link")
@@ -127,31 +127,31 @@ def _others(folder: Path, kind: str | None) -> list[str]:
 
 
 def _check_beside(path: Path, folder: bool) -> None:
-    """The names beside a path that are written to and removed must not be taken by something that is never ours."""
+    """The names next to a path that are written to and removed must not be in use by anything else."""
     for beside in (_new(path), *([_old(path)] if folder else [])):
         if os.path.lexists(beside) and (beside.is_symlink() or beside.is_dir() != folder):
             raise UserError(f"{beside}: in the way; geoloc uses this name while it writes {path.name}; move it away")
 
 
 def _new(path: Path) -> Path:
-    """Where that is written which is to take the place of a path."""
+    """Where the replacement of a path is written."""
     return path.with_name(f".{path.name}.new")
 
 
 def _old(path: Path) -> Path:
-    """Where a folder lies while another takes its place."""
+    """Where a folder is kept while another takes its place."""
     return path.with_name(f".{path.name}.old")
 
 
 def _restore(path: Path, kind: str | None) -> None:
-    """Put back a folder that was moved away by a run that was killed before another took its place."""
+    """Put back a folder that was moved away by a run that was killed before it had put the new one in place."""
     old = _old(path)
     if kind is not None and not os.path.lexists(path) and (old / CHECKSUMS).is_file() and not _others(old, kind):
         old.rename(path)
 
 
 def _check_place(path: Path) -> None:
-    """The nearest folder above that is there must take new files."""
+    """The nearest existing folder above a path must accept new files."""
     place = path.absolute().parent
     while not os.path.lexists(place):
         place = place.parent
@@ -162,7 +162,7 @@ def _check_place(path: Path) -> None:
 
 @contextmanager
 def _aside(path: Path) -> Iterator[Path]:
-    """A name beside a path where nothing is, and where nothing is left if the block fails."""
+    """A free name next to a path; nothing is left there if the block fails."""
     aside = _new(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove(aside)
@@ -178,7 +178,7 @@ def _aside(path: Path) -> Iterator[Path]:
 
 
 def _of_the_disk(error: BaseException, aside: Path) -> int | None:
-    """The number of an error of the disk, which libraries say in words of their own; None where it is none or known."""
+    """The number of a disk error that a library reports in its own words; None for other errors and known numbers."""
     if not isinstance(error, Exception) or isinstance(error, UserError):
         return None
     if isinstance(error, OSError) and error.errno:
@@ -221,10 +221,10 @@ def remove(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Checksums:
-    """What was written into a folder.
+    """The files that were written into a folder.
 
     Attributes:
-        kind: What the folder holds; empty where there is no list.
+        kind: What the folder contains; empty if there is no list.
         files: SHA-256 by name; None of Parquet, which has checksums of its own.
     """
 
@@ -256,16 +256,16 @@ def checksums(folder: Path) -> Checksums:
 
 
 def verify(path: Path, remedy: str, data: bytes | None = None, at_most: int | None = None) -> None:
-    """Hold a file against the list of its folder, or of the folder that holds this one, where there is such a list.
+    """Compare a file with the checksum in the list of its folder, or of the folder above, if there is such a list.
 
     Args:
         path: The file.
-        remedy: What makes it anew.
+        remedy: What rebuilds it.
         data: Its bytes, where they have been read.
-        at_most: Bytes of a file that is held against it; a larger one passes.
+        at_most: Files larger than this many bytes are not verified.
 
     Raises:
-        UserError: It is another than was written.
+        UserError: It differs from what was written.
     """
     listed = (checksums(folder).files.get(path.relative_to(folder).as_posix()) for folder in path.parents[:2])
     expected = next(filter(None, listed), None)
@@ -288,7 +288,7 @@ def read_bytes(path: Path, remedy: str = "") -> bytes:
     """The bytes of a file, as they were written.
 
     Raises:
-        UserError: It is missing, a folder, or another than its folder's list says.
+        UserError: It is missing, a folder, or differs from its checksum.
     """
     if path.is_dir():
         raise UserError(_told(path, "a folder; expected a file", remedy))
@@ -305,7 +305,7 @@ def read_json(path: Path, remedy: str = "", shape: Any = None) -> Any:
 
     Args:
         path: The file.
-        remedy: What makes it anew, for messages.
+        remedy: What rebuilds it, for messages.
         shape: What it must be: any type that pydantic knows. Left out, it may be anything.
 
     Returns:
@@ -332,10 +332,10 @@ def read_json(path: Path, remedy: str = "", shape: Any = None) -> Any:
 
 
 def read_array(path: Path, remedy: str = "") -> "np.ndarray":
-    """The array of a ``.npy``, mapped into memory; held against its checksum first where that is :data:`CHEAP`.
+    """The array of a ``.npy``, mapped into memory; verified first if it has at most :data:`CHEAP` bytes.
 
     Raises:
-        UserError: It is missing, damaged or no array.
+        UserError: It is missing, damaged or not an array.
     """
     import numpy as np
 
@@ -353,10 +353,10 @@ def read_array(path: Path, remedy: str = "") -> "np.ndarray":
 def new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> "np.memmap":
     """A ``.npy`` to fill, mapped into memory.
 
-    Its room on the disk is taken at once, where the system can do so: a write into it never fails then.
+    Its space on the disk is reserved at once if the system supports it, so that no later write fails.
 
     Raises:
-        OSError: There is not so much room.
+        OSError: There is not enough space.
     """
     import numpy as np
 
@@ -368,7 +368,7 @@ def new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> "np.memmap":
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Make a file appear elsewhere too: by a hard link, or as a copy where the file system has none."""
+    """Make a file available at another path too: by a hard link, or by a copy if the file system has no links."""
     try:
         os.link(source, target)
     except OSError as error:
@@ -382,9 +382,9 @@ def _told(path: Path, what: str, remedy: str) -> str:
 
 
 def digest(*paths: Path) -> str:
-    """SHA-256 of files and of all files in folders, names included, independent of where they lie.
+    """SHA-256 of files and of all files in folders, names included, independent of their location.
 
-    Lists of checksums do not count: what they say is in the files.
+    Lists of checksums are left out, since they only repeat what is in the files.
     """
     total = hashlib.sha256()
     for path in paths:
@@ -397,10 +397,10 @@ def digest(*paths: Path) -> str:
 
 
 def verified_digest(folder: Path, remedy: str) -> str:
-    """The :func:`digest` of a folder, all of whose files are held against its list, where it has one.
+    """The :func:`digest` of a folder; its files are verified if it has a list of checksums.
 
     Raises:
-        UserError: A file is missing, or another than was written.
+        UserError: A file is missing or differs from what was written.
     """
     listed, total = checksums(folder).files, hashlib.sha256()
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -431,14 +431,14 @@ def files_under(folder: Path) -> list[str]:
 
 
 def keep_only_own(partial: Path, request: dict[str, Any]) -> None:
-    """Start a folder of unfinished work afresh unless it was left behind by the same request.
+    """Empty a folder of unfinished work, unless the same request left it behind.
 
     Args:
-        partial: The folder; its ``request.json`` says whose it is.
-        request: All that the unfinished work depends on.
+        partial: The folder; its ``request.json`` records the request.
+        request: Everything that the unfinished work depends on.
 
     Raises:
-        UserError: There is something that the project did not put there.
+        UserError: The path is in use by something that the project did not write.
     """
     note = partial / "request.json"
     if note.is_dir() or (os.path.lexists(partial) and not partial.is_dir()):

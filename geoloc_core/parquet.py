@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from geoloc_core.errors import OF_THE_MACHINE, UserError
 
 SUM = b"geoloc.crc32"
-"""Key of a schema's metadata: the checksum of the rest of it, which lies in no page."""
+"""Key of a schema's metadata: the checksum of the rest of it, which is in no page."""
 NOT_OF_THE_FILE = OF_THE_MACHINE | {errno.EACCES, errno.EPERM}
 """Errors of reading that say nothing about what is in a file."""
 
@@ -55,11 +55,11 @@ def opened(path: Path, remedy: str, **options: Any) -> Iterator[pq.ParquetFile]:
 
     Args:
         path: The file.
-        remedy: What makes it anew, for messages.
+        remedy: What rebuilds it, for messages.
         options: Of Arrow's ``ParquetFile``.
 
     Raises:
-        UserError: It is missing, damaged or no Parquet file, and be that found out when the block reads.
+        UserError: It is missing, damaged or not a Parquet file, even if that is only noticed while the block reads.
     """
     if path.is_dir():
         raise UserError(f"{path}: a folder; expected a file; {remedy}")
@@ -143,7 +143,7 @@ def _sum(schema: pa.Schema) -> bytes:
 
 
 def _check(file: pq.ParquetFile) -> None:
-    """The metadata lies in the footer twice: as it is, and within Arrow's own schema."""
+    """The footer contains the metadata twice: as it is, and within Arrow's own schema."""
     for said in (file.metadata.metadata, file.schema_arrow.metadata):
         expected = (said or {}).get(SUM)
         if expected is not None and expected != _sum(file.schema_arrow.with_metadata(said)):

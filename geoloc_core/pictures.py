@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_MEGAPIXELS = 200.0
 """A photo with more is refused, unless a corpus sets another limit: decoding it could exhaust the memory."""
 BACKGROUND = (255, 255, 255)
-"""What a picture lies on where it is transparent, RGB: white, as on paper and in most viewers."""
+"""The background of transparent pictures, RGB: white, as on paper and in most viewers."""
 PIXELS_AT_ONCE = 400_000_000
 """What threads decode at the same time, 1.6 GB; a photo with more is decoded alone."""
 FORMATS = {
@@ -51,7 +51,7 @@ Fault = Literal["empty", "unreadable", "truncated", "too_large", "no_range"]
 
 
 class PictureError(Exception):
-    """Why there is no picture, in one line that names no file.
+    """Why a picture cannot be read, in one line that names no file.
 
     Attributes:
         fault: What kind of fault it is.
@@ -63,7 +63,7 @@ class PictureError(Exception):
 
 
 class Room:
-    """So many pixels at once: who wants more than are free waits, unless nobody else has any.
+    """A limit on the pixels in use at once. Who wants more than are free waits, unless no others are in use.
 
     Args:
         pixels: How many.
@@ -107,7 +107,7 @@ def opened(
         alone: Whether to wait until no other photo is decoded.
 
     Raises:
-        PictureError: It is no photo, has too many pixels, or what was done with it in the block failed.
+        PictureError: It is not a photo, has too many pixels, or could not be decoded in the block.
         MemoryError: It did not fit beside others.
         OSError: Of the machine, not of the photo.
     """
@@ -159,7 +159,7 @@ def rgb(image: "Image") -> "Image":
     """The colours of an opened photo as RGB of 8 bits, as the pixels are stored.
 
     Raises:
-        PictureError: Its pixels are numbers whose range nothing states.
+        PictureError: Its pixels are numbers and nothing states their range.
     """
     from PIL import Image
 
@@ -211,7 +211,7 @@ def upright(image: "Image") -> "Image":
     """The colours of an opened photo as RGB of 8 bits, the way it is to be seen.
 
     Raises:
-        PictureError: Its pixels are numbers whose range nothing states.
+        PictureError: Its pixels are numbers and nothing states their range.
     """
     from PIL.Image import Transpose
 

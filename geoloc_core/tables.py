@@ -1,4 +1,4 @@
-"""Tables that others wrote: one judge of a CSV's encoding, of any table's header, and of its numbers.
+"""Tables that others wrote: the one place that judges the encoding of a CSV, and the header and numbers of any table.
 
 A CSV is UTF-8, with a header and commas. Its rows have the numbers that a spreadsheet shows: the first line is row 1,
 a blank line is a row, a cell with line breaks does not make several. A row whose cells are all empty is blank too.
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_COLUMNS = 5_000
-"""A table with more is none of points or photos, and each column takes memory, whatever it holds."""
+"""Tables of points or photos have fewer. Each column takes memory, whatever it contains."""
 HEAD_BYTES = 1 << 20
-"""The header lies within so many bytes."""
+"""The header is within the first bytes, this many."""
 HEAD_ROWS = 20
 """How far down a header that is not in the first row is looked for, to say where it is."""
 LINE = 1 << 16
@@ -77,7 +77,7 @@ def read_csv(path: Path, wanted: Sequence[str], header: bool = True, megabytes: 
         megabytes: How much of it is read at once; no row may be longer.
 
     Raises:
-        UserError: The file is missing or is no such CSV; of a later row, while the parts are read.
+        UserError: The file is missing or not such a CSV. Later rows are judged while the parts are read.
     """
     expected = f"expected a CSV with columns {', '.join(wanted)}" if wanted else "expected a CSV"
     try:
@@ -189,7 +189,7 @@ class _Head:
     """The beginning of a file.
 
     Attributes:
-        text: Of it; bytes that are no UTF-8 as surrogates.
+        text: Its text; bytes that are not UTF-8 are surrogates.
         start: Bytes before the text.
         whole: Whether it is the whole file.
     """
@@ -263,7 +263,7 @@ def _header(path: Path, head: _Head, expected: str) -> tuple[int, list[str], int
 
 
 def _say_what_it_is(path: Path, head: _Head, row: int, wanted: Sequence[str]) -> None:
-    """Of a file whose header lacks columns, find out whether it has them, but otherwise.
+    """Find out whether a file without the wanted columns has them in another form.
 
     Raises:
         UserError: It has.
@@ -287,7 +287,7 @@ def _say_what_it_is(path: Path, head: _Head, row: int, wanted: Sequence[str]) ->
 
 
 def _check_commas(path: Path, head: _Head, width: int) -> None:
-    """Refuse a file without a header whose first row has all its cells, but with something else between them."""
+    """Refuse a file without a header if its first row is complete but has another separator."""
     row, first = next(found for found in enumerate(io.StringIO(head.text, newline=""), 1) if found[1].strip())
     cells = {delimiter: next(csv.reader([first[:LINE]], delimiter=delimiter), []) for delimiter in DELIMITERS}
     if len(cells[","]) != width:

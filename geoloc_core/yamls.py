@@ -14,9 +14,9 @@ import yaml
 from geoloc_core.errors import UserError
 
 MAX_NODES = 1_000_000
-"""Values that a file may have once its aliases are written out: lines of aliases of aliases multiply."""
+"""Values that a file may have once its aliases are expanded: aliases of aliases multiply."""
 MAX_DEPTH = 100
-"""Levels of a file: each is one of Python's stack."""
+"""Levels of a file: each of them takes a frame of Python's stack."""
 
 SHALLOW = 5_000
 """Brackets and columns below which no text can nest so deeply that libyaml, which recurses, ends the process."""
@@ -40,7 +40,7 @@ def read_yaml(path: Path) -> Any:
     """What a file in YAML says.
 
     Raises:
-        UserError: It is not there or cannot be read, or it is no YAML that means one thing.
+        UserError: It is missing or cannot be read, or it is not valid or not unambiguous YAML.
     """
     try:
         return parse_yaml(path.read_bytes())
@@ -53,13 +53,13 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str | bytes) -> Any:
-    """What a text in YAML says, read by libyaml where it is at hand: ten times as fast, and as safe.
+    """What a text in YAML says, read by libyaml if it is installed: ten times as fast, and as safe.
 
     Args:
         text: As text, or in UTF-8.
 
     Raises:
-        yaml.YAMLError: It is none, it says two things of one key, or its aliases make too much of it.
+        yaml.YAMLError: It is not YAML, repeats a key, or its aliases expand to too many values.
     """
     if isinstance(text, bytes):
         try:
@@ -124,7 +124,7 @@ def _check_depth(text: str) -> None:
 
 
 def _check(loader: Any, node: yaml.Node, sizes: dict[int, int], depth: int) -> int:
-    """How many values a node holds with its aliases written out, once it is known to mean one thing.
+    """How many values a node contains once its aliases are expanded; refuses what is ambiguous.
 
     Args:
         loader: What read it.

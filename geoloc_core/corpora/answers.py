@@ -1,6 +1,6 @@
-"""What an address and a server's answer say: a photo, or why there is none.
+"""What an address and a server's response contain: a photo, or the reason why there is none.
 
-All of it comes from others. What is kept of it in a :class:`Fault` is bounded, and never the address.
+All of it is untrusted. A :class:`Fault` keeps a bounded part of it, and never the address.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class Gone(StrEnum):
     FORBIDDEN = "forbidden"
     """401, 403 or 451."""
     REFUSED = "refused"
-    """Another status that is no photo."""
+    """Another status that brings no photo."""
     PLACEHOLDER = "placeholder"
     """The picture that a site shows in place of a photo it no longer has."""
     NOT_A_PHOTO = "not_a_photo"
@@ -54,19 +54,19 @@ class Gone(StrEnum):
     TOO_LARGE = "too_large"
     """More bytes than allowed."""
     CHECKSUM = "checksum"
-    """Other bytes than the published checksum says, at every try."""
+    """The bytes do not match the published checksum, at every try."""
     REDIRECTS = "redirects"
     """Redirected too often, or in a circle."""
     BAD_ADDRESS = "bad_address"
-    """No address of the web."""
+    """Not an address of the web."""
     PRIVATE = "private"
-    """Redirected from a public host to one of this machine or its own network."""
+    """Redirected from a public host to this machine or its own network."""
     TIMEOUT = "timeout"
     """No answer, or not its end, in time."""
     UNREACHABLE = "unreachable"
     """No connection, or one that was reset."""
     BROKEN_OFF = "broken_off"
-    """The answer ended before its announced length, or was no HTTP."""
+    """The response ended before its announced length, or was not HTTP."""
     SERVER_ERROR = "server_error"
     """A 5xx status."""
     BUSY = "busy"
@@ -114,7 +114,7 @@ class Fault:
 
 
 def parsed(url: str) -> "httpx.URL | Fault":
-    """An address of the web, taken apart, or that it is none."""
+    """An address of the web in parts, or the fault that it is not one."""
     import httpx
 
     try:
@@ -148,7 +148,7 @@ def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 
 class Unpacker:
-    """Undoes a compression that nobody asked for, never into more bytes than allowed."""
+    """Undoes a compression that was not requested, and never yields more bytes than allowed."""
 
     def __init__(self, encoding: str) -> None:
         """Of a ``Content-Encoding``."""
@@ -170,7 +170,7 @@ class Unpacker:
 
 
 def photo_fault(address: Address, data: bytes, kind: str) -> Fault | None:
-    """Why bytes are no photo, by their first ones; whether they decode to the last is asked at ingest."""
+    """Why bytes are not a photo, judged by the first ones. Whether they decode completely is checked at ingest."""
     if not data:
         return Fault(Gone.EMPTY, "0 bytes")
     found = format_of(data)
@@ -220,7 +220,7 @@ def retry_after_s(value: str | None, now: datetime | None = None) -> float | Non
 
 
 def status_fault(status: int) -> Fault | None:
-    """Why a status is no photo's; None where it is 200."""
+    """Why a status brings no photo; None for 200."""
     if status == 200:
         return None
     known = {404: Gone.NOT_FOUND, 410: Gone.REMOVED, **dict.fromkeys((401, 403, 451), Gone.FORBIDDEN)}

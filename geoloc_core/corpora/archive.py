@@ -1,4 +1,4 @@
-"""Tar files that others made, read once from start to end and never unpacked, in little memory whatever they hold."""
+"""Tar files that others made, read once from start to end, never unpacked, in little memory whatever they hold."""
 
 import bz2
 import gzip
@@ -38,14 +38,14 @@ class Forward:
         self._stream, self._at = stream, 0
 
     def tell(self) -> int:
-        """How many bytes lie behind."""
+        """How many bytes have been read or skipped."""
         return self._at
 
     def seek(self, at: int) -> int:
         """Go on to a place.
 
         Raises:
-            tarfile.ReadError: It lies behind.
+            tarfile.ReadError: It is before the current position.
         """
         if at < self._at:
             raise tarfile.ReadError("a header leads back")

@@ -1,4 +1,4 @@
-"""What must hold of every manifest and every labels table, whoever wrote them: asked with Great Expectations."""
+"""What must be true of every manifest and every labels table, checked with Great Expectations."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3
 LOCATED_SHARE = 0.9
-"""Share of photos that must lie in a country; the others are at sea or their coordinates are wrong."""
+"""Share of photos that must be in a country; the others are at sea or have wrong coordinates."""
 NEVER_NULL = ("image_id", "group_id")
 UNCHECKED = ("author", "licence", "source_url", "phash")
 """Columns that may hold anything, and are not read."""
@@ -60,7 +60,7 @@ class Report:
 
     Attributes:
         title: What was checked.
-        rows: One per expectation, those that do not hold first.
+        rows: One per expectation, the failed ones first.
     """
 
     title: str
@@ -94,10 +94,10 @@ def check(project: "Project", name: str, accept: bool = False) -> None:
     Args:
         project: The project.
         name: The corpus.
-        accept: Take a version that moved too far from the last one as it is; its labels too, once there are any.
+        accept: Accept a version that differs too much from the last one; its labels too, once there are any.
 
     Raises:
-        UserError: A table is missing, or an expectation does not hold.
+        UserError: A table is missing, or an expectation failed.
     """
     reports = [check_manifest(project, name, accept)]
     console.print(reports[0].table())
@@ -116,7 +116,7 @@ def check(project: "Project", name: str, accept: bool = False) -> None:
 
 
 def check_manifest(project: "Project", name: str, accept: bool = False) -> Report:
-    """What must hold of a corpus' manifest. A version that is good is kept as the last one.
+    """Check a corpus' manifest. A good version becomes the last one.
 
     Raises:
         UserError: There is no such corpus, or it has not been ingested.
@@ -141,7 +141,7 @@ def check_manifest(project: "Project", name: str, accept: bool = False) -> Repor
 
 
 def check_labels(project: "Project", name: str, accept: bool = False) -> Report:
-    """What must hold of a corpus' labels. A version that is good is kept as the last one.
+    """Check a corpus' labels. A good version becomes the last one.
 
     Raises:
         UserError: There is no such corpus, or it has not been labelled.
@@ -276,7 +276,7 @@ def without_place(photos: "pd.DataFrame", countries: "pd.Series | None") -> "pd.
 
 
 def straddling(groups: "pd.Series", splits: "pd.Series") -> "pd.Series":
-    """The group of each row whose group lies in more than one split; null elsewhere."""
+    """The group of each row if the group is in more than one split; null elsewhere."""
     return groups.where(splits.groupby(groups).transform("nunique").gt(1))
 
 

@@ -1,4 +1,4 @@
-"""Countries by the names that people give to folders and columns."""
+"""Countries by the names that are used for folders and columns."""
 
 import re
 import unicodedata
@@ -89,7 +89,7 @@ ALIASES = {
 
 
 def iso3(name: str) -> str | None:
-    """The ISO 3166-1 alpha-3 code of a country's name, its spelling aside; None where no country is called so."""
+    """The ISO 3166-1 alpha-3 code of a country's name, ignoring spelling variants; None if there is no such country."""
     return _table().get(_plain(name))
 
 

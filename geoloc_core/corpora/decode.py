@@ -1,4 +1,4 @@
-"""Does a photo really decode? Asked of every photo, once, before anything is trained on it."""
+"""Decodes every photo once, before anything is trained on it."""
 
 import hashlib
 import os
@@ -82,7 +82,7 @@ def suffix(path: str) -> str:
 
 
 def not_a_photo(path: str) -> str | None:
-    """Why a file's name is that of no photo; None where it may be one."""
+    """Why a file's name is not that of a photo; None if it may be one."""
     if any(part.startswith(".") for part in path.split("/")):
         return "a hidden file"
     if suffix(path) not in FORMATS:

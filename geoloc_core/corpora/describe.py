@@ -47,7 +47,7 @@ def describe(project: "Project", name: str) -> None:
     """Write the datasheet of a corpus, and print it.
 
     Raises:
-        UserError: There is no such corpus, it has not been ingested, or it has labels of another manifest.
+        UserError: There is no such corpus, it has not been ingested, or its labels belong to another manifest.
     """
     _print(name, write_datasheet(project, name))
     progress.say(f"describe {name}: {project.datasheet(name)}")
@@ -57,7 +57,7 @@ def write_datasheet(project: "Project", name: str) -> list[Section]:
     """Write the datasheet of a corpus, a map beside it, and return its tables.
 
     Raises:
-        UserError: There is no such corpus, it has not been ingested, or it has labels of another manifest.
+        UserError: There is no such corpus, it has not been ingested, or its labels belong to another manifest.
     """
     corpus = entry(project.profile.corpora, name, "corpus")
     folder = project.corpus(name)

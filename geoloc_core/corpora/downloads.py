@@ -1,4 +1,4 @@
-"""Many small files from the network: politely, in bounded memory, and each with its photo or the reason why not.
+"""Many small files from the network: politely, in bounded memory, and each ends as a photo or with a reason.
 
 Addresses stream in and results stream out: besides a window of addresses, only the files on their way are in memory.
 Each host has its own queue, its own limit of connections and its own pauses, so that a slow or angry one does not
@@ -53,7 +53,7 @@ BREATH = 256
 
 
 class Limits(Strict):
-    """How hard to ask, and when to stop asking."""
+    """How many requests to make, and when to give up."""
 
     connections: int = Field(64, ge=1, le=1024)
     """Files on their way at a time."""
@@ -64,7 +64,7 @@ class Limits(Strict):
     wait_s: float = Field(1.0, ge=0)
     """Seconds before the second try; twice that before the third, and so on."""
     max_wait_s: float = Field(300.0, ge=0)
-    """The longest pause; a host that asks for a longer one (``Retry-After``) is left alone for this run."""
+    """The longest pause; a host that asks for a longer one (``Retry-After``) is not asked again in this run."""
     silence_s: float = Field(30.0, gt=0)
     """Seconds without a byte after which a connection counts as lost."""
     total_s: float = Field(120.0, gt=0)
@@ -73,7 +73,7 @@ class Limits(Strict):
     max_bytes: int = Field(32 * 2**20, gt=0)
     """A larger file is refused as soon as that is known."""
     patience: int = Field(100, ge=1)
-    """Failures in a row after which a host is left alone for this run."""
+    """Failures in a row after which a host is not asked again in this run."""
     window: int = Field(4096, ge=1)
     """Addresses known ahead, over all hosts."""
     user_agent: str = Field("geoloc", pattern=r"^[!-~]([ -~]*[!-~])?$")
@@ -157,7 +157,7 @@ class _Host:
         open_at: Time before which nothing is asked.
         strikes: Failures since the last answer.
         inside: Whether it is of this machine or its network, as far as is known.
-        closed: Why the host is left alone.
+        closed: Why the host is not asked again.
         timer: Wakes the queue when the next job may go.
     """
 

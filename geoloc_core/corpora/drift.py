@@ -1,4 +1,4 @@
-"""How far a corpus moved from its last version: photos, refusals, sizes and countries.
+"""How far a corpus has moved from its last version: photos, refusals, sizes and countries.
 
 Of every version that was checked and found good, a few figures are kept in ``.state``, by table: DVC deletes a stage's
 outputs before it runs, and a check is no stage, so nothing that a stage writes depends on them. The last version is the
@@ -37,7 +37,7 @@ class Version(Strict):
 
 
 class History(Strict):
-    """What is kept of the versions of a table, the last one last."""
+    """What is kept of the versions of a table, the latest one last."""
 
     accept_next: bool
     versions: list[Version]
@@ -98,7 +98,7 @@ def label_figures(labels: "pd.DataFrame") -> Figures:
 
 
 def compare(history: Path, figures: Figures) -> Comparison:
-    """Hold a version against the last one of a history.
+    """Compare a version with the last one of a history.
 
     Raises:
         UserError: The history is damaged.
@@ -121,7 +121,7 @@ def keep(history: Path, figures: Figures) -> None:
 
 
 def accept_next(history: Path) -> None:
-    """Take the next version as it is, however far it will have moved."""
+    """Accept the next version, however much it differs."""
     kept = _read(history)
     _write(history, kept, {**kept, "accept_next": True})
 

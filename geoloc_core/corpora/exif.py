@@ -106,7 +106,7 @@ def plain(datum: str) -> str:
 
 
 def number(value: Any) -> float | None:
-    """A tag as a number; None where it is none, or 0/0, which stands for unknown."""
+    """A tag as a number; None if it is not one, or is 0/0, which means unknown."""
     try:
         found = real(value)
     except ValueError:
@@ -123,7 +123,7 @@ def degrees(value: Any, reference: Any, signs: str) -> float:
         signs: The letters of the positive and the negative hemisphere.
 
     Raises:
-        ValueError: The numbers or the hemisphere are no such thing.
+        ValueError: The numbers or the hemisphere are invalid.
     """
     letter = (text(reference) or "")[:1].upper()
     if not letter or letter not in signs:
@@ -150,7 +150,7 @@ def heading(positions: Mapping[int, Any], unusable: dict[str, str]) -> float | N
 
     Args:
         positions: EXIF's tags of GPS.
-        unusable: What stands there and is no direction is added under ``heading``.
+        unusable: A value that is not a direction is added under ``heading``.
     """
     said = positions.get(DIRECTION)
     if said is None or (text(positions.get(DIRECTION_REF)) or "T").upper() != "T":
@@ -172,7 +172,7 @@ def first_moment(dates: Mapping[str, Any], unusable: dict[str, str]) -> datetime
 
     Args:
         dates: Tags by name, the one that counts most first.
-        unusable: If none is a time, what stands there instead is added under ``captured_at``.
+        unusable: If none is a time, the first value is added under ``captured_at``.
     """
     wrong = ""
     for name, value in dates.items():
@@ -192,7 +192,7 @@ def moment(value: Any) -> datetime | None:
     """A tag such as ``2008:10:22 16:28:39`` as local time in whole seconds; None where it is empty, or all zeros.
 
     Raises:
-        ValueError: It is no time (:func:`geoloc_core.corpora.photo.moment`).
+        ValueError: It is not a time (:func:`geoloc_core.corpora.photo.moment`).
     """
     said = "" if value is None else text(value) if isinstance(value, str | bytes) else str(value)
     return None if not said or UNKNOWN.fullmatch(said) else photo.moment(said).replace(microsecond=0)

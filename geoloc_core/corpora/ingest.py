@@ -1,4 +1,4 @@
-"""From a corpus as published to one that can be trusted: manifest and shards, the refused beside them."""
+"""From a published corpus to a checked one: a manifest, shards, and a table of the refused photos."""
 
 import os
 import shutil
@@ -47,7 +47,7 @@ class Tally:
     Attributes:
         seen: All of them.
         reasons: The refused ones, by reason.
-        unusable: Of the kept ones, those of which something unusable was said, by column or attribute: null there.
+        unusable: The kept ones with an unusable value, by column or attribute: it is null there.
         examples: The first of them, by column.
         mislabelled: The kept ones of another format than their name says, by both; they are read as what they are.
     """
@@ -98,11 +98,11 @@ def ingest_alone(name: str, corpus: Any, raw: Path, out: Path) -> None:
         name: What the manifest calls it.
         corpus: Its block of params.yaml.
         raw: The folder in its published layout.
-        out: The folder to write; an earlier result there is replaced, anything else is left alone. If no photo can be
+        out: The folder to write; an earlier result there is replaced, anything else is not touched. If no photo can be
             used, ``<out>.rejects.parquet`` beside it says why.
 
     Raises:
-        UserError: ``out`` holds files of others, or ``raw`` is not as the corpus' source expects.
+        UserError: ``out`` contains other files, or ``raw`` is not as the corpus' source expects.
     """
     check_folder(out, "photos")
     rejects = out.with_name(f"{out.name}.rejects.parquet")
@@ -282,12 +282,12 @@ def _claim(photo: Photo, row: Mapping[str, Any]) -> Claim:
 
 
 def _said(photo: Photo, sound: Sound) -> list[Said]:
-    """What fills in what the corpus does not say: the photo itself, then what lies beside it."""
+    """What completes the corpus: the photo itself, then the file next to it."""
     return [said for said in (sound.said, photo.beside) if said]
 
 
 def _unusable(photo: Photo, sound: Sound, row: Mapping[str, Any]) -> dict[str, str]:
-    """What its corpus says of a photo and is of no use, by column, and what the photo itself does where that is all."""
+    """Unusable values, by column: those of the corpus, and the photo's own where there is no other value."""
     own = {
         column: f"{photo.image_id}: {what}"
         for said in reversed(_said(photo, sound))

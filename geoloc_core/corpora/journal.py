@@ -1,8 +1,8 @@
-"""What was downloaded, so that a kill loses nothing and nothing is asked for twice.
+"""A record of what was downloaded, so that a kill loses nothing and nothing is requested twice.
 
 A list of files becomes numbered parts of :data:`SHARD` files. While a part is under way, its photos are appended to
 one file in the order in which they come, and one line per settled address to a journal: first the bytes, then the
-line that says where they lie. When all its addresses are settled the part is sealed: a msgpack shard as MP-16
+line that says where they are. When all its addresses are settled the part is sealed: a msgpack shard as MP-16
 publishes them, in the order of the list, so that the same answers always make the same bytes. Sealed shards suit a
 million photos better than a million files do, and what is in memory is one part's journal, never the list.
 """
@@ -37,11 +37,11 @@ class Journal:
     """Records that survive a kill: a line of JSON each, in one file that only grows.
 
     Each record is one write. A last line that is torn, as by a full disk or a lost machine, is dropped on opening.
-    Any other line that is no record has been damaged: it is put into a file beside the journal, and that is said.
+    Any other line that is not a record is damaged: it is moved to a file next to the journal, with a message.
 
     Attributes:
         records: What was there on opening.
-        damaged: How many lines were no records then.
+        damaged: How many lines were not records then.
     """
 
     def __init__(self, path: Path, is_sound: Callable[[dict[str, Any]], bool] = _any) -> None:
@@ -106,7 +106,7 @@ class Part:
     Attributes:
         number: Its number.
         addresses: Its addresses, in the order of the list.
-        found: Where the bytes of each place lie, or why there are none.
+        found: Where the bytes of each place are, or why there are none.
     """
 
     def __init__(self, folder: Path, number: int, addresses: Sequence[Address]) -> None:
@@ -131,7 +131,7 @@ class Part:
 
     @property
     def missing(self) -> list[Address]:
-        """What is to be asked for: addresses never settled, and those whose failure may have passed."""
+        """What is to be requested: addresses never settled, and those with an error that may have been temporary."""
         return [address for address in self.addresses if _open(self.found.get(address.place))]
 
     def settle(self, address: Address, result: bytes | Fault) -> None:
@@ -219,11 +219,11 @@ class Parts:
             self._raise_from_thread()
 
     def shard(self, number: int) -> Path:
-        """Where the sealed shard of a part lies."""
+        """The path of the sealed shard of a part."""
         return self._folder / f"{number:06d}.msg"
 
     def gone(self, number: int) -> Path:
-        """Where the list of what a part lacks lies."""
+        """The path of the list of photos missing from a part."""
         return self._folder / f"{number:06d}.csv"
 
     def sealed(self) -> list[int]:
@@ -231,7 +231,7 @@ class Parts:
         return sorted(int(path.stem) for path in self._folder.glob("*.msg") if re.fullmatch(r"[0-9]{6,}", path.stem))
 
     def missing(self, addresses: Iterable[Address]) -> Iterator[Address]:
-        """What is still to be asked for, of a list whose places count from 0."""
+        """What is still to be requested from a list. Its places count from 0."""
         for number, batch in enumerate(in_chunks(addresses, self._size)):
             self._raise_from_thread()
             if self.shard(number).exists():
@@ -265,7 +265,7 @@ class Parts:
             self._sealing.pop(0).result()
 
     def seal_rest(self, addresses: Iterable[Address]) -> None:
-        """Seal the parts that lack photos because of failures that may have passed: they count as gone."""
+        """Seal the parts that lack photos because of temporary errors: these photos count as gone."""
         for number, batch in enumerate(in_chunks(addresses, self._size)):
             if not self.shard(number).exists():
                 Part(self._folder, number, batch).seal(self.shard(number), self.gone(number))

@@ -28,7 +28,7 @@ def label(project: "Project", name: str) -> None:
     """Write the labels of a corpus, row-aligned with its manifest, and its datasheet.
 
     Raises:
-        UserError: There is no such corpus, it or the boundaries have not been made, or it cannot be split.
+        UserError: There is no such corpus, it has not been ingested, there are no boundaries, or it cannot be split.
     """
     corpus = entry(project.profile.corpora, name, "corpus")
     labels = project.profile.labels

@@ -1,4 +1,4 @@
-"""Rows of a table and the photos they name: each row and each file is kept or refused, none is lost."""
+"""Matches the rows of a table with photos: each row and each file is kept or refused, none is lost."""
 
 import unicodedata
 import zipfile
@@ -41,8 +41,8 @@ class Folder:
 
     Attributes:
         root: The folder.
-        tables: Files there that are no photos and are known not to be.
-        suffixed: Whether a file whose suffix is that of no photo is none.
+        tables: Files there that are known not to be photos.
+        suffixed: Whether only files with the suffix of a photo are photos.
         listed: Its photos, where they have been listed before.
     """
 
@@ -80,7 +80,7 @@ class Zips:
         """Read the tables of contents.
 
         Raises:
-            UserError: A file is no zip file.
+            UserError: A file is not a zip file.
         """
         files: list[zipfile.ZipFile] = []
         members = Shelf()
@@ -184,7 +184,7 @@ def listed(
     so and no other file is spelt so. Such rows come after the others.
 
     Args:
-        rows: In the order of the table; what is no row is handed on.
+        rows: In the order of the table; anything else is passed on.
         store: Where the photos are.
         table: The table's name, for messages.
         limit: After that many photos the rest is neither read nor refused.
@@ -337,7 +337,7 @@ class Files:
         return next((name for name in names if self._names.take(name)), None)
 
     def claim(self, names: Iterable[str]) -> bool:
-        """Keep in mind that a row spells a file so; whether there is one that is left."""
+        """Remember that a row spells a file this way; whether such a file is left."""
         found = self._alike(names)
         for name in found:
             if self._claimed.first(name) is not None:

@@ -1,4 +1,4 @@
-"""A corpus as this project keeps it: one row per photo, the photos in shards, the refused beside them.
+"""A corpus as this project keeps it: one row per photo, the photos in shards, and a table of the refused photos.
 
 ``data/corpora/<name>/`` holds
 
@@ -31,7 +31,7 @@ ROW_GROUP = 250
 TABLE_GROUP = 50_000
 """Rows per row group of the tables."""
 PENDING = 1_000
-"""Rows that are Python's before they are Arrow's, in which they take a tenth of the memory."""
+"""Rows that are kept as Python objects before they go to Arrow, where they take a tenth of the memory."""
 
 
 def _field(name: str, kind: pa.DataType, meaning: str, nullable: bool = True) -> pa.Field:
@@ -235,7 +235,7 @@ class ShardWriter:
 
 
 def again(path: Path) -> str:
-    """What makes a table or a shard anew."""
+    """The command that rebuilds a table or a shard."""
     command = maker(path)
     return f"run `{command}` again" if command else "run the command that wrote it again"
 
@@ -244,7 +244,7 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
     """Read a table that :func:`write_table` wrote, and check that it is one.
 
     Raises:
-        UserError: The file is missing or damaged, is no such table or has another version.
+        UserError: The file is missing or damaged, is another table or has another version.
     """
     expected = schema.metadata[b"geoloc.schema"].decode()
     remedy = f"expected the {expected}; {again(path)}"
@@ -268,7 +268,7 @@ def read_manifest(folder: Path, columns: list[str] | None = None) -> pa.Table:
     """The manifest of a corpus folder, in shard order.
 
     Raises:
-        UserError: The corpus has not been ingested, or by another version.
+        UserError: The corpus has not been ingested, or was ingested by another version.
     """
     return read_table(folder / "manifest.parquet", MANIFEST, columns)
 
@@ -279,10 +279,11 @@ def read_labels(path: Path, image_ids: pa.ChunkedArray, columns: list[str] | Non
     Args:
         path: The table, named like the corpus.
         image_ids: Those of its manifest.
-        columns: Left out, all.
+        columns: All if left out.
 
     Raises:
-        UserError: The corpus has not been labelled, or by another version, or the labels are of another manifest.
+        UserError: The corpus has not been labelled or was labelled by another version, or the labels belong to another
+            manifest.
     """
     wanted = columns if columns is None else list(dict.fromkeys(["image_id", *columns]))
     table = read_table(path, LABELS, wanted)

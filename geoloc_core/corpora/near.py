@@ -32,7 +32,7 @@ BLOCK = 2**20
 
 @dataclass(frozen=True)
 class Search:
-    """Distinct hashes, and which of them lie too close together to be compared.
+    """Distinct hashes, and which of them are too close together to be compared.
 
     Attributes:
         hashes: (N,) uint64, distinct and sorted.

@@ -32,7 +32,7 @@ TIME = re.compile(
 MAX_TURN = 1e6
 """Degrees beyond which a heading is some other number."""
 MAX_FILE_BYTES = 2**30
-"""A larger file is no photo: reading it whole could exhaust the memory."""
+"""A larger file is not a photo: reading it whole could exhaust the memory."""
 PLACE_FROM = "place_from"
 """The attribute that says which record a place is from (:class:`Place`), of sources that have it."""
 
@@ -49,7 +49,7 @@ class Reason(StrEnum):
     CONFLICTING_PLACES = "conflicting_places"
     """The very same bytes have another id and another place: none of the places is known to be true."""
     NOT_A_PHOTO = "not_a_photo"
-    """The file's suffix is that of no photo format, or the file is hidden."""
+    """The file's suffix is not that of a photo format, or the file is hidden."""
     NO_METADATA = "no_metadata"
     """The photo is there, but the corpus' table does not name it."""
     BAD_ROW = "bad_row"
@@ -57,13 +57,13 @@ class Reason(StrEnum):
     MISSING = "missing"
     """The corpus' table names it, but the photo is not there."""
     GONE = "gone"
-    """Its published address had no photo any more when the corpus was brought."""
+    """Its published address no longer had a photo when the corpus was fetched."""
     EMPTY = "empty"
     """Zero bytes."""
     UNREADABLE = "unreadable"
-    """No decoder makes an image of the bytes."""
+    """No decoder can read the bytes as an image."""
     NO_RANGE = "no_range"
-    """An image of 32-bit integers or floats, of which nothing says what is black and what is white."""
+    """An image of 32-bit integers or floats, where nothing says which values are black and white."""
     TOO_LARGE = "too_large"
     """More pixels than ``max_megapixels``, read from the header, or a file of more than 1 GiB."""
     TRUNCATED = "truncated"
@@ -134,7 +134,7 @@ class Said:
         captured_at: Local time of the camera.
         author: The photographer.
         licence: The licence.
-        unusable: Columns of the manifest for which something stands there that is no such thing, and what.
+        unusable: Values that cannot be used, by the column of the manifest.
     """
 
     places: tuple[Place, ...] = ()
@@ -165,8 +165,8 @@ class Photo:
         attributes: Whatever else the corpus publishes, by column.
         gps: Set where the photo itself (EXIF, XMP) fills in what is None here: which of its positions are taken.
         beside: What a file beside it says, which fills in what is None even then.
-        placeless: Whether the corpus publishes no coordinates, so that their absence is no flaw.
-        unusable: Columns of the manifest, or attributes, for which the corpus says what is no such thing, and what.
+        placeless: Whether the corpus publishes no coordinates, so that their absence is not a flaw.
+        unusable: Published values that cannot be used, by the column of the manifest or the attribute.
     """
 
     image_id: str
@@ -215,7 +215,7 @@ class Source:
 class SourceOptions(Strict):
     """What every source can be told.
 
-    A takedown stands in the parameters, not in a file of its own, so that an addition makes the corpus stale.
+    Takedowns are in the parameters and not in a file of their own, so that adding one makes the corpus out of date.
     """
 
     takedown: tuple[str, ...] = ()
@@ -241,7 +241,7 @@ def settled(photo: Photo, said: Iterable[Said]) -> Place:
 
     Args:
         photo: As its corpus publishes it.
-        said: Of the photo and of what lies beside it, the more trustworthy first.
+        said: What the photo and the file next to it say, the more trustworthy first.
 
     Returns:
         The place; one with a flaw where there is none and the corpus has to have it.
@@ -308,12 +308,12 @@ def said_of(where: str, heading: str, date: str, dated: Callable[[str], datetime
 
     Args:
         where: The file and row, for messages.
-        heading: As it stands there; empty where unknown.
-        date: As it stands there; empty where unknown.
+        heading: The text in the table; empty if unknown.
+        date: The text in the table; empty if unknown.
         dated: Reads a date, or raises ``ValueError``; :func:`moment` where it is None.
 
     Returns:
-        ``heading`` and ``captured_at``, None where unknown, and ``unusable``: what stands there and is neither.
+        ``heading`` and ``captured_at``, None if unknown, and ``unusable``: texts that are neither.
     """
     found: dict[str, Any] = {}
     unusable: dict[str, str] = {}
@@ -333,7 +333,7 @@ def direction(text: str) -> float:
     """A published heading as degrees clockwise from north, 0 to 360, whole turns taken off.
 
     Raises:
-        ValueError: It is no number of degrees.
+        ValueError: It is not a number of degrees.
     """
     import numpy as np
 
@@ -351,7 +351,7 @@ def moment(text: str) -> datetime:
     too, as is what else ISO 8601 writes. Midnight that ends a day is the start of the next.
 
     Raises:
-        ValueError: It is no date of the calendar.
+        ValueError: It is not a date of the calendar.
     """
     month, time = MONTH.fullmatch(text), TIME.fullmatch(text)
     try:
@@ -419,7 +419,7 @@ def load(folder: Path, path: str) -> bytes | Flaw:
 
 
 def leads_out(folder: Path | str, link: Path | str) -> bool:
-    """Whether a link leads to something outside of a folder, wherever that itself lies; one to nothing does not."""
+    """Whether a link leads to something outside of a folder, wherever the folder is; a dead link does not."""
     target, home = os.path.realpath(link), os.path.realpath(folder)
     return os.path.exists(target) and os.path.commonpath((home, target)) != home
 

@@ -83,7 +83,7 @@ class Random(Strict):
     countries: tuple[Country, ...] = ()
     """All where none is named."""
     reach_km: float = Field(25.0, gt=0, le=1000)
-    """Without boundaries: how far from its town a point may lie."""
+    """Without boundaries: maximum distance from a point to its town."""
 
 
 class Panoramas(Strict):
@@ -108,7 +108,7 @@ def places(plan: Strict, path: Path, seed: int) -> list[Place]:
         At least one place.
 
     Raises:
-        UserError: What it needs is missing, or there is no such place.
+        UserError: What it needs is missing, or no place was found.
     """
     raise TypeError(type(plan))
 

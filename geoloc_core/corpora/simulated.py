@@ -1,6 +1,6 @@
-"""Between the demo world and the layouts: what is rendered, whatever files it will be published in.
+"""Between the demo world and the layouts: rendered photos, before they are written in a layout.
 
-A layout says in its ``PLAN`` what to render, and its ``write`` lays the shots out as the real corpus is published.
+A layout says in its ``PLAN`` what to render, and its ``write`` writes the shots as the real corpus is published.
 """
 
 import csv
@@ -22,8 +22,8 @@ class Plan:
         style: Photos as people take them, or views from a road.
         headings: Degrees clockwise from north of the views of each place; without any, a photo per place.
         country: Two-letter code of the only country; any where None.
-        within: South, west, north and east in degrees: no city outside is gone to.
-        masks: Whether the layout has room for masks.
+        within: South, west, north and east in degrees: only cities inside are used.
+        masks: Whether the layout supports masks.
     """
 
     style: Literal["flickr", "street"] = "flickr"
@@ -46,7 +46,7 @@ class Shot:
         country: Two-letter code.
         country_name: As GeoNames writes it.
         city: Name of the city it is near.
-        heading: Degrees clockwise from north; None where no one knows.
+        heading: Degrees clockwise from north; None if unknown.
         taken: Local time.
         labels: Indices among the 3, 16 and 365 classes of Places365.
         probabilities: Of indoor, natural and urban.
@@ -113,7 +113,7 @@ def csv_table(path: Path, header: Sequence[str] | None) -> Iterator[Any]:
 
 
 def save(path: Path, data: bytes) -> None:
-    """Write a file and the folders it lies in."""
+    """Write a file and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
 

@@ -45,7 +45,7 @@ ENCODED = 3
 METADATA_BYTES = 2**20
 """More than any true answer has."""
 MAX_FAILED_SHARE = 0.01
-"""Failures that may pass, as a share of all requests, up to which a step counts as done."""
+"""Temporary errors, as a share of all requests, up to which a step counts as done."""
 
 Heading = Annotated[float, Field(ge=0, lt=360)]
 
@@ -92,7 +92,7 @@ class Credentials:
         """From the environment.
 
         Raises:
-            UserError: There is no key, or it or the secret is none.
+            UserError: The key is missing, or the key or the secret is malformed.
         """
         key, secret = environment.get(KEY, "").strip(), environment.get(SECRET, "").strip()
         if not key:
@@ -189,7 +189,7 @@ def cost(pictures: int, view: View) -> float:
 def crawl(
     places: Sequence[Place], view: View, credentials: Credentials, limits: Limits, folder: Path, partial: Path
 ) -> dict[str, Any]:
-    """Bring the panoramas near places; a run that was stopped goes on where it stopped.
+    """Download the panoramas near places; a run that was stopped continues where it stopped.
 
     Args:
         places: Where to ask.
@@ -197,7 +197,7 @@ def crawl(
         credentials: The key.
         limits: How hard to ask.
         folder: Where ``images/<pano_id>/<heading>.jpg`` and ``panoramas.csv`` go.
-        partial: Where the journals of an unfinished run lie.
+        partial: Where the journals of an unfinished run are kept.
 
     Returns:
         Figures: places, panoramas, pictures, what is missing by reason, and the cost.
@@ -436,7 +436,7 @@ def _names(found: Iterable[Panorama], view: View) -> Iterator[str]:
 
 
 def picture_path(pano_id: str, heading: float) -> str:
-    """Where the picture of a panorama at a heading lies in the raw folder."""
+    """The path of a panorama's picture at a heading in the raw folder."""
     return f"images/{pano_id}/{heading:g}.jpg"
 
 

@@ -26,11 +26,11 @@ def csv_chunks(
         taken: Names that a further column cannot keep, beside :data:`KEY`: it is called ``table_`` and its name.
 
     Yields:
-        At most :data:`CHUNK` rows, indexed by the row's number as a spreadsheet shows it: the header is row 1. Of a
-        table without rows one piece without any.
+        At most :data:`CHUNK` rows, indexed by the row's number as a spreadsheet shows it: the header is row 1. A table
+        without rows yields one empty piece.
 
     Raises:
-        UserError: The file is missing, is no CSV or lacks a column.
+        UserError: The file is missing, is not a CSV or lacks a column.
     """
     import pandas as pd
 

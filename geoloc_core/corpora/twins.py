@@ -1,6 +1,6 @@
-"""Photos of the very same bytes: one of them is enough where they agree on their place, and none where they do not.
+"""Byte-identical photos: one of them is kept if they agree on their place, and none if they do not.
 
-All that is known of them lies on disk (:mod:`~geoloc_core.corpora.on_disk`), so that five million take no memory.
+All that is known of them is on disk (:mod:`~geoloc_core.corpora.on_disk`), so that five million take no memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ class Claim:
         image_id: The photo.
         latitude: Degrees; None where unknown.
         longitude: Degrees; None where unknown.
-        country: Its published country, where there are no coordinates; None where unknown.
+        country: Its published country if there are no coordinates; None if unknown.
     """
 
     image_id: str

@@ -1,4 +1,4 @@
-"""Where and when a photo was taken, as its XMP says: what editors write, and some of them instead of EXIF."""
+"""Where and when a photo was taken according to its XMP, which editors write, some of them instead of EXIF."""
 
 import math
 import re
@@ -29,7 +29,7 @@ class Xmp:
 
     Attributes:
         gps: EXIF's tags of GPS.
-        date: ``DateTimeOriginal`` as it stands there.
+        date: ``DateTimeOriginal`` as it is written there.
     """
 
     gps: dict[int, Any]
@@ -40,7 +40,7 @@ def read(packet: bytes) -> Xmp:
     """Read a packet of XMP.
 
     Raises:
-        ValueError: It is too long, no XML, or has a document type, which XMP forbids and which could make it grow.
+        ValueError: It is too long, is not XML, or has a document type, which XMP forbids and which could make it grow.
     """
     found = properties(packet)
     gps: dict[int, Any] = {tag: _number(found[name]) for name, tag in TAGS.items() if name in found}

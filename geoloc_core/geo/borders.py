@@ -1,4 +1,4 @@
-"""The borders of units as segments on the sphere: how far is the nearest, and whose is it?"""
+"""The borders of units as segments on the sphere: how far is the nearest one, and which unit does it belong to?"""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class Borders:
 
     @classmethod
     def of(cls, rings: Rings) -> "Borders":
-        """The borders of the units whose rings these are."""
+        """The borders of the units with these rings."""
         segments = np.empty((0, 3), dtype=np.int32)
         while (count := kernels.cut(rings.xy, rings.starts, rings.unit, SPACING, segments)) > len(segments):
             segments = np.empty((count, 3), dtype=np.int32)

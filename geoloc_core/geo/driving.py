@@ -29,7 +29,7 @@ def driving_sides(path: Path) -> dict[str, str]:
     """``left`` or ``right`` by ISO 3166-1 alpha-3 code.
 
     Args:
-        path: A JSON list of ``{"country": name, "side": side}``. Names that are no country's (``England``) are left
+        path: A JSON list of ``{"country": name, "side": side}``. Names that are not of countries (``England``) are left
             out, and said.
 
     Raises:

@@ -49,7 +49,7 @@ WORLD = Lattice(45.0, 4, 8)
 
 
 class _OnEdgeError(Exception):
-    """A reference point lies on an edge, where it says nothing."""
+    """A reference point is on an edge, so that it cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Index:
 
     @classmethod
     def build(cls, rings: Rings) -> "Index":
-        """The index of the units whose rings these are: the same arrays for the same rings."""
+        """The index of the units with these rings: the same arrays for the same rings."""
         random = np.random.default_rng(0)
         while True:
             try:

@@ -69,7 +69,7 @@ class LabelSpace:
 
         Args:
             path: The file.
-            remedy: What makes it anew, for messages.
+            remedy: What rebuilds it, for messages.
 
         Raises:
             UserError: It is missing or damaged.
@@ -102,10 +102,10 @@ def from_units(kind: str, units: "DataFrame", gids: Iterable[Any]) -> LabelSpace
     Args:
         kind: What the classes are, such as ``country`` or ``subdivision``.
         units: The table of units (``units.read_units``).
-        gids: Ids of one level, repeated or null as they come; nulls are no class.
+        gids: Ids of one level, may be repeated or null; null is not a class.
 
     Raises:
-        UserError: An id is no unit: the labels were made with other boundaries.
+        UserError: An id is not a unit: the labels were made with other boundaries.
     """
     import pandas as pd
 

@@ -28,7 +28,7 @@ LEVELS = (0, 1, 2)
 NAMES = {0: "COUNTRY", 1: "NAME_1", 2: "NAME_2"}
 """The column that names a unit, per level."""
 FOLDER = "index"
-"""Where in a boundaries folder the index lies."""
+"""The folder of the index within a boundaries folder."""
 TABLE = "units.json"
 REMEDY = "run `geoloc boundaries` again, or name another --index"
 VERSION = 1
@@ -102,7 +102,7 @@ class Locator:
         index: Which unit holds a point.
         borders: Which unit is nearest.
         units: The finest units: no unit here is divided further.
-        limit_km: How far a point may lie outside its unit.
+        limit_km: Maximum distance from a point to its unit.
     """
 
     index: "Index"

@@ -25,11 +25,11 @@ def locate_file(points: Path, boundaries: Path, out: Path, limit_km: float, inde
         points: CSV or Parquet with the columns ``latitude`` and ``longitude``, degrees.
         boundaries: A boundaries folder, or a file with polygons in GADM's schema.
         out: CSV or Parquet to write: the table's columns and :data:`ADDED`.
-        limit_km: How far a point may lie outside its unit.
+        limit_km: Maximum distance from a point to its unit.
         index: Where to keep the index of a file.
 
     Raises:
-        UserError: A file is missing or broken, or a coordinate is none; nothing is written then.
+        UserError: A file is missing or broken, or a coordinate is invalid; nothing is written then.
     """
     import pyarrow as pa
 

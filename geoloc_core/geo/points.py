@@ -67,7 +67,7 @@ def annotate(
         what: Names the work in the progress.
 
     Raises:
-        UserError: A file is missing or broken, or a coordinate is none; nothing is written then.
+        UserError: A file is missing or broken, or a coordinate is invalid; nothing is written then.
     """
     import pyarrow as pa
 
@@ -80,7 +80,7 @@ def annotate(
 
 
 def check(points: Path, out: Path, added: "pa.Schema") -> None:
-    """Find out what can be known before long work starts: that the table can be read, and written with new columns.
+    """Check before long work starts that the table can be read, and written with new columns.
 
     Raises:
         UserError: It cannot.
@@ -93,7 +93,7 @@ def read(points: Path, what: str) -> tuple[np.ndarray, np.ndarray]:
     """All latitudes (N,) and longitudes (N,) of a table, degrees.
 
     Raises:
-        UserError: The file is missing or broken, or a coordinate is none.
+        UserError: The file is missing or broken, or a coordinate is invalid.
     """
     found = [pair for _, *pair in _coordinates(_read(points), what)]
     latitudes, longitudes = zip(*found, strict=True) if found else ([np.empty(0)], [np.empty(0)])
@@ -162,7 +162,7 @@ def _broken(path: Path, error: Exception) -> UserError:
 
 
 def _read_csv(path: Path) -> Table:
-    """A CSV whose cells stay the text that they are."""
+    """A CSV. Its cells stay text."""
     import pyarrow as pa
 
     file = tables.read_csv(path, tuple(LIMITS), megabytes=MEGABYTES)

@@ -50,7 +50,7 @@ KOPPEN_RUBEL = [
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a raster lie: row 0 and column 0 begin at ``latitude`` and ``longitude``.
+    """Where the pixels of a raster are: row 0 and column 0 begin at ``latitude`` and ``longitude``.
 
     Attributes:
         height: Rows.
@@ -175,7 +175,7 @@ class Raster:
         band: Which one to read, from 1, or how to bring all into one: their ``mean``, or the ``range`` from the
             smallest to the largest. A pixel that one of them lacks is empty.
         empty: Values that mean there is none, beside the file's own.
-        grid: Where the pixels lie.
+        grid: Where the pixels are.
     """
 
     names: tuple[str, ...]
@@ -272,7 +272,7 @@ def _look(path: Path, variable: str | None) -> tuple[str, Grid, int]:
 
 
 def _check(path: Path, file: Any, driver: str) -> None:
-    """Refuse a raster whose pixels cannot be found from degrees."""
+    """Refuse a raster if degrees do not lead to its pixels."""
     step = file.transform
     if file.count == 0:
         raise UserError(f"{path}: no band; expected a raster of numbers")

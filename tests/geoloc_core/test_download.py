@@ -321,7 +321,9 @@ def test_a_redirect_leads_to_no_less_safety(case):
 def test_a_file_of_no_stated_size_has_an_end(server, target, monkeypatch, fault):
     monkeypatch.setattr(module, "MAX_BYTES", len(CONTENT) - 1)
     server.faults = [fault]
-    with pytest.raises(UserError, match=r"sends more than [0-9,]+ bytes; expected no more where the size is not stated"):
+    with pytest.raises(
+        UserError, match=r"sends more than [0-9,]+ bytes; expected no more where the size is not stated"
+    ):
         download(server.url, target, wait_s=0)
     assert not target.exists()
     server.faults = [fault]

@@ -1,4 +1,4 @@
-"""Bringing a corpus here, in its published layout; a module per ``kind``.
+"""Fetching a corpus in its published layout; a module per ``kind``.
 
 Each has ``Options`` with a ``path``, which the pipeline watches, and
 ``fetch(options, *, name, source, seed, out, partial) -> dict``: writes the folder ``out``, keeps unfinished
@@ -34,7 +34,7 @@ def fetch(project: Project, name: str) -> None:
     """The stage ``geoloc fetch CORPUS``.
 
     Raises:
-        UserError: There is no such corpus, its files cannot be had, or there is no room for them.
+        UserError: There is no such corpus, its files cannot be fetched, or there is no space for them.
     """
     corpus = entry(project.profile.corpora, name, "corpus")
     raw = project.raw(name)

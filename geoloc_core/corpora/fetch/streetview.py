@@ -31,7 +31,7 @@ class Options(Strict):
 
 
 def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, partial: Path) -> dict[str, Any]:
-    """Bring the panoramas of a plan; a run that was stopped goes on where it stopped.
+    """Download the panoramas of a plan; a run that was stopped continues where it stopped.
 
     Args:
         options: Where to ask, how to look, and for how much.

@@ -1,4 +1,4 @@
-"""A corpus that is published as a list of addresses: its photos are brought from there, one by one.
+"""A corpus that is published as a list of addresses: its photos are downloaded one by one.
 
 ``path`` is a folder with the published metadata of a ``places365`` source with ``urls`` and ``shards``: MP-16's
 ``mp16_places365.csv`` and ``mp16_urls.csv``. What arrives is the same tables, the photos as they came in shards as
@@ -41,15 +41,15 @@ class Options(Strict):
     path: Path
     """The folder with the published tables; relative to the project."""
     sample: int | None = Field(None, ge=1)
-    """Bring that many photos, drawn by the seed; a larger sample holds the smaller one. Else all."""
+    """How many photos to download, drawn by the seed; a larger sample contains the smaller one. All if left out."""
     limits: Limits = Limits()
     """Connections, tries and pauses; see :class:`geoloc_core.corpora.downloads.Limits`."""
     max_failed_share: float = Field(0.01, ge=0, le=1)
-    """Failures that may pass, as a share of all addresses, up to which the corpus counts as brought."""
+    """Temporary errors, as a share of all addresses, up to which the corpus counts as fetched."""
 
 
 def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, partial: Path) -> dict[str, Any]:
-    """Bring the photos of a list of addresses; a run that was stopped goes on where it stopped.
+    """Download the photos of a list of addresses; a run that was stopped continues where it stopped.
 
     Args:
         options: Which photos to bring.
@@ -63,7 +63,7 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
         Photos brought and gone, the latter by reason, and bytes.
 
     Raises:
-        UserError: The tables are missing or wrong, or too many addresses failed in a way that may pass.
+        UserError: The tables are missing or wrong, or too many addresses failed with temporary errors.
     """
     if not getattr(source, "urls", None) or not getattr(source, "shards", None):
         key = f"run.corpora.{name}"
@@ -119,7 +119,7 @@ def choose(urls: Path, sample: int | None, seed: int) -> "np.ndarray":
         (N,) positions among the rows, ascending.
 
     Raises:
-        UserError: The file is missing, is no such list, or empty.
+        UserError: The file is missing, is not such a list, or is empty.
     """
     import numpy as np
 
@@ -139,7 +139,7 @@ def rows(urls: Path) -> Iterator[tuple[str, str]]:
     """The ids and addresses of a list, as they stand, without its header.
 
     Raises:
-        UserError: The file is missing or a row is no id and address.
+        UserError: The file is missing, or a row is not an id and an address.
     """
     first = True
     for part in tables.read_csv(urls, LIST_COLUMNS, header=False).parts:

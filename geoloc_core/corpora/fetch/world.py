@@ -1,6 +1,6 @@
 """Render a corpus of the demo world and write it as the real one is published.
 
-What is rendered stands here; which files it becomes, in the module of the corpus' source.
+This module decides what is rendered. The module of the corpus' source decides which files are written.
 """
 
 import multiprocessing
@@ -56,7 +56,7 @@ def fetch(
         Figures about the corpus.
 
     Raises:
-        UserError: Masks are asked for, and the layout has no room for them.
+        UserError: Masks are requested and the layout does not support them.
     """
     from geoloc_core.corpora.world.people import BLOCK
     from geoloc_core.corpora.world.shots import Piece

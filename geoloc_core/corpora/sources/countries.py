@@ -18,13 +18,13 @@ PLAN = Plan("street", (0,))
 
 
 class Options(SourceOptions):
-    """Where the folders lie."""
+    """Where the folders are."""
 
     kind: Literal["countries"]
     images: str = "compressed_dataset"
     """Folder of the countries' folders; ``.`` for the raw folder itself."""
     names: dict[str, str] = Field(default_factory=dict)
-    """Alpha-3 codes of folders whose names are no country's."""
+    """Alpha-3 codes of folders that are not named after a country."""
 
 
 def read(options: Options, raw: Path) -> Source:

@@ -46,7 +46,7 @@ PLAN = Plan("street", YAWS)
 
 
 class Options(SourceOptions):
-    """Where the data set lies."""
+    """Where the data set is."""
 
     kind: Literal["g3_guidebook"]
     root: str = "dataset"

@@ -42,7 +42,7 @@ PLAN = Plan()
 
 
 class Options(SourceOptions):
-    """Where what lies in the raw folder."""
+    """The paths within the raw folder."""
 
     kind: Literal["mp16_pro"]
     metadata: str = "MP16_Pro_places365.csv"

@@ -45,7 +45,7 @@ LICENCE = "CC BY-SA 4.0"
 
 
 class Options(SourceOptions):
-    """Where what lies in the raw folder."""
+    """The paths within the raw folder."""
 
     kind: Literal["osv5m"]
     metadata: str = "train.csv"

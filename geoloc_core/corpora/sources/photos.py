@@ -42,8 +42,9 @@ class Options(SourceOptions):
     table: str | None = None
     """CSV in the raw folder, one row per photo.
 
-    What it leaves open, and all without it, the photo's EXIF says, else its XMP, else the JSON file of Google's Takeout
-    beside it, which is no file that is seen or refused. The attribute ``place_from`` names the record of each place.
+    Values that are missing from it, or all values without a table, come from the photo's EXIF, else its XMP, else the
+    JSON file of Google's Takeout next to it, which is not counted as seen or refused. The attribute ``place_from``
+    names the record of each place.
     """
     gps: Gps = Gps()
     """Which of the positions in EXIF and XMP are taken."""

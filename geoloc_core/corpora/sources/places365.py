@@ -52,7 +52,7 @@ PLAN = Plan(masks=True)
 
 
 class Options(SourceOptions):
-    """Where what lies in the raw folder."""
+    """The paths within the raw folder."""
 
     kind: Literal["places365"]
     metadata: str
@@ -142,7 +142,7 @@ def read_metadata(path: Path) -> Iterator["pd.DataFrame"]:
         and probabilities as float64, labels as Int32; column ``_flaw`` says what is wrong with the coordinates.
 
     Raises:
-        UserError: The file is missing, is no such table, or a label is no number.
+        UserError: The file is missing, is not such a table, or a label is not a number.
     """
     for table in csv_chunks(path, COLUMNS, taken=(FLAW, URL)):
         table[["LAT", "LON", FLAW]] = locate(table, "LAT", "LON", path.name)
@@ -303,11 +303,11 @@ def _by_number(path: Path) -> tuple[int, str]:
 
 
 def write(world: Simulation, folder: Path, options: Options) -> None:
-    """Lay rendered photos out as this family is published.
+    """Write rendered photos as this family is published.
 
     The list of addresses has no header line, as the readers of the published one name its two columns themselves.
-    Beside the published files lie ``captions.csv``, as titles are no part of them, and for corpora in shards
-    ``clues.csv``, what a guidebook would say about each country.
+    In addition to the published files, it writes ``captions.csv``, as titles are not part of them, and for corpora in
+    shards ``clues.csv``, what a guidebook would say about each country.
     """
     with ExitStack() as stack:
         metadata = stack.enter_context(csv_table(folder / options.metadata, COLUMNS))

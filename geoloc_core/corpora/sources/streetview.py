@@ -1,6 +1,6 @@
 """Views of panoramas with a table: what the Street View API gives, and any crawl like it.
 
-``panoramas.csv`` has the columns :data:`COLUMNS`, a row per view; the files lie where ``path`` says, as
+``panoramas.csv`` has the columns :data:`COLUMNS`, a row per view; the files are where ``path`` says, as
 ``images/<pano_id>/<heading>.jpg``. The 3,000 images of 55 countries of the poster on feature identification and
 PIGEON's sample of four headings per place were never published: a crawl of one's own takes their place.
 """
@@ -24,7 +24,7 @@ PLAN = Plan("street", (0, 90, 180, 270))
 
 
 class Options(SourceOptions):
-    """Where the table lies and which places count."""
+    """Where the table is and which places count."""
 
     kind: Literal["streetview"]
     table: str = "panoramas.csv"

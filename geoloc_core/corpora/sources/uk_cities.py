@@ -40,7 +40,7 @@ PLAN = Plan("street", (0, 90, 180), country="GB")
 
 
 class Options(SourceOptions):
-    """Where the folders and the labels lie."""
+    """Where the folders and the labels are."""
 
     kind: Literal["uk_cities"]
     images: str = "images"

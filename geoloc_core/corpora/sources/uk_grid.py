@@ -30,7 +30,7 @@ DEGREES = 0.5
 
 
 class Options(SourceOptions):
-    """Where the folders and the towns lie."""
+    """Where the folders and the towns are."""
 
     kind: Literal["uk_grid"]
     images: str = "images"
@@ -88,7 +88,7 @@ def read_towns(path: Path) -> Towns:
     """One square's towns.
 
     Raises:
-        UserError: The file is no CSV of :data:`COLUMNS`, has no row, or a row has no name or place.
+        UserError: The file is not a CSV of :data:`COLUMNS`, has no rows, or a row has no name or place.
     """
     table = read_csv(path, COLUMNS)
     if table.empty:

@@ -41,7 +41,7 @@ DEGREES = 1.6
 
 
 class Options(SourceOptions):
-    """Where the folders and lists lie."""
+    """Where the folders and lists are."""
 
     kind: Literal["us_grid"]
     images: str = "dataCombined"
@@ -58,7 +58,7 @@ def read(options: Options, raw: Path) -> Source:
     The attributes are the ``square`` and the ``published_split``, train or test, where a list names the place.
 
     Raises:
-        UserError: The folder is missing, none of its folders is a place's, or a list is no array of text.
+        UserError: The folder is missing, none of its folders is named like a place, or a list is not an array of text.
     """
     lists = {options.train, options.test}
     sides = dict.fromkeys(_list(raw, options.train), "train")

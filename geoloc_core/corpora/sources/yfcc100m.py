@@ -60,13 +60,13 @@ HEADER = (
 )
 """As YFCC4k's CSV names the 25 fields, some of them wrongly: its ``Secret`` is the hash."""
 STATED = "_accuracy"
-"""The accuracy as it stands in the table."""
+"""The accuracy as it is written in the table."""
 CHUNK = 1024
 PLAN = Plan()
 
 
 class Options(SourceOptions):
-    """Where what lies in the raw folder."""
+    """The paths within the raw folder."""
 
     kind: Literal["yfcc100m"]
     metadata: str
@@ -89,7 +89,7 @@ def read(options: Options, raw: Path) -> Source:
     """A corpus of this layout, its table read as a stream.
 
     Raises:
-        UserError: A file is missing or is no such table.
+        UserError: A file is missing or is not such a table.
     """
     import pyarrow as pa
 

@@ -53,7 +53,7 @@ class Geocells:
 
     Attributes:
         options: The scheme and its parameters.
-        ground: The boundaries they lie on.
+        ground: The boundaries they were built on.
         partition: Which cell holds a point.
         space: Their label space; a class is a cell.
         counts: (C,) training points in each.
@@ -128,7 +128,7 @@ def build(options: Strict, latitudes: ArrayLike, longitudes: ArrayLike, boundari
         boundaries: A folder of units (``boundaries.write``).
 
     Raises:
-        UserError: There is no point, a coordinate is wrong, or the boundaries are missing.
+        UserError: There are no points, a coordinate is wrong, or the boundaries are missing.
     """
     lat, lon = sphere.check(latitudes, longitudes)
     if not len(lat):

@@ -1,17 +1,18 @@
-"""Dividing many points into connected parts of limited size: OPTICS where density tells parts apart, else cuts.
+"""Dividing many points into connected parts of limited size: by OPTICS where density separates parts, else by cuts.
 
 The points of one group are vertices of their Delaunay graph on the sphere, so that a connected set of vertices owns
 one piece of the group's Voronoi diagram. A part above the maximum is divided, and its parts again, by the first
 that works:
 
-1. Each round's OPTICS (METHODS 2.1, 4). Of each cluster its largest connected piece counts, if it reaches the
-   minimum. Two or more clusters: every other vertex joins the one that grows to it along the shortest edges. One
-   cluster: what is left around it stays a part of its own if it is connected and within both limits.
-2. A cut into two about equal halves: one half grows from an extreme vertex in the order of its projection on an axis,
-   for several axes; pieces that it leaves cut off join it.
+1. OPTICS, once per round (Haas et al. 2024, "PIGEON: Predicting Image Geolocations", section "Geocell Creation"). The
+   largest connected piece of each cluster counts, if it reaches the minimum. With two or more clusters, every other
+   vertex joins the one that grows to it along the shortest edges. With one cluster, the rest around it stays a part of
+   its own if it is connected and within both limits.
+2. A cut into two halves of about equal size. One half grows from an extreme vertex in the order of its projection on
+   an axis, for several axes. Pieces that are cut off by it join it.
 
-So no part is below the minimum; one stays above the maximum only where points coincide so often that no cut leaves
-the minimum on both sides.
+So no part is below the minimum. A part stays above the maximum only if so many of its points coincide that no cut
+leaves the minimum on both sides.
 """
 
 import heapq

@@ -1,4 +1,7 @@
-"""Fusing units until each group has enough points (METHODS 2.1, 3), and the neighbourhood of units it needs."""
+"""Merging units until each group has enough points, and the graph of neighbouring units that this needs.
+
+Haas et al. 2024, "PIGEON: Predicting Image Geolocations", section "Geocell Creation".
+"""
 
 import heapq
 

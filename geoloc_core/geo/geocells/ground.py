@@ -1,4 +1,4 @@
-"""The ground that cells lie on: the finest units of a boundaries folder, and which of them hold points."""
+"""The ground of cells: the finest units of a boundaries folder, and which of them hold points."""
 
 import hashlib
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Ground:
 
     Attributes:
         folder: Written by ``boundaries.write``.
-        limit_km: How far a point may lie from its unit.
+        limit_km: Maximum distance from a point to its unit.
     """
 
     folder: Path
@@ -107,7 +107,7 @@ class Ground:
         return np.stack([located.gid_0, located.gid_1, located.gid_2], axis=1)
 
     def digest(self) -> str:
-        """What tells these units from others: cells made with others would be wrong without a word."""
+        """Identifies these units: cells built on other units would be silently wrong."""
         text = "\n".join(map(str, self.units))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -119,7 +119,7 @@ class Points:
     Attributes:
         latitudes: (N,) degrees.
         longitudes: (N,) degrees.
-        ground: Where they lie.
+        ground: Their boundaries.
     """
 
     latitudes: np.ndarray

@@ -2,7 +2,7 @@
 
 Free for academic and other non-commercial use; never redistributed: what is downloaded stays in ``.state/``.
 
-The files are taken as they are, and their oddities with them: "NA" and "?" are no names; a level that a country does
+The files are taken as they are, and their oddities with them: "NA" and "?" are not names; a level that a country does
 not have comes as empty ids; disputed areas are countries of their own (``Z01`` … ``Z09``) named after their claimant,
 so their code is added to the name; the JSON files of single countries have lost the spaces in names
 (``UnitedKingdom``), which come back where that is certain.
@@ -47,7 +47,7 @@ LICENCE = (
 
 
 class Options(Strict):
-    """Where the files lie or come from, and that their licence was read."""
+    """Where the files are or come from, and that their licence was read."""
 
     kind: Literal["gadm"]
     path: Path | tuple[Path, ...] | None = None
@@ -56,20 +56,20 @@ class Options(Strict):
     Relative to the project. Left out, the world's file is downloaded.
     """
     url: str = URL
-    """What is downloaded where there is no ``path``: a zip archive with the GeoPackage."""
+    """What is downloaded if there is no ``path``: a zip archive with the GeoPackage."""
     size: int | None = Field(None, gt=0)
     """Bytes of the download, where known."""
     sha256: Sha256 | None = None
-    """Checksum of the download; without one, that of the first is printed and kept. Of files it has to be given."""
+    """Checksum of the download; without one, that of the first download is printed. Required for files of your own."""
     accept_licence: bool = False
-    """That the use is academic or otherwise non-commercial, and nothing is redistributed."""
+    """Confirms that the use is academic or otherwise non-commercial, and that nothing is redistributed."""
 
 
 def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":
     """Countries and up to two levels of subdivisions.
 
     Raises:
-        UserError: The licence was not accepted, or a file is missing, broken or another.
+        UserError: The licence was not accepted, or a file is missing, broken or not the expected one.
     """
     if not options.accept_licence:
         raise UserError(

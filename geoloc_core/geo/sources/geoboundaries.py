@@ -29,14 +29,14 @@ COLUMNS = {
 
 
 class Options(Strict):
-    """Where the files lie."""
+    """Where the files are."""
 
     kind: Literal["geoboundaries"]
     path: Path
     """A folder with ``geoBoundariesCGAZ_ADM0`` and, if there, ``…ADM1`` and ``…ADM2``, in any format; relative to the
     project."""
     sha256: Sha256 | None = None
-    """Checksum of the files, so that others make the stage stale: the stage asks for it, and says which it is."""
+    """Checksum of the files: with other files the stage is out of date. The stage prints the value to enter."""
 
 
 def files(options: Options, root: Path) -> list[Path]:

@@ -56,7 +56,7 @@ COLUMNS = ["GID_1", "GID_0", "COUNTRY", "NAME_1", "TYPE_1", "ENGTYPE_1", "ISO_1"
 
 
 class Options(Strict):
-    """Where the files lie, relative to the project."""
+    """Where the files are, relative to the project."""
 
     kind: Literal["natural_earth"]
     path: Path
@@ -64,7 +64,7 @@ class Options(Strict):
     subdivisions: Path | None = None
     """``ne_10m_admin_1_states_provinces``, or a file made from it that has ADM0_A3, NAME, or more of its columns."""
     sha256: Sha256 | None = None
-    """Checksum of the files, so that others make the stage stale: the stage asks for it, and says which it is."""
+    """Checksum of the files: with other files the stage is out of date. The stage prints the value to enter."""
 
 
 def files(options: Options, root: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """The administrative units themselves: countries, or subdivisions of the first or second level.
 
-A country that is not divided so far stands for its subdivisions. All units are cells, with or without points.
+A country without subdivisions of the level is a cell itself. All units are cells, with or without points.
 """
 
 from typing import Literal

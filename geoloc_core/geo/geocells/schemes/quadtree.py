@@ -1,6 +1,6 @@
-"""A quadtree of latitude and longitude (OSV-5M; METHODS 2.10): boxes split in four while they hold many points.
+"""A quadtree of latitude and longitude (Astruc et al. 2024, OSV-5M): boxes with many points are split in four.
 
-Boxes without points are no cells; a place in one belongs to the cell whose middle is nearest.
+A box without points is not a cell. A place in such a box belongs to the cell with the nearest centre.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
-"""S2 cells of limited population (PlaNet; ISN, ECCV 2018; METHODS 2.6).
+"""S2 cells of limited population (Müller-Budack et al. 2018, "Adaptive Geo-Cell Partitioning").
 
-Starting from large cells, one with more than ``tau_max`` photos is split in four, and one that ends with fewer than
-``tau_min`` is dropped: a place there has no class. The published partitions (``cells_50_5000.csv`` …) are read and
+PlaNet (Weyand et al. 2016) introduced such cells. Division starts from large cells. One with more than ``tau_max``
+photos is split in four, and one that ends with fewer than ``tau_min`` is dropped: a place there has no class. The
+published partitions (``cells_50_5000.csv`` …) are read and
 written; some copies went through a spreadsheet, which took tokens such as ``47e9`` for numbers, and their tokens are
 restored from the mean coordinates.
 """

@@ -1,10 +1,12 @@
-"""Semantic geocells (PIGEON, CVPR 2024; METHODS 2.1): units fused below a minimum, divided above a maximum.
+"""Semantic geocells (PIGEON): units are merged below a minimum of points and divided above a maximum.
 
-1. Units (the finest of the boundaries) without enough points fuse with neighbours of their country, first within
-   their subdivision (``fuse.py``). A country without any point goes to the group nearest to each of its units.
+Haas et al. 2024, "PIGEON: Predicting Image Geolocations", CVPR, section "Geocell Creation".
+
+1. Units (the finest of the boundaries) without enough points are merged with neighbours of their country, first within
+   their subdivision (``fuse.py``). The units of a country without points each go to the nearest group.
 2. A group above the maximum is divided by the density of its points, in rounds of OPTICS (``division.py``).
-3. Its points then are the seeds: a place belongs to the cell of the nearest one, which is the union of the Voronoi
-   cells of the cell's points. Seeds that no border touches are left out; the borders stay the same.
+3. Its points are then the seeds: a place belongs to the cell of the nearest seed. So a cell is the union of the Voronoi
+   cells of its points. Seeds that touch no border are left out, which does not change the borders.
 
 Differences from the released code: distances are those of the sphere; every cell above the maximum is divided, unless
 its points coincide; no point, land or island is lost; a cell's Voronoi part is in one piece; the same input gives the
