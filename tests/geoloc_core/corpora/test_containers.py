@@ -210,7 +210,7 @@ def test_members_that_overlap_are_one_clear_line(tmp_path):
     first = data.index(b"PK\x01\x02")
     second = data.index(b"PK\x01\x02", first + 1)
     data[second + 42 : second + 46] = data[first + 42 : first + 46]
-    with pytest.raises(UserError, match=r"00\.zip: its members overlap"):
+    with pytest.raises(UserError, match=r"00\.zip: damaged: its members overlap"):
         of_zip(tmp_path, bytes(data))
 
 
