@@ -6,9 +6,9 @@ from itertools import takewhile
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from orchestration.dvc import digest, read_stages, refresh_code
+from orchestration.code import refresh_code
+from orchestration.dvc import digest, read_stages
 from orchestration.instance import close_dead_runs, unfinished_run
 from orchestration.outdated import outdated
 from orchestration.turn import holder
@@ -21,12 +21,11 @@ RECIPE = "geoloc/recipe"
 MOST_COUNTED = 10
 """Failures in a row that make the wait longer: with ten it is 17 hours."""
 
-
-def everything() -> UnresolvedAssetJobDefinition:
-    """The job of the whole graph; what is unchanged is skipped by DVC."""
-    return dg.define_asset_job(
-        EVERYTHING, dg.AssetSelection.all(), description="Bring the whole graph up to date, from raw files to champion"
-    )
+everything = dg.define_asset_job(
+    EVERYTHING,
+    dg.AssetSelection.all(),
+    description="Bring the whole graph up to date, from raw files to champion; DVC skips stages that are up to date",
+)
 
 
 def retrain() -> dg.ScheduleDefinition:

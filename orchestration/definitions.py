@@ -2,7 +2,8 @@
 
 import os
 
-from orchestration.dvc import read_stages, refresh_code
+from orchestration.code import refresh_code
+from orchestration.dvc import read_stages
 from orchestration.environment import IN_RUN, project_root
 from orchestration.pipeline import pipeline
 

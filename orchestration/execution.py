@@ -4,10 +4,9 @@ import os
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
-from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
-from dagster._core.execution.api import execute_run_iterator
 
 from orchestration.automation import EVERYTHING
+from orchestration.compat import execute_run_iterator
 
 EXTRA = "GEOLOC_PRELOAD"
 """Names of more modules that the steps of a run are forked with."""
@@ -26,7 +25,7 @@ def execute(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], checks: i
     """
     if checks > 1:
         os.environ[EXTRA] = _CHECKING
-    job = everything()
+    job = dg.reconstructable(everything)
     all_there_are = set(job.get_definition().asset_layer.executable_asset_keys)
     selection = None if set(keys) == all_there_are else frozenset(keys)  # every step picks them from the job again
     if selection is not None:
@@ -41,10 +40,11 @@ def execute(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], checks: i
     yield from execute_run_iterator(job, run, instance)
 
 
-def everything() -> ReconstructableJob:
-    """The job of everything, as a process of its own finds it."""
-    repository = ReconstructableRepository.for_module("orchestration.definitions", "defs")
-    return repository.get_reconstructable_job(EVERYTHING)
+def everything() -> dg.JobDefinition:
+    """The job of the whole graph; the processes of a run find it by the name of this function."""
+    from orchestration.definitions import defs
+
+    return defs.resolve_job_def(EVERYTHING)
 
 
 def step_labels(definitions: dg.Definitions, keys: Sequence[dg.AssetKey]) -> dict[str, str]:

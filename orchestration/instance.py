@@ -8,13 +8,14 @@ from pathlib import Path
 
 import dagster as dg
 import psutil  # type: ignore[import-untyped]
-from dagster._core.storage.dagster_run import (
-    IN_PROGRESS_RUN_STATUSES,
-    DagsterRunStatus,
-    RunRecord,
-    RunsFilter,
-)
 
+AT_WORK = (
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+    dg.DagsterRunStatus.SUSPENDED,
+)
+"""Statuses of a run that has a process, or is about to have one."""
 _TIME_TO_START_S = 120
 _NVIDIA = Path("/dev/nvidiactl")
 _WITHOUT_GPU = 2
@@ -44,16 +45,16 @@ def close_dead_runs(instance: dg.DagsterInstance) -> None:
 
 def unfinished_run(instance: dg.DagsterInstance) -> str | None:
     """What to call a run that is at work on the project now, or waits to be."""
-    statuses = [DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
-    records = instance.get_run_records(RunsFilter(statuses=statuses), limit=1)
+    statuses = [dg.DagsterRunStatus.QUEUED, *AT_WORK]
+    records = instance.get_run_records(dg.RunsFilter(statuses=statuses), limit=1)
     return f"run {records[0].dagster_run.run_id[:8]} of Dagster" if records else None
 
 
-def _unfinished(instance: dg.DagsterInstance) -> list[RunRecord]:
-    return list(instance.get_run_records(RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)))
+def _unfinished(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
+    return list(instance.get_run_records(dg.RunsFilter(statuses=AT_WORK)))
 
 
-def _is_alive(instance: dg.DagsterInstance, record: RunRecord) -> bool:
+def _is_alive(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
     for entry in instance.all_logs(record.dagster_run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         event = entry.dagster_event
         pid = event.engine_event_data.metadata.get("pid") if event else None

@@ -19,13 +19,6 @@ NULL = re.compile(r"(?m)(:|- )( ?)~$")
 """Null, where DVC writes nothing: behind a key, or in a list."""
 
 
-def use() -> None:
-    """Let DVC, in this process, write its lock file so."""
-    from dvc import dvcfile
-
-    dvcfile.modify_yaml = modified
-
-
 @contextmanager
 def modified(path: str, fs: Any = None) -> Iterator[dict[str, Any]]:
     """What a lock file holds, to be changed, and written when the block ends; as DVC's ``modify_yaml``.

@@ -4,15 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecord,
-    AssetCheckExecutionRecordStatus,
-)
 
 from orchestration import promotion
 from orchestration.assets import asset_key
 from orchestration.checks import PROMISES, promises
+from orchestration.compat import CODE_VERSION_TAG, DATA_VERSION_TAG
 from orchestration.dvc import Stage, changed_stages, locked_outputs
 
 
@@ -80,15 +76,16 @@ def _unchecked(root: Path, instance: dg.DagsterInstance, stages: list[Stage]) ->
     return {
         check.asset_key
         for check, subject in checks.items()
-        if check not in latest or not _passed(latest[check], made.get(check.asset_key), promised(subject))
+        if check not in latest or not _passed(latest[check].event, made.get(check.asset_key), promised(subject))
     }
 
 
-def _passed(check: AssetCheckExecutionRecord, materialization: int | None, promised: str) -> bool:
-    event = check.event.dagster_event if check.event else None
-    if event is None or check.status != AssetCheckExecutionRecordStatus.SUCCEEDED:
+def _passed(entry: dg.EventLogEntry | None, materialization: int | None, promised: str) -> bool:
+    event = entry.dagster_event if entry else None
+    if event is None or event.event_type != dg.DagsterEventType.ASSET_CHECK_EVALUATION:  # planned, and never made
         return False
     evaluation = event.asset_check_evaluation_data
     held = evaluation.metadata.get(PROMISES)
     target = evaluation.target_materialization_data
-    return target is not None and target.storage_id == materialization and held is not None and held.value == promised
+    is_of_now = target is not None and target.storage_id == materialization
+    return evaluation.passed and is_of_now and held is not None and held.value == promised

@@ -31,7 +31,7 @@ def pipeline(root: Path, stages: list[Stage]) -> dg.Definitions:
             *([promotion.promotion(root, ranking)] if ranking else []),
         ],
         asset_checks=[stage_check(root, stage, ahead[stage.name]) for stage in stages if stage.look.check],
-        jobs=[automation.everything()],
+        jobs=[automation.everything],
         schedules=[automation.retrain()],
         sensors=[automation.on_change(root)],
         executor=executor(root),

@@ -13,8 +13,9 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from geoloc_core.lifeline import STEP, frozen
-from orchestration.dvc import Stage, read_lock, with_dvc
+from orchestration.dvc import Stage, read_lock
 from orchestration.environment import tools
+from orchestration.repository import with_dvc
 from orchestration.terminal import output_to
 
 USER_ERROR = 2
@@ -78,13 +79,12 @@ def reproducing(root: Path, stage: Stage, tags: dict[str, str] | None = None) ->
                 os.write(terminal, written.read())
                 while not work.news.empty():
                     yield work.news.get()
-        except BaseException:
+        finally:  # interrupted, if the work has not ended
             work.halt.set()
-            # not asked of the thread itself: one that was waited for when the signal came passes for ended
+            # the thread's own `is_alive` is wrong if a signal interrupted a wait for it
             while not work.ended.is_set():
                 _end([p for child in psutil.Process().children() if _runs(child, root, stage) for p in frozen(child)])
                 work.ended.wait(0.2)
-            raise
     if work.error:
         raise _explain(stage, work.error, log) from None
     assert work.outcome is not None
@@ -103,7 +103,7 @@ class _Work(threading.Thread):
     def run(self) -> None:
         try:
             self.outcome = with_dvc(self._root, self._reproduce, self.news.put, self.halt)
-        except Exception as error:  # handed to the thread that waits
+        except Exception as error:  # whatever it is, the waiting thread reports it
             self.error = error
         finally:
             self.ended.set()

@@ -43,18 +43,22 @@ def warnings_to(stream: IO[str]) -> Iterator[None]:
 
 
 @contextmanager
-def output_to(log: Path) -> Iterator[int]:
-    """Send what this process and its children print to the end of a file.
+def output_to(log: Path, errors: Path | None = None) -> Iterator[int]:
+    """Append what this process and its children print to a file.
+
+    Args:
+        log: The file.
+        errors: Another file for standard error.
 
     Yields:
-        The file descriptor of where errors used to go.
+        The file descriptor of the former standard error.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     _flush()
     kept = os.dup(1), os.dup(2)
-    with log.open("ab") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
+    with log.open("ab") as out, (errors or log).open("ab") as err:
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
     try:
         yield kept[1]
     finally:

@@ -156,8 +156,10 @@ def free_port(first: int) -> int:
 
 
 def _tidy_up() -> None:
+    from orchestration.compat import check_versions
     from orchestration.instance import opened_instance
 
+    check_versions()
     with opened_instance():
         pass
 

@@ -9,8 +9,7 @@ As a command, ``python -m orchestration.webserver`` takes the arguments of Dagst
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -98,34 +97,17 @@ def _name(host: str) -> str | None:
         return None
 
 
-def _serve() -> None:
-    from dagster_webserver import cli
+def main() -> None:
+    """Run ``dagster dev``, or the webserver that it starts."""
+    from orchestration import compat
 
-    more = [name for name in os.environ.get(ALLOWED_HOSTS, "").lower().split(",") if name]
-    made = cli.create_app_from_workspace_process_context
-
-    def create(*arguments: Any, **options: Any) -> ASGIApp:
-        return guarded(made(*arguments, **options), more, os.environ.get(MLFLOW))
-
-    cli.create_app_from_workspace_process_context = create  # type: ignore[assignment]
-    cli.dagster_webserver(auto_envvar_prefix="DAGSTER_WEBSERVER")
-
-
-def _develop() -> None:
-    from dagster._cli import dev
-
-    start = dev.open_ipc_subprocess
-
-    def open_guarded(parts: Sequence[str], **options: Any) -> Any:
-        return start([__spec__.name if part == "dagster_webserver" else part for part in parts], **options)
-
-    dev.open_ipc_subprocess = open_guarded
-    dev.dev_command()
+    if sys.argv[1:2] == ["dev"]:
+        del sys.argv[1]
+        compat.run_dev(__spec__.name)
+    else:
+        more = [name for name in os.environ.get(ALLOWED_HOSTS, "").lower().split(",") if name]
+        compat.run_webserver(lambda app: guarded(app, more, os.environ.get(MLFLOW)))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["dev"]:
-        del sys.argv[1]
-        _develop()
-    else:
-        _serve()
+    main()
