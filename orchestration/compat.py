@@ -4,8 +4,11 @@ Each item says what it is for and which public API is missing. Any release of a 
 this module refuses versions other than those that it was written for.
 """
 
+import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, chdir, contextmanager
+from contextlib import AbstractContextManager, chdir, contextmanager, suppress
+from copy import copy
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +46,9 @@ def _version(name: str) -> str:
         return "none"
 
 
+_PLAIN = re.compile(r"[^\W\d][\w -]*(\.[^\W\d][\w -]*)*")
+"""Keys that name mappings alone. Others have numbers, which may be an index, or are patterns."""
+
 check_versions()
 
 # DATA_VERSION_TAG, CODE_VERSION_TAG: the tags that hold the versions of a materialization. The public API computes
@@ -66,6 +72,7 @@ __all__ = [
     "edited_rwlock",
     "execute_run_iterator",
     "opened_repo",
+    "parameters_read_once",
     "read_migrations_once",
     "run_dev",
     "run_webserver",
@@ -96,6 +103,52 @@ def edited_rwlock(root: Path) -> AbstractContextManager[dict[str, Any]]:
 
     edited: AbstractContextManager[dict[str, Any]] = _edit_rwlock(str(root / ".dvc" / "tmp"), localfs, False)
     return edited
+
+
+@contextmanager
+def parameters_read_once(repo: Any) -> Iterator[None]:
+    """Let DVC, while the block holds its lock, parse each parameters file once for all stages.
+
+    DVC has no cache: it parses the file for every stage that names it, and then walks all of it for every key.
+    """
+    from dvc.dependency.param import ParamsDependency
+    from dvc.repo import lock_repo
+
+    files: dict[str, dict[str, Any]] = {}
+
+    def read(dependency: Any) -> dict[str, Any]:
+        if dependency.fs_path not in files:
+            whole = copy(dependency)
+            whole.params = []  # all that the file holds
+            files[dependency.fs_path] = ParamsDependency.read_params(whole)
+        held = files[dependency.fs_path]
+        return _values(held, dependency.params) if dependency.params else held
+
+    with lock_repo(repo):  # DVC forgets its stages whenever the lock is released
+        for stage in repo.index.stages:
+            for dependency in stage.deps:
+                if isinstance(dependency, ParamsDependency):
+                    dependency.read_params = partial(read, dependency)
+        yield
+
+
+def _values(held: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+    """The values of dotted keys, as DVC finds them; a key that is missing is left out."""
+    import dpath
+
+    found = {}
+    for key in keys:
+        with suppress(KeyError):
+            found[key] = _value(held, key) if _PLAIN.fullmatch(key) else dpath.get(held, key, separator=".")
+    return found
+
+
+def _value(held: Any, key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(held, dict):
+            raise KeyError(key)
+        held = held[part]
+    return held
 
 
 def write_lock_files_with(modify: Callable[..., AbstractContextManager[dict[str, Any]]]) -> None:

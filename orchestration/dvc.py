@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import Strict
 from geoloc_core.yamls import parse_yaml
+from orchestration.compat import parameters_read_once
 from orchestration.repository import with_dvc
 
 CODE = "code"
@@ -89,9 +90,7 @@ def read_stages(root: Path) -> list[Stage]:
 
 
 def _read_all(repo: Any) -> list[Stage]:
-    from dvc.repo import lock_repo
-
-    with lock_repo(repo):  # nobody is writing dvc.lock now
+    with parameters_read_once(repo):
         index, root = repo.index, Path(repo.root_dir)
         made = {Path(out.fs_path) for stage in index.stages for out in stage.outs}
         holders = {parent for path in made for parent in path.parents}
@@ -156,7 +155,12 @@ def _look(stage: Any) -> Look:
 
 def changed_stages(root: Path) -> set[str]:
     """Names of the stages that DVC would run: those that differ from ``dvc.lock``."""
-    return with_dvc(root, lambda repo: set(repo.status()) - {CODE})
+    return with_dvc(root, _status)
+
+
+def _status(repo: Any) -> set[str]:
+    with parameters_read_once(repo):
+        return set(repo.status()) - {CODE}
 
 
 def locked_outputs(root: Path) -> dict[str, dict[str, str]]:

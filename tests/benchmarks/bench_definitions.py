@@ -23,6 +23,7 @@ from report import machine, row
 ROOT = Path(__file__).resolve().parents[2]
 LOAD = "import orchestration.definitions as d; d.defs.get_repository_def(); print(len(d.stages))"
 ASK = """
+import dagster
 from orchestration.dvc import changed_stages
 from orchestration.environment import project_root
 changed_stages(project_root())

@@ -5,16 +5,22 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import chdir
 from importlib import metadata
 
 import pytest
+import yaml
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from dvc.dependency.param import ParamsDependency
+from dvc.repo import Repo
+from hypothesis import given
+from hypothesis import strategies as st
 
 from geoloc_core.errors import UserError
 from orchestration import compat
 from tests.conftest import ROOT
-from tests.orchestration.small_project import REPOSITORY
+from tests.orchestration.small_project import REPOSITORY, dvc, replace
 
 LIBRARIES = {"dagster", "dagster_graphql", "dagster_shared", "dagster_webserver", "dvc", "dvc_data", "dvc_objects",
              "alembic", "mlflow"}  # fmt: skip
@@ -177,3 +183,73 @@ def test_migrations_read_once_are_those_that_alembic_reads(tmp_path, monkeypatch
         ours, theirs = ScriptDirectory.from_config(config(name)), read(config(name))
         assert ours.get_heads() == theirs.get_heads() == [f"{name}1"]
     assert ScriptDirectory.from_config(config("a")) is ScriptDirectory.from_config(config("a"))
+
+
+def read_params(root):
+    """What DVC reads of the parameters of every stage, by itself and by ours."""
+    with chdir(root), Repo(str(root)) as repo:
+        by_dvc = of_stages(repo)
+        with compat.parameters_read_once(repo):
+            return by_dvc, of_stages(repo)
+
+
+def of_stages(repo):
+    return [d.read_params() for stage in repo.index.stages for d in stage.deps if isinstance(d, ParamsDependency)]
+
+
+def test_parameters_read_once_are_those_that_dvc_reads(project):
+    replace(project / "params.yaml", "{lr: 0.1}", "{lr: 0.1, of: [1, {a: 2}], 5: x, none: null, empty: {}}")
+    replace(project / "dvc.yaml", '"run.heads.${key}"]', '"run.heads.${key}", run.heads.linear.of, run.seed.x, gone, '
+            '"run.heads.linear.of.1.a", "run.heads.linear.of.0", "run.heads.linear.5", "run.*.mp16.n", '
+            'run.heads.linear.none, run.heads.linear.empty, {gone.yaml: [a]}, {other.yaml: }]')  # fmt: skip
+    (project / "other.yaml").write_text("a: 1\n")
+    by_dvc, by_us = read_params(project)
+    assert by_us == by_dvc
+    assert {"run.heads.linear.of.1.a": 2, "run.heads.linear.5": "x"}.items() <= by_us[-3].items()
+    assert by_us[-2:] == [{}, {"a": 1}]
+
+
+def test_parameters_are_read_again_after_the_block(project):
+    with chdir(project), Repo(str(project)) as repo:
+        with compat.parameters_read_once(repo):
+            before = of_stages(repo)
+            replace(project / "params.yaml", "lr: 0.1", "lr: 0.3")
+            assert of_stages(repo) == before
+        assert of_stages(repo) != before
+
+
+NAMES = st.text("ab1-_ *", min_size=1, max_size=2)
+TREES = st.recursive(st.integers() | st.none(), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(
+    NAMES | st.integers(0, 1), inner, max_size=3), max_leaves=8)  # fmt: skip
+
+
+@given(st.dictionaries(NAMES, TREES, max_size=4), st.lists(NAMES, min_size=1, max_size=3).map(".".join))
+def test_a_key_is_found_as_dvc_finds_it(held, key):
+    import dpath
+
+    def found(values):
+        try:
+            return values()
+        except ValueError:
+            return "several"
+
+    def by_dvc():
+        try:
+            return {key: dpath.get(held, key, separator=".")}
+        except KeyError:
+            return {}
+
+    assert found(lambda: compat._values(held, [key])) == found(by_dvc)
+
+
+def test_the_status_of_stages_is_as_dvc_tells_it(project):
+    from orchestration.dvc import changed_stages
+
+    dvc(project, "repro", "fetch@mp16", "fetch@im2gps")
+    replace(project / "params.yaml", "n: 5", "n: 6")
+    with chdir(project), Repo(str(project)) as repo:
+        by_dvc = set(repo.status())
+    assert changed_stages(project) == by_dvc
+    assert "fetch@im2gps" not in by_dvc
+    assert "fetch@mp16" in by_dvc
+    assert yaml.safe_load((project / "dvc.lock").read_text())["stages"].keys() == {"fetch@mp16", "fetch@im2gps"}
