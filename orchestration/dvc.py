@@ -1,4 +1,4 @@
-"""What DVC knows about the pipeline: its stages, what changed, what their outputs hold."""
+"""The pipeline as DVC sees it: its stages, which of them have changed, and the hashes of their outputs."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ from orchestration.compat import parameters_read_once
 from orchestration.repository import with_dvc
 
 CODE = "code"
-"""Name of the stage that writes down which code the others run. It is no asset: it is brought up to date before any
-other is looked at."""
+"""Name of the stage that writes the code digests of the others. It is no asset: it is brought up to date before
+anything else is read."""
 
 
 class Look(Strict):
@@ -26,10 +26,10 @@ class Look(Strict):
     group: str | None = None
     kinds: tuple[str, ...] = ()
     check: str | None = None
-    """Name of the blocking check on what the stage wrote."""
+    """Name of the blocking check of the stage's outputs."""
     pool: str | None = None
     mlflow: str | None = None
-    """Which note under ``.state/mlflow/runs`` names the MLflow run the stage left behind."""
+    """The file under ``.state/mlflow/runs``, without ``.json``, that names the stage's MLflow run."""
     retries: int = 0
 
 
@@ -39,15 +39,15 @@ class Stage:
 
     Attributes:
         name: Its address, such as ``encode@clip-mp16``.
-        command: What it runs.
-        description: What it is for.
+        command: The shell command that it runs.
+        description: What it does, for readers.
         stages: Names of the stages whose outputs it reads.
-        sources: Data it reads that no stage makes.
+        sources: Inputs that no stage produces.
         summaries: Its metrics files.
         plots: Its plots.
-        documents: What it writes in Markdown.
+        documents: Its outputs in Markdown.
         version: Digest of the recipe: command, parameters and code.
-        look: How it is shown.
+        look: How it is shown and scheduled.
     """
 
     name: str
@@ -63,18 +63,18 @@ class Stage:
 
     @property
     def subject(self) -> str:
-        """What it is done to, such as ``clip-mp16``; empty for a stage there is one of."""
+        """The part of the name after ``@``, such as ``clip-mp16``; empty if there is none."""
         return self.name.partition("@")[2]
 
     def data_version(self, outputs: dict[str, str]) -> str:
-        """Digest of what the stage made, less its summaries and plots unless there is nothing else."""
+        """Digest of the outputs, without summaries and plots unless there is nothing else."""
         shown = {*self.summaries, *self.plots}
         data = {path: md5 for path, md5 in outputs.items() if path not in shown}
         return digest(data or outputs)
 
     @property
     def file_name(self) -> str:
-        """The name as that of a file."""
+        """The name in a form that is safe as a file name."""
         return re.sub(r"[^\w.-]", "_", self.name.replace("@", "__"))
 
 
@@ -82,10 +82,10 @@ def read_stages(root: Path) -> list[Stage]:
     """Every stage that runs a command, in the order of ``dvc.yaml``.
 
     Raises:
-        UserError: There is no pipeline here, or a stage's ``meta.dagster`` is wrong.
+        UserError: There is no ``dvc.yaml``, or the ``meta.dagster`` of a stage is invalid.
     """
     if not (root / "dvc.yaml").exists():
-        raise UserError(f"{root}: no dvc.yaml; start from the project's root or set GEOLOC_ROOT")
+        raise UserError(f"{root}: no dvc.yaml; run the command in the project folder, or set GEOLOC_ROOT to it")
     return with_dvc(root, _read_all)
 
 
@@ -164,12 +164,12 @@ def _status(repo: Any) -> set[str]:
 
 
 def locked_outputs(root: Path) -> dict[str, dict[str, str]]:
-    """The MD5 of every output of every stage that ever ran, as ``dvc.lock`` has them."""
+    """The MD5 of every output in ``dvc.lock``, by stage and path."""
     return with_dvc(root, read_lock)
 
 
 def read_lock(repo: Any) -> dict[str, dict[str, str]]:
-    """What :func:`locked_outputs` returns, where DVC is open already."""
+    """The same as :func:`locked_outputs`, for a repository that is open already."""
     from dvc.repo import lock_repo
 
     path = Path(repo.root_dir) / "dvc.lock"
@@ -183,6 +183,6 @@ def read_lock(repo: Any) -> dict[str, dict[str, str]]:
 
 
 def digest(value: object) -> str:
-    """A short fingerprint of a JSON-like value."""
+    """A short digest of a JSON-like value."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:12]

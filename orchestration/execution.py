@@ -1,4 +1,4 @@
-"""One run of the job of everything, in this process and in processes forked for its steps."""
+"""A run of the whole graph: planned in this process, each step in a forked process."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,25 +9,28 @@ from orchestration.automation import EVERYTHING
 from orchestration.compat import execute_run_iterator
 
 EXTRA = "GEOLOC_PRELOAD"
-"""Names of more modules that the steps of a run are forked with."""
+"""Environment variable: more modules to import before the steps of a run are forked."""
 
 _CHECKING = "geoloc_core.corpora.checks great_expectations pandas"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
 
 def execute(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], checks: int) -> Iterator[dg.DagsterEvent]:
-    """Materialise assets, and pass on what happens.
+    """Materialise assets.
 
     Args:
-        instance: Where the run is recorded.
+        instance: Records the run.
         keys: The assets; their checks run too.
-        checks: How many checks there will be.
+        checks: How many checks will run.
+
+    Yields:
+        The events of the run, as they happen.
     """
     if checks > 1:
         os.environ[EXTRA] = _CHECKING
     job = dg.reconstructable(everything)
     all_there_are = set(job.get_definition().asset_layer.executable_asset_keys)
-    selection = None if set(keys) == all_there_are else frozenset(keys)  # every step picks them from the job again
+    selection = None if set(keys) == all_there_are else frozenset(keys)  # each step would resolve a selection again
     if selection is not None:
         job = job.get_subset(op_selection=None, asset_selection=selection)
     run = instance.create_run_for_job(
@@ -48,7 +51,7 @@ def everything() -> dg.JobDefinition:
 
 
 def step_labels(definitions: dg.Definitions, keys: Sequence[dg.AssetKey]) -> dict[str, str]:
-    """What people call each step of a run of these assets: ``encode clip-mp16``, ``check manifest mp16``."""
+    """The display name of each step of a run of these assets: ``encode clip-mp16``, ``check manifest mp16``."""
     wanted, labels = set(keys), {}
     repository = definitions.get_repository_def()
     for key, asset in repository.assets_defs_by_key.items():

@@ -1,4 +1,4 @@
-"""How a run is executed: in its turn, a process for each step."""
+"""How a run is executed: one run at a time on a project, one process for each step."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from orchestration.environment import IN_RUN
 from orchestration.turn import BusyError, Holder, holder, turn
 
 PARALLEL = max(3, (os.cpu_count() or 2) // 4)
-"""Stages at a time: most are a process with threads of its own, and wait a while for Dagster, DVC and the disk."""
+"""Stages at a time. Most are processes with several threads, and spend part of their time on Dagster, DVC and disk."""
 
 
 def executor(root: Path) -> dg.ExecutorDefinition:
@@ -31,7 +31,7 @@ def executor(root: Path) -> dg.ExecutorDefinition:
 
 
 class _InTurn(dg.Executor):
-    """Waits until no other run is at work on the project, and holds it for this one."""
+    """Waits until no other run holds the project, holds it for this run, and executes the steps."""
 
     def __init__(self, root: Path, steps: dg.Executor) -> None:
         self._root, self._steps = root, steps
@@ -43,10 +43,10 @@ class _InTurn(dg.Executor):
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         with ExitStack() as stack:
             known: Holder | str | None = None
-            while (busy := self._taken(stack, f"run {plan_context.run_id[:8]} of Dagster")) is not None:
+            while (busy := self._taken(stack, f"Dagster run {plan_context.run_id[:8]}")) is not None:
                 if busy != known:
                     known = busy
-                    yield plan_context.instance.report_engine_event(f"Waits for {busy}", plan_context.dagster_run)
+                    yield plan_context.instance.report_engine_event(f"Waiting for {busy}", plan_context.dagster_run)
                 with dg.raise_execution_interrupts():
                     time.sleep(0.5)
             os.environ[IN_RUN] = plan_context.run_id
@@ -54,10 +54,10 @@ class _InTurn(dg.Executor):
             yield from self._steps.execute(plan_context, execution_plan)
 
     def _taken(self, stack: ExitStack, name: str) -> Holder | str | None:
-        """Take the project, and say who has it if that is not to be."""
+        """Hold the project; returns who holds it if that is not possible now."""
         at_work = holder(self._root)
         if at_work and at_work.pid == os.getpid():
-            return None  # who started the run holds it already
+            return None  # this process holds it already
         try:
             stack.enter_context(turn(self._root, name))
         except BusyError as busy:

@@ -1,4 +1,4 @@
-"""What every step needs, imported and made once: the steps of a run are forked from a process that has it already."""
+"""Imports and creates once what every step needs: the steps of a run are forked from the process that loads this."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ from orchestration.execution import EXTRA, everything
 
 read_migrations_once()
 dg.reconstructable(everything).get_definition()
-with dg.DagsterInstance.get() as instance:  # opened for the modules that this imports
+with dg.DagsterInstance.get() as instance:  # for the modules that this imports
     instance.get_runs(limit=1)
 os.register_at_fork(after_in_child=lambda: end_with(os.getppid()))  # else a step would outlive a run that is killed
 for name in os.environ.get(EXTRA, "").split():

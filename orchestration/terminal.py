@@ -1,4 +1,4 @@
-"""Who may write to the terminal."""
+"""Terminal output, and redirecting other output to files."""
 
 import logging
 import os
@@ -14,24 +14,24 @@ from geoloc_core import escape
 
 
 def console(stream: IO[str] | None = None, **options: Any) -> Console:
-    """A terminal, or where errors go, that prints names and messages letter for letter: none is markup.
+    """A console that prints text as it is: nothing in it is markup.
 
     Args:
-        stream: Where to print; else where errors go.
-        options: More of rich's.
+        stream: Where to print; standard error by default.
+        options: More options of rich.
     """
     return Console(file=stream or sys.stderr, markup=False, emoji=False, highlight=False, **options)
 
 
 def print_error(terminal: Console, error: Exception) -> None:
-    """Say what a user did wrong, in one line."""
+    """Print an error for the user, starting with ``geoloc: error:``."""
     lines = (escape.terminal(str(line)) for line in error.args or (error,))
     terminal.print("geoloc: error: " + "\n".join(lines), soft_wrap=True)
 
 
 @contextmanager
 def warnings_to(stream: IO[str]) -> Iterator[None]:
-    """Let what the orchestrator's own modules warn of be read on the terminal, a line each."""
+    """Print the warnings of the orchestrator's own modules, one line each, while the block runs."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("geoloc: %(message)s"))
     logger = logging.getLogger(__package__)
