@@ -1,1 +1,1 @@
-"""Dagster's view of the pipeline that ``dvc.yaml`` states."""
+"""The pipeline of ``dvc.yaml`` as Dagster assets, checks, a schedule and a sensor."""

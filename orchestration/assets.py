@@ -1,4 +1,4 @@
-"""One asset per DVC stage: materialising it brings the stage up to date."""
+"""One asset per DVC stage: materialising the asset brings the stage up to date."""
 
 import json
 import re
@@ -16,12 +16,12 @@ _UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def asset_key(name: str) -> dg.AssetKey:
-    """The asset of a stage or of a path: ``encode@clip-mp16`` is ``encode/clip-mp16``."""
+    """The asset key of a stage or a path: ``encode/clip-mp16`` for ``encode@clip-mp16``."""
     return dg.AssetKey([_UNUSUAL.sub("_", part) for part in _SEPARATORS.split(name) if part])
 
 
 def priority(number: int) -> dict[str, str]:
-    """The tag of a step that starts before those of lower numbers."""
+    """The tag that gives a step its priority: higher numbers start first."""
     return {"dagster/priority": str(number)}
 
 
@@ -31,7 +31,7 @@ def stage_asset(root: Path, stage: Stage, ahead: int = 0) -> dg.AssetsDefinition
     Args:
         root: The project.
         stage: The stage.
-        ahead: How many stages one after the other wait for it.
+        ahead: Length of the longest chain of stages that depend on it.
     """
     look = stage.look
 
@@ -50,14 +50,14 @@ def stage_asset(root: Path, stage: Stage, ahead: int = 0) -> dg.AssetsDefinition
     def reproduced(context: dg.AssetExecutionContext) -> Iterator[dg.AssetObservation | dg.MaterializeResult]:
         tags = {"dagster.run_id": context.run_id, "dvc.stage": stage.name}
         try:
-            # MLflow itself makes tags of these: a stage need not know who started it
-            for said in reproducing(root, stage, {"MLFLOW_RUN_CONTEXT": json.dumps(tags)}):
-                if isinstance(said, str):
-                    yield dg.AssetObservation(asset_key(stage.name), description=said)
+            # MLflow turns this into tags of its run: no stage needs to know Dagster
+            for update in reproducing(root, stage, {"MLFLOW_RUN_CONTEXT": json.dumps(tags)}):
+                if isinstance(update, str):
+                    yield dg.AssetObservation(asset_key(stage.name), description=update)
                     continue
                 yield dg.MaterializeResult(
-                    data_version=dg.DataVersion(stage.data_version(said.outputs)),
-                    metadata=metadata.shown(root, stage, said),
+                    data_version=dg.DataVersion(stage.data_version(update.outputs)),
+                    metadata=metadata.shown(root, stage, update),
                 )
         except StageError as error:
             raise failure(stage, error) from None
@@ -66,7 +66,7 @@ def stage_asset(root: Path, stage: Stage, ahead: int = 0) -> dg.AssetsDefinition
 
 
 def failure(stage: Stage, error: StageError) -> dg.Failure:
-    """What Dagster shows of a failed stage; a user's mistake is not tried again."""
+    """The failure of a stage as Dagster shows it; it is not retried after a user's mistake."""
     return dg.Failure(
         description=str(error),
         metadata={
@@ -80,10 +80,15 @@ def failure(stage: Stage, error: StageError) -> dg.Failure:
 
 
 def source_assets(stages: list[Stage]) -> list[dg.AssetSpec]:
-    """The data that no stage makes."""
+    """The input files and folders that no stage produces."""
     paths = sorted({path for stage in stages for path in stage.sources})
     return [
-        dg.AssetSpec(asset_key(path), group_name="0_sources", kinds={"file"}, description=f"As it came: {path}")
+        dg.AssetSpec(
+            asset_key(path),
+            group_name="0_sources",
+            kinds={"file"},
+            description=f"An input file or folder: {path}",
+        )
         for path in paths
     ]
 

@@ -1,4 +1,4 @@
-"""Blocking checks on what a stage wrote: what comes after does not start on bad data."""
+"""Blocking checks of what a stage wrote: downstream stages do not start on bad data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,25 +27,25 @@ def _labels(root: Path, corpus: str) -> Any:
 
 PROMISES = "promises"
 CHECKS: dict[str, tuple[str, Callable[[Path, str], Any]]] = {
-    "manifest": ("Every row of the manifest keeps the manifest's contract", _manifest),
-    "labels": ("Every row has the units and the split that the labels' contract promises", _labels),
+    "manifest": ("Every row of the manifest meets the manifest's contract", _manifest),
+    "labels": ("Every row has the administrative units and the split that the labels' contract requires", _labels),
 }
-"""What ``meta.dagster.check`` may name: a description, and what makes the report."""
+"""The values of ``meta.dagster.check``: each with a description and the function that makes the report."""
 
 
 def promises(root: Path) -> Callable[[str], str]:
-    """What the parameters promise of a corpus, as a digest: a check that was made against other promises is void."""
+    """A digest of the expectations in params.yaml, by corpus: a check that was made with others is out of date."""
     expect = read_yaml(root / "params.yaml")["run"].get("expect") or {}
     return lambda corpus: digest(expect.get(corpus))
 
 
 def stage_check(root: Path, stage: Stage, ahead: int = 0) -> dg.AssetChecksDefinition:
-    """The check that a stage asks for.
+    """The check that a stage names in its ``meta.dagster``.
 
     Args:
         root: The project.
         stage: The stage.
-        ahead: How many stages one after the other wait for it.
+        ahead: Length of the longest chain of stages that depend on it.
     """
     name = stage.look.check
     assert name is not None

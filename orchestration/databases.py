@@ -1,4 +1,4 @@
-"""SQLite databases that a disk, a copy or another program left damaged."""
+"""Damaged SQLite databases: found, and named with what to do."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from geoloc_core.errors import UserError
 
-LOST = "move it away and run the same command again: the history of runs that it held is lost, no data is"
+LOST = "move it away and run the same command again: you lose the history of runs in it, but no data"
 
 
 @contextmanager
 def whole_databases(root: Path) -> Iterator[None]:
-    """Name the damaged database where Dagster finds in the middle of the block that one is.
+    """Name the damaged database if Dagster fails to read one while the block runs.
 
     Raises:
-        UserError: One under ``.state/dagster`` is not whole.
+        UserError: A database under ``.state/dagster`` is damaged.
     """
     from sqlalchemy.exc import DatabaseError
 
@@ -27,10 +27,10 @@ def whole_databases(root: Path) -> Iterator[None]:
 
 
 def check_databases(folder: Path, remedy: str) -> None:
-    """Read all SQLite databases under a folder.
+    """Run SQLite's quick check on all databases under a folder.
 
     Raises:
-        UserError: One is not whole.
+        UserError: One is damaged.
     """
     for path in sorted(folder.rglob("*.db")):
         damage = damage_of(path)
@@ -39,11 +39,11 @@ def check_databases(folder: Path, remedy: str) -> None:
 
 
 def damage_of(path: Path) -> str | None:
-    """What is wrong with a database; an empty file is one without tables."""
+    """What is wrong with a database; None for a sound one, which an empty file is too."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError as error:  # locked by a writer, or not to be opened: no damage that was seen
+    except sqlite3.OperationalError as error:  # locked by a writer, or cannot be opened: no damage found
         return None if path.is_file() else str(error)
     except sqlite3.DatabaseError as error:
         return str(error)

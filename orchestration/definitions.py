@@ -1,13 +1,14 @@
-"""What Dagster loads: the pipeline of the project that it was started in."""
+"""The module that Dagster loads: the definitions for the project in the current folder or ``$GEOLOC_ROOT``."""
 
 import os
 
-from orchestration.dvc import read_stages, refresh_code
+from orchestration.code import refresh_code
+from orchestration.dvc import read_stages
 from orchestration.environment import IN_RUN, project_root
 from orchestration.pipeline import pipeline
 
 root = project_root()
-if IN_RUN not in os.environ:  # its digests are those that the run was planned with
+if IN_RUN not in os.environ:  # the steps of a run use the digests that it was planned with
     refresh_code(root)
 stages = read_stages(root)
 defs = pipeline(root, stages)

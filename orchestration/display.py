@@ -1,4 +1,4 @@
-"""A run on the terminal: a live table where there is one to draw on, plain lines elsewhere."""
+"""The progress of a run: a live table on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -24,12 +24,12 @@ MARKS = {"done": Text("✓", "green"), "failed": Text("✗", "red"), "stopped": 
 
 @dataclass(frozen=True)
 class Done:
-    """A step that ended.
+    """A step that has ended.
 
     Attributes:
-        label: Its name for people.
+        label: Its display name.
         seconds: How long it took.
-        state: ``done``, ``unchanged``, ``failed``, or ``stopped`` with the run.
+        state: ``done``, ``unchanged``, ``failed``, or ``stopped`` together with the run.
     """
 
     label: str
@@ -43,14 +43,14 @@ class Done:
 
 @dataclass
 class Progress:
-    """What is known of a run from its events so far.
+    """The state of a run, from its events so far.
 
     Attributes:
-        labels: Names for people by step key; there is one for every step of the run.
-        running: When each step that is at work started.
-        done: The steps that ended, in order.
-        failures: What the user has to know of each failure.
-        exit_codes: Those of the failed stages.
+        labels: The display name of every step of the run, by step key.
+        running: Start times of the running steps.
+        done: The steps that have ended, in order.
+        failures: A message for each failure.
+        exit_codes: The exit codes of the failed stages.
     """
 
     labels: Mapping[str, str]
@@ -63,16 +63,16 @@ class Progress:
 
     @property
     def not_started(self) -> int:
-        """How many steps wait, or were left out since one before them failed."""
+        """How many steps are waiting, or were skipped because a step upstream failed."""
         return len(self.labels) - len(self.done) - len(self.running)
 
     @property
     def stopped(self) -> bool:
-        """Whether the run was ended before its time."""
+        """Whether the run was interrupted."""
         return any(done.state == "stopped" for done in self.done)
 
     def take(self, event: DagsterEvent, at: float) -> Done | None:
-        """Learn from one event; returns the step that it ends, if it ends one."""
+        """Take one event into account; returns the step that it ends, if any."""
         kind, key = event.event_type, event.step_key
         if kind == DagsterEventType.RUN_FAILURE and not self.failures and not self.stopped:
             error = event.job_failure_data.error
@@ -115,7 +115,7 @@ class Progress:
         code = told.metadata.get("exit_code") if told else None
         self.exit_codes.append(int(str(code.value)) if code else USER_ERROR if key in self._reports else 1)
         if key in self._reports:
-            self.failures.append(f"{self.labels[key]}: the check did not pass\n\n{self._reports[key]}")
+            self.failures.append(f"{self.labels[key]}: the check failed\n\n{self._reports[key]}")
         elif told and told.description:
             self.failures.append(told.description)
         else:
@@ -124,7 +124,7 @@ class Progress:
 
 
 def live(console: Console, **content: Any) -> Live:
-    """A part of the terminal that is redrawn; what libraries print stays where it is sent."""
+    """A part of the terminal that is redrawn; the output of libraries is left alone."""
     return Live(
         console=console,
         refresh_per_second=4,
@@ -137,7 +137,7 @@ def live(console: Console, **content: Any) -> Live:
 
 @contextmanager
 def waiting(console: Console, what: str) -> Iterator[None]:
-    """Say what is waited for, on a terminal."""
+    """Show a spinner with a text while the block runs, if there is a terminal."""
     if not console.is_terminal:
         yield
         return
@@ -146,7 +146,7 @@ def waiting(console: Console, what: str) -> Iterator[None]:
 
 
 class Display:
-    """Shows a run's progress while the block lasts."""
+    """Shows the progress of a run while the block runs."""
 
     def __init__(self, console: Console, progress: Progress) -> None:
         self._console, self._progress = console, progress
@@ -163,7 +163,7 @@ class Display:
             self._live.__exit__(None, None, None)
 
     def take(self, event: DagsterEvent) -> None:
-        """Show one more event."""
+        """Take one event into account, and print what it tells."""
         ended = self._progress.take(event, time.time())
         label = self._progress.labels.get(event.step_key or "")
         if label and event.event_type == DagsterEventType.ASSET_OBSERVATION:
@@ -191,6 +191,6 @@ class Display:
 
 
 def failure_text(message: str) -> RenderableType:
-    """A failure, with the table it may hold drawn as one."""
+    """A failure message, with a Markdown table in it drawn as a table."""
     head, _, rest = message.partition("\n\n|")
     return Group(Text(head), Markdown("|" + rest)) if rest else Text(message)

@@ -1,4 +1,4 @@
-"""The environment that Dagster, DVC, MLflow and the stages run in, set up in one place."""
+"""The environment variables and folders that Dagster, DVC, MLflow and the stages need."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from geoloc_core.errors import UserError
 
 ROOT = "GEOLOC_ROOT"
 IN_RUN = "GEOLOC_IN_RUN"
-"""Environment variable of the processes of a run."""
+"""Environment variable with the id of the run, in the processes that it starts."""
 
 _SILENT = {
     "DO_NOT_TRACK": "true",
@@ -19,12 +19,12 @@ _SILENT = {
 
 
 def project_root() -> Path:
-    """The project folder that is orchestrated: ``$GEOLOC_ROOT``, or where the process was started."""
+    """The project folder: ``$GEOLOC_ROOT``, or else the current folder."""
     return Path(os.environ.get(ROOT) or Path.cwd()).resolve()
 
 
 def enter(root: Path) -> None:
-    """Let this process and its children find the project, its tools and its Dagster instance.
+    """Set the environment so that this process and its children find the project, its tools and its Dagster instance.
 
     Raises:
         UserError: The project's ``.state`` cannot be written to.
@@ -39,14 +39,14 @@ def enter(root: Path) -> None:
             here.write_bytes(settings)
     except OSError as error:
         raise UserError(
-            f"{error.filename}: {error.strerror}; expected to write there: the state of this machine lies under "
-            f"{root / '.state'}; mend its permissions, or move away what stands in its place"
+            f"{error.filename}: {error.strerror}; expected to write there, since this machine's state "
+            f"is kept in {root / '.state'}; fix its permissions, or move away the file that is in the way"
         ) from None
     os.environ |= {ROOT: str(root), "DAGSTER_HOME": str(home), "GEOLOC_STEP_LOGS": str(logs), **tools()}
 
 
 def tools() -> dict[str, str]:
-    """What a child process needs to find this environment's commands, and to report nothing to anyone."""
+    """Variables with which a child process finds the commands of this environment and sends no telemetry."""
     bin_folder = str(Path(sys.executable).parent)
     rest = [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part != bin_folder]
     return {"PATH": os.pathsep.join([bin_folder, *rest]), **_SILENT}

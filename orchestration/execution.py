@@ -1,34 +1,36 @@
-"""One run of the job of everything, in this process and in processes forked for its steps."""
+"""A run of the whole graph: planned in this process, each step in a forked process."""
 
 import os
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
-from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
-from dagster._core.execution.api import execute_run_iterator
 
 from orchestration.automation import EVERYTHING
+from orchestration.compat import execute_run_iterator
 
 EXTRA = "GEOLOC_PRELOAD"
-"""Names of more modules that the steps of a run are forked with."""
+"""Environment variable: more modules to import before the steps of a run are forked."""
 
 _CHECKING = "geoloc_core.corpora.checks great_expectations pandas"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
 
 def execute(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], checks: int) -> Iterator[dg.DagsterEvent]:
-    """Materialise assets, and pass on what happens.
+    """Materialise assets.
 
     Args:
-        instance: Where the run is recorded.
+        instance: Records the run.
         keys: The assets; their checks run too.
-        checks: How many checks there will be.
+        checks: How many checks will run.
+
+    Yields:
+        The events of the run, as they happen.
     """
     if checks > 1:
         os.environ[EXTRA] = _CHECKING
-    job = everything()
+    job = dg.reconstructable(everything)
     all_there_are = set(job.get_definition().asset_layer.executable_asset_keys)
-    selection = None if set(keys) == all_there_are else frozenset(keys)  # every step picks them from the job again
+    selection = None if set(keys) == all_there_are else frozenset(keys)  # each step would resolve a selection again
     if selection is not None:
         job = job.get_subset(op_selection=None, asset_selection=selection)
     run = instance.create_run_for_job(
@@ -41,14 +43,15 @@ def execute(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], checks: i
     yield from execute_run_iterator(job, run, instance)
 
 
-def everything() -> ReconstructableJob:
-    """The job of everything, as a process of its own finds it."""
-    repository = ReconstructableRepository.for_module("orchestration.definitions", "defs")
-    return repository.get_reconstructable_job(EVERYTHING)
+def everything() -> dg.JobDefinition:
+    """The job of the whole graph; the processes of a run find it by the name of this function."""
+    from orchestration.definitions import defs
+
+    return defs.resolve_job_def(EVERYTHING)
 
 
 def step_labels(definitions: dg.Definitions, keys: Sequence[dg.AssetKey]) -> dict[str, str]:
-    """What people call each step of a run of these assets: ``encode clip-mp16``, ``check manifest mp16``."""
+    """The display name of each step of a run of these assets: ``encode clip-mp16``, ``check manifest mp16``."""
     wanted, labels = set(keys), {}
     repository = definitions.get_repository_def()
     for key, asset in repository.assets_defs_by_key.items():

@@ -1,4 +1,4 @@
-"""This project's Dagster instance, in order again after whatever was killed."""
+"""This project's Dagster instance, cleaned up after runs whose process was killed."""
 
 import os
 import time
@@ -8,22 +8,23 @@ from pathlib import Path
 
 import dagster as dg
 import psutil  # type: ignore[import-untyped]
-from dagster._core.storage.dagster_run import (
-    IN_PROGRESS_RUN_STATUSES,
-    DagsterRunStatus,
-    RunRecord,
-    RunsFilter,
-)
 
+AT_WORK = (
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+    dg.DagsterRunStatus.SUSPENDED,
+)
+"""Statuses of a run that has a process, or is about to have one."""
 _TIME_TO_START_S = 120
 _NVIDIA = Path("/dev/nvidiactl")
 _WITHOUT_GPU = 2
-"""Steps of the pool `gpu` at a time on a machine that has none: they share the processor like all others."""
+"""Steps of the pool `gpu` at a time on a machine without a GPU, where they share the CPU."""
 
 
 @contextmanager
 def opened_instance() -> Iterator[dg.DagsterInstance]:
-    """The instance in ``$DAGSTER_HOME``; what a killed process left unfinished there is closed first."""
+    """The instance in ``$DAGSTER_HOME``, after :func:`close_dead_runs`."""
     with dg.DagsterInstance.get() as instance:
         close_dead_runs(instance)
         if not _NVIDIA.exists():
@@ -32,7 +33,7 @@ def opened_instance() -> Iterator[dg.DagsterInstance]:
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> None:
-    """Mark runs whose process is gone as failed, and give back their places in the pools."""
+    """Mark runs whose process is gone as failed, and free their slots in the pools."""
     for record in _unfinished(instance):
         if not _is_alive(instance, record):
             instance.report_run_failed(record.dagster_run, "The process of this run was killed")
@@ -43,17 +44,17 @@ def close_dead_runs(instance: dg.DagsterInstance) -> None:
 
 
 def unfinished_run(instance: dg.DagsterInstance) -> str | None:
-    """What to call a run that is at work on the project now, or waits to be."""
-    statuses = [DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
-    records = instance.get_run_records(RunsFilter(statuses=statuses), limit=1)
-    return f"run {records[0].dagster_run.run_id[:8]} of Dagster" if records else None
+    """The display name of a run that is queued or in progress; None if there is none."""
+    statuses = [dg.DagsterRunStatus.QUEUED, *AT_WORK]
+    records = instance.get_run_records(dg.RunsFilter(statuses=statuses), limit=1)
+    return f"Dagster run {records[0].dagster_run.run_id[:8]}" if records else None
 
 
-def _unfinished(instance: dg.DagsterInstance) -> list[RunRecord]:
-    return list(instance.get_run_records(RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)))
+def _unfinished(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
+    return list(instance.get_run_records(dg.RunsFilter(statuses=AT_WORK)))
 
 
-def _is_alive(instance: dg.DagsterInstance, record: RunRecord) -> bool:
+def _is_alive(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
     for entry in instance.all_logs(record.dagster_run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         event = entry.dagster_event
         pid = event.engine_event_data.metadata.get("pid") if event else None
@@ -63,7 +64,7 @@ def _is_alive(instance: dg.DagsterInstance, record: RunRecord) -> bool:
 
 
 def _is_running(pid: int, since: float) -> bool:
-    # a process that started later only has the same number
+    # a process that started later has only the same id
     try:
         return pid != os.getpid() and psutil.Process(pid).create_time() <= since
     except psutil.Error:

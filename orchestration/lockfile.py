@@ -1,8 +1,8 @@
-"""Quick and whole writing of ``dvc.lock``.
+"""Writing ``dvc.lock`` fast and atomically.
 
-DVC rewrites the file after every stage with a parser and a printer that keep comments, which a lock has none of: with a
-hundred stages that takes a second, as long as a small stage. The safe ones of the same library do the same, byte for
-byte, in a quarter of the time. And the file is replaced, where DVC would write in place and leave half of it if killed.
+DVC rewrites the file after every stage with a parser and a printer that preserve comments, though a lock has none: with
+a hundred stages that takes a second, as long as a small stage. The plain parser and printer of the same library give
+the same bytes in a quarter of the time. The file is replaced; DVC writes it in place, and half of it if killed.
 """
 
 import re
@@ -16,28 +16,21 @@ from typing import Any
 from geoloc_core.files import replacing
 
 NULL = re.compile(r"(?m)(:|- )( ?)~$")
-"""Null, where DVC writes nothing: behind a key, or in a list."""
-
-
-def use() -> None:
-    """Let DVC, in this process, write its lock file so."""
-    from dvc import dvcfile
-
-    dvcfile.modify_yaml = modified
+"""A null after a key or in a list, for which DVC writes nothing."""
 
 
 @contextmanager
 def modified(path: str, fs: Any = None) -> Iterator[dict[str, Any]]:
-    """What a lock file holds, to be changed, and written when the block ends; as DVC's ``modify_yaml``.
+    """The contents of a lock file, to be changed in the block and then written: in place of DVC's ``modify_yaml``.
 
     Args:
-        path: The file; where there is none, it is made.
+        path: The file; created if it does not exist.
         fs: Ignored for lock files, which are local.
     """
     from dvc.utils.serialize import load_yaml, modify_yaml
 
     file = Path(path)
-    if file.suffix != ".lock":  # of which people are the authors
+    if file.suffix != ".lock":  # people edit those
         with modify_yaml(path, fs=fs) as kept:
             yield kept
         return

@@ -1,4 +1,4 @@
-"""A stage's own figures and pictures as Dagster metadata."""
+"""The figures and plots of a stage as Dagster metadata."""
 
 import base64
 import json
@@ -20,11 +20,11 @@ _PICTURE = re.compile(r"!\[(?P<text>[^\]\n]*)\]\((?P<file>[^()/\n]+\.png)\)")
 
 _ROW_COUNTS = ("rows", "kept")
 _LARGEST_PICTURE = 1_000_000
-"""Pictures are stored with every event, so a larger one is named and not shown."""
+"""In bytes. Plots are stored with every event, so of a larger one only the path is shown."""
 
 
 def shown(root: Path, stage: Stage, outcome: Outcome) -> Metadata:
-    """Everything that is worth seeing of a stage that was just brought up to date."""
+    """The metadata of a stage that was just brought up to date."""
     found: Metadata = {"dvc": "ran" if outcome.changed else "unchanged"}
     for path in stage.summaries:
         found |= figures(json.loads((root / path).read_text(encoding="utf-8")))
@@ -39,7 +39,7 @@ def shown(root: Path, stage: Stage, outcome: Outcome) -> Metadata:
 
 
 def figures(summary: Mapping[str, Any]) -> Metadata:
-    """A summary's numbers one by one, and what is nested in it as tables."""
+    """The values of a summary one by one; nested ones as tables."""
     found: Metadata = {}
     for name, value in summary.items():
         if isinstance(value, Mapping) and value:
@@ -61,7 +61,7 @@ def _rows(name: str, value: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def table(rows: list[Any]) -> dg.TableMetadataValue:
-    """Rows as a table; a column that some row lacks stays empty there."""
+    """Rows as a table; columns that a row lacks stay empty."""
     columns = list(dict.fromkeys(str(column) for row in rows for column in row))
     records = [dg.TableRecord({column: _cell(row.get(column)) for column in columns}) for row in rows]
     kinds = {column: _kind([record.data[column] for record in records]) for column in columns}
@@ -85,7 +85,7 @@ def _kind(values: list[Any]) -> str:
 
 
 def picture(path: Path) -> Metadata:
-    """A PNG inside the metadata, so that it is seen without a file server."""
+    """A PNG embedded in the metadata, which needs no file server to be shown."""
     if not path.exists():
         return {}
     inside = _inside(path)
@@ -93,7 +93,7 @@ def picture(path: Path) -> Metadata:
 
 
 def document(path: Path) -> dg.MarkdownMetadataValue:
-    """A page in Markdown, with the PNGs beside it that it shows."""
+    """A Markdown document, with its PNGs embedded."""
 
     def shown(found: re.Match[str]) -> str:
         inside = _inside(path.parent / found["file"])
@@ -103,14 +103,14 @@ def document(path: Path) -> dg.MarkdownMetadataValue:
 
 
 def _inside(path: Path) -> str | None:
-    """A PNG as an address that holds it whole; None where there is none, or a large one."""
+    """A PNG as a data URL; None if it is missing or too large."""
     if not path.is_file() or path.stat().st_size > _LARGEST_PICTURE:
         return None
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def mlflow_run(path: Path) -> Metadata:
-    """A link to the MLflow run a stage left behind; none without a note that can be read."""
+    """A link to the MLflow run that a file names; empty if the file is missing or unreadable."""
     try:
         run = read_json(path, shape=dict[str, str])
         if not {"experiment_id", "run_id"} <= run.keys():
@@ -121,5 +121,5 @@ def mlflow_run(path: Path) -> Metadata:
 
 
 def mlflow_page(path: str) -> dg.UrlMetadataValue:
-    """A link to a page of MLflow, wherever that is served when it is followed."""
+    """A link to a page of MLflow; it is redirected to wherever MLflow is served at that time."""
     return dg.MetadataValue.url(f"/mlflow/{path}")

@@ -1,26 +1,22 @@
-"""Where Dagster's picture of the project differs from the project."""
+"""Which assets are out of date."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecord,
-    AssetCheckExecutionRecordStatus,
-)
 
 from orchestration import promotion
 from orchestration.assets import asset_key
 from orchestration.checks import PROMISES, promises
+from orchestration.compat import CODE_VERSION_TAG, DATA_VERSION_TAG
 from orchestration.dvc import Stage, changed_stages, locked_outputs
 
 
 def outdated(root: Path, instance: dg.DagsterInstance, stages: list[Stage]) -> set[dg.AssetKey]:
-    """The assets to materialise, with everything after them.
+    """The assets to materialise, with everything downstream.
 
-    That is what DVC would run, what was never materialised, what is recorded with another recipe or other data
-    than there is now (somebody ran ``dvc repro``), and what did not pass its check.
+    These are the stages that DVC would run, those that were never materialised, those recorded with another recipe or
+    other data than the current ones (after a ``dvc repro``), and those whose check has not passed.
     """
     recipes = {asset_key(stage.name): stage.version for stage in stages}
     after = {asset_key(stage.name): [asset_key(name) for name in stage.stages] for stage in stages}
@@ -44,11 +40,11 @@ def outdated(root: Path, instance: dg.DagsterInstance, stages: list[Stage]) -> s
 
 
 def with_downstream(keys: set[dg.AssetKey], after: Mapping[dg.AssetKey, list[dg.AssetKey]]) -> set[dg.AssetKey]:
-    """The keys, and every key that comes after one of them.
+    """The keys, and every key downstream of them.
 
     Args:
         keys: Where to start.
-        after: For every key, those right before it.
+        after: The direct dependencies of every key.
     """
     found = set(keys)
     while True:
@@ -69,7 +65,7 @@ def _recorded(instance: dg.DagsterInstance, keys: list[dg.AssetKey]) -> dict[dg.
 
 
 def _unchecked(root: Path, instance: dg.DagsterInstance, stages: list[Stage]) -> set[dg.AssetKey]:
-    """Assets whose latest materialisation is not followed by a check that passed, of what is promised now."""
+    """Assets whose latest materialisation has not passed its check with the current expectations."""
     checks = {dg.AssetCheckKey(asset_key(s.name), s.look.check): s.subject for s in stages if s.look.check}
     if not checks:
         return set()
@@ -80,15 +76,16 @@ def _unchecked(root: Path, instance: dg.DagsterInstance, stages: list[Stage]) ->
     return {
         check.asset_key
         for check, subject in checks.items()
-        if check not in latest or not _passed(latest[check], made.get(check.asset_key), promised(subject))
+        if check not in latest or not _passed(latest[check].event, made.get(check.asset_key), promised(subject))
     }
 
 
-def _passed(check: AssetCheckExecutionRecord, materialization: int | None, promised: str) -> bool:
-    event = check.event.dagster_event if check.event else None
-    if event is None or check.status != AssetCheckExecutionRecordStatus.SUCCEEDED:
+def _passed(entry: dg.EventLogEntry | None, materialization: int | None, promised: str) -> bool:
+    event = entry.dagster_event if entry else None
+    if event is None or event.event_type != dg.DagsterEventType.ASSET_CHECK_EVALUATION:  # planned, but never executed
         return False
     evaluation = event.asset_check_evaluation_data
     held = evaluation.metadata.get(PROMISES)
     target = evaluation.target_materialization_data
-    return target is not None and target.storage_id == materialization and held is not None and held.value == promised
+    is_of_now = target is not None and target.storage_id == materialization
+    return evaluation.passed and is_of_now and held is not None and held.value == promised

@@ -13,15 +13,16 @@ from orchestration.executor import executor
 
 
 def pipeline(root: Path, stages: list[Stage]) -> dg.Definitions:
-    """Everything Dagster knows about a project.
+    """All Dagster definitions of a project.
 
     Raises:
-        UserError: A stage asks for a check that does not exist.
+        UserError: A stage names a check that does not exist.
     """
     for stage in stages:
         if stage.look.check and stage.look.check not in CHECKS:
             known = ", ".join(CHECKS)
-            raise UserError(f"dvc.yaml: stage {stage.name}: meta.dagster.check: expected one of {known}")
+            found = stage.look.check
+            raise UserError(f"dvc.yaml: stage {stage.name}: meta.dagster.check: {found}; expected one of {known}")
     ahead = chains(stages)
     ranking = [stage.name for stage in stages if stage.look.group == promotion.RANKING]
     return dg.Definitions(
@@ -31,7 +32,7 @@ def pipeline(root: Path, stages: list[Stage]) -> dg.Definitions:
             *([promotion.promotion(root, ranking)] if ranking else []),
         ],
         asset_checks=[stage_check(root, stage, ahead[stage.name]) for stage in stages if stage.look.check],
-        jobs=[automation.everything()],
+        jobs=[automation.everything],
         schedules=[automation.retrain()],
         sensors=[automation.on_change(root)],
         executor=executor(root),
@@ -39,9 +40,9 @@ def pipeline(root: Path, stages: list[Stage]) -> dg.Definitions:
 
 
 def chains(stages: list[Stage]) -> dict[str, int]:
-    """How many stages at most come one after the other behind each: those with the most start first.
+    """The length of the longest chain of stages that depend on each stage: those with the longest start first.
 
-    A run takes as long as its longest chain, and what could run beside it should not come before.
+    A run takes at least as long as its longest chain, so stages outside it should not delay it.
     """
     readers: dict[str, list[str]] = {stage.name: [] for stage in stages}
     for stage in stages:

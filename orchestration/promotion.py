@@ -1,4 +1,4 @@
-"""The champion of the model registry: changed here and nowhere in DVC, since it is not a file."""
+"""The asset that promotes a model: no DVC stage, since the model registry is not a file."""
 
 import json
 import os
@@ -19,17 +19,17 @@ from orchestration.reproduce import USER_ERROR
 
 KEY = dg.AssetKey("promote")
 RANKING = "7_leaderboard"
-"""Group of the stages that rank the variants."""
+"""The group of the stages that rank the variants."""
 COMMAND = ("geoloc", "promote")
 
 
 def promotion(root: Path, after: Sequence[str], command: Sequence[str] = COMMAND) -> dg.AssetsDefinition:
-    """The asset that gives the best variant the champion's alias.
+    """The asset that gives the best variant the alias ``champion``.
 
     Args:
         root: The project.
-        after: Names of the stages that rank the variants.
-        command: What compares and promotes; running it twice changes nothing.
+        after: The stages that rank the variants.
+        command: Compares and promotes; a second run changes nothing.
     """
 
     @dg.asset(
@@ -37,7 +37,7 @@ def promotion(root: Path, after: Sequence[str], command: Sequence[str] = COMMAND
         deps=[asset_key(name) for name in after],
         group_name="8_promote",
         kinds={"mlflow"},
-        description="Give the best variant the champion's alias in the model registry",
+        description="Give the best variant the alias `champion` in the model registry, if it beats the current one",
         code_version=version(root, command),
         metadata={"command": dg.MetadataValue.md(f"`{' '.join(command)}`")},
     )
@@ -67,7 +67,7 @@ def promotion(root: Path, after: Sequence[str], command: Sequence[str] = COMMAND
 
 
 def version(root: Path, command: Sequence[str] = COMMAND) -> str:
-    """Digest of what promotion depends on beside the ranking: its command and the registry's parameters."""
+    """Digest of what promotion depends on besides the ranking: its command and the parameters of the registry."""
     params = read_yaml(root / "params.yaml") or {}
     return digest([list(command), (params.get("run") or {}).get("registry")])
 

@@ -1,4 +1,4 @@
-"""Bringing one stage up to date, with its output in a file and its failure in one message."""
+"""Bringing one stage up to date: its output goes to a log file, its failure into one message."""
 
 import os
 import re
@@ -13,21 +13,22 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from geoloc_core.lifeline import STEP, frozen
-from orchestration.dvc import Stage, read_lock, with_dvc
+from orchestration.dvc import Stage, read_lock
 from orchestration.environment import tools
+from orchestration.repository import with_dvc
 from orchestration.terminal import output_to
 
 USER_ERROR = 2
-"""Exit code of a stage that was told something wrong; its last lines say what."""
+"""Exit code of a stage after a user's mistake; its last lines say what is wrong."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What reproducing a stage came to.
+    """The result of reproducing a stage.
 
     Attributes:
-        changed: Whether its command ran, or its outputs came out of the run cache.
-        outputs: The MD5 of every output.
+        changed: Whether its command ran, or its outputs were restored from the run cache.
+        outputs: The MD5 of every output, by path.
     """
 
     changed: bool
@@ -38,7 +39,7 @@ class StageError(Exception):
     """A stage that could not be brought up to date.
 
     Attributes:
-        exit_code: That of its command; None where DVC itself failed.
+        exit_code: The exit code of its command; None if DVC itself failed.
     """
 
     def __init__(self, message: str, exit_code: int | None) -> None:
@@ -47,21 +48,21 @@ class StageError(Exception):
 
 
 def reproducing(root: Path, stage: Stage, tags: dict[str, str] | None = None) -> Iterator[str | Outcome]:
-    """Run one stage if it is out of date, and say what is to be known meanwhile.
+    """Run one stage if it is out of date.
 
-    DVC works in a second thread, so that this one can pass the output on while it comes, and end the stage's
-    processes when it is interrupted: DVC itself would ignore the signal.
+    DVC runs in a second thread, so that this one can pass on the output as it comes, and end the stage's processes
+    when it is interrupted: DVC itself ignores the signal.
 
     Args:
         root: The project.
         stage: The stage.
-        tags: Environment variables for its command.
+        tags: More environment variables for its command.
 
     Yields:
-        Whom it waits for, where it does; at the end the outcome.
+        Messages about what it waits for, if it does; at the end the outcome.
 
     Raises:
-        StageError: Its command failed, or DVC refused; the message is what the user has to know.
+        StageError: Its command failed, or DVC did; the message is for the user.
     """
     _end_leftovers(root, stage)
     log = root / ".state" / "logs" / f"{stage.file_name}.log"
@@ -78,13 +79,12 @@ def reproducing(root: Path, stage: Stage, tags: dict[str, str] | None = None) ->
                 os.write(terminal, written.read())
                 while not work.news.empty():
                     yield work.news.get()
-        except BaseException:
+        finally:  # interrupted, if the work has not ended
             work.halt.set()
-            # not asked of the thread itself: one that was waited for when the signal came passes for ended
+            # the thread's own `is_alive` is wrong if a signal interrupted a wait for it
             while not work.ended.is_set():
                 _end([p for child in psutil.Process().children() if _runs(child, root, stage) for p in frozen(child)])
                 work.ended.wait(0.2)
-            raise
     if work.error:
         raise _explain(stage, work.error, log) from None
     assert work.outcome is not None
@@ -103,7 +103,7 @@ class _Work(threading.Thread):
     def run(self) -> None:
         try:
             self.outcome = with_dvc(self._root, self._reproduce, self.news.put, self.halt)
-        except Exception as error:  # handed to the thread that waits
+        except Exception as error:  # whatever it is, the waiting thread reports it
             self.error = error
         finally:
             self.ended.set()
@@ -123,23 +123,23 @@ def _explain(stage: Stage, error: Exception, log: Path) -> StageError:
         return StageError(f"{stage.name}: {_missing(stage, cause)}", USER_ERROR)
     if not isinstance(cause, StageCmdFailedError):
         return StageError(f"{stage.name}: {str(cause) or repr(cause)}", None)
-    code = re.search(r"exited with (-?\d+)$", str(cause))  # the only place where DVC keeps it
+    code = re.search(r"exited with (-?\d+)$", str(cause))  # DVC has it nowhere else
     said = last_words(log) or str(cause)
     if code and int(code[1]) == USER_ERROR:
         return StageError(f"{stage.name}: {said}", USER_ERROR)
     where = f".state/logs/{log.name}"
-    return StageError(f"{stage.name}: {cause}; all it said is in {where}\n{said}", int(code[1]) if code else None)
+    return StageError(f"{stage.name}: {cause}; its full output is in {where}\n{said}", int(code[1]) if code else None)
 
 
 def _missing(stage: Stage, error: Exception) -> str:
-    """What to do where data is missing that no stage makes."""
+    """The message for a missing input that no stage produces."""
     quoted = re.search("'(.+)'", str(error))
     path = quoted[1] if quoted else str(error)
-    return f"{path}: no such file or folder; expected what `{stage.command}` reads; put it there, or mend its path"
+    return f"{path}: no such file or folder; `{stage.command}` reads it; put it there, or correct its path"
 
 
 def last_words(log: Path, most: int = 12) -> str:
-    """What a command said last: from its line that starts with ``geoloc: error:`` if it has one."""
+    """The last lines of a command: from the one that starts with ``geoloc: error:``, if there is one."""
     lines = [line.rstrip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     said = [line for line in lines if line and not line.startswith(("Running stage ", "> "))]
     starts = [number for number, line in enumerate(said) if line.startswith("geoloc: error:")]
@@ -149,7 +149,7 @@ def last_words(log: Path, most: int = 12) -> str:
 
 
 def _end_leftovers(root: Path, stage: Stage) -> None:
-    """End processes of this stage that outlived a killed run: they would write where this one does."""
+    """End processes of this stage that outlived a killed run: they would write to the same files."""
     found = [p for p in psutil.process_iter() if _runs(p, root, stage)]
     _end([p for p in found if _is_orphan(p)])
 
@@ -162,7 +162,7 @@ def _is_orphan(process: psutil.Process) -> bool:
 
 
 def _runs(process: psutil.Process, root: Path, stage: Stage) -> bool:
-    # DVC tells every command its project and stage
+    # DVC sets these for every command
     try:
         environment = process.environ()
     except psutil.Error:
@@ -171,7 +171,7 @@ def _runs(process: psutil.Process, root: Path, stage: Stage) -> bool:
 
 
 def _end(processes: list[psutil.Process]) -> None:
-    # a process may end by itself between any two of these lines
+    # a process may end by itself at any time
     for process in processes:
         with suppress(psutil.Error):
             process.terminate()

@@ -24,13 +24,13 @@ STATES = ("done", "unchanged", "failed", "stopped")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what is out of date and say what came of it.
+    """Run what is out of date, and print the result.
 
     Returns:
-        0, or 130 where it was stopped, or 2 where a user's mistake is all that failed, or else 1.
+        0 if all is up to date, 130 after an interrupt, 2 if user's mistakes are the only failures, else 1.
     """
     parser = argparse.ArgumentParser(prog="python -m orchestration.run", description=__doc__)
-    parser.add_argument("--ui-hint", action="store_true", help="say at the end how to look at the run")
+    parser.add_argument("--ui-hint", action="store_true", help="end with a hint on how to open the UI")
     options = parser.parse_args(arguments)
     root = project_root()
     try:
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _told(root: Path, terminal: int, ui_hint: bool) -> int:
-    """Run, and say on the terminal whatever comes of it."""
+    """Run, and print the result or the error on the terminal."""
     from dvc.exceptions import DvcException  # DVC reads the environment when it is imported
 
     with os.fdopen(os.dup(terminal), "w") as stream:
@@ -54,19 +54,17 @@ def _told(root: Path, terminal: int, ui_hint: bool) -> int:
         except (UserError, DvcException) as error:
             print_error(shown, error)
             return USER_ERROR
-        except OSError as error:  # a place that cannot be read or written to; where, is in the log
+        except OSError as error:  # a path that cannot be read or written; the traceback is in the log
             traceback.print_exc()
             where = f"{error.filename}: " if error.filename else ""
-            print_error(
-                shown, UserError(f"{where}{error.strerror or error}; all that is known is in .state/logs/run.log")
-            )
+            print_error(shown, UserError(f"{where}{error.strerror or error}; the details are in .state/logs/run.log"))
             return USER_ERROR
         except KeyboardInterrupt:
             code = STOPPED
         if code == STOPPED:
             shown.print("geoloc: stopped; run the same command again to go on")
         if ui_hint and code == 0:
-            shown.print("See it with: geoloc ui")
+            shown.print("To see the run: geoloc ui")
         return code
 
 
@@ -77,10 +75,10 @@ def _run(root: Path, console: Console) -> int:
     from orchestration.outdated import outdated
 
     started = time.monotonic()
-    with waiting(console, "Asking what is out of date"):
+    with waiting(console, "Finding out what is out of date"):
         from orchestration.definitions import defs, stages
     with opened_instance() as instance:
-        with waiting(console, "Asking what is out of date"):
+        with waiting(console, "Finding out what is out of date"):
             keys = outdated(root, instance, stages)
         if not keys:
             console.print(f"{len(stages)} stages unchanged, all skipped")

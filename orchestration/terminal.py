@@ -1,4 +1,4 @@
-"""Who may write to the terminal."""
+"""Terminal output, and redirecting other output to files."""
 
 import logging
 import os
@@ -14,24 +14,24 @@ from geoloc_core import escape
 
 
 def console(stream: IO[str] | None = None, **options: Any) -> Console:
-    """A terminal, or where errors go, that prints names and messages letter for letter: none is markup.
+    """A console that prints text as it is: nothing in it is markup.
 
     Args:
-        stream: Where to print; else where errors go.
-        options: More of rich's.
+        stream: Where to print; standard error by default.
+        options: More options of rich.
     """
     return Console(file=stream or sys.stderr, markup=False, emoji=False, highlight=False, **options)
 
 
 def print_error(terminal: Console, error: Exception) -> None:
-    """Say what a user did wrong, in one line."""
+    """Print an error for the user, starting with ``geoloc: error:``."""
     lines = (escape.terminal(str(line)) for line in error.args or (error,))
     terminal.print("geoloc: error: " + "\n".join(lines), soft_wrap=True)
 
 
 @contextmanager
 def warnings_to(stream: IO[str]) -> Iterator[None]:
-    """Let what the orchestrator's own modules warn of be read on the terminal, a line each."""
+    """Print the warnings of the orchestrator's own modules, one line each, while the block runs."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("geoloc: %(message)s"))
     logger = logging.getLogger(__package__)
@@ -43,18 +43,22 @@ def warnings_to(stream: IO[str]) -> Iterator[None]:
 
 
 @contextmanager
-def output_to(log: Path) -> Iterator[int]:
-    """Send what this process and its children print to the end of a file.
+def output_to(log: Path, errors: Path | None = None) -> Iterator[int]:
+    """Append what this process and its children print to a file.
+
+    Args:
+        log: The file.
+        errors: Another file for standard error.
 
     Yields:
-        The file descriptor of where errors used to go.
+        The file descriptor of the former standard error.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     _flush()
     kept = os.dup(1), os.dup(2)
-    with log.open("ab") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
+    with log.open("ab") as out, (errors or log).open("ab") as err:
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
     try:
         yield kept[1]
     finally:

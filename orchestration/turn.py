@@ -1,4 +1,4 @@
-"""Whose turn it is: one run at a time works on a project, whoever starts it."""
+"""The lock that lets one run at a time work on a project, whoever starts it."""
 
 import fcntl
 import json
@@ -19,11 +19,11 @@ _TRIES = 20
 
 @dataclass(frozen=True)
 class Holder:
-    """Who is at work.
+    """The process that holds a project.
 
     Attributes:
-        pid: Its process.
-        name: What people call it, such as ``geoloc demo``.
+        pid: Its id.
+        name: Its display name, such as ``geoloc demo``.
     """
 
     pid: int
@@ -34,23 +34,23 @@ class Holder:
 
 
 class BusyError(UserError):
-    """It is somebody else's turn."""
+    """Another process holds the project."""
 
     def __init__(self, holder: "Holder | str") -> None:
-        super().__init__(f"{holder} is at work on this project; wait for it to finish, or stop it where you started it")
+        super().__init__(f"{holder} is already running on this project; wait until it ends, or stop it first")
         self.holder = holder
 
 
 @contextmanager
 def turn(root: Path, name: str) -> Iterator[None]:
-    """Hold the project while the block lasts; the system lets go of it when the process ends, however that does.
+    """Hold the project while the block runs; the system releases it when the process ends, however it ends.
 
     Args:
         root: The project.
-        name: What the others are told is at work.
+        name: The name that other processes show.
 
     Raises:
-        BusyError: Somebody else holds it; nothing is waited for.
+        BusyError: Another process holds it; this does not wait.
     """
     with _opened(root) as stream:
         for _ in range(_TRIES):
@@ -59,7 +59,7 @@ def turn(root: Path, name: str) -> Iterator[None]:
             holder = _read(stream)
             if holder and psutil.pid_exists(holder.pid):
                 raise BusyError(holder)
-            time.sleep(0.05)  # it was taken, or let go, just now
+            time.sleep(0.05)  # it is just being taken or released
         else:
             raise BusyError("another run")
         stream.truncate(0)
@@ -73,7 +73,7 @@ def turn(root: Path, name: str) -> Iterator[None]:
 
 
 def holder(root: Path) -> Holder | None:
-    """Who is at work on a project now."""
+    """The process that holds a project now."""
     with _opened(root) as stream:
         return None if _locked(stream, fcntl.LOCK_SH) else _read(stream)
 

@@ -1,4 +1,4 @@
-"""The pages of Dagster and MLflow over this project's state: ``geoloc ui``."""
+"""Serve the Dagster and MLflow UIs for this project: ``geoloc ui``."""
 
 import argparse
 import os
@@ -31,14 +31,14 @@ START_S, STOP_S = 180, 20
 
 @dataclass(frozen=True)
 class Server:
-    """A server that is being started.
+    """A server that was started.
 
     Attributes:
-        name: What it serves.
-        url: Where.
-        health: The page that answers once it is ready.
-        process: It.
-        log: What it prints.
+        name: Its display name.
+        url: Its address.
+        health: The path that answers once it is ready.
+        process: Its process.
+        log: The file with its output.
     """
 
     name: str
@@ -48,13 +48,13 @@ class Server:
     log: Path
 
     def check(self) -> None:
-        """Raise :class:`UserError` with its last words if it has ended."""
+        """Raise :class:`UserError` with its last lines if it has ended."""
         if self.process.poll() is not None:
             said = "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-            raise UserError(f"{self.name} ended with code {self.process.returncode}; see {self.log}\n{said}")
+            raise UserError(f"{self.name} exited with code {self.process.returncode}; see {self.log}\n{said}")
 
     def answers(self) -> bool:
-        """Whether it serves requests."""
+        """Whether it answers requests."""
         self.check()
         try:
             with urllib.request.urlopen(f"{self.url}{self.health}", timeout=2) as answer:  # noqa: S310 - our own address
@@ -66,10 +66,15 @@ class Server:
 def main(arguments: list[str] | None = None) -> int:
     """Serve both until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m orchestration.ui", description=__doc__)
-    parser.add_argument("--port", type=int, default=3000, help="port of Dagster's pages")
-    parser.add_argument("--mlflow-port", type=int, default=5000, help="port of MLflow's pages")
+    parser.add_argument("--port", type=int, default=3000, help="port of the Dagster UI, or else the next free one")
     parser.add_argument(
-        "--allow-host", action="append", default=[], help="another host name under which the pages may be opened"
+        "--mlflow-port", type=int, default=5000, help="port of the MLflow UI, or else the next free one"
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        help="another host name by which the UIs may be opened; repeatable",
     )
     options = parser.parse_args(arguments)
     terminal = console()
@@ -86,25 +91,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def serve(root: Path, port: int, mlflow_port: int, hosts: Sequence[str], terminal: Console) -> NoReturn:
-    """Start both servers, say where they are, and wait.
+    """Start both servers, print their addresses, and wait.
 
     Args:
         root: The project.
-        port: The first to try for Dagster.
-        mlflow_port: The first to try for MLflow.
-        hosts: Names, beside this machine's own, that the servers may be asked for by.
-        terminal: Where to say it.
+        port: The first port to try for Dagster.
+        mlflow_port: The first port to try for MLflow.
+        hosts: Host names besides those of this machine by which the servers may be reached.
+        terminal: Where to print.
 
     Raises:
-        UserError: One of them does not start, or ends by itself.
-        KeyboardInterrupt: The user has seen enough; both have ended.
+        UserError: One of them does not start, or exits.
+        KeyboardInterrupt: The user pressed Ctrl-C; both have ended.
     """
     enter(root)
     with whole_databases(root):
         _tidy_up()
     store = root / ".state" / "mlflow"
     store.mkdir(parents=True, exist_ok=True)
-    check_databases(store, "move it away and start again: the runs and the registry that it held are lost, no data is")
+    check_databases(store, "move it away and start again: you lose the runs and the model registry in it, but no data")
     with ExitStack() as stack:
         with terminal.status("Starting Dagster and MLflow"):
             port = free_port(port)
@@ -117,13 +122,13 @@ def serve(root: Path, port: int, mlflow_port: int, hosts: Sequence[str], termina
             words = ["mlflow", "ui", "--backend-store-uri", database, "--workers", "1"]
             words += ["--host", HOST, "--port", str(mlflow_port)]
             if hosts:
-                own = ("localhost", HOST, "[::1]")  # what MLflow allows by itself is forgotten where any is named
+                own = ("localhost", HOST, "[::1]")  # given any name, MLflow drops its defaults
                 words += ["--allowed-hosts", ",".join(f"{host},{host}:*" for host in (*own, *hosts))]
             mlflow = stack.enter_context(_started("MLflow", words, store, mlflow_port, "/health"))
             _wait_for([dagster, mlflow])
         for server in (dagster, mlflow):
             terminal.print(f"{server.name:<8} {server.url}")
-        terminal.print("Ctrl-C ends both")
+        terminal.print("Press Ctrl-C to stop both")
         while True:
             time.sleep(0.5)
             dagster.check()
@@ -131,7 +136,7 @@ def serve(root: Path, port: int, mlflow_port: int, hosts: Sequence[str], termina
 
 
 def mlflow_pages(port: int) -> str:
-    """Where the pages of the runs are: at the server that keeps them, or at the port where this machine's are shown."""
+    """The address of the MLflow UI: that of the tracking server, or of this machine's UI at a port."""
     remote = os.environ.get("MLFLOW_TRACKING_URI", "")
     if remote.startswith(("http://", "https://")):
         return without_secrets(remote).rstrip("/")
@@ -139,10 +144,10 @@ def mlflow_pages(port: int) -> str:
 
 
 def free_port(first: int) -> int:
-    """The first port from this one on that nobody listens at.
+    """The first free port from this one on.
 
     Raises:
-        UserError: There is none near it.
+        UserError: None of the next ports is free.
     """
     for port in range(first, first + PORTS_TRIED):
         with socket.socket() as probe:
@@ -152,19 +157,21 @@ def free_port(first: int) -> int:
             except OSError:
                 continue
             return port
-    raise UserError(f"ports {first} to {first + PORTS_TRIED - 1} are taken; give another one")
+    raise UserError(f"ports {first} to {first + PORTS_TRIED - 1} are all taken; choose another one")
 
 
 def _tidy_up() -> None:
+    from orchestration.compat import check_versions
     from orchestration.instance import opened_instance
 
+    check_versions()
     with opened_instance():
         pass
 
 
 @contextmanager
 def _started(name: str, words: Sequence[str], folder: Path, port: int, health: str) -> Iterator[Server]:
-    """A server in a process group of its own, so that Ctrl-C reaches it from here, once."""
+    """A server in its own process group, so that only this process sends it the signal of a Ctrl-C."""
     log = Path(os.environ["DAGSTER_HOME"]).parent / "logs" / f"{name.lower()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
@@ -198,7 +205,7 @@ def _wait_for(servers: Sequence[Server]) -> None:
     while waiting:
         waiting = [server for server in waiting if not server.answers()]
         if waiting and time.monotonic() > deadline:
-            raise UserError(f"{waiting[0].name} did not answer within {START_S} s; see {waiting[0].log}")
+            raise UserError(f"{waiting[0].name} did not answer within {START_S} s; see its log {waiting[0].log}")
         time.sleep(0.3)
 
 

@@ -1,16 +1,15 @@
-"""Dagster's pages, for this machine's own browser: ``dagster dev`` and its webserver, which by itself answers anyone.
+"""The Dagster UI, protected against requests from other web sites: ``dagster dev`` and its webserver.
 
-A page of any site can have a browser send requests to this machine, and by a name of its own that resolves to it even
-read the answers. So requests to foreign names are refused, as are foreign pages' requests that could change anything.
-As a command, ``python -m orchestration.webserver`` takes the arguments of Dagster's webserver, and ``... dev`` those of
-``dagster dev``.
+Any web page can make a browser send requests to this machine, and with DNS rebinding even read the answers. Dagster's
+webserver does not check where requests come from. So requests for unknown host names are refused, and so are requests
+of other sites that could change anything. ``python -m orchestration.webserver`` takes the arguments of
+``dagster-webserver``, and ``python -m orchestration.webserver dev`` those of ``dagster dev``.
 """
 
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -18,24 +17,24 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 ALLOWED_HOSTS = "GEOLOC_ALLOWED_HOSTS"
-"""Environment variable: more names, with commas, that the pages may be asked for by."""
+"""Environment variable: more host names by which the UI may be reached, separated by commas."""
 MLFLOW = "GEOLOC_MLFLOW"
-"""Environment variable: where MLflow's pages are now."""
+"""Environment variable: the address of the MLflow UI."""
 OWN = frozenset({"127.0.0.1", "localhost", "::1"})
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _TO_MLFLOW = re.compile("/mlflow(/.*)?")
 
 
 def guarded(app: ASGIApp, more: Collection[str] = (), mlflow: str | None = None) -> ASGIApp:
-    """An application that refuses foreign requests, and leads ``/mlflow/...`` to MLflow's page of that path.
+    """The application, with foreign requests refused and ``/mlflow/...`` redirected to that page of the MLflow UI.
 
-    Links to MLflow are kept with Dagster's runs, so they say what they lead to, and not at which port it was then.
-    Where MLflow is served by this machine too, they lead there by the name that this server was asked for by.
+    Links to MLflow are stored with Dagster's runs, so they cannot name a port, which may change. If this machine serves
+    MLflow too, the redirect keeps the host name of the request.
 
     Args:
         app: The application.
-        more: Host names that it may be asked for by, beside this machine's own.
-        mlflow: Where MLflow's pages are.
+        more: Host names by which it may be reached, besides those of this machine.
+        mlflow: The address of the MLflow UI.
     """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,31 +58,31 @@ def guarded(app: ASGIApp, more: Collection[str] = (), mlflow: str | None = None)
 
 
 def refused(kind: str, method: str, path: str, headers: Mapping[str, str], more: Collection[str] = ()) -> str | None:
-    """Why a request is not answered.
+    """Why a request is refused; None if it is not.
 
     Args:
         kind: ``http`` or ``websocket``.
-        method: Of HTTP.
-        path: What is asked for.
-        headers: By name in lower case.
-        more: Host names that are allowed beside this machine's own.
+        method: The HTTP method.
+        path: The path of the URL.
+        headers: The headers, by name in lower case.
+        more: Host names that are allowed besides those of this machine.
     """
     host = headers.get("host", "")
     if _name(host) not in OWN.union(more):
-        return f"the host {host!r} is not this server's; `geoloc ui --allow-host NAME` allows more"
+        return f"the host name {host!r} is not allowed; to allow it: geoloc ui --allow-host NAME"
     if kind == "http" and method in _SAFE and not path.endswith("/graphql"):
         return None
     origin = headers.get("origin")
     page = (origin or "").partition("//")[2]
     if origin is not None and page != host and _name(page) not in more:
-        return f"pages of {origin!r} may not ask for this"
+        return f"requests from pages of {origin!r} are not allowed"
     if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        return "pages of another server may not ask for this"
+        return "requests from pages of other sites are not allowed"
     return None
 
 
 def _as_asked(mlflow: str, host: str) -> str:
-    """Where MLflow is, for who reached this machine by a host name that is allowed."""
+    """The address of MLflow, with the host name of the request if MLflow runs on this machine."""
     parts, name = urlsplit(mlflow), _name(host)
     if parts.hostname not in OWN or not name:
         return mlflow
@@ -98,34 +97,17 @@ def _name(host: str) -> str | None:
         return None
 
 
-def _serve() -> None:
-    from dagster_webserver import cli
+def main() -> None:
+    """Run ``dagster dev``, or the webserver that it starts."""
+    from orchestration import compat
 
-    more = [name for name in os.environ.get(ALLOWED_HOSTS, "").lower().split(",") if name]
-    made = cli.create_app_from_workspace_process_context
-
-    def create(*arguments: Any, **options: Any) -> ASGIApp:
-        return guarded(made(*arguments, **options), more, os.environ.get(MLFLOW))
-
-    cli.create_app_from_workspace_process_context = create  # type: ignore[assignment]
-    cli.dagster_webserver(auto_envvar_prefix="DAGSTER_WEBSERVER")
-
-
-def _develop() -> None:
-    from dagster._cli import dev
-
-    start = dev.open_ipc_subprocess
-
-    def open_guarded(parts: Sequence[str], **options: Any) -> Any:
-        return start([__spec__.name if part == "dagster_webserver" else part for part in parts], **options)
-
-    dev.open_ipc_subprocess = open_guarded
-    dev.dev_command()
+    if sys.argv[1:2] == ["dev"]:
+        del sys.argv[1]
+        compat.run_dev(__spec__.name)
+    else:
+        more = [name for name in os.environ.get(ALLOWED_HOSTS, "").lower().split(",") if name]
+        compat.run_webserver(lambda app: guarded(app, more, os.environ.get(MLFLOW)))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["dev"]:
-        del sys.argv[1]
-        _develop()
-    else:
-        _serve()
+    main()

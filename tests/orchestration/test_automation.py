@@ -58,7 +58,7 @@ def cancelled(project, instance):
     instance.report_run_canceled(run)
 
 
-AS_THEY_WERE = "dvc.yaml, params.yaml and dvc.lock are as they were"
+AS_THEY_WERE = "dvc.yaml, params.yaml and dvc.lock have not changed"
 CHANGED = {"fetch/mp16"}
 
 
@@ -93,7 +93,7 @@ def test_after_a_failure_the_sensor_asks_again_and_then_ever_more_rarely(one_sta
     for _ in range(2):
         assert look() == CHANGED
         assert not asked(one_stage, instance, CHANGED)
-    assert look().startswith("the last 2 runs failed; asks again after ")
+    assert look().startswith("the last 2 runs failed; waits until ")
     replace(one_stage / "params.yaml", "n: 6", "n: 7")
     assert look() == CHANGED, "a change may be the remedy"
     assert not asked(one_stage, instance, CHANGED)
@@ -110,7 +110,7 @@ def test_a_cancelled_run_is_not_asked_for_again_until_something_changes(one_stag
     assert look() == CHANGED
     cancelled(one_stage, instance)
     for _ in range(2):
-        assert look() == "the last run was cancelled; asks again when dvc.yaml or params.yaml change"
+        assert look() == "the last run was cancelled; waits for a change to dvc.yaml or params.yaml"
     replace(one_stage / "params.yaml", "n: 6", "n: 7")
     assert look() == CHANGED
     assert asked(one_stage, instance, CHANGED)
@@ -135,9 +135,9 @@ def test_a_cancelled_run_does_not_shorten_the_wait_after_failures(one_stage, ins
 @pytest.mark.slow
 def test_the_sensor_asks_for_nothing_while_a_run_is_at_work(one_stage, instance, look):
     with turn(one_stage, "geoloc demo"):
-        assert look() == f"geoloc demo (process {os.getpid()}) is at work on this project"
+        assert look() == f"geoloc demo (process {os.getpid()}) is running on this project"
     job = definitions(one_stage).resolve_job_def("everything")
     run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
-    assert look() == f"run {run.run_id[:8]} of Dagster is at work on this project"
+    assert look() == f"Dagster run {run.run_id[:8]} is running on this project"
     instance.report_run_canceled(run)
     assert look() == {"fetch/mp16", "fetch/im2gps"}

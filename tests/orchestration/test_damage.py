@@ -70,8 +70,8 @@ def test_a_damaged_database_of_dagster_is_named(damaged, name, damage):
     code, lines = run("run", damaged)
     assert (code, len(lines)) == (2, 1), lines
     assert lines[0].startswith(f"geoloc: error: {damaged / name}: damaged (")
-    assert lines[0].endswith("move it away and run the same command again: the history of runs that it held is lost, "
-                             "no data is")  # fmt: skip
+    assert lines[0].endswith("move it away and run the same command again: you lose the history of runs in "
+                             "it, but no data")  # fmt: skip
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_what_was_moved_away_is_made_anew(damaged):
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
-        ("dvc.lock", garbage, "geoloc: dvc.lock: not readable; put aside as .state/dvc.lock.torn"),
+        ("dvc.lock", garbage, "geoloc: dvc.lock: not readable; moved to .state/dvc.lock.torn"),
         (".dvc/tmp/rwlock", folder, "geoloc: error: {root}/.dvc/tmp/rwlock: Is a directory"),
     ],
 )
@@ -135,7 +135,7 @@ def not_writable(root):
 def test_a_state_that_cannot_be_written_to_is_one_line(tmp_path, monkeypatch, damage):
     monkeypatch.setattr(os, "environ", dict(os.environ))
     damage(tmp_path)
-    with pytest.raises(UserError, match=rf"^{tmp_path}/\.state\S*: .+; expected to write there: ") as told:
+    with pytest.raises(UserError, match=rf"^{tmp_path}/\.state\S*: .+; expected to write there, since ") as told:
         enter(tmp_path)
     assert "\n" not in str(told.value)
 

@@ -46,7 +46,7 @@ def test_a_line_per_step_and_the_failure_as_the_check_says_it(project, instance)
     ]
     assert lines[2].endswith(", failed")
     assert progress.not_started == 1
-    assert progress.failures[0].startswith("check manifest mp16: the check did not pass\n\n| expectation")
+    assert progress.failures[0].startswith("check manifest mp16: the check failed\n\n| expectation")
     stream = io.StringIO()
     Console(file=stream, width=80).print(failure_text(progress.failures[0]))
     assert "latitude within 90" in stream.getvalue()

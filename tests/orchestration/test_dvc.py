@@ -13,7 +13,8 @@ import yaml
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing_folder
 from orchestration.assets import asset_key
-from orchestration.dvc import changed_stages, locked_outputs, read_stages, with_dvc
+from orchestration.dvc import changed_stages, locked_outputs, read_stages
+from orchestration.repository import with_dvc
 from orchestration.reproduce import StageError, reproducing
 from tests.conftest import ROOT
 from tests.orchestration.small_project import replace, reproduce
@@ -158,7 +159,7 @@ def test_locks_of_the_dead_are_let_go(project, sleeper):
 def test_locks_of_the_living_are_waited_for(project, sleeper):
     hold(project, sleeper)
     said = reproducing(project, by_name(project)["fetch@mp16"])
-    assert next(said) == f"waits for `dvc repro` (process {sleeper.pid})"
+    assert next(said) == f"waiting for `dvc repro` (process {sleeper.pid})"
     assert not (project / "data" / "raw" / "mp16").exists()
     sleeper.kill()
     (outcome,) = said

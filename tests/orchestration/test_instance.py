@@ -46,7 +46,7 @@ def test_a_run_at_work_is_left_alone(instance):
     try:
         run = started_run(instance, alive.pid)
         close_dead_runs(instance)
-        assert (slots(instance), unfinished_run(instance)) == (1, f"run {run.run_id[:8]} of Dagster")
+        assert (slots(instance), unfinished_run(instance)) == (1, f"Dagster run {run.run_id[:8]}")
     finally:
         alive.kill()
         alive.wait()

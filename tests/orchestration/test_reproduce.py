@@ -44,7 +44,7 @@ def test_a_mistake_of_the_user_is_said_as_the_stage_said_it(project, fetch):
 def test_any_other_failure_names_the_command_and_the_log(project, fetch):
     (project / "code" / "work.sh").write_text("echo loading; echo Boom >&2; exit 3\n")
     with pytest.raises(
-        StageError, match=r"(?s)exited with 3; all it said is in .state/logs/fetch__mp16.log.*Boom"
+        StageError, match=r"(?s)exited with 3; its full output is in .state/logs/fetch__mp16.log.*Boom"
     ) as told:
         reproduce(project, fetch)
     assert told.value.exit_code == 3
@@ -53,7 +53,7 @@ def test_any_other_failure_names_the_command_and_the_log(project, fetch):
 def test_missing_data_is_named(project, fetch):
     (project / "outside" / "mp16.csv").unlink()
     with pytest.raises(
-        StageError, match=r"^fetch@mp16: \S*outside/mp16\.csv: no such file or folder; expected"
+        StageError, match=r"^fetch@mp16: \S*outside/mp16\.csv: no such file or folder; `sh code/work"
     ) as told:
         reproduce(project, fetch)
     assert told.value.exit_code == 2

@@ -49,7 +49,7 @@ def test_everything_runs_once_then_nothing_then_what_changed(project, monkeypatc
     assert code == 0
     assert len([line for line in lines if line.startswith("[")]) == 10
     assert lines[-2].startswith("10 done in")
-    assert lines[-1] == "See it with: geoloc ui"
+    assert lines[-1] == "To see the run: geoloc ui"
     code, lines = run(project)
     assert (code, lines[0]) == (0, "10 stages unchanged, all skipped")
     assert runs(project) == ["SUCCESS"]
@@ -196,7 +196,7 @@ def test_whichever_process_is_killed_the_others_end_and_the_next_run_goes_on(lon
         time.sleep(0.2)
     (long / "over").touch()
     code, lines = run(long)
-    if lines[0].startswith("geoloc: .dvc/tmp/rwlock: not readable; forgotten"):
+    if lines[0].startswith("geoloc: .dvc/tmp/rwlock: not readable; deleted"):
         del lines[0]  # it was killed while DVC wrote its list
     assert (code, lines[0].partition("  ")[0]) == (0, "[1/1] fetch"), lines
     assert (long / "data" / "raw" / "mp16").read_text() == "mp16\na"
@@ -211,7 +211,8 @@ def test_of_two_at_once_the_second_is_told_and_the_first_goes_on(project):
         time.sleep(0.05)
     code, lines = run(project)  # while the first asks what is out of date
     assert (code, len(lines)) == (2, 1)
-    assert lines[0].startswith(f"geoloc: error: geoloc demo (process {first.pid}) is at work on this project; wait")
+    started = f"geoloc: error: geoloc demo (process {first.pid}) is already running on this project; wait"
+    assert lines[0].startswith(started)
     (project / "over").touch()
     _, said = first.communicate(timeout=300)
     assert first.returncode == 0, said

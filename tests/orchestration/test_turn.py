@@ -45,7 +45,7 @@ def other(tmp_path):
 
 def test_who_comes_second_is_told_at_once_who_is_at_work(tmp_path, other):
     assert holder(tmp_path) == Holder(other.pid, "geoloc demo")
-    at_work = rf"^geoloc demo \(process {other.pid}\) is at work on this project; wait"
+    at_work = rf"^geoloc demo \(process {other.pid}\) is already running on this project; wait"
     with pytest.raises(UserError, match=at_work), turn(tmp_path, "run 1"):
         pass
     other.communicate("")
@@ -84,9 +84,9 @@ def test_a_run_of_the_ui_waits_for_its_turn(project, other, how):
     run = subprocess.Popen([sys.executable, "-P", "-c", AS_THE_UI_DOES], cwd=project, env=environment, text=True,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     for line in run.stdout:
-        if line.startswith("Waits for "):
+        if line.startswith("Waiting for "):
             break
-    assert line == f"Waits for geoloc demo (process {other.pid})\n"
+    assert line == f"Waiting for geoloc demo (process {other.pid})\n"
     if how == "let go":
         other.communicate("")
         assert 'Finished execution of step "fetch__mp16"' in run.communicate(timeout=300)[0]

@@ -159,7 +159,6 @@ def many(demo) -> None:
         (lambda d: d["labels"].update(test_share=-0.1), "labels.test_share: .* greater than or equal to 0"),
         (lambda d: d["leaks"].update(block=["copies"]), "leaks.block.0: .*'photographers', 'near_duplicates'"),
         (lambda d: d["leaks"].update(allow=["neighbours: mp16/train + mp16/test"]), "'mp16/test' is no set"),
-        (lambda d: d["corpora"].update(validation=d["corpora"]["mp16"]), "corpora.validation: the name is taken"),
         (lambda d: (d["corpora"].update(test=d["corpora"]["mp16"]), d["labels"].update(test_share=0.1)),
          "corpora.test: the name is taken"),
     ],
