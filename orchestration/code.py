@@ -19,7 +19,7 @@ SOURCES = (".py", ".html", ".md", ".css", ".js")
 
 
 def refresh_code(root: Path) -> None:
-    """Bring ``plan.yaml`` and ``code.yaml`` up to date; DVC does so with the second alone, and before ``dvc repro`` alone.
+    """Bring ``plan.yaml`` and ``code.yaml`` up to date, before any stage is looked at.
 
     `geoloc plan` runs in a process of its own: this one may have loaded an earlier version of the code. It is left out
     while nothing that it reads has changed.

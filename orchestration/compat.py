@@ -5,7 +5,7 @@ this module refuses versions other than those that it was written for.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, chdir, contextmanager, suppress
 from copy import copy
 from functools import partial
@@ -174,7 +174,7 @@ def read_migrations_once() -> None:
             known[where] = read(config)
         return known[where]
 
-    ScriptDirectory.from_config = kept  # type: ignore[method-assign, assignment]
+    ScriptDirectory.from_config = kept  # type: ignore[method-assign]
 
 
 def run_webserver(wrap: Callable[[Any], Any]) -> None:
@@ -186,7 +186,7 @@ def run_webserver(wrap: Callable[[Any], Any]) -> None:
     def create(*arguments: Any, **options: Any) -> Any:
         return wrap(made(*arguments, **options))
 
-    cli.create_app_from_workspace_process_context = create  # type: ignore[assignment]
+    cli.create_app_from_workspace_process_context = create
     cli.dagster_webserver(auto_envvar_prefix="DAGSTER_WEBSERVER")
 
 
@@ -196,8 +196,8 @@ def run_dev(webserver: str) -> None:
 
     start = dev.open_ipc_subprocess
 
-    def start_ours(parts: list[str], **options: Any) -> Any:
+    def start_ours(parts: Sequence[str], **options: Any) -> Any:
         return start([webserver if part == "dagster_webserver" else part for part in parts], **options)
 
-    dev.open_ipc_subprocess = start_ours  # type: ignore[assignment]
+    dev.open_ipc_subprocess = start_ours
     dev.dev_command()

@@ -24,7 +24,7 @@ def executor(root: Path) -> dg.ExecutorDefinition:
     assert make is not None
     return dg.ExecutorDefinition(
         "in_turn",
-        config_schema=steps.config_schema,
+        config_schema=steps.config_schema,  # type: ignore[arg-type]  # its hint omits schemas
         requirements=dg.multiple_process_executor_requirements(),
         executor_creation_fn=lambda context: _InTurn(root, make(context)),
     )

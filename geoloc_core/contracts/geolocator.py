@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from pydantic import Field
 
 from geoloc_core.contracts.batch import Batch
 from geoloc_core.contracts.needs import Needs
@@ -27,11 +28,13 @@ class Card(Strict):
         family: The module that opens it.
         needs: What it reads.
         fingerprints: What made the features that it was trained on, by image encoder.
+        members: Digests of the classes of the variants whose answers it was trained on, by variant.
     """
 
     family: str
     needs: Needs
     fingerprints: dict[str, str]
+    members: dict[str, str] = Field(default_factory=dict)
 
 
 class Geolocator(Protocol):

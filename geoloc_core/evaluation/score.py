@@ -142,4 +142,5 @@ def _dress(axes: "Axes", thresholds_km: tuple[float, ...]) -> None:
     )
     axes.set_xticks(list(thresholds_km), [f"{km:,g}" for km in thresholds_km])
     axes.minorticks_off()
-    axes.legend(frameon=False, loc="upper left")
+    if axes.lines:
+        axes.legend(frameon=False, loc="upper left")

@@ -117,19 +117,18 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
         spread(member.prediction.rows(np.searchsorted(member.rows, rows)), known, len(data.space))
         for member, known in zip(answered, classes, strict=True)
     ]
-    counts, accuracies = select(parts, data.targets[rows], options.rounds)
+    counts, accuracies, best = select(parts, data.targets[rows], options.rounds)
     history = [{"validation_accuracy": 100 * accuracy} for accuracy in accuracies]
     for number, metrics in enumerate(history):
         run.log(metrics, number)
-    best = int(np.argmax(accuracies))
     weights = counts / counts.sum()
     model = Ensemble(data.space, list(options.members), weights, classes)
     shares = {name: round(float(weight), 4) for name, weight in zip(options.members, weights, strict=True)}
     return Fitted(model, history, best, {"weights": shares})
 
 
-def select(parts: list[np.ndarray], truth: np.ndarray, rounds: int) -> tuple[np.ndarray, list[float]]:
-    """How often each member counts, and the accuracy after each round, of which the first is the best member's.
+def select(parts: list[np.ndarray], truth: np.ndarray, rounds: int) -> tuple[np.ndarray, list[float], int]:
+    """How often each member counts, the accuracy after each round, and the best round; the first is the best member.
 
     Args:
         parts: Of each of M members, probabilities (N, C).
@@ -149,15 +148,16 @@ def select(parts: list[np.ndarray], truth: np.ndarray, rounds: int) -> tuple[np.
     counts[first] = 1
     total, best, kept = parts[first].copy(), merits[first], counts.copy()
     accuracies = [merits[first][0]]
-    for _ in range(rounds):
+    at = 0
+    for number in range(1, rounds + 1):
         found = [merit(total + part) for part in parts]
         added = max(range(len(parts)), key=lambda m: found[m])
         counts[added] += 1
         total += parts[added]
         accuracies.append(found[added][0])
         if found[added] > best:
-            best, kept = found[added], counts.copy()
-    return kept, accuracies
+            best, kept, at = found[added], counts.copy(), number
+    return kept, accuracies, at
 
 
 def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Ensemble:

@@ -184,7 +184,7 @@ class Texts(Strict):
 class Evaluation(Strict):
     """How predictions are scored (the thesis' and the field's tables)."""
 
-    thresholds_km: tuple[PositiveFloat, ...] = (1, 25, 200, 750, 2500)
+    thresholds_km: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (1, 25, 200, 750, 2500)
     top_k: tuple[PositiveInt, ...] = (1, 5, 10)
     benchmarks: tuple[str, ...] | None = None
     """Corpora with ``role: benchmark`` that variants are scored on; left out, all of them."""

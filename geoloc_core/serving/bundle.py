@@ -12,11 +12,11 @@ from pydantic import Field
 
 from geoloc_core.contracts import geolocator
 from geoloc_core.contracts.batch import Batch
-from geoloc_core.contracts.geolocator import Trained
+from geoloc_core.contracts.geolocator import LABELS, Trained
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.encoders import encoder as encoders
 from geoloc_core.errors import UserError
-from geoloc_core.files import read_json, replacing_folder, write_json
+from geoloc_core.files import digest, read_json, replacing_folder, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.params import entry
 from geoloc_core.pictures import MAX_MEGAPIXELS, PictureError, opened
@@ -43,6 +43,13 @@ def pack(project: Project, variant: str, folder: Path) -> None:
                 raise UserError(
                     f"{project.weights(name)}: fingerprint {found}, but {trained} was trained on {wanted}; "
                     "encode and train again"
+                )
+    for trained, model in models.items():
+        for member, classes in model.card.members.items():
+            if digest(project.model(member) / LABELS) != classes:
+                raise UserError(
+                    f"{project.model(member)}: of other classes than {trained} learned from; "
+                    f"run `geoloc answer {member}` and `geoloc train {trained}` again"
                 )
     with replacing_folder(folder, "bundle") as aside:
         for name in models:

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from geoloc_core.contracts.batch import Answered, Batch, Sentences, Units
-from geoloc_core.contracts.geolocator import Card
+from geoloc_core.contracts.geolocator import LABELS, Card
 from geoloc_core.encoders import store
 from geoloc_core.errors import UserError
+from geoloc_core.files import digest
 from geoloc_core.variants import answers
 
 if TYPE_CHECKING:
@@ -103,6 +104,11 @@ def fingerprints(project: "Project", encoders: list[str], corpus: str) -> dict[s
     return {name: store.note(project.features(name, corpus))["fingerprint"] for name in encoders}
 
 
+def classes_of(project: "Project", members: list[str]) -> dict[str, str]:
+    """A digest of the classes that other variants answer with, by variant."""
+    return {name: digest(project.answers(name) / LABELS) for name in members}
+
+
 def sentences(project: "Project", encoder: str, texts: str) -> Sentences:
     """Sentences with their features.
 
@@ -156,6 +162,9 @@ def batch(project: "Project", card: Card, name: str, corpus: str, rows: int) -> 
                 f"{folder}: made by another encoder than the model learned from; {store.remedy(folder)}, then train"
             )
     known = np.setdiff1d(np.arange(rows), missing(project, needs.encoders, corpus))
+    for member, classes in classes_of(project, needs.members).items():
+        if classes != card.members.get(member):
+            raise UserError(f"{project.answers(member)}: of other classes than the model learned from; train it again")
     given = {member: answers.read(project, member, name, answers.space(project, member)) for member in needs.members}
     for member_rows, _ in given.values():
         known = np.intersect1d(known, member_rows)

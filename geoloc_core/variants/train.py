@@ -39,7 +39,12 @@ def train(project: Project, variant: str) -> None:
         f"train {variant}: {len(data.training):,} photos, {len(data.space)} classes ({needs.labels}), "
         f"{len(data.validation):,} for validation"
     )
-    card = Card(family=block.kind, needs=needs, fingerprints=inputs.fingerprints(project, needs.encoders, block.corpus))
+    card = Card(
+        family=block.kind,
+        needs=needs,
+        fingerprints=inputs.fingerprints(project, needs.encoders, block.corpus),
+        members=inputs.classes_of(project, needs.members),
+    )
     checkpoint = project.partial("train", variant) / "checkpoint.pt"
     reads = [project.truth(block.corpus), *inputs.read_by_training(project, block)]
     with tracking.run(project, "train", variant, block.model_dump(), reads) as log:

@@ -33,7 +33,8 @@ def accuracy(total, truth):
 @given(members(), st.integers(1, 20))
 def test_the_mean_is_never_less_accurate_than_the_best_member(case, rounds):
     parts, truth = case
-    counts, accuracies = select(parts, truth, rounds)
+    counts, accuracies, best = select(parts, truth, rounds)
+    assert accuracies[best] == max(accuracies)
     assert len(accuracies) == rounds + 1
     assert 1 <= counts.sum() <= rounds + 1
     assert (counts >= 0).all()
@@ -45,7 +46,7 @@ def test_the_mean_is_never_less_accurate_than_the_best_member(case, rounds):
 
 
 def test_without_a_row_to_choose_by_the_first_member_is_taken():
-    counts, accuracies = select([np.empty((0, 3))] * 2, np.empty(0, np.int64), 3)
+    counts, accuracies, _ = select([np.empty((0, 3))] * 2, np.empty(0, np.int64), 3)
     assert counts.tolist() == [1, 0]
     assert accuracies == [0.0] * 4
 

@@ -103,7 +103,7 @@ def test_every_tensor_must_be_there_in_its_shape(saved):
         ("model.json", {"family": "../classifier"}, "is unknown"),
         ("model.json", {"needs": {"inputs": [{"kind": "sound"}], "labels": "country"}}, "needs.inputs"),
         ("model.json", {"extra": 1}, "extra"),
-        ("labels.json", {"ids": ["C00"]}, "not the same number of everything"),
+        ("labels.json", {"ids": ["C00"]}, "its lists do not match"),
         ("labels.json", {"latitudes": [91.0] * 6}, "latitudes"),
     ],
 )

@@ -3,10 +3,11 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 
-from geoloc_core.contracts.prediction import Prediction
+from geoloc_core.contracts.prediction import Evidence, Prediction
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.serving import answer
 
@@ -30,7 +31,7 @@ PREDICTION = Prediction(
 
 def test_json_and_csv_carry_the_same_rows():
     table = answer.rows(PREDICTION, SPACE, ["a,b.jpg", "ü.jpg"])
-    parsed = json.loads(answer.as_json(table, {"name": "m"}))["places"]
+    parsed = json.loads(answer.as_json(table, {"name": "m"}, []))["places"]
     read = list(csv.DictReader(io.StringIO(answer.as_csv(table))))
     assert parsed == table
     assert [{k: str(v) for k, v in row.items()} for row in table] == read
@@ -42,7 +43,17 @@ def test_json_and_csv_carry_the_same_rows():
 def test_the_table_warns_of_a_demo_model(capsys):
     table = answer.rows(PREDICTION, SPACE, ["a.jpg", "b.jpg"])
     card = {"name": "m", "version": "1", "variant": "v", "demo": True}
-    answer.show(table, card)
-    assert "rendered photos only" in capsys.readouterr().out
-    answer.show(table, {**card, "demo": False})
+    answer.show(table, card, [{"photo": "a.jpg", "kind": "clue", "id": "7", "text": "[bold]Bollards", "weight": 0.93}])
+    shown = capsys.readouterr().out
+    assert "rendered photos only" in shown
+    assert "a.jpg: clue 0.93  [bold]Bollards" in shown
+    answer.show(table, {**card, "demo": False}, [])
     assert "rendered" not in capsys.readouterr().out
+
+
+def test_evidence_is_a_row_for_each_piece_in_words():
+    prediction = replace(PREDICTION, evidence=Evidence("clue", np.array([["7", "8"]] * 2), np.array([[0.9, 0.5]] * 2)))
+    pieces = answer.evidence(prediction, lambda kind, name: f"{kind} {name}", ["a.jpg", "b.jpg"])
+    assert pieces[1] == {"photo": "a.jpg", "kind": "clue", "id": "8", "text": "clue 8", "weight": 0.5}
+    assert len(pieces) == 4
+    assert answer.evidence(PREDICTION, str) == []
