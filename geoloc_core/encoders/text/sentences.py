@@ -53,9 +53,9 @@ def gathered(source: Texts, path: Path) -> pa.Table:
         UserError: The table is missing, lacks a column, or its ids are not unique.
     """
     columns = (source.text, *((source.id,) if source.id else ()))
-    found = _columns(path, columns)
-    sentences = [str(value if value is not None else "") for value in found[source.text]]
-    ids = [str(value) for value in found[source.id]] if source.id else [str(row) for row in range(len(sentences))]
+    table = _columns(path, columns)
+    sentences = [str(value if value is not None else "") for value in table[source.text]]
+    ids = [str(value) for value in table[source.id]] if source.id else [str(row) for row in range(len(sentences))]
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
@@ -83,8 +83,8 @@ def _of_parquet(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
     known = parquet.schema(path, remedy).names
     tables.check_names(path, known)
     own = tables.columns_of(path, known, names)
-    found = parquet.read(path, remedy, list(own.values()))
-    return {name: found[own[name]].to_pylist() for name in names}
+    table = parquet.read(path, remedy, list(own.values()))
+    return {name: table[own[name]].to_pylist() for name in names}
 
 
 def _of_json(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
