@@ -118,24 +118,24 @@ def parsed(url: str) -> "httpx.URL | Fault":
     import httpx
 
     try:
-        found = httpx.URL(url)
+        address = httpx.URL(url)
     # The latter of lone surrogates and of numbers without end.
     except (httpx.InvalidURL, ValueError):
-        found = httpx.URL()
-    is_host = HOST.fullmatch(found.raw_host.decode("ascii"))
-    if found.scheme in ("http", "https") and is_host and (found.port is None or 0 < found.port < 2**16):
-        return found
+        address = httpx.URL()
+    is_host = HOST.fullmatch(address.raw_host.decode("ascii"))
+    if address.scheme in ("http", "https") and is_host and (address.port is None or 0 < address.port < 2**16):
+        return address
     return Fault(Gone.BAD_ADDRESS, "expected http:// or https://, a host and perhaps a port")
 
 
 def is_private(host: str) -> bool:
     """Whether an IP address is not one of the public Internet, such as those of this machine; of names, never."""
     try:
-        found = ipaddress.ip_address(host)
+        ip = ipaddress.ip_address(host)
     except ValueError:
         return False
-    judged = _inner(found) or found if isinstance(found, ipaddress.IPv6Address) else found
-    return not judged.is_global or judged.is_multicast or found in LOCAL_NAT64
+    judged = _inner(ip) or ip if isinstance(ip, ipaddress.IPv6Address) else ip
+    return not judged.is_global or judged.is_multicast or ip in LOCAL_NAT64
 
 
 def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

@@ -61,8 +61,8 @@ def photo_fault(address: Address, data: bytes, kind: str) -> Fault | None:
     """Why bytes are not a photo, judged by the first ones. Whether they decode completely is checked at ingest."""
     if not data:
         return Fault(Gone.EMPTY, "0 bytes")
-    found = format_of(data)
-    if found is None:
+    form = format_of(data)
+    if form is None:
         page = kind.startswith("text/html") or data.lstrip()[:1] == b"<"
         named = MEDIA_TYPE.match(kind)
         what = named[0] if named else "an odd type" if kind else "no stated type"
@@ -70,8 +70,8 @@ def photo_fault(address: Address, data: bytes, kind: str) -> Fault | None:
     url = parsed(address.url)
     host = "" if isinstance(url, Fault) else url.raw_host.decode("ascii")
     flickr = any(host == name or host.endswith(f".{name}") for name in FLICKR)
-    if flickr and found in ("GIF", "PNG") and len(data) <= PLACEHOLDER_BYTES:
-        return Fault(Gone.PLACEHOLDER, f"a {found} of {len(data):,} bytes in place of the photo")
+    if flickr and form in ("GIF", "PNG") and len(data) <= PLACEHOLDER_BYTES:
+        return Fault(Gone.PLACEHOLDER, f"a {form} of {len(data):,} bytes in place of the photo")
     return None
 
 
@@ -98,5 +98,5 @@ def sum_fault(address: Address, data: bytes) -> Fault | None:
     """Why bytes are not those of the published checksum; None where they are, or where there is none."""
     if address.sha256 is None:
         return None
-    found = hashlib.sha256(data).hexdigest()
-    return None if found == address.sha256.lower() else Fault(Gone.CHECKSUM, f"{len(data):,} bytes, sha256 {found}")
+    digest = hashlib.sha256(data).hexdigest()
+    return None if digest == address.sha256.lower() else Fault(Gone.CHECKSUM, f"{len(data):,} bytes, sha256 {digest}")

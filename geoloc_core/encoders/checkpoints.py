@@ -11,6 +11,7 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from geoloc_core.encoders.openclip import save_clip
+from geoloc_core.encoders.scenes import CLASSIFIERS, HIERARCHY, S3
 from geoloc_core.errors import UserError, in_a_line, is_of_the_machine
 from geoloc_core.files import digest, files_under, remove, replacing_folder, sha256_of, write_json
 from geoloc_core.params import Checkpoint, NamedEncoder
@@ -54,10 +55,10 @@ WANTED_FOR_PARTS: dict[str, dict[str, tuple[Wanted, ...]]] = {
     },
     "isn": {
         "scene": (
-            (("resnet50_places365.pth.tar",), ("resnet18_places365.pth.tar",)),
-            "scene_hierarchy_places365.csv",
+            tuple((name,) for name in CLASSIFIERS),
+            HIERARCHY,
         ),
-        **dict.fromkeys(("indoor", "natural", "urban"), WANTED["isn"]),
+        **dict.fromkeys(S3, WANTED["isn"]),
     },
 }
 """The files of encoders of several networks, each of which has a folder of its own."""
@@ -219,9 +220,9 @@ def _lay_out(wanted: tuple[Wanted, ...], find: Callable[[str], Path | None], out
     for part in wanted:
         ways = _ways(part)
         for names in ways:
-            found = [find(name) for name in names]
-            if all(found):
-                for path, name in zip(found, names, strict=True):
+            paths = [find(name) for name in names]
+            if all(paths):
+                for path, name in zip(paths, names, strict=True):
                     put(path, out / name)  # type: ignore[arg-type]
                 break
         else:
@@ -278,9 +279,9 @@ def _of_file(
 def _check(path: Path, checkpoint: Checkpoint, where: str) -> None:
     """Hold the checksum that was given against a file, or against the weights in a folder."""
     files = [file for file in path.iterdir() if file.suffix in WEIGHTS] if path.is_dir() else [path]
-    found = {file.name: sha256_of(file) for file in files} if checkpoint.sha256 else {}
-    if checkpoint.sha256 and checkpoint.sha256 not in found.values():
-        listed = ", ".join(f"{name} has {digits}" for name, digits in found.items()) or "there are no weights"
+    sums = {file.name: sha256_of(file) for file in files} if checkpoint.sha256 else {}
+    if checkpoint.sha256 and checkpoint.sha256 not in sums.values():
+        listed = ", ".join(f"{name} has {digits}" for name, digits in sums.items()) or "there are no weights"
         raise UserError(f"{where}.sha256: {listed}; expected {checkpoint.sha256}: it is another file")
 
 

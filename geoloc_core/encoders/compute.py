@@ -90,8 +90,7 @@ def _normaliser(preprocess: Preprocess, dtype: "torch.dtype") -> "Callable[[torc
     """From pixels (N, H, W, 3) uint8 to a tower's input (N, 3, H, W), in fp32 up to the last step."""
     import torch
 
-    where = device()
-    mean, std = (torch.tensor(values, device=where) for values in (preprocess.mean, preprocess.std))
+    mean, std = (torch.tensor(values, device=device()) for values in (preprocess.mean, preprocess.std))
     scale, shift = 1 / (255 * std), -mean / std
     return lambda pixels: (pixels.float() * scale + shift).to(dtype).permute(0, 3, 1, 2)
 
@@ -131,15 +130,15 @@ class OnGpu:
 
         from geoloc_core.encoders import fused
 
-        where = device()
+        self._device = device()
         dtype = _cast(network, precision)
         fused.attend(network)
-        network = network.to(where, memory_format=torch.channels_last)
+        network = network.to(self._device, memory_format=torch.channels_last)
         normalised = _normaliser(preprocess, dtype)
         self._eager = lambda pixels: network(normalised(pixels)).float()
         self._compiled: Any = torch.compile(self._eager, mode="reduce-overhead", dynamic=False)
         self._rows = 0
-        self._where, self._copies = where, torch.cuda.Stream()
+        self._copies = torch.cuda.Stream()
 
     def start(self, photos: np.ndarray) -> Callable[[], np.ndarray]:
         """Put copy, network and the way back into the GPU's queues, and return without waiting for them."""
@@ -147,19 +146,19 @@ class OnGpu:
 
         with torch.inference_mode():
             with torch.cuda.stream(self._copies):
-                pixels = torch.from_numpy(photos).to(self._where, non_blocking=True)
+                pixels = torch.from_numpy(photos).to(self._device, non_blocking=True)
             here = torch.cuda.current_stream()
             here.wait_stream(self._copies)
             pixels.record_stream(here)
             features = self._computed(pixels)
-            found = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
-            found.copy_(features, non_blocking=True)
+            copied = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+            copied.copy_(features, non_blocking=True)
             done = torch.cuda.Event()
             done.record(here)
 
         def wait() -> np.ndarray:
             done.synchronize()
-            return found.numpy()
+            return copied.numpy()
 
         return wait
 

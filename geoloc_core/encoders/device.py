@@ -52,5 +52,5 @@ def multiplies_bf16() -> bool:
 @cache
 def say_without_bf16() -> None:
     """Say, once, that bf16 was asked for and is not to be had."""
-    where = "GPU" if device().type == "cuda" else "processor"
-    say(f"this {where} does not compute in bf16; fp32 is used instead")
+    kind = "GPU" if device().type == "cuda" else "processor"
+    say(f"this {kind} does not compute in bf16; fp32 is used instead")

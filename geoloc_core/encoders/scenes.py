@@ -1,8 +1,8 @@
 """What kind of place a photo shows: the 365 scenes of Places365, and the 16 and 3 kinds above them.
 
 The hierarchy is the one published with Places365 (Zhou et al. 2017), in which a scene may have several kinds and then
-counts for each in equal parts. GeoEstimation (Müller-Budack et al. 2018) labels photos so: the columns of the
-``*_places365.csv`` of MP-16, IM2GPS, IM2GPS3k and YFCC26k are those of :func:`label`.
+counts for each in equal parts. The columns ``S3_Label``, ``S16_Label`` and ``S365_Label`` of GeoEstimation's
+``*_places365.csv`` (Müller-Budack et al. 2018) are the most probable kinds and scene.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ from geoloc_core.encoders.torch_files import fill, read_tensors
 from geoloc_core.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
 
 HIERARCHY = "scene_hierarchy_places365.csv"
@@ -83,24 +82,6 @@ def read_hierarchy(path: Path) -> Hierarchy:
             f"{path}: {len(flags)} scenes; expected {SCENES}, each with 3 and {KINDS} kinds of which at least one is 1"
         )
     return Hierarchy(s16 / s16.sum(axis=1, keepdims=True), s3 / s3.sum(axis=1, keepdims=True))
-
-
-def label(probabilities: np.ndarray, hierarchy: Hierarchy) -> "pd.DataFrame":
-    """The scene labels of N photos, as the ``*_places365.csv`` publish them.
-
-    Args:
-        probabilities: (N, 365) of each scene.
-        hierarchy: What kinds the scenes are of.
-
-    Returns:
-        ``S3_Label``, ``S16_Label``, ``S365_Label``, ``Prob_indoor``, ``Prob_natural``, ``Prob_urban``.
-    """
-    import pandas as pd
-
-    wide = np.asarray(probabilities, np.float64)
-    s3 = wide @ hierarchy.s3
-    labels = {"S3_Label": s3.argmax(1), "S16_Label": (wide @ hierarchy.s16).argmax(1), "S365_Label": wide.argmax(1)}
-    return pd.DataFrame(labels | {f"Prob_{name}": s3[:, kind] for kind, name in enumerate(S3)})
 
 
 def classifier(folder: Path) -> "torch.nn.Module":

@@ -94,7 +94,7 @@ def read(kind: type) -> frozenset[str]:
 
     To ask a weight for its ``dtype``, ``device`` or ``shape`` is no reading.
     """
-    found: set[str | None] = set()
+    children: set[str | None] = set()
     for name, method in _methods(kind).items():
         if name in UNREAD:
             continue
@@ -106,8 +106,8 @@ def read(kind: type) -> frozenset[str]:
         }
         for node in ast.walk(code):
             if isinstance(node, ast.Attribute) and node.attr in ("weight", "bias") and id(node) not in harmless:
-                found.add(_child(node.value))
-    return frozenset(name for name in found if name)
+                children.add(_child(node.value))
+    return frozenset(name for name in children if name)
 
 
 def _child(node: ast.expr) -> str | None:
@@ -131,8 +131,8 @@ def _source(method: object) -> ast.FunctionDef:
         parsed = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(method))))  # type: ignore[arg-type]
     except (OSError, TypeError, SyntaxError):  # compiled, made at run time, or no function
         parsed = ast.parse("def unknown(): ...")
-    found = next((node for node in ast.walk(parsed) if isinstance(node, ast.FunctionDef)), None)
-    return found or ast.parse("def unknown(): ...").body[0]  # type: ignore[return-value]
+    function = next((node for node in ast.walk(parsed) if isinstance(node, ast.FunctionDef)), None)
+    return function or ast.parse("def unknown(): ...").body[0]  # type: ignore[return-value]
 
 
 def _without_docstring(function: ast.FunctionDef) -> ast.FunctionDef:

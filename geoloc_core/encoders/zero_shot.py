@@ -99,16 +99,16 @@ def search(images: np.ndarray, embed: Embed, places: Places, prompts: Prompts) -
         prompts: What is said about them.
     """
     texts = _ensemble(embed, [[p.format(country=name) for p in prompts.country] for name in places.names])
-    found = (images @ texts.T).argmax(axis=1)
+    countries = (images @ texts.T).argmax(axis=1)
     towns = np.full(len(images), "", dtype=object)
-    latitudes, longitudes = places.latitudes[found], places.longitudes[found]
-    for country in np.unique(found):
-        own, name, rows = places.towns[country], places.names[country], np.flatnonzero(found == country)
+    latitudes, longitudes = places.latitudes[countries], places.longitudes[countries]
+    for country in np.unique(countries):
+        own, name, rows = places.towns[country], places.names[country], np.flatnonzero(countries == country)
         if len(own):
             said = [[p.format(town=town, country=name) for p in prompts.town] for town in own.names]
             at = (images[rows] @ _ensemble(embed, said).T).argmax(axis=1)
             towns[rows], latitudes[rows], longitudes[rows] = own.names[at], own.latitudes[at], own.longitudes[at]
-    return Answers(found, towns, latitudes, longitudes)
+    return Answers(countries, towns, latitudes, longitudes)
 
 
 def _ensemble(embed: Embed, texts: list[list[str]]) -> np.ndarray:
@@ -118,13 +118,13 @@ def _ensemble(embed: Embed, texts: list[list[str]]) -> np.ndarray:
     return mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
 
-def text_embedder(model: Any, tokenise: Any, where: "torch.device") -> Embed:
+def text_embedder(model: Any, tokenise: Any, device: "torch.device") -> Embed:
     """How a CLIP of open_clip embeds texts."""
     import torch
     from torch.nn.functional import normalize
 
     def embed(texts: Sequence[str]) -> np.ndarray:
-        parts = [tokenise(list(texts[start : start + TEXTS])).to(where) for start in range(0, len(texts), TEXTS)]
+        parts = [tokenise(list(texts[start : start + TEXTS])).to(device) for start in range(0, len(texts), TEXTS)]
         with torch.inference_mode():
             return torch.cat([normalize(model.encode_text(part).float(), dim=-1) for part in parts]).cpu().numpy()
 

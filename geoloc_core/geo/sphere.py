@@ -59,16 +59,6 @@ def tangents(latitudes: ArrayLike, longitudes: ArrayLike) -> tuple[np.ndarray, n
     return east, north
 
 
-def centroid(latitudes: ArrayLike, longitudes: ArrayLike, weights: np.ndarray | None = None) -> tuple[float, float]:
-    """The point of the sphere below the weighted mean of N points, in degrees.
-
-    Right at the poles and the antimeridian, where a mean of degrees is not.
-    """
-    vectors = unit_vectors(latitudes, longitudes)
-    latitude, longitude = coordinates(np.average(vectors, axis=0, weights=weights))
-    return float(latitude), float(longitude)
-
-
 def chord(km: ArrayLike, radius_km: float = EARTH_KM) -> np.ndarray:
     """Straight distance between unit vectors whose points lie ``km`` apart on the sphere."""
     return 2 * np.sin(np.clip(np.asarray(km, dtype=np.float64) / radius_km, 0, np.pi) / 2)

@@ -17,6 +17,13 @@ CRS = "EPSG:4326"
 POLYGONAL = (3, 6)
 """Shapely's types of a polygon and of several."""
 
+COLUMNS = {
+    0: ["GID_0", "COUNTRY"],
+    1: ["GID_1", "GID_0", "COUNTRY", "NAME_1", "TYPE_1", "ENGTYPE_1"],
+    2: ["GID_2", "GID_0", "COUNTRY", "GID_1", "NAME_1", "NAME_2", "TYPE_2", "ENGTYPE_2"],
+}
+"""By level, the columns of GADM's schema."""
+
 
 def layers(path: Path) -> list[str]:
     """The layers of a vector file.

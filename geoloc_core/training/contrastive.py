@@ -113,9 +113,9 @@ def _cached(model: Any, parts: "list[tuple[torch.Tensor, torch.Tensor]]", autoca
     for part, state, gradients in zip(parts, states, wanted, strict=True):
         _restore(state, part[0].device)  # the same units must drop out as in the first pass
         again = _embed(model, *part, autocast)
-        moved = [(found, wanted) for found, wanted in zip(again, gradients, strict=True) if found.requires_grad]
-        if moved:
-            torch.autograd.backward([found for found, _ in moved], [wanted for _, wanted in moved])
+        trained = [(side, wanted) for side, wanted in zip(again, gradients, strict=True) if side.requires_grad]
+        if trained:
+            torch.autograd.backward([side for side, _ in trained], [wanted for _, wanted in trained])
     return Outcome(loss.item(), _hits(images, texts))
 
 
@@ -137,15 +137,15 @@ def _hits(images: "torch.Tensor", texts: "torch.Tensor") -> int:
         return int(((images @ texts.T).argmax(1) == torch.arange(len(images), device=images.device)).sum())
 
 
-def _random_state(where: "torch.device") -> "tuple[torch.Tensor, torch.Tensor | None]":
+def _random_state(device: "torch.device") -> "tuple[torch.Tensor, torch.Tensor | None]":
     import torch
 
-    return torch.get_rng_state(), torch.cuda.get_rng_state(where) if where.type == "cuda" else None
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
-def _restore(state: "tuple[torch.Tensor, torch.Tensor | None]", where: "torch.device") -> None:
+def _restore(state: "tuple[torch.Tensor, torch.Tensor | None]", device: "torch.device") -> None:
     import torch
 
     torch.set_rng_state(state[0])
     if state[1] is not None:
-        torch.cuda.set_rng_state(state[1], where)
+        torch.cuda.set_rng_state(state[1], device)

@@ -119,7 +119,7 @@ def score(
     truth: tuple[np.ndarray, np.ndarray],
     places: Places,
     prompts: Prompts,
-    where: "torch.device",
+    device: "torch.device",
 ) -> dict[str, dict[str, float]]:
     """Zero-shot scores of each set of rows that is not empty.
 
@@ -131,20 +131,20 @@ def score(
         truth: (N,) countries and (N, 2) coordinates of all photos of the corpus.
         places: The candidates.
         prompts: What is said about them.
-        where: Where the model is.
+        device: Where the model is.
     """
     model.eval()
     codes, points = truth
     return {
         name: figures(
-            search(embed_photos(model, photos, own, where), embed, places, prompts), places, codes[own], points[own]
+            search(embed_photos(model, photos, own, device), embed, places, prompts), places, codes[own], points[own]
         )
         for name, own in rows.items()
         if len(own)
     }
 
 
-def embed_photos(model: Any, photos: Photos, rows: np.ndarray, where: "torch.device") -> np.ndarray:
+def embed_photos(model: Any, photos: Photos, rows: np.ndarray, device: "torch.device") -> np.ndarray:
     """Embeddings (n, D) float32 of unit length of photos, as they are."""
     import torch
     from torch.nn.functional import normalize
@@ -153,7 +153,7 @@ def embed_photos(model: Any, photos: Photos, rows: np.ndarray, where: "torch.dev
     batches = np.split(rows, range(IMAGES, len(rows), IMAGES))
     with torch.inference_mode():
         for pixels in photos.read(batches):
-            images = augmented(torch.from_numpy(pixels).to(where), photos.preprocess, torch.Generator(), "none")
+            images = augmented(torch.from_numpy(pixels).to(device), photos.preprocess, torch.Generator(), "none")
             parts.append(normalize(model.encode_image(images).float(), dim=-1).cpu().numpy())
     return np.concatenate(parts)
 

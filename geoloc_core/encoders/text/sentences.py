@@ -131,8 +131,8 @@ def _of_parquet(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
     known = parquet.schema(path, remedy).names
     tables.check_names(path, known)
     own = tables.columns_of(path, known, names)
-    found = parquet.read(path, remedy, list(own.values()))
-    return {name: found[own[name]].to_pylist() for name in names}
+    table = parquet.read(path, remedy, list(own.values()))
+    return {name: table[own[name]].to_pylist() for name in names}
 
 
 def _of_json(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:

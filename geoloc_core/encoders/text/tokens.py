@@ -42,8 +42,8 @@ def tokenize_with(tokenizer: Any, longest: int) -> Callable[[Sequence[str]], lis
     def tokenize(texts: Sequence[str]) -> list[list[int]]:
         if not len(texts):
             return []
-        found: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
-        return found
+        ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
+        return ids
 
     return tokenize
 

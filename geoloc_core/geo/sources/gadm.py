@@ -30,14 +30,9 @@ if TYPE_CHECKING:
 
 APPROXIMATE = False
 URL = "https://geodata.ucdavis.edu/gadm/gadm4.1/gadm_410-levels.zip"
-COLUMNS = {
-    0: ["GID_0", "COUNTRY"],
-    1: ["GID_1", "GID_0", "COUNTRY", "NAME_1", "TYPE_1", "ENGTYPE_1"],
-    2: ["GID_2", "GID_0", "COUNTRY", "GID_1", "NAME_1", "NAME_2", "TYPE_2", "ENGTYPE_2"],
-}
 OPTIONAL = {0: [], 1: ["ISO_1", "VARNAME_1"], 2: ["VARNAME_2"]}
 NAMES = {0: ["COUNTRY"], 1: ["COUNTRY", "NAME_1"], 2: ["COUNTRY", "NAME_1", "NAME_2"]}
-OUT = {0: COLUMNS[0], 1: [*COLUMNS[1], "ISO_1"], 2: COLUMNS[2]}
+OUT = {0: vectors.COLUMNS[0], 1: [*vectors.COLUMNS[1], "ISO_1"], 2: vectors.COLUMNS[2]}
 EMPTY = ("NA", "?", "")
 OF_A_COUNTRY = re.compile(r"_([012])\.(json|geojson)(\.zip)?$")
 """The end of the name of a country's JSON file, which says its level."""
@@ -149,8 +144,8 @@ def _layers(paths: list[Path]) -> Iterator[tuple[Path, int, str | None]]:
 
 
 def _read(path: Path, level: int, layer: str | None) -> "GeoDataFrame":
-    frame = vectors.read(path, COLUMNS[level], layer, OPTIONAL[level])
-    text = [*COLUMNS[level], *OPTIONAL[level]]
+    frame = vectors.read(path, vectors.COLUMNS[level], layer, OPTIONAL[level])
+    text = [*vectors.COLUMNS[level], *OPTIONAL[level]]
     frame[text] = frame[text].replace(dict.fromkeys(EMPTY))
     # GADM fills levels that a country does not have with empty ids: the level above stands for them.
     frame = frame[frame[f"GID_{level}"].notna()]

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
 APPROXIMATE = False
 ENDINGS = (".gpkg", ".geojson", ".json", ".shp", ".topojson", ".zip")
-COLUMNS = {
-    0: ["GID_0", "COUNTRY"],
-    1: ["GID_1", "GID_0", "COUNTRY", "NAME_1", "TYPE_1", "ENGTYPE_1"],
-    2: ["GID_2", "GID_0", "COUNTRY", "GID_1", "NAME_1", "NAME_2", "TYPE_2", "ENGTYPE_2"],
-}
 
 
 class Options(Strict):
@@ -41,7 +36,7 @@ class Options(Strict):
 
 def files(options: Options, root: Path) -> list[Path]:
     """Those of the levels that there are."""
-    return [path for level in COLUMNS if (path := _file(root / options.path, level))]
+    return [path for level in vectors.COLUMNS if (path := _file(root / options.path, level))]
 
 
 def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":
@@ -51,7 +46,7 @@ def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":
         UserError: A file is missing, broken, or not one of CGAZ.
     """
     folder = root / options.path
-    paths = {level: _file(folder, level) for level in COLUMNS}
+    paths = {level: _file(folder, level) for level in vectors.COLUMNS}
     if paths[0] is None:
         raise UserError(f"{folder}: no geoBoundariesCGAZ_ADM0.*; expected it with one of: {', '.join(ENDINGS)}")
     levels = {0: _countries(paths[0])}
@@ -60,7 +55,7 @@ def read(options: Options, root: Path) -> "dict[int, GeoDataFrame]":
     if paths[1] and paths[2]:
         finest = _subdivisions(paths[2], 2, levels[0])
         levels[2] = _parented(finest, levels[1], paths[2])
-    return {level: frame[[*COLUMNS[level], "geometry"]] for level, frame in levels.items()}
+    return {level: frame[[*vectors.COLUMNS[level], "geometry"]] for level, frame in levels.items()}
 
 
 def _file(folder: Path, level: int) -> Path | None:

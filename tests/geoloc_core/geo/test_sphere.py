@@ -115,14 +115,6 @@ def test_tangents_are_perpendicular(a):
     assert np.cross(east, north) == pytest.approx(up)
 
 
-def test_centroid_is_right_where_a_mean_of_degrees_is_not():
-    latitude, longitude = sphere.centroid([-17, -17], [179, -179])
-    assert latitude == pytest.approx(-17, abs=0.01)
-    assert abs(longitude) == pytest.approx(180)
-    assert sphere.centroid([80, 80, 80, 80], [0, 90, 180, -90])[0] == pytest.approx(90)
-    assert sphere.centroid([0, 0], [0, 90], np.array([1, 0])) == pytest.approx((0, 0))
-
-
 @given(st.floats(0, 20000))
 def test_chords_and_arcs_are_inverse(km):
     assert sphere.arc_km(sphere.chord(km)) == pytest.approx(km, abs=0.05)

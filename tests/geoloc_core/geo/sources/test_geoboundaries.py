@@ -3,7 +3,7 @@ import pytest
 import shapely
 
 from geoloc_core.errors import UserError
-from geoloc_core.geo import boundaries
+from geoloc_core.geo import boundaries, vectors
 from geoloc_core.geo.locate import Locator
 from geoloc_core.geo.sources import geoboundaries
 from geoloc_core.geo.units import read_units
@@ -44,7 +44,7 @@ def read(folder):
 
 def test_levels_come_in_the_schema(folder):
     levels = read(folder)
-    assert {level: list(frame.columns[:-1]) for level, frame in levels.items()} == geoboundaries.COLUMNS
+    assert {level: list(frame.columns[:-1]) for level, frame in levels.items()} == vectors.COLUMNS
     assert dict(zip(levels[0]["GID_0"], levels[0]["COUNTRY"], strict=True)) == {
         "KEN": "Kenya",
         "MLT": "Malta",
