@@ -11,23 +11,15 @@ from typing import Any, NoReturn
 
 import click
 
-from geoloc_core import escape
+from geoloc_core import escape, telemetry
 from geoloc_core.errors import UserError
 from geoloc_core.geo.commands import cells, locate
 from geoloc_core.lifeline import end_with_step
 from geoloc_core.project import Project
 from geoloc_core.threads import limit
 
-QUIET = {
-    "DO_NOT_TRACK": "true",
-    "DVC_NO_ANALYTICS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "GX_ANALYTICS_ENABLED": "false",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-"""No tool of the project reports to anyone."""
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""Libraries whose words would stand between ours."""
 
 
 class Commands(click.Group):
@@ -515,7 +507,7 @@ geoloc.add_command(cells)
 
 def main() -> None:
     """Run the command line: a user's mistake is one clear line and exit code 2, never a traceback."""
-    for name, value in QUIET.items():
+    for name, value in (telemetry.OFF | QUIET).items():
         os.environ.setdefault(name, value)
     end_with_step()
     try:

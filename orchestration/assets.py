@@ -11,13 +11,17 @@ from orchestration import metadata
 from orchestration.dvc import Stage
 from orchestration.reproduce import USER_ERROR, StageError, reproducing
 
+_COUNTED = re.compile(r"_\d+@")
 _SEPARATORS = re.compile(r"[@:/]+")
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def asset_key(name: str) -> dg.AssetKey:
-    """The asset key of a stage or a path: ``encode/clip-mp16`` for ``encode@clip-mp16``."""
-    return dg.AssetKey([_UNUSUAL.sub("_", part) for part in _SEPARATORS.split(name) if part])
+    """The asset key of a stage or a path: ``encode/clip-mp16`` for ``encode@clip-mp16``.
+
+    How many things a training reads is no part of it: ``train/mlp`` for ``train_2@mlp``.
+    """
+    return dg.AssetKey([_UNUSUAL.sub("_", part) for part in _SEPARATORS.split(_COUNTED.sub("@", name)) if part])
 
 
 def priority(number: int) -> dict[str, str]:

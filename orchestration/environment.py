@@ -4,18 +4,12 @@ import os
 import sys
 from pathlib import Path
 
+from geoloc_core import telemetry
 from geoloc_core.errors import UserError
 
 ROOT = "GEOLOC_ROOT"
 IN_RUN = "GEOLOC_IN_RUN"
 """Environment variable with the id of the run, in the processes that it starts."""
-
-_SILENT = {
-    "DO_NOT_TRACK": "true",
-    "DVC_NO_ANALYTICS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DAGSTER_DISABLE_TELEMETRY": "1",
-}
 
 
 def project_root() -> Path:
@@ -49,4 +43,4 @@ def tools() -> dict[str, str]:
     """Variables with which a child process finds the commands of this environment and sends no telemetry."""
     bin_folder = str(Path(sys.executable).parent)
     rest = [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part != bin_folder]
-    return {"PATH": os.pathsep.join([bin_folder, *rest]), **_SILENT}
+    return {"PATH": os.pathsep.join([bin_folder, *rest]), **telemetry.OFF}

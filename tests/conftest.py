@@ -7,13 +7,9 @@ import hypothesis
 import pytest
 import yaml
 
-os.environ |= {
-    "HF_HUB_OFFLINE": "1",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DVC_NO_ANALYTICS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+from geoloc_core import telemetry
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **telemetry.OFF}
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
     os.environ.pop(name, None)  # a developer's own server is not for tests
 

@@ -83,7 +83,8 @@ def by_dagster(tmp_path_factory):
 
 def seconds(stage: str, said: str) -> float:
     """How long a stage took when it ran through."""
-    took = re.search(rf"\] {stage.replace('@', ' ')} +([\d.]+) s", said)
+    shown = re.sub(r"(_\d+)?@", " ", stage)
+    took = re.search(rf"\] {shown} +([\d.]+) s", said)
     assert took, f"{stage} is not in: {said}"
     return float(took[1])
 

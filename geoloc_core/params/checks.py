@@ -27,7 +27,7 @@ def flaws(profile: Profile, block: dict[str, Any]) -> list[str]:
     found += [f"papers.{name}: no variant of that name" for name in profile.papers if name not in profile.variants]
     found += [f"cells.{name}: the name is taken by the boundaries' units" for name in profile.cells if name in UNITS]
     found += [
-        f"leaks.allow: {allowed!r}: {name!r} is no set; expected one of: {', '.join(profile.sets)}"
+        f"leaks.allow: {allowed!r}: {name!r} is not a set of photos; expected one of: {', '.join(profile.sets)}"
         for allowed in profile.leaks.allow
         for name in leak_parts(allowed)[1:]
         if name not in profile.sets
@@ -125,7 +125,7 @@ def _check_pretraining(profile: Profile) -> list[str]:
         for name, tower in getattr(profile, where).items():
             corpus = profile.corpora.get(tower.corpus)
             if corpus is None or corpus.role != "train":
-                errors.append(f"{where}.{name}.corpus: {tower.corpus!r} is no corpus with role: train")
+                errors.append(f"{where}.{name}.corpus: {tower.corpus!r} is not a corpus with role: train")
             start = getattr(tower, "start", None)
             for role, encoder, expected in (("", name, WRITES[tower.kind]), (".start", start, "open_clip")):
                 found = profile.encoders.get(str(encoder))

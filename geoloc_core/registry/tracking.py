@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil  # type: ignore[import-untyped]
 
+from geoloc_core import telemetry
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, write_json
 from geoloc_core.project import Project
@@ -126,7 +127,8 @@ def client(project: Project) -> "MlflowClient":
 
     Several processes that open a new SQLite database at once would each try to create its tables, and fail.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name, value in telemetry.OFF.items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

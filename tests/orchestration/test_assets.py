@@ -7,6 +7,7 @@ import yaml
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
+from orchestration.assets import asset_key
 from orchestration.outdated import outdated
 from orchestration.pipeline import chains
 from tests.orchestration.small_project import definitions, dvc, materialize, read_stages, replace
@@ -25,6 +26,11 @@ def materialization(result, text):
 def failures(result):
     events = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
     return {event.step_key: event.step_failure_data for event in events}
+
+
+def test_how_much_a_stage_reads_is_no_part_of_its_key():
+    assert asset_key("train_12@mlp_2").path == ["train", "mlp_2"]
+    assert asset_key("train_head@mlp").path == ["train_head", "mlp"]
 
 
 def test_every_stage_and_source_is_an_asset(project):
