@@ -12,12 +12,13 @@ import yaml
 
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing_folder
+from geoloc_core.params.using import use
 from orchestration.assets import asset_key
 from orchestration.dvc import changed_stages, locked_outputs, read_stages
 from orchestration.repository import with_dvc
 from orchestration.reproduce import StageError, reproducing
 from tests.conftest import ROOT
-from tests.orchestration.small_project import replace, reproduce
+from tests.orchestration.small_project import dvc, replace, reproduce
 
 
 def by_name(root):
@@ -273,3 +274,24 @@ def test_what_a_kill_left_in_a_folder_is_no_part_of_it(tmp_path):
             (unfinished / "x").write_text("2")
             assert not repo.status()
         assert repo.status()
+
+
+def test_the_run_cache_brings_back_what_another_profile_had_built(project):
+    """As after ``geoloc use``, which changes the line that names the profile, and nothing else."""
+    params = yaml.safe_load((project / "params.yaml").read_text())["run"]
+    other = {**params, "heads": {"linear": {"lr": 0.9}}}
+    text = yaml.safe_dump({"profiles": {"one": params, "other": other}}, sort_keys=False)
+    text = text.replace("  one:", "  one: &one").replace("  other:", "  other: &other")
+    (project / "params.yaml").write_text(f"{text}run: *one\n")
+    (project / "code/work.sh").write_text((project / "code/work.sh").read_text() + "echo $name >> ran\n")
+    dvc(project, "repro")
+    built, ran = (project / "data/models/linear").read_bytes(), (project / "ran").read_text().splitlines()
+    assert ran.count("linear") == 1
+    use(project / "params.yaml", "other")
+    dvc(project, "repro")
+    use(project / "params.yaml", "one")
+    dvc(project, "repro")
+    ran = (project / "ran").read_text().splitlines()
+    assert (project / "data/models/linear").read_bytes() == built
+    assert ran.count("linear") == 2, "once for each profile"
+    assert ran.count("clip-mp16") == 1, "what both share is built once"
