@@ -26,6 +26,8 @@ from .encoders.made_checkpoints import MADE
 
 BOXES = {"FRA": ("France", 48.0, 2.0), "KEN": ("Kenya", 0.5, 38.0), "PER": ("Peru", -9.0, -75.0)}
 PHOTOS_MADE = 60
+STAGES = ("train", "answer", "score")
+"""Of each variant, in this order."""
 
 
 def run(root: Path, *words: object) -> int:
@@ -47,18 +49,32 @@ def root(tmp_path_factory) -> Path:
     write_raw(root)
     profile = {**PHOTOS, "checkpoints": {"net": {"file": "net"}, "words": {"file": "words"}}}
     profile |= {"encoders": {"net": {"kind": "vit"}}, "text_encoders": {"words": {"kind": "bert"}}}
-    profile |= {"texts": {"clues": {"path": "clues.json", "id": "id", "text": "text"}}}
+    profile |= {"texts": {"clues": {"path": "clues.json", "id": "id", "text": "text", "country": "country"}}}
     source = {"kind": "photos", "table": "photos.csv", "group_column": "group"}
     profile["corpora"] = {"photos": {**PHOTOS["corpora"]["photos"], "source": source}}
+    few = {"recipe": {"epochs": 2}}
+    photo = {"corpus": "photos", "encoders": ["net"], **few}
+    profile["cells"] = {"units": {"kind": "admin", "level": 0}}
     profile["variants"] = {
-        "head": {"linear": {"corpus": "photos", "encoder": "net", "labels": "country", "recipe": {"epochs": 2}}}
+        "linear": {"kind": "classifier", "labels": "country", **photo},
+        "celled": {"kind": "classifier", "labels": "units", **photo},
+        "guided": {
+            "kind": "guidebook_attention",
+            "labels": "country",
+            "text_encoder": "words",
+            "texts": "clues",
+            **photo,
+        },
+        "both": {"kind": "ensemble", "corpus": "photos", "labels": "country", "members": ["linear", "guided"]},
     }
     (root / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
     boundaries.write({0: countries()}, root / "data" / "boundaries")
     for words in (
         "fetch photos", "ingest photos", "label photos", "leaks", "download net", "download words",
-        "encode photos --encoder net", "texts clues", "encode-text clues --encoder words", "train linear",
-        "truth photos", "evaluate linear", "leaderboard", "check photos", "check",
+        "encode photos --encoder net", "texts clues", "encode-text clues --encoder words", "truth photos",
+        "fit-cells units photos",
+        *(f"{stage} {name}" for name in profile["variants"] for stage in STAGES), "leaderboard",
+        "check photos", "check",
         "cells build given/photos.csv --scheme admin --boundaries data/boundaries --out cells",
         f"locate given/photos.csv --boundaries {root / 'units.gpkg'} --index index --out located.csv",
     ):  # fmt: skip
@@ -78,7 +94,9 @@ def write_raw(root: Path) -> None:
     for name, kind in (("net", "vit-l16-in21k"), ("words", "distilbert")):
         (root / name).mkdir()
         MADE[kind].write(root / name)
-    (root / "clues.json").write_text('[{"id": "a", "text": "red soil"}, {"id": "b", "text": "left side"}]')
+    (root / "clues.json").write_text(
+        '[{"id": "a", "text": "red soil", "country": "KEN"}, {"id": "b", "text": "left side", "country": null}]'
+    )
     countries().to_file(root / "units.gpkg", layer="ADM_0")
 
 
@@ -138,7 +156,7 @@ READ = {
     "data/corpora/photos/attributes.parquet": ("label photos", "check photos"),
     "data/corpora/photos/rejects.parquet": ("truth photos", "check photos", "describe photos"),
     "data/corpora/photos/shards/00000.parquet": ("encode photos --encoder net",),
-    "data/labels/photos.parquet": ("leaks", "train linear", "truth photos", "check photos", "describe photos"),
+    "data/labels/photos.parquet": ("leaks", "truth photos", "check photos", "describe photos"),
     "data/boundaries/units.parquet": ("label photos", "train linear", ASSIGN),
     "data/boundaries/boundaries.gpkg": ("cells map cells --out c.html",),
     "data/boundaries/index/units.json": ("label photos", LOCATE),
@@ -148,13 +166,21 @@ READ = {
     "data/weights/net/config.json": ("encode photos --encoder net",),
     "data/weights/net/preprocessor_config.json": ("encode photos --encoder net",),
     "data/weights/words/tokenizer.json": ("encode-text clues --encoder words",),
-    "data/texts/clues.parquet": ("encode-text clues --encoder words",),
-    "data/features/net/photos/features.json": ("train linear", "evaluate linear"),
-    "data/features/net/photos/features.npy": ("train linear", "evaluate linear"),
-    "data/models/linear/model.json": ("evaluate linear",),
-    "data/models/linear/labels.json": ("evaluate linear",),
-    "data/models/linear/model.safetensors": ("evaluate linear",),
-    "data/truth/photos.parquet": ("evaluate linear",),
+    "data/texts/clues.parquet": ("encode-text clues --encoder words", "train guided"),
+    "data/features/net/photos/features.json": ("train linear", "answer linear"),
+    "data/features/net/photos/features.npy": ("train linear", "answer linear"),
+    "data/text_features/words/clues/features.json": ("train guided",),
+    "data/text_features/words/clues/features.npy": ("train guided",),
+    "data/truth/photos.parquet": ("train linear", "answer linear", "fit-cells units photos"),
+    "data/cells/units/photos/cells.json": ("train celled", "answer celled"),
+    "data/cells/units/photos/arrays.npz": ("train celled", "answer celled"),
+    "data/models/linear/model.json": ("answer linear",),
+    "data/models/linear/labels.json": ("answer linear",),
+    "data/models/linear/model.safetensors": ("answer linear",),
+    "data/models/guided/clues.json": ("answer guided",),
+    "data/answers/linear/answers.json": ("score linear",),
+    "data/answers/linear/labels.json": ("train both", "answer both", "score linear"),
+    "data/answers/linear/validation.parquet": ("train both", "answer both", "score linear"),
     "data/scores/linear/scores.json": ("leaderboard",),
     "data/leaderboard/leaderboard.json": ("leaderboard --show", "promote"),
     "cells/cells.json": (ASSIGN,),
@@ -168,6 +194,8 @@ UNREAD = {
     ("data/corpora/photos/attributes.parquet", "flipped"),
     ("data/corpora/photos/attributes.parquet", "missing"),
     ("data/labels/photos.parquet", "missing"),
+    ("data/texts/clues.parquet", "flipped"),
+    ("data/answers/linear/validation.parquet", "flipped"),
 }
 """Where a command may not read what is damaged; ``geoloc check`` reads all."""
 

@@ -106,7 +106,6 @@ def test_what_is_new_makes_nothing_out_of_date(profile, before, sources):
     [
         ("encoders/towers/vit.py", "def load(", "ANSWER = 42\n\n\ndef load(", {"encode.vit"}),
         ("families/classifier.py", "def fit(", "ANSWER = 42\n\n\ndef fit(",
-
          {f"{stage}.{name}" for stage in ("train", "answer")
           for name in ("mlp_clip_vit_country", "linear_clip_cells")}),
         ("families/guidebook_attention.py", "NAMED = 5", "NAMED = 6",
