@@ -253,7 +253,7 @@ def test_a_damaged_artefact_is_one_line_for_every_command_that_reads_it(root, ca
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["bundle.json", "model/model.json", "model/model.safetensors", "encoders/net/config.json"]
+    "name", ["bundle.json", "models/linear/model.json", "models/linear/model.safetensors", "encoders/net/config.json"]
 )
 @pytest.mark.parametrize("damage", [*DAMAGES, *JSON_DAMAGES])
 def test_a_damaged_bundle_is_named(root, tmp_path, name, damage):
