@@ -145,7 +145,10 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
             name: Instance("fit_cells", (f"geo.geocells.schemes.{options.kind}",), (options,))
             for name, options in profile.cells.items()
         },
-        "train": {name: Instance("train", (f"families.{block.kind}",), (block,)) for name, block in variants.items()},
+        "train": {  # what a variant is scored on is no reason to train it again
+            name: Instance("train", (f"families.{block.kind}",), (block.model_copy(update={"benchmarks": None}),))
+            for name, block in variants.items()
+        },
         "answer": {
             name: Instance("answer", (f"families.{block.kind}",), (evaluation.candidates, profile.labels.test_share))
             for name, block in variants.items()

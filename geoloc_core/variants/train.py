@@ -48,7 +48,11 @@ def train(project: Project, variant: str) -> None:
     checkpoint = project.partial("train", variant) / "checkpoint.pt"
     reads = [project.truth(block.corpus), *inputs.read_by_training(project, block)]
     with tracking.run(project, "train", variant, block.model_dump(), reads) as log:
-        depends = [block.model_dump(mode="json"), project.profile.seed, _identity(project, block, card)]
+        depends = [
+            block.model_dump(mode="json", exclude={"benchmarks"}),
+            project.profile.seed,
+            _identity(project, block, card),
+        ]
         run = Run(project.profile.seed, checkpoint, depends, log)
         fitted: Fitted = module_of(FAMILIES, block.kind).fit(data, block, run)
         with replacing_folder(project.model(variant), "model") as aside:
