@@ -20,8 +20,8 @@ RUN = 256
 """Rows next to each other on disk that come into the same window, where there are several."""
 BLOCK = 8192
 """Rows whose statistics are taken at once."""
-COPIED = 1024
-"""Rows copied at a time."""
+PIECE = 256
+"""Rows copied or added up at a time: they stay in the processor's cache."""
 CONSTANT = 1e-6
 """A standard deviation below this is none: such a feature is left in its scale."""
 
@@ -62,8 +62,8 @@ class Features:
         found = np.empty((*rows.shape, self.dim), np.float16) if out is None else out
         flat, wanted = found.reshape(-1, self.dim), rows.reshape(-1)
         order = np.argsort(wanted, kind="stable")
-        for start in range(0, len(order), COPIED):
-            at = order[start : start + COPIED]
+        for start in range(0, len(order), PIECE):
+            at = order[start : start + PIECE]
             column = 0
             for part in self.parts:
                 flat[at, column : column + part.shape[1]] = part[wanted[at]]
@@ -107,9 +107,10 @@ class Features:
                 f"features of {len(wrong)} of rows {rows.min()} to {rows.max()} are not finite numbers, "
                 f"the first those of row {wrong[0]}; encode these photos again"
             )
-        free = max(1, len(rows) - 1)
-        std = x.std(dim=0, correction=len(rows) - free)  # adds up in float64
-        return mean.double().numpy(), (std.double().square() * free).numpy()
+        squares = torch.zeros(self.dim, dtype=torch.float64)
+        for piece in x.split(PIECE):
+            squares += piece.double().sub_(mean.double()).square_().sum(dim=0)
+        return mean.double().numpy(), squares.numpy()
 
     def on(
         self,
