@@ -98,7 +98,7 @@ def download(url: str, target: Path, size: int | None = None, sha256: str | None
         expected = [f"{size:,} bytes" if size else "", f"sha256 {sha256}" if sha256 else ""]
         raise UserError(
             f"{url}: {got:,} bytes with sha256 {digest}; expected {' with '.join(filter(None, expected))}: "
-            "the file is another one or was changed on the way"
+            "the file is a different one, or was changed on the way"
         )
     os.replace(part.path, target)
     part.remove()
@@ -155,7 +155,7 @@ def _continue(client: Client, url: "httpx.URL", part: _Part, size: int | None) -
                 out.write(chunk)
                 if out.tell() > (MAX_BYTES if size is None else size):
                     part.remove()
-                    said = _too_many() if size is None else f"more than {size:,} bytes: the file is another one"
+                    said = _too_many() if size is None else f"more than {size:,} bytes: this is a different file"
                     raise UserError(f"{url}: the server sends {said}")
 
 
@@ -223,7 +223,7 @@ def _check(url: "httpx.URL", response: "httpx.Response", start: int, size: int |
         raise UserError(f"{url}: the server sends a web page; expected a file: look at the address in a browser")
     left = web.announced(response)
     if size and left is not None and start + left != size:
-        raise UserError(f"{url}: the server has {start + left:,} bytes; expected {size:,}: the file is another one")
+        raise UserError(f"{url}: the server has {start + left:,} bytes; expected {size:,}: this is a different file")
     if size is None and left is not None and start + left > MAX_BYTES:
         raise UserError(f"{url}: the server sends {_too_many()}")
 

@@ -46,7 +46,7 @@ def is_known(network: "nn.Module") -> bool:
 
 def is_as_written(module: "nn.Module") -> bool:
     """Whether the methods of :data:`SOURCES` are what a rewrite of this module stands in for."""
-    kind = type(module)
+    kind: type = type(module)
     methods, known = SOURCES[kind.__name__]
     if digest(kind, methods) == known:
         return True

@@ -153,22 +153,22 @@ def batches_per_epoch(rows: np.ndarray, batch: int, corpus: str) -> int:
     """How many whole batches an epoch has.
 
     Raises:
-        UserError: Not even one.
+        UserError: There is not even one.
     """
     if len(rows) < batch:
-        raise UserError(f"corpus {corpus}: {len(rows)} training photos; expected at least a batch of {batch}")
+        raise UserError(f"corpus {corpus}: {len(rows)} training photos; expected at least {batch}, one batch")
     return len(rows) // batch
 
 
 def training_rows(project: Project, corpus: str) -> np.ndarray:
-    """Rows of a corpus that may be trained on (n,) int64: never those held out for validation."""
+    """Training rows of a corpus (n,) int64: never those held out for validation."""
     labels = manifest.read_table(project.labels(corpus), manifest.LABELS, ["split"])
     split = labels["split"].to_numpy(zero_copy_only=False)
     return np.flatnonzero(split == "train")
 
 
 def attribute(project: Project, corpus: str, column: str) -> list:
-    """One column of what a corpus publishes beside its photos, row-aligned with the manifest.
+    """One column of a corpus's published attributes, row-aligned with the manifest.
 
     Raises:
         UserError: The corpus publishes no such column.

@@ -183,7 +183,7 @@ def test_another_size_is_refused_before_the_bytes_come(server, target):
     with pytest.raises(UserError, match=r"the server has 3,072,000 bytes; expected 7"):
         fetch(server, target, size=7)
     server.faults = ["no length"]
-    with pytest.raises(UserError, match=r"sends more than 7 bytes: the file is another one"):
+    with pytest.raises(UserError, match=r"sends more than 7 bytes: this is a different file"):
         fetch(server, target, size=7)
     assert not list(target.parent.iterdir())
 

@@ -4,9 +4,9 @@ The points of one group are vertices of their Delaunay graph on the sphere, so t
 one piece of the group's Voronoi diagram. A part above the maximum is divided, and its parts again, by the first
 that works:
 
-1. Each round's OPTICS (METHODS 2.1, 4). Of each cluster its largest connected piece counts, if it reaches the
-   minimum. Two or more clusters: every other vertex joins the one that grows to it along the shortest edges. One
-   cluster: what is left around it stays a part of its own if it is connected and within both limits.
+1. Each round's OPTICS, as in PIGEON (Haas et al. 2024). Of each cluster its largest connected piece counts, if
+   it reaches the minimum. Two or more clusters: every other vertex joins the one that grows to it along the shortest
+   edges. One cluster: what is left around it stays a part of its own if it is connected and within both limits.
 2. A cut into two about equal halves: one half grows from an extreme vertex in the order of its projection on an axis,
    for several axes; pieces that it leaves cut off join it.
 

@@ -1,4 +1,7 @@
-"""Fusing units until each group has enough points (METHODS 2.1, 3), and the neighbourhood of units it needs."""
+"""Fusing units until each group has enough points, and the neighbourhood of units it needs.
+
+After the semantic geocells of PIGEON (Haas et al. 2024), whose released code fuses within a country likewise.
+"""
 
 import heapq
 

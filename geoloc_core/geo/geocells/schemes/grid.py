@@ -1,4 +1,4 @@
-"""Squares of latitude and longitude over one country (GeoguessrLSTM, 2020; METHODS 2.9).
+"""Squares of latitude and longitude over one country (GeoguessrLSTM, 2020, which is code without a paper).
 
 The land in each square is a piece. A piece no larger than a share of the largest one joins a neighbour with which it
 makes one polygon, the largest such; where there is none, as on an island, the nearest piece. Published: 2° over the

@@ -1,4 +1,4 @@
-"""A quadtree of latitude and longitude (OSV-5M; METHODS 2.10): boxes split in four while they hold many points.
+"""A quadtree of latitude and longitude (OSV-5M, Astruc et al. 2024): boxes split in four while they hold many points.
 
 Boxes without points are no cells; a place in one belongs to the cell whose middle is nearest.
 """

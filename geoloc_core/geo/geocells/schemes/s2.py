@@ -1,4 +1,4 @@
-"""S2 cells of limited population (PlaNet; ISN, ECCV 2018; METHODS 2.6).
+"""S2 cells of limited population (PlaNet, Weyand et al. 2016; ISN, Müller-Budack et al. 2018).
 
 Starting from large cells, one with more than ``tau_max`` photos is split in four, and one that ends with fewer than
 ``tau_min`` is dropped: a place there has no class. The published partitions (``cells_50_5000.csv`` …) are read and

@@ -1,4 +1,4 @@
-"""Semantic geocells (PIGEON, CVPR 2024; METHODS 2.1): units fused below a minimum, divided above a maximum.
+"""Semantic geocells (PIGEON, Haas et al. 2024): units fused below a minimum, divided above a maximum.
 
 1. Units (the finest of the boundaries) without enough points fuse with neighbours of their country, first within
    their subdivision (``fuse.py``). A country without any point goes to the group nearest to each of its units.
