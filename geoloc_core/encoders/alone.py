@@ -19,7 +19,7 @@ from geoloc_core.project import Project
 def encode_alone(
     project: Project, corpus: str, name: str, encoder: NamedEncoder, checkpoint: Path | None, out: Path | None
 ) -> None:
-    """Extract the features of one corpus with one encoder, whatever profile they are of.
+    """Extract the features of one corpus with one encoder, from whichever profile each comes.
 
     Args:
         project: Where what is not given is taken from and put.
@@ -33,7 +33,7 @@ def encode_alone(
         UserError: The corpus, the weights or the place to write to is not as it should be; nothing is written then.
     """
     if encoder.image is None:
-        raise UserError(f"encoder {name!r}: encodes texts; expected an encoder of photos, or `geoloc encode-text`")
+        raise UserError(f"encoder {name!r}: encodes texts; name an encoder of photos, or run `geoloc encode-text`")
     folder = _folder(project, corpus)
     known = corpus if corpus in project.profile.corpora else _name(folder)
     target = out or project.features(name, known)
@@ -58,7 +58,7 @@ def _name(folder: Path) -> str:
     """What the manifest of an ingested folder calls the corpus."""
     names = manifest.read_manifest(folder, ["corpus"])["corpus"]
     if not len(names):
-        raise UserError(f"{folder}: an empty manifest; expected photos")
+        raise UserError(f"{folder}: the manifest is empty; expected at least one photo")
     return str(names[0].as_py())
 
 

@@ -1,4 +1,4 @@
-"""Published weights, brought to ``data/weights`` in their library's folder format and pinned."""
+"""Published weights: downloaded to ``data/weights``, in their library's folder format, and pinned by checksum."""
 
 import os
 import re
@@ -22,7 +22,7 @@ COMMIT = re.compile("[0-9a-f]{40}")
 WEIGHTS = (".safetensors", ".bin", ".onnx", ".pt", ".pth", ".tar", ".ckpt")
 """Endings of files of weights: what a checksum is of."""
 SETTINGS = ("input_resolution", "context_length", "vocab_size")
-"""Numbers among the tensors of OpenAI's files, which are no weights."""
+"""Entries among the tensors of OpenAI's files that are settings, not weights."""
 
 Wanted = str | tuple[tuple[str, ...], ...]
 """A file, or the ways in which a part of a checkpoint is published, best first, with the files of each; none is one."""
@@ -40,7 +40,7 @@ WANTED: dict[str, tuple[Wanted, ...]] = {
     "onnx": ("model.onnx",),
     "isn": ("isn.ckpt",),
 }
-"""The files an image tower of each kind reads: nothing but these and a text tower's is downloaded."""
+"""The files an image tower of each kind reads: only these, and those of a text tower, are downloaded."""
 WANTED_FOR_PARTS: dict[str, dict[str, tuple[Wanted, ...]]] = {
     "seg_vit": {
         "segmenter": (
@@ -77,11 +77,11 @@ def download(project: Project, name: str, encoder: NamedEncoder) -> None:
     """Fetch an encoder's published weights: the stage ``geoloc download ENCODER``.
 
     Raises:
-        UserError: They are not published but trained here; the checkpoint block is incomplete; its source cannot be
-            reached or read; or its file has another checksum.
+        UserError: They are trained here rather than published; the checkpoint block is incomplete; its source cannot be
+            reached or read; or the checksum of its file differs.
     """
     if encoder.checkpoint is None:
-        raise UserError(f"encoder {name!r}: is trained here; {remedy(project, name, encoder)}")
+        raise UserError(f"encoder {name!r}: is trained here rather than downloaded; {remedy(project, name, encoder)}")
     partial, where = project.partial("download", name), f"params.yaml: checkpoints.{name}"
     with replacing_folder(project.weights(name), "weights") as aside:
         aside.mkdir()
@@ -95,7 +95,7 @@ def download(project: Project, name: str, encoder: NamedEncoder) -> None:
 
 
 def remedy(project: Project, name: str, encoder: NamedEncoder) -> str:
-    """What brings the weights of an encoder here, with the command that ends it."""
+    """How to get the weights of an encoder, ending with the command to run."""
     if encoder.checkpoint is None:
         here = name in project.profile.pretrain | project.profile.pretrain_from
         copy = f"copy recipe, encoder, start and corpus from profile {encoder.profile} to the one in use, then "
@@ -113,16 +113,16 @@ def _files(checkpoint: Checkpoint) -> list[Path]:
 
 @contextmanager
 def of_your_own(encoder: NamedEncoder, path: Path) -> Iterator[Path]:
-    """A checkpoint that lies anywhere, as the folder that a tower of the encoder's kind opens.
+    """A checkpoint anywhere on disk, as a folder that a tower of the encoder's kind can open.
 
-    It is what :func:`download` would make of it, but that files are linked where they need no change, and that what the
-    text tower alone reads may be missing.
+    It holds what :func:`download` would put there, except that unchanged files are linked and that files needed only by
+    the text tower may be missing.
 
     Yields:
-        A folder that is there for the length of the block.
+        A folder that exists while the block runs.
 
     Raises:
-        UserError: There is nothing, or not a checkpoint of this kind.
+        UserError: Nothing is there, or it is not a checkpoint of this kind.
     """
     model = encoder.checkpoint.model if encoder.checkpoint else None
     given = Checkpoint(file=path.absolute(), model=model)
@@ -132,7 +132,7 @@ def of_your_own(encoder: NamedEncoder, path: Path) -> Iterator[Path]:
 
 
 def _fetched(checkpoint: Checkpoint, partial: Path, root: Path) -> Checkpoint:
-    """The same checkpoint as a file here, where it is one elsewhere or named from the project's root."""
+    """The same checkpoint as a local file: downloaded if it has a URL, and resolved against the project's root."""
     if checkpoint.url:
         from geoloc_core.download import download as fetch
 
@@ -164,14 +164,18 @@ def _sources(checkpoint: Checkpoint, parts: tuple[str, ...], where: str) -> dict
     given, listed = checkpoint.parts or {}, ", ".join(parts)
     if parts and checkpoint.file:
         if checkpoint.sha256:
-            raise UserError(f"{where}.sha256: of several networks; expected parts, with a checksum each")
+            raise UserError(
+                f"{where}.sha256: the encoder consists of several networks; give `parts`, each with its own checksum"
+            )
         return {name: (Checkpoint(file=checkpoint.file / name), where) for name in parts}
     if parts and not given:
         raise UserError(
-            f"{where}: expected parts: {listed}, a checkpoint each, or file: a folder with a folder of each"
+            f"{where}: expected `parts`, a checkpoint each for {listed}, or `file`, a folder with a folder for each"
         )
     if given.keys() != set(parts):
-        raise UserError(f"{where}.parts: {', '.join(given)}; expected {listed or 'none: the encoder is one network'}")
+        raise UserError(
+            f"{where}.parts: {', '.join(given)}; expected {listed or 'no parts: the encoder is a single network'}"
+        )
     return {name: (given[name], f"{where}.parts.{name}") for name in parts}
 
 
@@ -182,8 +186,8 @@ def _bring_one(checkpoint: Checkpoint, needs: tuple[str, tuple[Wanted, ...]], wh
         case Checkpoint(hub=str(hub), revision=str(revision)):
             if not COMMIT.fullmatch(revision):
                 raise UserError(
-                    f"{where}.revision: {revision!r} may move; expected a commit, 40 hexadecimal digits: the hub lists "
-                    f"those of {hub} under Files and versions, History"
+                    f"{where}.revision: {revision!r} may move; expected a commit (40 hexadecimal digits); the hub "
+                    f"lists those of {hub} under Files and versions, History"
                 )
             _lay_out(wanted, lambda name: _from_hub(hub, revision, name, where), out, put, f"{where}: {hub}@{revision}")
             _check(out, checkpoint, where)
@@ -199,14 +203,14 @@ def _bring_one(checkpoint: Checkpoint, needs: tuple[str, tuple[Wanted, ...]], wh
             _check(given, checkpoint, where)
             _of_file(given, kind, wanted, checkpoint.model, out, put, f"{where}.file")
         case _:
-            raise UserError(f"{where}: a {kind} tower needs hub and revision, or file; a tag is of open_clip")
+            raise UserError(f"{where}: a {kind} tower needs `hub` with `revision`, or `file`; only open_clip has tags")
 
 
 def _wanted(encoder: NamedEncoder, photos_alone: bool = False) -> tuple[str, tuple[Wanted, ...]]:
     """The kind of an encoder, and the files that its image tower and its text tower read.
 
-    What only a tower reads that is not used may be missing. Where it is published it comes too: a tower that is added
-    later finds its files, and features do not depend on what else is used.
+    Files read only by a tower that is not in use may be missing. Where they are published they are fetched anyway, so
+    that a tower added later finds them, and so that features do not depend on which towers are in use.
     """
     kind = (encoder.image or encoder.text).kind
     image, text = WANTED.get(kind, ()), WANTED_FOR_TEXTS.get(kind, ())
@@ -277,12 +281,12 @@ def _of_file(
 
 
 def _check(path: Path, checkpoint: Checkpoint, where: str) -> None:
-    """Hold the checksum that was given against a file, or against the weights in a folder."""
+    """Compare the stated checksum with that of a file, or of the weights in a folder."""
     files = [file for file in path.iterdir() if file.suffix in WEIGHTS] if path.is_dir() else [path]
     sums = {file.name: sha256_of(file) for file in files} if checkpoint.sha256 else {}
     if checkpoint.sha256 and checkpoint.sha256 not in sums.values():
         listed = ", ".join(f"{name} has {digits}" for name, digits in sums.items()) or "there are no weights"
-        raise UserError(f"{where}.sha256: {listed}; expected {checkpoint.sha256}: it is another file")
+        raise UserError(f"{where}.sha256: {listed}; expected {checkpoint.sha256}: this is a different file")
 
 
 def _of_tag(model: str, tag: str, where: str) -> Path:
@@ -292,7 +296,7 @@ def _of_tag(model: str, tag: str, where: str) -> Path:
     known = open_clip.get_pretrained_cfg(model, tag)
     if not known:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
-        raise UserError(f"{where}: {model} with {tag}: no such tag of open_clip; expected one of: {tags}")
+        raise UserError(f"{where}: {model} with {tag}: open_clip has no such tag for it; expected one of: {tags}")
     try:
         return Path(open_clip.download_pretrained(known))
     except Exception as error:  # any: open_clip lets through what urllib, the hub and a missing length lead to
@@ -302,7 +306,7 @@ def _of_tag(model: str, tag: str, where: str) -> Path:
 
 
 def _wants_quick_gelu(model: str, tag: str) -> bool:
-    """Whether a tag's weights were trained with OpenAI's own activation: with another, features are quietly worse."""
+    """Whether a tag's weights were trained with OpenAI's activation: with any other, features are silently worse."""
     import open_clip
 
     return bool(open_clip.get_pretrained_cfg(model, tag).get("quick_gelu", False))
@@ -343,7 +347,7 @@ def _plain(path: Path, scratch: Path, where: str) -> str:
     except (BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError) as error:
         if is_of_the_machine(error):
             raise
-        raise UserError(f"{where}: {path}: not a file of weights: {in_a_line(error)}") from None
+        raise UserError(f"{where}: {path}: not a readable file of weights: {in_a_line(error)}") from None
     weights = {name: tensor.clone() for name, tensor in tensors.items() if name not in SETTINGS}
     save_file(weights, scratch / "weights.safetensors")
     return str(scratch / "weights.safetensors")

@@ -1,4 +1,4 @@
-"""The ``forward`` of encoders of several networks."""
+"""The ``forward`` of encoders that consist of several networks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

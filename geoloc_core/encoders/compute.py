@@ -1,4 +1,4 @@
-"""How a network is run: where, in which numbers, and as fast as the machine can."""
+"""How a network is run: on which device, in which precision, and as fast as the machine allows."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,11 +38,11 @@ def on_device(network: "torch.nn.Module", preprocess: Preprocess, precision: Pre
 
 
 class Forward:
-    """A network on its device, called with photos; it is prepared at the first call, so that loading stays light.
+    """A network on its device, called with photos; it is prepared on the first call, so that loading stays cheap.
 
     Attributes:
         precision: What it computes in: ``bf16`` or ``fp32``.
-        fills: Whether a batch that is not full is better filled up.
+        fills: Whether to pad an incomplete batch to its full size.
     """
 
     def __init__(self, network: "torch.nn.Module", preprocess: Preprocess, precision: Precision) -> None:
@@ -56,7 +56,7 @@ class Forward:
         return self.start(photos)()
 
     def start(self, photos: np.ndarray) -> Callable[[], np.ndarray]:
-        """Begin with some photos, which must not change until the returned function has given their features."""
+        """Start on some photos, which must not change until the returned function has returned their features."""
         if self._run is None:
             kind = OnGpu if device().type == "cuda" else OnCpu
             self._run = kind(self._network, self._preprocess, self.precision).start
@@ -74,7 +74,7 @@ def _chosen(network: "torch.nn.Module", precision: Precision) -> str:
 
 
 def _cast(network: "torch.nn.Module", precision: str) -> "torch.dtype":
-    """Bring a network to its numbers; batch statistics stay in fp32, which torch's kernels want."""
+    """Cast a network to its precision; batch statistics stay in fp32, as torch's kernels require."""
     import torch
 
     if precision == "fp32":
@@ -111,7 +111,7 @@ class OnCpu:
         self._normalised = _normaliser(preprocess, dtype)
 
     def start(self, photos: np.ndarray) -> Callable[[], np.ndarray]:
-        """Compute when asked for the features."""
+        """Compute when the features are asked for."""
         return lambda: self._features(photos)
 
     def _features(self, photos: np.ndarray) -> np.ndarray:
@@ -141,7 +141,7 @@ class OnGpu:
         self._copies = torch.cuda.Stream()
 
     def start(self, photos: np.ndarray) -> Callable[[], np.ndarray]:
-        """Put copy, network and the way back into the GPU's queues, and return without waiting for them."""
+        """Queue the copy, the network and the copy back on the GPU, and return without waiting."""
         import torch
 
         with torch.inference_mode():
@@ -177,12 +177,12 @@ class OnGpu:
             raise
         except Exception as error:  # any: the compiler lacks a program or a library; a fault of the tower's comes again
             self._compiled = None
-            say(f"the tower is not compiled: {in_a_line(error)}")
+            say(f"torch.compile failed, so the tower runs uncompiled: {in_a_line(error)}")
             return self._eager(pixels)
 
 
 def buffers(count: int, shape: tuple[int, ...]) -> list[np.ndarray]:
-    """Some arrays (*shape) uint8 for photos, in memory that a GPU copies from by itself where there is one."""
+    """Arrays (*shape) uint8 for photos; in pinned memory if there is a GPU."""
     if device().type == "cpu":
         return [np.empty(shape, np.uint8) for _ in range(count)]
     import torch

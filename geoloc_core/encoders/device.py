@@ -20,8 +20,8 @@ def device() -> "torch.device":
 def computes_bf16() -> bool:
     """Whether the device computes in bf16 at all, however slowly.
 
-    On a CPU that takes oneDNN's kernels, which most processors without AVX-512 lack. They are tried, since a limit set
-    on oneDNN (``ONEDNN_MAX_CPU_ISA``) hides what the processor says it has.
+    On a CPU this takes oneDNN's kernels, which most processors without AVX-512 lack. They are tried out, since a limit
+    set on oneDNN (``ONEDNN_MAX_CPU_ISA``) overrides what the processor reports.
     """
     import torch
 
@@ -51,6 +51,6 @@ def multiplies_bf16() -> bool:
 
 @cache
 def say_without_bf16() -> None:
-    """Say, once, that bf16 was asked for and is not to be had."""
+    """Say, once, that bf16 was asked for and is not available."""
     kind = "GPU" if device().type == "cuda" else "processor"
-    say(f"this {kind} does not compute in bf16; fp32 is used instead")
+    say(f"this {kind} does not support bf16; using fp32 instead")

@@ -1,4 +1,4 @@
-"""What every image tower is, whatever library it comes from."""
+"""What every image tower looks like, whichever library it comes from."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,11 +53,11 @@ class Encoder:
 
     @property
     def fills(self) -> bool:
-        """Whether a batch that is not full is better filled up: what a GPU runs was made for one size."""
+        """Whether to pad an incomplete batch: a GPU's compiled graph is made for one size."""
         return getattr(self.forward, "fills", False)
 
     def start(self, photos: np.ndarray) -> Callable[[], np.ndarray]:
-        """Begin with scaled photos, which must not change until the returned function has given their features."""
+        """Start on scaled photos, which must not change until the returned function has returned their features."""
         begin = getattr(self.forward, "start", None)
         return begin(photos) if begin else lambda: self.forward(photos)
 

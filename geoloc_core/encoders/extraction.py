@@ -1,4 +1,4 @@
-"""From shards of photos to features: resumable by shard, since a shard may take an hour."""
+"""From shards of photos to features, resumable by shard, as one may take an hour."""
 
 import os
 from collections import deque

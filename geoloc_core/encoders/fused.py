@@ -1,4 +1,4 @@
-"""A tower rewritten to compute the same features faster; imported only where torch is needed anyway.
+"""Rewrites a tower so that it computes the same features faster; imported only where torch is needed anyway.
 
 Attention becomes one product for queries, keys and values and one fused kernel, and the last block computes the class
 token alone where only that is read. On the CPU every linear layer gets its weights in the order that oneDNN's kernels
@@ -22,11 +22,11 @@ ACTIVATED = (("c_fc", "gelu", "c_proj"), ("fc1", "activation_fn", "fc2"), ("fc1"
 
 
 class Attention(nn.Module):
-    """Self-attention with the weights of torch's own, called as that is.
+    """Drop-in for torch's self-attention, with the same weights.
 
     Args:
         attention: Torch's own; queries, keys and values are the same tokens.
-        asking: How many of the first tokens are asked for; None for all.
+        asking: How many of the first tokens are queries; None for all.
     """
 
     def __init__(self, attention: nn.MultiheadAttention, asking: int | None = None) -> None:
@@ -58,7 +58,7 @@ class Attention(nn.Module):
 
 
 class ClassBlock(nn.Module):
-    """open_clip's residual block, of which the class token alone is read: (N, T, D) → (N, 1, D)."""
+    """open_clip's residual block, computed for the class token alone: (N, T, D) → (N, 1, D)."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class ClassBlock(nn.Module):
 
 
 class Packed(nn.Module):
-    """A linear layer in oneDNN's own order, with its activation."""
+    """A linear layer with its weights in oneDNN's own layout, and its activation fused in."""
 
     def __init__(self, layer: nn.Linear, activation: tuple[str, str] = ("none", ""), scale: float = 1.0) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Packed(nn.Module):
 
 
 class Patches(nn.Module):
-    """A convolution whose kernel is its stride, as a linear layer of what it covers."""
+    """A convolution whose kernel equals its stride, as a linear layer over patches."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()

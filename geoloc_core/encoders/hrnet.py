@@ -27,7 +27,7 @@ def load(folder: Path) -> "tuple[torch.nn.Module, int]":
         From normalised photos (N, 3, H, W) to logits of classes (N, C, H / 4, W / 4), and C.
 
     Raises:
-        UserError: A file is missing, damaged or of another network.
+        UserError: A file is missing, damaged or for another network.
     """
     import torch
     from timm.models.hrnet import HighResolutionNet
@@ -39,7 +39,7 @@ def load(folder: Path) -> "tuple[torch.nn.Module, int]":
         (hidden, channels), classes = head["cbr.0.weight"].shape[:2], len(head["conv_last.weight"])
         decoder = _decoder(channels, hidden, classes)
     except (KeyError, IndexError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder}: no HRNetV2 with a C1 decoder: {error}; expected CSAIL's checkpoint") from None
+        raise UserError(f"{folder}: not an HRNetV2 with a C1 decoder ({error}); expected CSAIL's checkpoint") from None
     for module in branches.modules():
         if isinstance(module, torch.nn.Upsample):  # the library's own networks were trained with the nearest
             module.mode, module.align_corners = "bilinear", False

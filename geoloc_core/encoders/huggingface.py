@@ -1,4 +1,4 @@
-"""Folders in the format of Hugging Face transformers: their networks, and the preparation of photos they ask for."""
+"""Folders in the format of Hugging Face transformers: their networks, and how they preprocess photos."""
 
 import importlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from geoloc_core.files import read_json
 
 CONFIG = "config.json"
 PREPARATION = "preprocessor_config.json"
-REMEDY = "expected a checkpoint folder of transformers; fetch it again"
+REMEDY = "expected a transformers checkpoint folder; download it again"
 RESAMPLE: dict[int, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers."""
 WARPED = 384
@@ -22,25 +22,25 @@ def config_of(folder: Path, *kinds: str) -> dict[str, Any]:
 
     Args:
         folder: The checkpoint.
-        kinds: The ``model_type`` that are expected.
+        kinds: The accepted values of ``model_type``.
 
     Raises:
-        UserError: There is none, or it is of another kind of network.
+        UserError: The file is missing, or describes another kind of network.
     """
     config = _json(folder / CONFIG)
     if config.get("model_type") not in kinds:
         raise UserError(
             f"{folder / CONFIG}: model_type {config.get('model_type')!r}; expected {' or '.join(kinds)}: "
-            "the checkpoint is of another network"
+            "the checkpoint is for a different network"
         )
     return config
 
 
 def clip_config(folder: Path, side: Literal["vision", "text"]) -> Any:
-    """What the library calls the config of one tower of a CLIP checkpoint, be both or one of them in the folder.
+    """The library's config of one tower of a CLIP checkpoint, whether the folder holds both towers or one.
 
     Raises:
-        UserError: It is no CLIP checkpoint, or its config is not readable.
+        UserError: It is not a CLIP checkpoint, or its config cannot be read.
     """
     kind = config_of(folder, "clip", f"clip_{side}_model")["model_type"]
     from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
@@ -51,7 +51,7 @@ def clip_config(folder: Path, side: Literal["vision", "text"]) -> Any:
     except Exception as error:  # any: a wrong value makes transformers raise whatever it leads to
         if is_of_the_machine(error):
             raise
-        raise UserError(f"{folder / CONFIG}: not a config of CLIP: {in_a_line(error)}") from None
+        raise UserError(f"{folder / CONFIG}: not a CLIP config: {in_a_line(error)}") from None
     if kind != "clip":
         return config
     part = getattr(config, f"{side}_config")
@@ -71,7 +71,7 @@ def open_network(network: type, folder: Path, **options: Any) -> Any:
         The network, of that class.
 
     Raises:
-        UserError: The folder does not hold all the weights of such a network: none is left at random.
+        UserError: The folder lacks weights of such a network: none is left randomly initialised.
     """
     import torch
     from safetensors import SafetensorError
@@ -91,7 +91,7 @@ def open_network(network: type, folder: Path, **options: Any) -> Any:
     lacking = sorted(loaded["missing_keys"]) + sorted(str(key[0]) for key in loaded["mismatched_keys"])
     if lacking:
         raise UserError(
-            f"{folder}: not a whole checkpoint of {network.__name__}: no fitting weights for {lacking[0]}"
+            f"{folder}: incomplete checkpoint of {network.__name__}: no matching weights for {lacking[0]}"
             + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
         )
     return model.eval()
@@ -101,7 +101,7 @@ def open_processor(folder: Path) -> Any:
     """The library's own image processor of a folder, for what :class:`Preprocess` does not do.
 
     Raises:
-        UserError: There is none, or it is of no image processor of the library.
+        UserError: There is none, or it names no image processor of the library.
     """
     from transformers import AutoImageProcessor
 
@@ -115,13 +115,13 @@ def open_processor(folder: Path) -> Any:
 
 
 def preprocess_of(folder: Path) -> Preprocess:
-    """The preparation that the ``preprocessor_config.json`` of a folder asks for, to the pixel.
+    """The preprocessing that the ``preprocessor_config.json`` of a folder asks for, exact to the pixel.
 
-    The library's own class reads the file, with its defaults and the forms of older versions; what it would do with
-    Pillow is what :class:`Preprocess` does.
+    The library's own class reads the file, so that its defaults and older formats apply; :class:`Preprocess` then does
+    what that class would do with Pillow.
 
     Raises:
-        UserError: There is no such file, or it asks for something that would not be done.
+        UserError: There is no such file, or it asks for something unsupported.
     """
     where = folder / PREPARATION
     config = _json(where)
@@ -135,20 +135,22 @@ def preprocess_of(folder: Path) -> Preprocess:
         if refused is None:
             return _prepared(family, asked)
     except KeyError:
-        refused = f"{name} is not known; expected the image processor of CLIP, ViT or ConvNeXt"
+        refused = f"{name} is not supported; expected the image processor of CLIP, ViT or ConvNeXt"
     except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         refused = in_a_line(error)
     raise UserError(f"{where}: {refused}")
 
 
 def same_size(folder: Path, preprocess: Preprocess, size: int) -> None:
-    """Refuse a preparation that yields other photos than the network takes.
+    """Refuse preprocessing whose output size is not the network's input size.
 
     Raises:
         UserError: The sizes differ.
     """
     if preprocess.size != size:
-        raise UserError(f"{folder / PREPARATION}: photos of {preprocess.size} pixels; expected {size}, as in {CONFIG}")
+        raise UserError(
+            f"{folder / PREPARATION}: prepares photos of {preprocess.size} pixels; expected {size}, as in {CONFIG}"
+        )
 
 
 def _processor(family: str) -> type:
@@ -158,13 +160,13 @@ def _processor(family: str) -> type:
 
 
 def _refused(asked: Any) -> str | None:
-    """What of a processor's wishes is not done here."""
+    """Which of a processor's settings is not supported; None if all are."""
     if not asked.do_resize:
-        return "do_resize is false, so photos would keep their sizes; expected true"
+        return "do_resize is false, so photos would keep their own sizes; expected true"
     if asked.resample not in RESAMPLE:
         return f"resample {asked.resample!r}; expected 2 (bilinear) or 3 (bicubic)"
     if getattr(asked, "do_pad", None):
-        return "do_pad is true; expected photos that are cut or scaled to a square"
+        return "do_pad is true; expected photos that are cropped or resized to a square"
     return None
 
 
@@ -181,7 +183,7 @@ def _prepared(family: str, asked: Any) -> Preprocess:
     if edge is None or whole is None or bool(cut) != bool(shorter):
         raise ValueError("expected size as shortest_edge with do_center_crop, or as height and width without it")
     if edge > whole:
-        raise ValueError(f"crop_size {edge} is more than the scaled photo has; expected no more than {whole}")
+        raise ValueError(f"crop_size {edge} is larger than the resized photo; expected at most {whole}")
     # pixels are rescaled by 1/255 here: another factor is one of mean and deviation
     factor = 255 * (asked.rescale_factor if asked.do_rescale else 1.0)
     mean, std = (asked.image_mean, asked.image_std) if asked.do_normalize else ((0.0,) * 3, (1.0,) * 3)
@@ -202,7 +204,7 @@ def _scaled(values: Any, factor: float) -> tuple[float, float, float]:
 
 
 def _square(size: Any) -> int | None:
-    """The edge of a square; None where a size is given otherwise."""
+    """The edge of a square; None if the size is given in another form."""
     if size is None or not size.height:
         return None
     if size.height != size.width:
@@ -212,6 +214,6 @@ def _square(size: Any) -> int | None:
 
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path.parent}: no {path.name}; expected a checkpoint folder of transformers; fetch it first")
+        raise UserError(f"{path.parent}: no {path.name}; expected a transformers checkpoint folder; download it first")
     value: dict[str, Any] = read_json(path, REMEDY, dict[str, Any])
     return value

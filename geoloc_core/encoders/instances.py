@@ -1,4 +1,4 @@
-"""Photos cut into what they show: one picture per feature, with its class, group, score, box and area.
+"""Photos cut into the segments they show: one picture per segment, with its class, group, score, box and area.
 
 ``data/features/<encoder>/<corpus>/`` then holds no array but ``shards/00000.parquet`` …, :data:`INSTANCES`, one per
 shard of photos and in the same order, and ``features.json``, the note of what made them. Features are joined with
@@ -289,7 +289,9 @@ def shards(folder: Path) -> list[Path]:
         UserError: There are none yet, or they are an array.
     """
     if not store.note(folder).get("pictures"):
-        raise UserError(f"{folder}: holds an array, no pictures of features; name an encoder of kind mask2former")
+        raise UserError(
+            f"{folder}: holds one array rather than features of segments; name an encoder of kind mask2former"
+        )
     return manifest.shards(folder)
 
 

@@ -1,4 +1,4 @@
-"""Going on with a smaller batch where memory runs out."""
+"""Retrying with a smaller batch when memory runs out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ MESSAGES = (
     "alloc_failed",
     "bad_alloc",
 )
-"""What allocators say that raise no class of their own: torch's on the CPU, cuBLAS', onnxruntime's."""
+"""Messages of allocators without an exception class of their own: torch's on the CPU, cuBLAS's, onnxruntime's."""
 
 
 def ran_out(error: BaseException) -> bool:
@@ -29,7 +29,7 @@ def ran_out(error: BaseException) -> bool:
 
 
 class Halving:
-    """A forward that halves its batch where memory runs out, says so, and goes on.
+    """A forward that halves its batch when memory runs out, says so, and continues.
 
     Args:
         forward: N photos → what is found for each: (N, size, size, 3) uint8 → (N, *shape) float32, or of other types.
@@ -39,7 +39,7 @@ class Halving:
     def __init__(self, forward: Callable[[Any], Any], join: Callable[[list[Any]], Any] = np.concatenate) -> None:
         self.forward, self._join = forward, join
         self.batch: int | None = None
-        """What it has come down to; None while whole batches fit."""
+        """The current batch size; None while whole batches fit."""
 
     @property
     def precision(self) -> str:
@@ -48,7 +48,7 @@ class Halving:
 
     @property
     def fills(self) -> bool:
-        """Whether a batch that is not full is better filled up."""
+        """Whether to pad an incomplete batch to its full size."""
         return getattr(self.forward, "fills", False) and self.batch is None
 
     def __call__(self, photos: Any) -> Any:
@@ -60,7 +60,7 @@ class Halving:
         return self.start(photos)()
 
     def start(self, photos: np.ndarray) -> Callable[[], np.ndarray]:
-        """Begin with N photos, which must not change until the returned function has given their features."""
+        """Start on N photos, which must not change until the returned function has returned their features."""
         begin: Any = getattr(self.forward, "start", None)
         if begin is None or self.batch:
             return lambda: self._in_pieces(photos)
@@ -101,7 +101,7 @@ class Halving:
                 f"out of memory with one photo: {in_a_line(error, 200)}; choose a smaller encoder"
             ) from None
         self.batch = max(1, rows // 2)
-        say(f"out of memory with a batch of {rows} photos; going on with {self.batch}")
+        say(f"out of memory with a batch of {rows} photos; continuing with {self.batch}")
 
 
 def _free() -> None:

@@ -18,8 +18,10 @@ def config_of(weights: Path) -> dict[str, Any]:
     """
     for name in (CONFIG, WEIGHTS):
         if not (weights / name).is_file():
-            raise UserError(f"{weights}: no {name}; expected an open_clip checkpoint folder; fetch or train it first")
-    remedy = "expected a config of open_clip; fetch or train it again"
+            raise UserError(
+                f"{weights}: no {name}; expected an open_clip checkpoint folder; download or train it first"
+            )
+    remedy = "expected an open_clip config; download or train it again"
     config: dict[str, Any] = read_json(weights / CONFIG, remedy, dict[str, Any])
     if not isinstance(config.get("model_cfg"), dict) or not config["model_cfg"].get("embed_dim"):
         raise UserError(f"{weights / CONFIG}: no model_cfg with embed_dim; {remedy}")

@@ -44,7 +44,7 @@ def read(folder: Path, classes: int) -> np.ndarray:
         raise UserError(
             f"{path}: {len(colours)} colours for {classes} classes; expected a line `red,green,blue` for each class"
             if path.is_file()
-            else f"{folder}: the segmenter tells {classes} classes apart, ADE20K has {len(colours)}; "
+            else f"{folder}: the segmenter has {classes} classes, ADE20K has {len(colours)}; "
             f"give their colours in {FILE}, a line `red,green,blue` for each class"
         )
     return colours

@@ -67,14 +67,14 @@ def read_hierarchy(path: Path) -> Hierarchy:
     table = read_csv(path, ())[HEADINGS - 1 :][:SCENES].iloc[:, 1 : 1 + len(S3) + KINDS]
     if table.shape[1] < len(S3) + KINDS:
         raise UserError(
-            f"{path}: {table.shape[1] + 1} columns; expected a scene, 3 and {KINDS} kinds, commas between them"
+            f"{path}: {table.shape[1] + 1} columns; expected a scene, its 3 and its {KINDS} kinds, separated by commas"
         )
     flags = np.stack([numbers(column) for _, column in table.items()], axis=1)
     wrong = ~(flags >= 0)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise UserError(
-            f"{path}: row {table.index[row]}: {table.iat[row, column]!r}; expected 0 or 1, whether it is of a kind"
+            f"{path}: row {table.index[row]}: {table.iat[row, column]!r}; expected 1 if the scene is of that kind, or 0"
         )
     s3, s16 = flags[:, : len(S3)], flags[:, len(S3) :]
     if len(flags) != SCENES or not (s3.sum(axis=1) > 0).all() or not (s16.sum(axis=1) > 0).all():
@@ -123,5 +123,5 @@ def resnet(tensors: "dict[str, torch.Tensor]", path: Path, first: str, third: st
     depth = len({name.split(".")[1] for name in tensors if name.startswith(f"{third}.")})
     arch = RESNETS.get((f"{first}.0.conv3.weight" in tensors, depth))
     if arch is None:
-        raise UserError(f"{path}: not the weights expected; expected a ResNet: {', '.join(RESNETS.values())}")
+        raise UserError(f"{path}: unexpected weights; expected a ResNet: {', '.join(RESNETS.values())}")
     return torchvision.models.get_model(arch, weights=None, num_classes=classes)

@@ -116,12 +116,13 @@ def read(folder: Path) -> np.ndarray:
     """
     expected = note(folder)
     if "dim" not in expected:
-        raise UserError(f"{folder}: holds pictures of features, no array; name an encoder that gives one")
+        raise UserError(f"{folder}: holds features of segments rather than one array; name an encoder of whole photos")
     array = read_array(folder / ARRAY, f"{remedy(folder)} again")
     shape = tuple(expected[name] for name in ("rows", "tokens", "dim") if name in expected)
     if array.shape != shape or array.dtype != np.float16:
         raise UserError(
-            f"{folder}: features are {array.shape} {array.dtype}, the note says {shape} float16; {remedy(folder)} again"
+            f"{folder}: features are {array.shape} {array.dtype}, but their description says "
+            f"{shape} float16; {remedy(folder)} again"
         )
     return array
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Ignored:
-    """Stands for whatever a checkpoint names beside tensors, such as the settings of its training: it does nothing."""
+    """Placeholder for whatever else a checkpoint names, such as its training settings: it does nothing."""
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
         """A plain mapping: all that torch lets a file add entries and attributes to."""
@@ -37,12 +37,12 @@ def read_tensors(path: Path) -> "dict[str, torch.Tensor]":
         with torch.serialization.safe_globals([(Ignored, name) for name in _named_in(path)]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:  # torch's own message advises to trust the file
-        raise UserError(f"{path}: damaged, or not a file of torch's with tensors and plain values alone") from None
+        raise UserError(f"{path}: damaged, or not a torch file that holds only tensors and plain values") from None
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{path}: damaged, or not a file of torch's: {in_a_line(error)}") from None
+        raise UserError(f"{path}: damaged, or not a torch file: {in_a_line(error)}") from None
     tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(tensors, dict) or not any(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise UserError(f"{path}: holds no tensors by name; expected a state dict")
+        raise UserError(f"{path}: holds no named tensors; expected a state dict")
     return {str(key).removeprefix("module."): value for key, value in tensors.items() if torch.is_tensor(value)}
 
 
@@ -55,7 +55,7 @@ def _named_in(path: Path) -> list[str]:
 def fill(
     network: "torch.nn.Module", tensors: "dict[str, torch.Tensor]", path: Path, ignore: tuple[str, ...] = ()
 ) -> None:
-    """Put tensors into a network, each in its place.
+    """Load tensors into a network by name.
 
     Args:
         network: What they belong to.
@@ -64,7 +64,7 @@ def fill(
         ignore: Parts of names that may be there and are not needed.
 
     Raises:
-        UserError: Some are missing, unknown or of another shape.
+        UserError: Some are missing, unexpected or of another shape.
     """
     expected = network.state_dict()
     # checkpoints older than torch 0.4 count no batches
@@ -73,5 +73,5 @@ def fill(
     shapes = [name for name in expected if name in tensors and tensors[name].shape != expected[name].shape]
     for names, what in ((missing, "missing"), (unknown, "unknown"), (shapes, "of another shape")):
         if names:
-            raise UserError(f"{path}: not the weights expected: {len(names)} tensors {what}, such as {names[0]}")
+            raise UserError(f"{path}: unexpected weights: {len(names)} tensors {what}, such as {names[0]}")
     network.load_state_dict({name: tensors[name] for name in expected if name in tensors}, strict=False)

@@ -1,4 +1,4 @@
-"""Where a photo was taken, by the captions that a CLIP finds most like it: no training on places.
+"""Where a photo was taken, by the caption that CLIP finds most similar: no training on places.
 
 Countries first, then the largest towns of the country that was found (*hierarchical linear probing*; Haas, Alberti and
 Skreta 2023, StreetCLIP). The two lists stay nested: a product of softmaxes over lists of different length favours
@@ -90,11 +90,11 @@ class Answers:
 
 
 def search(images: np.ndarray, embed: Embed, places: Places, prompts: Prompts) -> Answers:
-    """The country whose caption is most like each photo, then the most like of its towns.
+    """The country whose caption is most similar to each photo, then the most similar of its towns.
 
     Args:
         images: (N, D) float32 of unit length.
-        embed: Gives texts a place in the same space.
+        embed: Embeds texts in the same space.
         places: The candidates.
         prompts: What is said about them.
     """
@@ -119,7 +119,7 @@ def _ensemble(embed: Embed, texts: list[list[str]]) -> np.ndarray:
 
 
 def text_embedder(model: Any, tokenise: Any, device: "torch.device") -> Embed:
-    """How a CLIP of open_clip embeds texts."""
+    """The text embedding of an open_clip model."""
     import torch
     from torch.nn.functional import normalize
 

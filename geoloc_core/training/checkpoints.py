@@ -1,4 +1,4 @@
-"""Unfinished training, kept so that a kill loses little and changes nothing."""
+"""Checkpoints of unfinished training: a killed run loses little, and its result does not change."""
 
 import json
 import zlib
@@ -12,11 +12,11 @@ from geoloc_core.files import remove, replacing
 
 
 def save(path: Path, fingerprint: Any, state: dict[str, Any]) -> None:
-    """Write the state of a training in one piece.
+    """Write the state of a training run atomically.
 
     Args:
         path: The checkpoint.
-        fingerprint: All that the training depends on, as plain values: another one never resumes from it.
+        fingerprint: Everything the training depends on, as plain values; a run with another never resumes from it.
         state: Tensors and plain values.
     """
     import torch
@@ -26,7 +26,7 @@ def save(path: Path, fingerprint: Any, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, fingerprint: Any) -> dict[str, Any] | None:
-    """The state that :func:`save` wrote for this very training, or None.
+    """The state that :func:`save` wrote for this training, or None.
 
     Raises:
         UserError: It is damaged.
@@ -43,7 +43,7 @@ def load(path: Path, fingerprint: Any) -> dict[str, Any] | None:
         if not isinstance(saved, dict) or saved.keys() != {"fingerprint", "state"}:
             raise BadZipFile
     except (BadZipFile, UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, zlib.error):
-        raise UserError(f"{path}: damaged; remove it, and the training starts anew") from None
+        raise UserError(f"{path}: damaged; delete it to start the training afresh") from None
     if saved["fingerprint"] != json.dumps(fingerprint, sort_keys=True, default=str):
         remove(path)
         return None

@@ -19,7 +19,7 @@ class Outcome:
 
     Attributes:
         loss: The mean of both directions.
-        hits: Photos nearest to their own caption among those they were compared with.
+        hits: Photos whose own caption is the nearest of those they were compared with.
     """
 
     loss: float
@@ -32,7 +32,7 @@ def loss_of(images: "torch.Tensor", texts: "torch.Tensor", scale: "torch.Tensor"
     Args:
         images: (B, D) of unit length.
         texts: (B, D) of unit length, row by row those of the photos.
-        scale: What the cosines are multiplied by.
+        scale: Multiplies the cosines.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -74,7 +74,7 @@ def backward(
 
 
 def check_micro_batches(model: Any, where: str) -> None:
-    """Refuse micro-batches for a model whose training passes depend on the batch they are in.
+    """Refuse micro-batches for a model whose forward pass depends on the rest of its batch.
 
     Raises:
         UserError: It has batch normalisation.
@@ -83,8 +83,8 @@ def check_micro_batches(model: Any, where: str) -> None:
 
     if any(isinstance(module, _BatchNorm) for module in model.modules()):
         raise UserError(
-            f"{where}: the tower has batch normalisation, whose statistics would be those of micro-batches; "
-            "expected none, or a tower without"
+            f"{where}: the tower uses batch normalisation, whose statistics would come from micro-batches; "
+            "leave micro_batch out, or choose a tower without it"
         )
 
 

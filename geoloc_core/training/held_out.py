@@ -60,14 +60,14 @@ class ZeroShot(Strict):
 
 
 def check_countries(hold_out: tuple[str, ...], countries: Collection[str], where: str) -> None:
-    """Refuse a country to hold out that there is not.
+    """Refuse to hold out a country that does not exist.
 
     Raises:
         UserError: It is not among the boundaries' countries; the key ``where`` is named.
     """
     absent = sorted(set(hold_out) - set(countries))
     if absent:
-        raise UserError(f"{where}: {', '.join(absent)}: no country of the boundaries; expected codes such as CHN")
+        raise UserError(f"{where}: {', '.join(absent)}: not a country of the boundaries; expected codes such as CHN")
 
 
 def training_rows(split: np.ndarray, codes: np.ndarray, hold_out: tuple[str, ...], need_country: bool) -> np.ndarray:
@@ -145,7 +145,7 @@ def score(
 
 
 def embed_photos(model: Any, photos: Photos, rows: np.ndarray, device: "torch.device") -> np.ndarray:
-    """Embeddings (n, D) float32 of unit length of photos, as they are."""
+    """Unit-length embeddings (n, D) float32 of photos, without augmentation."""
     import torch
     from torch.nn.functional import normalize
 
@@ -159,7 +159,7 @@ def embed_photos(model: Any, photos: Photos, rows: np.ndarray, device: "torch.de
 
 
 def figures(answers: Answers, places: Places, codes: np.ndarray, points: np.ndarray) -> dict[str, float]:
-    """Share of photos, in %, whose country was found and whose town lies within some kilometres.
+    """Percentage of photos whose country is right, and whose town lies within some kilometres.
 
     Args:
         answers: Of n photos.

@@ -1,4 +1,4 @@
-"""Epochs that survive a kill: the run after it ends where an uninterrupted one would."""
+"""Epochs that survive a kill: a resumed run ends exactly where an uninterrupted one would."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -128,7 +128,7 @@ class _Saver:
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         so_far = _SoFar(state["steps"], state["sums"])
-        say(f"going on after epoch {len(state['history'])}, step {so_far.steps} of the next")
+        say(f"resuming after epoch {len(state['history'])}, step {so_far.steps} of the next")
         self.saved = time.monotonic()
         return state["history"], so_far
 

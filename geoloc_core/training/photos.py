@@ -146,10 +146,10 @@ def batches_per_epoch(rows: np.ndarray, batch: int, corpus: str) -> int:
     """How many whole batches an epoch has.
 
     Raises:
-        UserError: Not even one.
+        UserError: There is not even one.
     """
     if len(rows) < batch:
-        raise UserError(f"corpus {corpus}: {len(rows)} training photos; expected at least a batch of {batch}")
+        raise UserError(f"corpus {corpus}: {len(rows)} training photos; expected at least {batch}, one batch")
     return len(rows) // batch
 
 
@@ -161,7 +161,7 @@ def training_rows(project: Project, corpus: str) -> np.ndarray:
 
 
 def attribute(project: Project, corpus: str, column: str) -> list:
-    """One column of what a corpus publishes beside its photos, row-aligned with the manifest.
+    """One column of a corpus's published attributes, row-aligned with the manifest.
 
     Raises:
         UserError: The corpus publishes no such column.

@@ -72,17 +72,17 @@ def freeze_blocks(model: Any, blocks: Blocks, where: str) -> None:
         where: The parameter, for the message.
 
     Raises:
-        UserError: The image tower is no transformer, or has fewer blocks.
+        UserError: The image tower is not a transformer, or has fewer blocks.
     """
     if blocks == 0:
         return
-    found = _image_blocks(model)
-    if found is None:
-        raise UserError(f"{where}: {blocks}; the image tower has no blocks of a transformer; expected 0")
-    count = len(found) - 1 if blocks == ALL_BUT_LAST else int(blocks)
-    if count > len(found):
-        raise UserError(f"{where}: {count}; the image tower has {len(found)} blocks; expected at most as many")
-    kept = {id(p) for block in found[count:] for p in block.parameters()} | {id(p) for p in _after_blocks(model)}
+    image_blocks = _image_blocks(model)
+    if image_blocks is None:
+        raise UserError(f"{where}: {blocks}; the image tower has no transformer blocks; expected 0")
+    count = len(image_blocks) - 1 if blocks == ALL_BUT_LAST else int(blocks)
+    if count > len(image_blocks):
+        raise UserError(f"{where}: {count}; expected at most {len(image_blocks)}, the blocks of the image tower")
+    kept = {id(p) for block in image_blocks[count:] for p in block.parameters()} | {id(p) for p in _after_blocks(model)}
     for parameter in model.visual.parameters():
         parameter.requires_grad_(id(parameter) in kept)
 
@@ -106,7 +106,7 @@ def _after_blocks(model: Any) -> "Iterator[torch.nn.Parameter]":
 
 
 def autocast(wanted: bool) -> "Callable[[], AbstractContextManager[None]]":
-    """What opens bfloat16 arithmetic, where it is wanted and the device has it; weights and sums stay float32."""
+    """A context of bfloat16 arithmetic, if it is wanted and the device has it; weights and sums stay float32."""
     import torch
 
     if not wanted:

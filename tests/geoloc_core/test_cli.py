@@ -46,12 +46,12 @@ def test_every_stage_of_the_graph_has_its_command():
         (["encode", "nowhere", "--encoder", "clip"], "corpus 'nowhere'"),
         (["pretrain", "nothing"], "pretrain 'nothing'"),
         (["download", "nothing"], "encoder 'nothing': not in params.yaml; expected one of: clip, vit, clip-vit-b32"),
-        (["download", "clip"], "encoder 'clip': is trained here; run `geoloc pretrain clip`"),
+        (["download", "clip"], "encoder 'clip': is trained here rather than downloaded; run `geoloc pretrain clip`"),
         (
             ["encode", "mp16", "--encoder", "nothing"],
             "encoder 'nothing': not in params.yaml; expected one of: clip, vit",
         ),
-        (["encode", "mp16", "--encoder", "roberta-base"], "encodes texts; expected an encoder of photos"),
+        (["encode", "mp16", "--encoder", "roberta-base"], "encodes texts; name an encoder of photos"),
         (
             ["encode-text", "nothing", "--encoder", "clip"],
             "texts 'nothing': not in the profile in use; expected one of: clues",

@@ -1,4 +1,4 @@
-"""What every text tower is, whatever library it comes from."""
+"""What every text tower looks like, whichever library it comes from."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -30,7 +30,7 @@ def encode_text(project: Project, texts: str, name: str, encoder: NamedEncoder) 
         UserError: The encoder is of photos or has no weights yet, or the sentences have not been gathered.
     """
     if encoder.text is None:
-        raise UserError(f"encoder {name!r}: encodes photos; expected an encoder of texts, or `geoloc encode`")
+        raise UserError(f"encoder {name!r}: encodes photos; name an encoder of texts, or run `geoloc encode`")
     entry(project.profile.texts, texts, "texts")
     source = project.texts(texts)
     check_folder(project.text_features(name, texts), "features")

@@ -61,7 +61,7 @@ def read(project: Project, name: str) -> pa.Table:
 
 
 def gathered(source: Texts, path: Path) -> pa.Table:
-    """One row per row of the table, in its order; a missing sentence is an empty one.
+    """One row per row of the table, in order; a missing sentence becomes an empty one.
 
     Args:
         source: Which columns.
@@ -80,7 +80,7 @@ def gathered(source: Texts, path: Path) -> pa.Table:
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise UserError(f"{path}: {source.id} {twice!r} occurs more than once; expected ids that name one row each")
+        raise UserError(f"{path}: {source.id} {twice!r} occurs more than once; expected a unique id in each row")
     about = found[source.country] if source.country else [None] * len(sentences)
     countries = [_countries(value, f"{path}: row {row + 1}: {source.country}") for row, value in enumerate(about)]
     return pa.table({"id": ids, "text": sentences, "countries": countries}, SCHEMA)
@@ -113,7 +113,7 @@ def _code(name: str, where: str) -> str:
 
 def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
     if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a table with {', '.join(names)}; run the stages before first")
+        raise UserError(f"{path}: no such file; expected a table with {', '.join(names)}; run the earlier stages first")
     if path.suffix.lower() == ".csv":
         from geoloc_core.corpora.tables import read_csv
 
@@ -145,5 +145,5 @@ def _of_json(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
     for number, row in enumerate(rows):
         for name in names:
             if not isinstance(row, dict) or name not in row:
-                raise UserError(f"{path}: entry {number} has no {name!r}; expected it in each")
+                raise UserError(f"{path}: entry {number} has no {name!r}; every entry needs it")
     return {name: [row[name] for row in rows] for name in names}

@@ -1,4 +1,4 @@
-"""Tokenizers of transformers, from the files of the checkpoint itself."""
+"""Tokenizers of transformers, from the checkpoint's own files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     import torch
 
 FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
-"""Any of them holds the vocabulary."""
+"""Each of these holds the vocabulary."""
 
 
 def tokenizer_of(folder: Path, positions: int) -> tuple[Any, int]:
-    """The tokenizer of a checkpoint folder, and the most tokens of a text.
+    """The tokenizer of a checkpoint folder, and how many tokens a text may have.
 
     Args:
         folder: The checkpoint.
@@ -24,7 +24,7 @@ def tokenizer_of(folder: Path, positions: int) -> tuple[Any, int]:
         UserError: The folder has no readable tokenizer.
     """
     if not any((folder / name).is_file() for name in FILES):
-        raise UserError(f"{folder}: no {' or '.join(FILES)}; expected the tokenizer of the checkpoint; fetch it too")
+        raise UserError(f"{folder}: no {' or '.join(FILES)}; expected the checkpoint's tokenizer; download it too")
     from transformers import AutoTokenizer
 
     try:

@@ -46,7 +46,7 @@ def load(options: Options, weights: Path) -> Encoder:
     """Open a folder of scene networks.
 
     Raises:
-        UserError: A file is missing, damaged or of another network.
+        UserError: A file is missing, damaged or for another network.
     """
     preprocess = Preprocess(SIZE, "crop", "bilinear", MEAN, STD, shorter_edge=EDGE)
     opened = {"base": _base, "routed": _routed, "scenes": _scenes}[options.feature]
@@ -83,7 +83,7 @@ def _routed(weights: Path, preprocess: Preprocess, precision: Precision) -> tupl
     networks, dims = zip(*(tower(weights / name / FILE) for name in S3), strict=True)
     if len(set(dims)) > 1:
         raise UserError(
-            f"{weights}: features of {', '.join(map(str, dims))} numbers; expected three towers of one shape"
+            f"{weights}: the three towers give {', '.join(map(str, dims))} features; expected the same number from each"
         )
     towers = [on_device(network, preprocess, precision) for network in networks]
 

@@ -48,7 +48,7 @@ def load(options: Options, weights: Path) -> Instances:
     """Open a Mask2Former checkpoint folder.
 
     Raises:
-        UserError: The folder is no such checkpoint, or none of its classes belongs to a group.
+        UserError: The folder is not such a checkpoint, or none of its classes belongs to a group.
     """
     model, processor = _open(weights)
     labels: dict[int, str] = model.config.id2label

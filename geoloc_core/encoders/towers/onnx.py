@@ -16,7 +16,7 @@ FILE = "model.onnx"
 
 
 class Options(Tower):
-    """An ONNX network: its file does not say how it wants its photos, so this does."""
+    """An ONNX network: its file does not state the preprocessing, so these options do."""
 
     kind: Literal["onnx"]
     output: str
@@ -33,7 +33,7 @@ def load(options: Options, weights: Path) -> Encoder:
     """Open an ONNX network.
 
     Raises:
-        UserError: There is no readable network, or it has no such output.
+        UserError: The network is missing or unreadable, or has no such output.
     """
     import onnxruntime as ort
 

@@ -80,7 +80,7 @@ def preprocess_of(config: dict[str, Any], where: Path) -> Preprocess:
     """The preparation a ``preprocess_cfg`` asks for; where it is silent, open_clip's own defaults.
 
     Raises:
-        UserError: It asks for something that would not be done.
+        UserError: It asks for something unsupported.
     """
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 

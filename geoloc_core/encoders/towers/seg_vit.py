@@ -112,7 +112,7 @@ def _transformers(folder: Path, options: Options) -> "tuple[torch.nn.Module, Pre
 
     if not (folder / CONFIG).is_file():
         csail = f"CSAIL's {hrnet.ENCODER} and {hrnet.DECODER}"
-        raise UserError(f"{folder}: no {CONFIG}; expected a segmenter of transformers, or {csail}")
+        raise UserError(f"{folder}: no {CONFIG}; expected a transformers segmenter, or {csail}")
     processor = open_processor(folder)
     universal = read_json(folder / CONFIG, REMEDY, dict[str, Any]).get("model_type") in UNIVERSAL
     model = open_network(AutoModelForUniversalSegmentation if universal else AutoModelForSemanticSegmentation, folder)
@@ -134,7 +134,7 @@ def _prepared(folder: Path, processor: Any, options: Options) -> Preprocess:
     """The preparation a segmenter's own processor does, in the square that batches are.
 
     Raises:
-        UserError: It asks for something that would not be done.
+        UserError: It asks for something unsupported.
     """
     asked = f"resample {processor.resample}, mean {processor.image_mean}, std {processor.image_std}"
     flipped = getattr(processor, "do_flip_channel_order", False)

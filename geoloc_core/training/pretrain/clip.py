@@ -95,14 +95,14 @@ class Options(Strict):
             drawn = {"image_size", "image_tower", "embed_dim", "text_width", "context"} & self.model_fields_set
             if drawn:
                 raise ValueError(
-                    f"{', '.join(sorted(drawn))}: come with the weights of start; expected one or the other"
+                    f"{', '.join(sorted(drawn))}: already set by the checkpoint in start; leave them out, or start"
                 )
         if self.micro_batch and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
         if "facts" in self.model_fields_set and not self.captions:
-            raise ValueError("facts: nothing tells them without captions; expected captions too, or no facts")
+            raise ValueError("facts: only captions use them; add captions, or leave facts out")
         if self.compare == "micro_batch" and not self.micro_batch:
-            raise ValueError("compare: micro_batch; expected the size of one under micro_batch")
+            raise ValueError("compare: micro_batch needs the size of a micro-batch; set micro_batch")
         return self
 
 
@@ -173,7 +173,7 @@ def from_checkpoint(weights: Path) -> Network:
 
     config = config_of(weights)
     if config["model_cfg"].get("text_cfg", {}).get("hf_tokenizer_name"):
-        raise UserError(f"{weights}: its texts need another tokenizer than CLIP's; expected a CLIP")
+        raise UserError(f"{weights}: its texts need a tokenizer other than CLIP's; expected a CLIP model")
     tokenise = open_clip.get_tokenizer(f"local-dir:{weights}")
     return Network(open_model(weights), config, preprocess_of(config, weights / CONFIG), tokenise)
 
@@ -222,7 +222,7 @@ def pretrain(
     told = [
         f"{s['accuracy']} % of {s['photos']:,} photos of {name} countries" for name, s in scores["zero_shot"].items()
     ]
-    say(f"zero-shot: the country of {' and of '.join(told)}")
+    say(f"zero-shot: right about the country of {' and of '.join(told)}")
     log({".".join(key): value for key, value in flat.items()}, len(history) - 1)
     parameters = sum(p.numel() for p in network.model.visual.parameters())
     return history, {"photos": len(corpus.rows), "parameters": parameters, **scores}
@@ -281,7 +281,7 @@ class _Corpus:
         photos.batches_per_epoch(rows, options.batch, options.corpus)
         left_out = int((split == Split.TRAIN).sum()) - len(rows)
         if left_out:
-            say(f"{options.corpus}: {left_out:,} training photos left out: their country is held out or not known")
+            say(f"{options.corpus}: {left_out:,} training photos left out: their country is held out or unknown")
         folder, made_of = project.corpus(options.corpus), photos.fingerprint(project, options.corpus)
         cache = partial / f"{made_of[:16]}.npy"
         table = manifest.read_manifest(folder, ["latitude", "longitude"])
@@ -371,7 +371,7 @@ class _Trainer:
         outcome = contrastive.backward(model, images, tokens, micro, options.compare == "batch", self.autocast)
         if not np.isfinite(outcome.loss):
             raise UserError(
-                f"epoch {epoch + 1}, step {step + 1}: the loss is {outcome.loss}; expected a number; lower lr"
+                f"epoch {epoch + 1}, step {step + 1}: the loss is {outcome.loss}; expected a finite number; lower lr"
             )
         if options.clip_norm:
             torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)

@@ -127,7 +127,7 @@ def test_a_changed_checkpoint_never_reuses_old_features(root, monkeypatch):
     [
         (("encode", "nowhere", "--encoder", "small-vit"), "corpus 'nowhere': not in the profile in use; expected"),
         (("encode", "photos", "--encoder", "nothing"), "encoder 'nothing': not in params.yaml; .*small-vit"),
-        (("encode", "photos", "--encoder", "words"), "encodes texts; expected an encoder of photos"),
+        (("encode", "photos", "--encoder", "words"), "encodes texts; name an encoder of photos"),
         (("encode", "{made}", "--encoder", "small-vit", "--checkpoint", "{root}/none"), "none: no such file or folder"),
         (("encode", "{made}", "--encoder", "small-vit", "--checkpoint", "{made}"), "made has no config.json"),
         (("encode", "{made}", "--encoder", "net", "--checkpoint", "{root}/given"), "given has no model.onnx"),
@@ -135,7 +135,7 @@ def test_a_changed_checkpoint_never_reuses_old_features(root, monkeypatch):
         (("encode", "{made}", "--encoder", "small-vit", "--checkpoint", "{root}/given", "--out", "{made}"),
          "made: already contains files that geoloc did not write as features"),
         (("encode-text", "none", "--encoder", "words"), "texts 'none': not in the profile in use"),
-        (("encode-text", "none", "--encoder", "small-vit"), "encodes photos; expected an encoder of texts"),
+        (("encode-text", "none", "--encoder", "small-vit"), "encodes photos; name an encoder of texts"),
         (("encode-text", "none", "--encoder", "nothing"), "encoder 'nothing': not in params.yaml; .*words"),
     ],
 )  # fmt: skip

@@ -58,7 +58,7 @@ def test_every_kind_of_tower_says_which_files_it_reads():
     ("kind", "checkpoint", "says"),
     [
         (VIT, {"hub": "google/vit", "revision": "main"}, "'main' may move; expected a commit.* of google/vit under"),
-        (VIT, {"model": "ViT-B-32", "tag": "openai"}, "a vit tower needs hub and revision, or file"),
+        (VIT, {"model": "ViT-B-32", "tag": "openai"}, "a vit tower needs `hub` with `revision`, or `file`"),
         (VIT, {"file": "nowhere"}, "no such file or folder"),
         (
             VIT,
@@ -66,7 +66,11 @@ def test_every_kind_of_tower_says_which_files_it_reads():
             "params.yaml: a vit tower needs a folder with config.json, model.safetensors or",
         ),
         (CLIP, {"file": "params.yaml"}, "needs `model` beside a file, or a folder with open_clip_config.json"),
-        (CLIP, {"model": "ViT-B-32", "tag": "no_such_tag"}, "ViT-B-32 with no_such_tag: no such tag.*one of: openai"),
+        (
+            CLIP,
+            {"model": "ViT-B-32", "tag": "no_such_tag"},
+            "ViT-B-32 with no_such_tag: open_clip has no such tag.*one of: openai",
+        ),
         (CLIP, {"model": "ViT-B-32", "file": "params.yaml"}, "ViT-B-32 with .*params.yaml"),
     ],
 )
@@ -354,5 +358,5 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
 
 def test_what_is_trained_here_is_not_downloaded(tmp_path):
     path = Path(__file__).parents[3] / "params.yaml"
-    with pytest.raises(UserError, match="'clip': is trained here; run `geoloc pretrain clip`"):
+    with pytest.raises(UserError, match="'clip': is trained here rather than downloaded; run `geoloc pretrain clip`"):
         checkpoints.download(Project.open(path), "clip", any_encoder(path, "clip"))

@@ -313,7 +313,7 @@ def test_bf16_where_there_is_none_is_fp32_and_said_once(monkeypatch, capsys):
         np.testing.assert_array_equal(forward(PIXELS), exact)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert said[0].endswith("does not compute in bf16; fp32 is used instead")
+    assert said[0].endswith("does not support bf16; using fp32 instead")
 
 
 def test_bf16_is_computed_where_the_device_says_so():

@@ -80,15 +80,18 @@ def test_a_large_convnext_warps():
         ({**CLIP, "size": 32, "crop_size": 32, "do_resize": False}, "do_resize is false"),
         ({**CLIP, "size": 32, "crop_size": 32, "resample": 0}, r"resample 0; expected 2 \(bilinear\) or 3"),
         ({**CLIP, "size": 32, "crop_size": 32, "do_pad": True}, "do_pad is true"),
-        ({**CLIP, "size": 32, "crop_size": 40}, "crop_size 40 is more than the scaled photo has"),
+        ({**CLIP, "size": 32, "crop_size": 40}, "crop_size 40 is larger than the resized photo"),
         ({**CLIP, "size": 32, "do_center_crop": False}, "expected size as shortest_edge with do_center_crop"),
         ({**VIT, "size": {"height": 32, "width": 48}}, "32 × 48 pixels; expected a square"),
         ({**VIT, "size": {"shortest_edge": 32, "longest_edge": 64}}, "longest_edge"),
         ({**CLIP, "size": "large", "crop_size": 32}, "large"),
         ({**CONVNEXT, "size": 32, "crop_pct": 0}, "zero"),
         ({**VIT, "size": 32, "image_mean": [0.5]}, "unpack"),
-        ({**VIT, "image_processor_type": "SamImageProcessor"}, "SamImageProcessor is not known; expected the image"),
-        ({"size": 32}, "None is not known"),
+        (
+            {**VIT, "image_processor_type": "SamImageProcessor"},
+            "SamImageProcessor is not supported; expected the image",
+        ),
+        ({"size": 32}, "None is not supported"),
     ],
 )
 def test_what_a_config_asks_and_cannot_be_done_is_refused(tmp_path, config, says):

@@ -153,7 +153,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved_once_for_all(weights, capfd
         found = tower([data] * 7)
         assert [len(one) for one in found] == [len(found[0])] * 7
     assert [len(one) for one in tower(PHOTOS[:1] * 7)] == [len(one) for one in whole]
-    assert capfd.readouterr().err == "out of memory with a batch of 7 photos; going on with 3\n"
+    assert capfd.readouterr().err == "out of memory with a batch of 7 photos; continuing with 3\n"
     tower.segment.forward = lambda photos: segment(photos, most=0)
     with pytest.raises(UserError, match="out of memory with one photo: CUDA out of memory"):
         tower(PHOTOS[:1] * 2)
@@ -227,7 +227,7 @@ def test_features_stand_beside_their_photos(project):
     assert summary["photos_without"] == summary["missing"] == 0
     note = read_json(out / store.NOTE)
     assert (note["fingerprint"], note["missing"]) == (summary["fingerprint"], [])
-    with pytest.raises(UserError, match="holds pictures of features, no array"):
+    with pytest.raises(UserError, match="holds features of segments rather than one array"):
         store.read(out)
 
 

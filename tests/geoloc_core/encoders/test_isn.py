@@ -184,7 +184,7 @@ def test_nothing_that_a_checkpoint_names_is_run(tmp_path):
     torch.save({"state_dict": {"a": torch.ones(2)}, "callbacks": Trap(open, str(trap), "w")}, path)
     assert torch_files.read_tensors(path).keys() == {"a"}
     torch.save({"state_dict": {"a": torch.ones(2)}, "callbacks": Trap(os.mkdir, str(trap))}, path)
-    with pytest.raises(UserError, match="tensors and plain values alone"):
+    with pytest.raises(UserError, match="only tensors and plain values"):
         torch_files.read_tensors(path)
     assert not trap.exists()
 
@@ -201,7 +201,7 @@ def without(path, name) -> None:
         (lambda path: path.unlink(), "no such file"),
         (lambda path: path.write_bytes(b"not weights"), "damaged, or not a file of torch"),
         (lambda path: path.write_bytes(path.read_bytes()[:100_000]), "damaged, or not a file of torch"),
-        (lambda path: torch.save({"state_dict": {}}, path), "holds no tensors"),
+        (lambda path: torch.save({"state_dict": {}}, path), "holds no named tensors"),
         (lambda path: torch.save({"state_dict": {"model.0.weight": torch.ones(1)}}, path), "expected a ResNet"),
         (lambda path: without(path, "model.5.0.conv1.weight"), "1 tensors missing, such as 5.0.conv1.weight"),
     ],
@@ -223,14 +223,17 @@ HEADS = ",Level 1" + "," * 18 + "\ncategory" + ",kind" * 19 + "\n"
     ("text", "says"),
     [
         (None, "export the scene hierarchy"),
-        ("a,b,c,d\nb,,,\n'/a/airfield',0,0,1\n", "4 columns; expected a scene, 3 and 16 kinds"),
+        ("a,b,c,d\nb,,,\n'/a/airfield',0,0,1\n", "4 columns; expected a scene, its 3 and its 16 kinds"),
         (HEADS, "0 scenes; expected 365"),
         ("a\nb\n'/a/airfield',0,0,1\n", "row 3: 4 cells; expected 1"),
         (HEADS + "x,1,0,0,1" + ",0" * 15 + "\n", "1 scenes; expected 365"),
         (HEADS + ("x,1,0,0" + ",0" * 16 + "\n") * 365, "at least one is 1"),
-        (HEADS + ("x,1_0,0,0" + ",0" * 16 + "\n") * 365, "row 3: '1_0'; expected 0 or 1"),
-        (HEADS + "\n" + ("x,1,0,nan" + ",0" * 16 + "\n") * 365, "row 4: 'nan'; expected 0 or 1"),
-        ((HEADS + "x,1,0,0,1").replace(",", ";"), "1 columns; expected a scene, 3 and 16 kinds, commas between them"),
+        (HEADS + ("x,1_0,0,0" + ",0" * 16 + "\n") * 365, "row 3: '1_0'; expected 1 if the scene"),
+        (HEADS + "\n" + ("x,1,0,nan" + ",0" * 16 + "\n") * 365, "row 4: 'nan'; expected 1 if the scene"),
+        (
+            (HEADS + "x,1,0,0,1").replace(",", ";"),
+            "1 columns; expected a scene, its 3 and its 16 kinds, separated by commas",
+        ),
     ],
 )
 def test_a_wrong_hierarchy_is_said_in_one_line(tmp_path, text, says):

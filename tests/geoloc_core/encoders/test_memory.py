@@ -38,8 +38,8 @@ def test_a_batch_too_large_is_halved_until_it_fits(greedy, capsys):
     careful = greedy(3)
     np.testing.assert_array_equal(careful(PIXELS), greedy(11)(PIXELS))
     assert capsys.readouterr().err.splitlines() == [
-        "out of memory with a batch of 11 photos; going on with 5",
-        "out of memory with a batch of 5 photos; going on with 2",
+        "out of memory with a batch of 11 photos; continuing with 5",
+        "out of memory with a batch of 5 photos; continuing with 2",
     ]
     careful(PIXELS)
     assert not capsys.readouterr().err, "what was learned is kept"

@@ -76,9 +76,13 @@ NOWHERE, BRANCH = {"file": "nowhere"}, {"hub": "a/scenes", "revision": "main"}
             {"parts": {"segmenter": NOWHERE, "eyes": NOWHERE}},
             r"net\.parts: eyes, segmenter; expected segmenter, vit",
         ),
-        (SEG, {"hub": "some/segmenter", "revision": "0" * 40}, r"expected parts: segmenter, vit, a checkpoint each"),
+        (
+            SEG,
+            {"hub": "some/segmenter", "revision": "0" * 40},
+            r"expected `parts`, a checkpoint each for segmenter, vit",
+        ),
         (SEG, {"file": "nowhere"}, r"nowhere/segmenter: no such file or folder"),
-        ({"kind": "vit"}, {"parts": {"vit": NOWHERE}}, r"net\.parts: vit; expected none"),
+        ({"kind": "vit"}, {"parts": {"vit": NOWHERE}}, r"net\.parts: vit; expected no parts"),
         (
             {"kind": "isn", "feature": "scenes"},
             {"parts": {"scene": BRANCH}},

@@ -240,7 +240,7 @@ def test_weights_that_are_not_whole_are_refused(small, room):
     side = {images: "vision", texts: "text"}[room]
     left = {name: tensor for name, tensor in tensors.items() if f"{side}_model.encoder.layers.1.mlp.fc1" not in name}
     save_file(left, small / "model.safetensors", {"format": "pt"})
-    with pytest.raises(UserError, match=r"not a whole checkpoint of CLIP.*: no fitting weights for .*fc1.* and 1 more"):
+    with pytest.raises(UserError, match=r"incomplete checkpoint of CLIP.*: no matching weights for .*fc1.* and 1 more"):
         room.load(module_of(room.TOWERS, "clip").Options(kind="clip"), small)
 
 
@@ -268,7 +268,9 @@ def test_a_pickle_that_is_a_program_is_refused(small):
 def test_a_missing_tokenizer_is_said(small):
     for name in ("vocab.json", "merges.txt"):
         (small / name).unlink()
-    with pytest.raises(UserError, match=r"no tokenizer.json or vocab.json or vocab.txt; expected the tokenizer"):
+    with pytest.raises(
+        UserError, match=r"no tokenizer.json or vocab.json or vocab.txt; expected the checkpoint's tokenizer"
+    ):
         texts.load(module_of(texts.TOWERS, "clip").Options(kind="clip"), small)
 
 

@@ -125,7 +125,7 @@ def test_a_wrong_palette_is_said_in_one_line(tmp_path, lines, says):
 
 def test_a_segmenter_of_other_classes_needs_its_own_colours(folder):
     made.segformer(folder / "segmenter", classes=19)
-    with pytest.raises(UserError, match=r"19 classes apart, ADE20K has 150; give their colours in palette\.csv"):
+    with pytest.raises(UserError, match=r"has 19 classes, ADE20K has 150; give their colours in palette\.csv"):
         encoder.load(options(), folder)
 
 

@@ -96,7 +96,7 @@ def test_sentences_of_a_former_version_are_gathered_again(tmp_path, tiny_project
     [
         ("a.json", "[", "not readable JSON"),
         ("a.json", '{"clue": "x"}', "a dict; expected a list of objects with clue, key"),
-        ("a.json", '[{"clue": "x", "key": 1}, {"key": 2}]', "entry 1 has no 'clue'; expected it in each"),
+        ("a.json", '[{"clue": "x", "key": 1}, {"key": 2}]', "entry 1 has no 'clue'; every entry needs it"),
         ("a.json", '[{"clue": "x", "key": 1}, {"clue": "y", "key": 1}]', "key '1' occurs more than once"),
         ("a.csv", "key\n1\n", "no column clue"),
         ("a.parquet", "PAR1", "a.parquet: damaged: "),

@@ -39,7 +39,7 @@ def test_every_photo_is_trained_on_or_scored_and_never_both(rows, hold_out, need
 
 def test_a_country_that_there_is_not_cannot_be_held_out():
     held_out.check_countries(("FRA",), ["FRA", "NLD"], "x.hold_out")
-    with pytest.raises(UserError, match=r"x\.hold_out: FRO, XXX: no country of the boundaries"):
+    with pytest.raises(UserError, match=r"x\.hold_out: FRO, XXX: not a country of the boundaries"):
         held_out.check_countries(("XXX", "FRA", "FRO"), ["FRA", "NLD"], "x.hold_out")
 
 

@@ -112,5 +112,5 @@ def test_a_damaged_checkpoint_is_named_and_not_gone_on_with(tmp_path, damage):
         "garbage": bytes(range(256)) * 8,
     }
     torch.save([1], path) if damage == "other" else path.write_bytes(made[damage])
-    with pytest.raises(UserError, match=r"c.pt: damaged; remove it, and the training starts anew"):
+    with pytest.raises(UserError, match=r"c.pt: damaged; delete it to start the training afresh"):
         train(path)

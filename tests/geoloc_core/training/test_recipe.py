@@ -82,9 +82,9 @@ def test_a_transformer_of_timm_freezes_too():
 
 
 def test_more_blocks_than_there_are_and_towers_without_are_said():
-    with pytest.raises(UserError, match=r"pretrain\.x\.freeze_blocks: 4; the image tower has 3 blocks"):
+    with pytest.raises(UserError, match=r"pretrain\.x\.freeze_blocks: 4; expected at most 3, the blocks"):
         recipe.freeze_blocks(transformer(), 4, "pretrain.x.freeze_blocks")
-    with pytest.raises(UserError, match=r"pretrain\.x\.freeze_blocks: 1; the image tower has no blocks"):
+    with pytest.raises(UserError, match=r"pretrain\.x\.freeze_blocks: 1; the image tower has no transformer blocks"):
         recipe.freeze_blocks(convolutional(), 1, "pretrain.x.freeze_blocks")
 
 
@@ -112,4 +112,4 @@ def test_half_precision_is_used_where_it_is_wanted_and_had(capsys):
         with recipe.autocast(True)():
             had = (product @ product).dtype == torch.bfloat16
     assert had == computes_bf16()
-    assert capsys.readouterr().err.count("fp32 is used instead") == (not had)
+    assert capsys.readouterr().err.count("using fp32 instead") == (not had)
