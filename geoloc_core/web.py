@@ -254,9 +254,9 @@ class Client:
 
         match error:
             case InsideError():
-                return Fault(Gone.PRIVATE, "redirected from a public host to one of this machine or its network")
+                return Fault(Gone.PRIVATE, "redirected from a public host to this machine or its network")
             case httpx.TimeoutException():
-                return Fault(Gone.TIMEOUT, f"{self._silence_s:g} s without a byte")
+                return Fault(Gone.TIMEOUT, f"{self._silence_s:g} s without any data")
             case httpx.RemoteProtocolError() | zlib.error():
                 return Fault(Gone.BROKEN_OFF, in_a_line(error, 200))
             # The last are of names that the resolver and TLS cannot spell.

@@ -111,7 +111,7 @@ def read(data: bytes, folder: Path) -> object:
 
 
 def predicted(data: bytes, _: Path) -> object:
-    return Bundle("v", False, None, {}).predict([data])  # type: ignore[arg-type]
+    return Bundle("v", False, 10, {}, {}).predict([data])
 
 
 def drawn(data: bytes, folder: Path) -> object:

@@ -107,7 +107,8 @@ def board_of(text):
 
 def show_answer(text):
     row = {"photo": text, "rank": 1, "id": text, "name": text, "probability": 1.0, "latitude": 0.0, "longitude": 0.0}
-    answer.show([row], {"name": text, "version": text, "variant": text, "demo": True})
+    piece = {"photo": text, "kind": "clue", "id": text, "text": text, "weight": 0.5}
+    answer.show([row], {"name": text, "version": text, "variant": text, "demo": True}, [piece])
 
 
 def show_encoders(text):
@@ -222,6 +223,6 @@ def test_names_in_an_answer_stay_as_they_are_for_programs(text):
     import csv
 
     row = {"photo": text, "rank": 1, "id": "a", "name": text, "probability": 1.0, "latitude": 0.0, "longitude": 0.0}
-    assert json.loads(answer.as_json([row], {"name": text}))["places"] == [row]
+    assert json.loads(answer.as_json([row], {"name": text}, []))["places"] == [row]
     read = list(csv.DictReader(io.StringIO(answer.as_csv([row]), newline="")))
     assert [(line["photo"], line["name"]) for line in read] == [(text, text)]

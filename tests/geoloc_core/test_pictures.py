@@ -336,7 +336,7 @@ def test_one_limit_on_pixels(tmp_path):
     (tmp_path / "vast.jpg").write_bytes(vast)
     with pytest.raises(UserError, match=rf"vast.jpg: .*20001 × 10000 pixels; {AT_MOST}; scale it down"):
         read_photos([tmp_path / "vast.jpg"])
-    bundle = Bundle("v", False, None, {})  # type: ignore[arg-type]
+    bundle = Bundle("v", False, 10, {}, {})
     with pytest.raises(UserError, match=rf"photo 1: .*20001 × 10000 pixels; {AT_MOST}"):
         bundle.predict([saved(coloured(), "JPEG"), vast])
 
