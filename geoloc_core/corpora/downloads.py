@@ -302,7 +302,7 @@ class _Crawl:
             async with asyncio.timeout(self.limits.total_s):
                 reply = await self._exchange(transport, host, job.trail)
         except TimeoutError:
-            fault = Fault(Gone.TIMEOUT, f"no end within {self.limits.total_s:g} s")
+            fault = Fault(Gone.TIMEOUT, f"not finished within {self.limits.total_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, InsideError, ValueError, zlib.error) as error:
             fault = self.client.fault(error)
         else:
