@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import geoloc_core
+from geoloc_core.encoders import published
 from geoloc_core.files import replacing
 from geoloc_core.params import Profile
 from geoloc_core.project import Project
@@ -130,7 +131,10 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
             name: Instance("pretrain", (f"training.pretrain.{tower.kind}", *_start(profile, tower)), (tower,))
             for name, tower in towers.items()
         },
-        "download": {name: Instance("download", (), (block,)) for name, block in profile.checkpoints.items()},
+        "download": {
+            name: Instance("download", (), (block, *_downloaded(profile, name)))
+            for name, block in profile.checkpoints.items()
+        },
         "encode": {
             name: Instance("encode", (f"encoders.towers.{tower.kind}",), (tower,))
             for name, tower in profile.encoders.items()
@@ -161,6 +165,13 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
 def _fetch(corpus: Any) -> Instance:
     rendered = (f"corpora.sources.{corpus.source.kind}",) if corpus.fetch.kind == "world" else ()
     return Instance("fetch", (f"corpora.fetch.{corpus.fetch.kind}", *rendered), (corpus.fetch,))
+
+
+def _downloaded(profile: Profile, name: str) -> tuple[Any, ...]:
+    """The files that the towers of a name read."""
+    image, text = profile.encoders.get(name), profile.text_encoders.get(name)
+    kind = image.kind if image else ""
+    return published.files(kind), published.parts(kind), published.text_files(text.kind if text else "")
 
 
 def _start(profile: Profile, tower: Any) -> tuple[str, ...]:

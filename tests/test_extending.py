@@ -41,10 +41,13 @@ class Options(SourceOptions):
 def read(options: Options, raw: Path) -> Source:
     """Every photo of the list."""
     rows = json.loads((raw / options.listed).read_text())
-    photos = (
-        Photo(row["file"], (raw / row["file"]).read_bytes(), row["file"], row["by"], *row["place"]) for row in rows
-    )
-    return Source(photos, pa.schema([]), len(rows))
+    return Source((_photo(raw, row) for row in rows), pa.schema([]), len(rows))
+
+
+def _photo(raw: Path, row: dict) -> Photo:
+    latitude, longitude = row["place"]
+    data = (raw / row["file"]).read_bytes()
+    return Photo(row["file"], data, row["file"], row["by"], latitude=latitude, longitude=longitude)
 ''',
     "encoders/towers/mean_colour.py": '''"""The mean colour of a photo."""
 

@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
+from geoloc_core.encoders import published
 from geoloc_core.encoders.openclip import save_clip
-from geoloc_core.encoders.scenes import CLASSIFIERS, HIERARCHY, S3
+from geoloc_core.encoders.published import Wanted
 from geoloc_core.errors import UserError, in_a_line, is_of_the_machine
 from geoloc_core.files import digest, files_under, remove, replacing_folder, sha256_of, write_json
 from geoloc_core.params import Checkpoint, NamedEncoder
@@ -23,51 +24,6 @@ WEIGHTS = (".safetensors", ".bin", ".onnx", ".pt", ".pth", ".tar", ".ckpt")
 """Endings of files of weights: what a checksum is of."""
 SETTINGS = ("input_resolution", "context_length", "vocab_size")
 """Entries among the tensors of OpenAI's files that are settings, not weights."""
-
-Wanted = str | tuple[tuple[str, ...], ...]
-"""A file, or the ways in which a part of a checkpoint is published, best first, with the files of each; none is one."""
-TENSORS: Wanted = (("model.safetensors",), ("pytorch_model.bin",))
-VOCABULARY: Wanted = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",))
-TOKENIZER = (VOCABULARY, (("tokenizer_config.json",), ()), (("special_tokens_map.json",), ()))
-OPEN_CLIP = ("open_clip_config.json", "open_clip_model.safetensors")
-
-WANTED: dict[str, tuple[Wanted, ...]] = {
-    "open_clip": OPEN_CLIP,
-    "clip": ("config.json", TENSORS, "preprocessor_config.json"),
-    "vit": ("config.json", TENSORS, "preprocessor_config.json"),
-    "resnet": ("config.json", TENSORS, "preprocessor_config.json"),
-    "mask2former": ("config.json", TENSORS, "preprocessor_config.json"),
-    "onnx": ("model.onnx",),
-    "isn": ("isn.ckpt",),
-}
-"""The files an image tower of each kind reads: only these, and those of a text tower, are downloaded."""
-WANTED_FOR_PARTS: dict[str, dict[str, tuple[Wanted, ...]]] = {
-    "seg_vit": {
-        "segmenter": (
-            (
-                ("config.json", "preprocessor_config.json", "model.safetensors"),
-                ("config.json", "preprocessor_config.json", "pytorch_model.bin"),
-                ("encoder_epoch_30.pth", "decoder_epoch_30.pth"),
-            ),
-            (("palette.csv",), ()),
-        ),
-        "vit": WANTED["vit"],
-    },
-    "isn": {
-        "scene": (
-            tuple((name,) for name in CLASSIFIERS),
-            HIERARCHY,
-        ),
-        **dict.fromkeys(S3, WANTED["isn"]),
-    },
-}
-"""The files of encoders of several networks, each of which has a folder of its own."""
-WANTED_FOR_TEXTS: dict[str, tuple[Wanted, ...]] = {
-    "open_clip": (*OPEN_CLIP, (("tokenizer.json",), ()), (("tokenizer_config.json",), ())),
-    "clip": ("config.json", TENSORS, *TOKENIZER),
-    "bert": ("config.json", TENSORS, *TOKENIZER),
-}
-"""The files a text tower of each kind reads."""
 
 Put = Callable[[Path, Path], Any]
 """How a file gets into the folder of a checkpoint: copied, or linked."""
@@ -156,7 +112,7 @@ def _bring(
     for name, (source, place) in sources.items():
         kind = encoder.image.kind
         (out / name).mkdir()
-        _bring_one(source, (f"{kind}'s {name}", WANTED_FOR_PARTS[kind][name]), place, out / name, put)
+        _bring_one(source, (f"{kind}'s {name}", published.parts(kind)[name]), place, out / name, put)
 
 
 def _sources(checkpoint: Checkpoint, parts: tuple[str, ...], where: str) -> dict[str, tuple[Checkpoint, str]]:
@@ -213,7 +169,7 @@ def _wanted(encoder: NamedEncoder, photos_alone: bool = False) -> tuple[str, tup
     that a tower added later finds them, and so that features do not depend on which towers are in use.
     """
     kind = (encoder.image or encoder.text).kind
-    image, text = WANTED.get(kind, ()), WANTED_FOR_TEXTS.get(kind, ())
+    image, text = published.files(kind), published.text_files(kind)
     needed = {*(image if encoder.image else ()), *(text if encoder.text and not photos_alone else ())}
     every = dict.fromkeys((*image, *text))
     return kind, tuple(part if part in needed else (*_ways(part), ()) for part in every)

@@ -16,7 +16,20 @@ from geoloc_core.encoders.compute import Precision, on_device
 from geoloc_core.encoders.encoder import Encoder
 from geoloc_core.encoders.options import TorchTower
 from geoloc_core.encoders.preprocess import Preprocess
-from geoloc_core.encoders.scenes import EDGE, HIERARCHY, MEAN, S3, SCENES, SIZE, STD, classifier, read_hierarchy, resnet
+from geoloc_core.encoders.published import Wanted
+from geoloc_core.encoders.scenes import (
+    CLASSIFIERS,
+    EDGE,
+    HIERARCHY,
+    MEAN,
+    S3,
+    SCENES,
+    SIZE,
+    STD,
+    classifier,
+    read_hierarchy,
+    resnet,
+)
 from geoloc_core.encoders.torch_files import fill, read_tensors
 from geoloc_core.errors import UserError
 
@@ -24,6 +37,11 @@ if TYPE_CHECKING:
     import torch
 
 FILE = "isn.ckpt"
+FILES = (FILE,)
+PARTS: dict[str, tuple[Wanted, ...]] = {
+    "scene": (tuple((name,) for name in CLASSIFIERS), HIERARCHY),
+    **dict.fromkeys(S3, FILES),
+}
 FIRST, THIRD = "4", "6"
 """Layers of a trunk that is a sequence: the convolution, its normalisation, activation and pooling come before."""
 

@@ -19,10 +19,12 @@ from geoloc_core.encoders.groups import GROUPS, group_of
 from geoloc_core.encoders.huggingface import CONFIG, config_of, open_network, open_processor
 from geoloc_core.encoders.instances import Instances, Segment
 from geoloc_core.encoders.memory import Halving
+from geoloc_core.encoders.published import TRANSFORMERS
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest
 from geoloc_core.plugins import Strict
 
+FILES = TRANSFORMERS
 LONGEST = 1333
 """The longer edge of a map of segments, pixels: larger photos are masked by the nearest of them, in bounded memory."""
 

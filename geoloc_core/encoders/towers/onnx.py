@@ -13,6 +13,7 @@ from geoloc_core.errors import UserError, in_a_line, is_of_the_machine
 from geoloc_core.threads import limited
 
 FILE = "model.onnx"
+FILES = (FILE,)
 
 
 class Options(Tower):

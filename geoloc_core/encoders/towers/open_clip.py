@@ -10,10 +10,13 @@ from geoloc_core.encoders.encoder import Encoder, of_network
 from geoloc_core.encoders.openclip import CONFIG, config_of, open_model
 from geoloc_core.encoders.options import TorchTower
 from geoloc_core.encoders.preprocess import Preprocess
+from geoloc_core.encoders.published import OPEN_CLIP
 from geoloc_core.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+FILES = OPEN_CLIP
 
 
 class Options(TorchTower):

@@ -19,6 +19,7 @@ from geoloc_core.encoders.encoder import Encoder
 from geoloc_core.encoders.huggingface import CONFIG, REMEDY, RESAMPLE, open_network, open_processor
 from geoloc_core.encoders.options import TorchTower
 from geoloc_core.encoders.preprocess import Preprocess
+from geoloc_core.encoders.published import Wanted
 from geoloc_core.encoders.scenes import MEAN, STD
 from geoloc_core.encoders.towers import vit
 from geoloc_core.errors import UserError
@@ -27,6 +28,17 @@ from geoloc_core.files import read_json
 if TYPE_CHECKING:
     import torch
 
+PARTS: dict[str, tuple[Wanted, ...]] = {
+    "segmenter": (
+        (
+            ("config.json", "preprocessor_config.json", "model.safetensors"),
+            ("config.json", "preprocessor_config.json", "pytorch_model.bin"),
+            ("encoder_epoch_30.pth", "decoder_epoch_30.pth"),
+        ),
+        (("palette.csv",), ()),
+    ),
+    "vit": vit.FILES,
+}
 UNIVERSAL = ("mask2former", "maskformer")
 """Kinds of network that find pieces, of which classes are made; others tell the class of every pixel."""
 SIZE = 512

@@ -9,6 +9,9 @@ from typing import Literal
 from geoloc_core.encoders.encoder import Encoder, of_network
 from geoloc_core.encoders.huggingface import config_of, open_network, preprocess_of, same_size
 from geoloc_core.encoders.options import TorchTower
+from geoloc_core.encoders.published import TRANSFORMERS
+
+FILES = TRANSFORMERS
 
 
 class Options(TorchTower):

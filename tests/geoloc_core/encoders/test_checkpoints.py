@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from geoloc_core.encoders import checkpoints, encoder
+from geoloc_core.encoders import checkpoints, encoder, published
 from geoloc_core.encoders.preprocess import decode
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, read_json, sha256_of
@@ -50,8 +50,8 @@ def refused(project: Project, says: str) -> str:
 
 
 def test_every_kind_of_tower_says_which_files_it_reads():
-    assert {*checkpoints.WANTED, *checkpoints.WANTED_FOR_PARTS} == set(kinds(encoder.TOWERS))
-    assert set(checkpoints.WANTED_FOR_TEXTS) == set(kinds("geoloc_core.encoders.text.towers"))
+    assert all(published.files(kind) or published.parts(kind) for kind in kinds(encoder.TOWERS))
+    assert all(map(published.text_files, kinds(published.TEXT_TOWERS)))
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,15 @@ from pydantic import Field
 
 from geoloc_core.encoders.device import device
 from geoloc_core.encoders.huggingface import config_of, open_network
+from geoloc_core.encoders.published import TENSORS, TOKENIZER, Wanted
 from geoloc_core.encoders.text.encoder import TextEncoder
 from geoloc_core.encoders.text.tokens import mean_of, padded, tokenize_with, tokenizer_of
 from geoloc_core.plugins import Strict
 
 NETWORKS = {"bert": "BertModel", "roberta": "RobertaModel", "distilbert": "DistilBertModel"}
 """The library's class of each ``model_type``."""
+
+FILES: tuple[Wanted, ...] = ("config.json", TENSORS, *TOKENIZER)
 
 
 class Options(Strict):

@@ -13,9 +13,12 @@ from pydantic import Field
 
 from geoloc_core.encoders.device import device
 from geoloc_core.encoders.openclip import config_of, open_model
+from geoloc_core.encoders.published import OPEN_CLIP, Wanted
 from geoloc_core.encoders.text.encoder import TextEncoder
 from geoloc_core.errors import UserError, in_a_line, is_of_the_machine
 from geoloc_core.plugins import Strict
+
+FILES: tuple[Wanted, ...] = (*OPEN_CLIP, (("tokenizer.json",), ()), (("tokenizer_config.json",), ()))
 
 
 class Options(Strict):
