@@ -23,6 +23,8 @@ FILES = "files"
 """Tag of a version: how many files and bytes it has, written when all are there."""
 LIBRARIES = (
     "huggingface-hub",
+    "jinja2",
+    "markupsafe",
     "numba",
     "numpy",
     "onnxruntime",

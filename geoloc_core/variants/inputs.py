@@ -105,7 +105,13 @@ def fingerprints(project: "Project", encoders: list[str], corpus: str) -> dict[s
 
 
 def classes_of(project: "Project", members: list[str]) -> dict[str, str]:
-    """A digest of the classes that other variants answer with, by variant."""
+    """A digest of the classes that other variants answer with, by variant.
+
+    Raises:
+        UserError: One has not answered yet.
+    """
+    for name in members:
+        answers.space(project, name)  # it has answered, and they are whole
     return {name: digest(project.answers(name) / LABELS) for name in members}
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 
+from geoloc_core.contracts.geolocator import LABELS as CLASSES
 from geoloc_core.contracts.geolocator import Card, Trained
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.manifest import LABELS
@@ -13,6 +14,7 @@ from geoloc_core.encoders import store
 from geoloc_core.families import classifier, ensemble
 from geoloc_core.families.classifier import Classifier
 from geoloc_core.families.ensemble import Ensemble
+from geoloc_core.files import digest
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.params import Evaluation, Labels, Profile, Registry
 from geoloc_core.params.paper import Paper
@@ -154,11 +156,12 @@ def with_joint(root):
     made = Project(root, profile(variants=WITH_JOINT))
     save_models(made)
     save_model(made, "narrow", VARIANTS["by_country"], narrow(), {"clip": "f00d"})
-    save_model(made, "joint", JOINT, joint(), {})
+    save_model(made, "joint", JOINT, joint(), {}, {m: digest(made.model(m) / CLASSES) for m in JOINT.members})
     return made
 
 
-def save_model(project, name, block, model, fingerprints):
+def save_model(project, name, block, model, fingerprints, members=None):
     """Save a model as its training does."""
     project.model(name).mkdir(parents=True, exist_ok=True)
-    Trained(Card(family=block.kind, needs=block.needs(), fingerprints=fingerprints), model).save(project.model(name))
+    card = Card(family=block.kind, needs=block.needs(), fingerprints=fingerprints, members=members or {})
+    Trained(card, model).save(project.model(name))

@@ -110,7 +110,7 @@ def test_what_is_new_makes_nothing_out_of_date(profile, before, sources):
           for name in ("mlp_clip_vit_country", "linear_clip_cells")}),
         ("families/guidebook_attention.py", "NAMED = 5", "NAMED = 6",
          {"train.guidebook_country", "answer.guidebook_country"}),
-        ("families/ensemble.py", "for _ in range(rounds):", "for _ in range(rounds + 1):",
+        ("families/ensemble.py", "for number in range(1, rounds + 1):", "for number in range(1, rounds + 2):",
          {"train.ensemble_country", "answer.ensemble_country"}),
         ("geo/geocells/schemes/semantic.py", "def build(options", "ANSWER = 42\n\n\ndef build(options",
          {"cells.semantic"}),

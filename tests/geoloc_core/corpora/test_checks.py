@@ -239,7 +239,7 @@ def test_photos_in_other_countries_block_until_they_are_accepted(made, capfd):
     assert "if this is intended, run: geoloc check c --accept" in str(told.value)
     assert not check_labels(made, "c").passed  # asking again accepts nothing
     check(made, "c", accept=True)
-    assert "accepted now" in "".join(capfd.readouterr().err.split("\n")).replace("  ", " ")
+    assert "accepted" in capfd.readouterr().err
     again = check_labels(made, "c")
     assert again.passed
     assert "accepted 2" in again.markdown()

@@ -199,8 +199,8 @@ def without(path, name) -> None:
     ("spoil", "says"),
     [
         (lambda path: path.unlink(), "no such file"),
-        (lambda path: path.write_bytes(b"not weights"), "damaged, or not a file of torch"),
-        (lambda path: path.write_bytes(path.read_bytes()[:100_000]), "damaged, or not a file of torch"),
+        (lambda path: path.write_bytes(b"not weights"), "damaged, or not a torch file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100_000]), "damaged, or not a torch file"),
         (lambda path: torch.save({"state_dict": {}}, path), "holds no named tensors"),
         (lambda path: torch.save({"state_dict": {"model.0.weight": torch.ones(1)}}, path), "expected a ResNet"),
         (lambda path: without(path, "model.5.0.conv1.weight"), "1 tensors missing, such as 5.0.conv1.weight"),

@@ -216,8 +216,8 @@ def test_what_the_model_requires_is_pinned_and_nobody_else_s(project):
 
 
 ROOMS = (
-    "contracts", "encoders", "families", "params", "serving", "geo/labelspace.py", "geo/sphere.py", "pictures.py",
-    "plugins.py", "threads.py", "yamls.py",
+    "contracts", "encoders", "families", "params", "report", "serving", "geo/labelspace.py", "geo/sphere.py",
+    "pictures.py", "plugins.py", "threads.py", "yamls.py",
 )  # fmt: skip
 
 

@@ -201,7 +201,7 @@ def test_the_whole_stage_writes_weights_summary_and_run(tmp_path):
     assert summary["zero_shot"]["unseen"]["photos"] == 20
     assert project.plot("pretrain", "clip").is_file()
     assert not project.partial("pretrain", "clip").exists()
-    from geoloc_core.training import tracking
+    from geoloc_core.registry import tracking
 
     note = read_json(tracking.store(project) / "runs/pretrain/clip.json")
     metrics = tracking.client(project).get_run(note["run_id"]).data.metrics
