@@ -150,11 +150,11 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
             for name, options in profile.cells.items()
         },
         "train": {  # what a variant is scored on is no reason to train it again
-            name: Instance("train", (f"families.{block.kind}",), (block.model_copy(update={"benchmarks": None}),))
+            name: Instance("train", _plugins(profile, block), (block.model_copy(update={"benchmarks": None}),))
             for name, block in variants.items()
         },
         "answer": {
-            name: Instance("answer", (f"families.{block.kind}",), (evaluation.candidates, profile.labels.test_share))
+            name: Instance("answer", _plugins(profile, block), (evaluation.candidates, profile.labels.test_share))
             for name, block in variants.items()
         },
         "score": Instance("score", (), (scored,)),
@@ -165,6 +165,12 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
 def _fetch(corpus: Any) -> Instance:
     rendered = (f"corpora.sources.{corpus.source.kind}",) if corpus.fetch.kind == "world" else ()
     return Instance("fetch", (f"corpora.fetch.{corpus.fetch.kind}", *rendered), (corpus.fetch,))
+
+
+def _plugins(profile: Profile, block: Any) -> tuple[str, ...]:
+    """The family of a variant, and the scheme of its cells."""
+    cells = profile.cells.get(block.needs().labels)
+    return (f"families.{block.kind}", *((f"geo.geocells.schemes.{cells.kind}",) if cells else ()))
 
 
 def _downloaded(profile: Profile, name: str) -> tuple[Any, ...]:
@@ -240,7 +246,7 @@ class Sources:
         waiting = [name for root in roots for name in self._start_of(root)]
         while waiting:
             at = waiting.pop()
-            if at in reached or _is_left_out(at):
+            if at in reached or is_left_out(at):
                 continue
             reached.add(at)
             if self[at[0]]:
@@ -358,7 +364,8 @@ class Module:
         return {name: _sha256(repr([_plain(s) for s in given])) for name, given in self.statements.items()}
 
 
-def _is_left_out(at: Name) -> bool:
+def is_left_out(at: Name) -> bool:
+    """Whether no output depends on something, so that no digest does."""
     return ":".join(at) in NOT_FOLLOWED or any(package in NOT_FOLLOWED for package in _packages(at[0]))
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import geoloc_core
-from geoloc_core.code import NOT_FOLLOWED
+from geoloc_core.code import is_left_out
 
 PACKAGE = Path(geoloc_core.__file__).parent
 calls: set[tuple[str, str]] = set()
@@ -19,7 +19,13 @@ calls: set[tuple[str, str]] = set()
 
 def note(frame, event, _):
     code = frame.f_code
-    if event != "call" or not code.co_filename.startswith(str(PACKAGE)) or not code.co_flags & inspect.CO_OPTIMIZED:
+    # templates have frames too, in files of their own names
+    if (
+        event != "call"
+        or not code.co_filename.startswith(str(PACKAGE))
+        or not code.co_filename.endswith(".py")
+        or not code.co_flags & inspect.CO_OPTIMIZED
+    ):
         return
     call = (code.co_filename, code.co_qualname.partition(".")[0])
     if call not in calls and not call[1].startswith("<") and not apart(frame):
@@ -35,7 +41,7 @@ def apart(frame):
                 return True
             at = module(code.co_filename)
             # what `progress` counts is made while it is asked for the next
-            if at != "geoloc_core.progress" and not {at, f"{at}:{code.co_name}"}.isdisjoint(NOT_FOLLOWED):
+            if at != "geoloc_core.progress" and is_left_out((at, code.co_name)):
                 return True
         frame = frame.f_back
     return False

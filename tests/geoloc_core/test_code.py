@@ -113,7 +113,7 @@ def test_what_is_new_makes_nothing_out_of_date(profile, before, sources):
         ("families/ensemble.py", "for number in range(1, rounds + 1):", "for number in range(1, rounds + 2):",
          {"train.ensemble_country", "answer.ensemble_country"}),
         ("geo/geocells/schemes/semantic.py", "def build(options", "ANSWER = 42\n\n\ndef build(options",
-         {"cells.semantic"}),
+         {"cells.semantic", "train.linear_clip_cells", "answer.linear_clip_cells"}),
         ("corpora/sources/osv5m.py", "def write(", "EXTRA = 1\n\n\ndef write(", {"fetch.osv5m", "ingest.osv5m"}),
         ("cli.py", "    fetch(project, corpus)", "    print(fetch(project, corpus))", "fetch"),
         ("corpora/splits.py", "/ 2**48", "/ 2.0**48", "label"),
