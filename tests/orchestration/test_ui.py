@@ -122,11 +122,6 @@ def test_both_pages_open_and_close(pages, tmp_path):
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("chromium is not on PATH")
-    deadline = time.monotonic() + 120
-    assets = {"query": "{ assetNodes { id } }"}  # none as long as the definitions are being loaded
-    while not httpx.post(f"{pages['Dagster']}/graphql", json=assets, timeout=60).json()["data"]["assetNodes"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
     picture = tmp_path / "assets.png"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1700,1000", "--virtual-time-budget=30000"]
     page = f"{pages['Dagster']}/asset-groups"
