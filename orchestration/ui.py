@@ -178,7 +178,7 @@ def _started(name: str, words: Sequence[str], folder: Path, port: int, health: s
         process = subprocess.Popen(  # noqa: S603 - commands of this environment
             [sys.executable, "-P", "-m", "geoloc_core.lifeline", str(os.getpid()), *words],
             cwd=folder,
-            env={**os.environ, "PYTHONSAFEPATH": "1"},  # -P of the processes that it starts
+            env={**os.environ, **_safe_path()},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
@@ -188,6 +188,15 @@ def _started(name: str, words: Sequence[str], folder: Path, port: int, health: s
         yield Server(name, f"http://{HOST}:{port}", health, process, log)
     finally:
         _stop(process)
+
+
+def _safe_path() -> dict[str, str]:
+    """Variables that keep the folder of a program, here that of the project, off the path of modules (``python -P``).
+
+    Dagster's code server always drops the first entry, which is that folder without ``-P``: give it another to drop.
+    """
+    kept = os.environ.get("PYTHONPATH")
+    return {"PYTHONSAFEPATH": "1", **({"PYTHONPATH": os.pathsep.join([os.devnull, kept])} if kept else {})}
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

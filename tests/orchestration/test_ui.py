@@ -86,6 +86,12 @@ def status(url, host, **headers):
     return httpx.get(url, headers={"Host": host, **headers}).status_code
 
 
+def served_assets(url):
+    """The keys of the assets that the page of Dagster shows."""
+    answer = httpx.post(f"{url}/graphql", json={"query": "{ assetNodes { assetKey { path } } }"}, timeout=60)
+    return [node["assetKey"]["path"] for node in answer.json()["data"]["assetNodes"]]
+
+
 @pytest.mark.slow
 def test_the_servers_answer_to_their_own_names_only_and_end_with_whoever_started_them(project):
     first = free_port(3450)
@@ -119,6 +125,7 @@ def test_both_pages_open_and_close(pages, tmp_path):
     for origin, code in ((pages["Dagster"], 200), ("http://evil.example.org", 403), ("null", 403)):
         asked = httpx.post(f"{pages['Dagster']}/graphql", json=question, headers={"Origin": origin}, timeout=30)
         assert asked.status_code == code
+    assert {"fetch", "ingest", "encode", "train_head"} <= {stage for stage, *_ in served_assets(pages["Dagster"])}
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("chromium is not on PATH")
