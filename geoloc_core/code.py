@@ -150,12 +150,12 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
             for name, options in profile.cells.items()
         },
         "train": {  # what a variant is scored on is no reason to train it again
-            name: Instance("train", _plugins(profile, block), (block.model_copy(update={"benchmarks": None}),))
-            for name, block in variants.items()
+            name: Instance("train", _plugins(profile, name), _learned(profile, name))
+            for name in variants
         },
         "answer": {
-            name: Instance("answer", _plugins(profile, block), (evaluation.candidates, profile.labels.test_share))
-            for name, block in variants.items()
+            name: Instance("answer", _plugins(profile, name), (evaluation.candidates, profile.labels.test_share))
+            for name in variants
         },
         "score": Instance("score", (), (scored,)),
         "leaderboard": Instance("leaderboard", (), (scored, profile.registry)),
@@ -167,10 +167,22 @@ def _fetch(corpus: Any) -> Instance:
     return Instance("fetch", (f"corpora.fetch.{corpus.fetch.kind}", *rendered), (corpus.fetch,))
 
 
-def _plugins(profile: Profile, block: Any) -> tuple[str, ...]:
-    """The family of a variant, and the scheme of its cells."""
-    cells = profile.cells.get(block.needs().labels)
-    return (f"families.{block.kind}", *((f"geo.geocells.schemes.{cells.kind}",) if cells else ()))
+def _plugins(profile: Profile, name: str) -> tuple[str, ...]:
+    """The family of a variant, the scheme of its cells, the towers that it starts from, and those of its parts."""
+    block = profile.variants[name]
+    needs = block.needs()
+    cells = profile.cells.get(needs.labels)
+    found = [f"families.{block.kind}", *([f"geo.geocells.schemes.{cells.kind}"] if cells else [])]
+    found += [f"encoders.towers.{profile.encoders[tower].kind}" for tower in needs.towers]
+    found += [plugin for part in needs.models for plugin in _plugins(profile, part)]
+    return tuple(dict.fromkeys(found))
+
+
+def _learned(profile: Profile, name: str) -> tuple[Any, ...]:
+    """What a training reads of the parameters: what a variant is scored on is no reason to train it again."""
+    block = profile.variants[name]
+    towers = [profile.encoders[tower] for tower in block.needs().towers]
+    return (block.model_copy(update={"benchmarks": None}), *towers)
 
 
 def _downloaded(profile: Profile, name: str) -> tuple[Any, ...]:

@@ -60,7 +60,7 @@ def encoded(profile: Profile) -> list[tuple[str, str]]:
         dict.fromkeys(
             (encoder, corpus)
             for name, block in profile.variants.items()
-            for encoder in block.needs().encoders
+            for encoder in block.needs().encoded
             for corpus in (block.corpus, *profile.scored_on(name))
         )
     )
@@ -84,8 +84,9 @@ def _train(project: Project, name: str) -> dict[str, Any]:
 
 
 def _answer(project: Project, name: str) -> dict[str, Any]:
-    reads = inputs.read_by_answering(project, project.profile.variants[name])
-    return {"benchmarks": project.profile.scored_on(name), "reads": _paths(project, reads)}
+    benchmarks = project.profile.scored_on(name)
+    reads = inputs.read_by_answering(project, project.profile.variants[name], benchmarks)
+    return {"benchmarks": benchmarks, "reads": _paths(project, reads)}
 
 
 def _paths(project: Project, reads: list[Any]) -> list[str]:

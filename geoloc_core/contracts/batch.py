@@ -1,13 +1,14 @@
 """What a model is asked with, and what it learns from."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from geoloc_core.contracts.prediction import Prediction
+from geoloc_core.corpora.stored import Stored
 from geoloc_core.geo.labelspace import LabelSpace
 
 Metrics = dict[str, float]
@@ -64,31 +65,106 @@ class Units:
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """P pictures cut from N photos, photo by photo; a photo may have none.
+
+    Attributes:
+        starts: (N + 1,) where the pieces of each photo begin, and where the last ones end.
+        classes: (P,) what each shows, as the segmenter names it.
+        groups: (P,) such as ``vegetation``; None where a piece is of no group.
+        scores: (P,) the segmenter's confidence, 0 to 1.
+        areas: (P,) pixels of the photo that each covers.
+        pictures: The P pictures, encoded; or where they are stored.
+    """
+
+    starts: np.ndarray
+    classes: np.ndarray
+    groups: np.ndarray
+    scores: np.ndarray
+    areas: np.ndarray
+    pictures: Sequence[bytes] | Stored
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def photos(self) -> np.ndarray:
+        """(P,) the photo of each piece, from 0."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+    def only(self, keep: np.ndarray) -> "Pieces":
+        """The pieces for which ``keep`` (P,) holds, of the same photos."""
+        which = np.flatnonzero(keep)
+        counts = np.bincount(self.photos[which], minlength=len(self.starts) - 1)
+        return self._of(which, counts)
+
+    def of(self, photos: np.ndarray) -> "Pieces":
+        """The pieces of some photos, in the order given."""
+        counts = np.diff(self.starts)[photos]
+        ends = np.cumsum(counts)
+        which = np.arange(ends[-1] if len(ends) else 0)
+        return self._of(which + np.repeat(self.starts[:-1][photos] - (ends - counts), counts), counts)
+
+    def _of(self, which: np.ndarray, counts: np.ndarray) -> "Pieces":
+        stored = isinstance(self.pictures, Stored)
+        pictures = self.pictures.take(which) if stored else [self.pictures[at] for at in which]  # type: ignore[union-attr, index]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        columns = (values[which] for values in (self.classes, self.groups, self.scores, self.areas))
+        return Pieces(starts, *columns, pictures)
+
+    def read(self) -> "Pieces":
+        """The same with the pictures at hand."""
+        held = self.pictures.read() if isinstance(self.pictures, Stored) else self.pictures
+        return replace(self, pictures=held)
+
+
+@dataclass(frozen=True)
+class Tower:
+    """The weights from which a network starts.
+
+    Attributes:
+        options: The encoder's block of ``params.yaml``.
+        weights: Their folder, in the published format.
+    """
+
+    options: Any
+    weights: Path
+
+
+@dataclass(frozen=True)
 class Batch:
     """N units to be answered.
 
     Attributes:
         images: By image encoder, features (N, D), or (M, D) of the M photos of all units; may be memory-mapped.
         answers: By variant, what it answers to the N units.
+        photos: The N photos, encoded, or the M of all units; None where the model does not look at them.
+        pieces: By segmenter, what it cut from the N photos, or from the M of all units.
         starts: Where the unit is a place: (N + 1,) where the photos of each begin among the M; None where each photo is
             a unit.
     """
 
     images: dict[str, np.ndarray] = field(default_factory=dict)
     answers: dict[str, Prediction] = field(default_factory=dict)
+    photos: Sequence[bytes] | None = None
+    pieces: dict[str, Pieces] = field(default_factory=dict)
     starts: np.ndarray | None = None
 
     def __len__(self) -> int:
         if self.starts is not None:
             return len(self.starts) - 1
         sizes = [*map(len, self.images.values()), *map(len, self.answers.values())]
+        sizes += [] if self.photos is None else [len(self.photos)]
+        sizes += [len(pieces.starts) - 1 for pieces in self.pieces.values()]
         return sizes[0] if sizes else 0
 
-    def rows(self, where: slice | np.ndarray) -> "Batch":
+    def rows(self, which: np.ndarray) -> "Batch":
         """Some of the units, where each is a photo."""
         return Batch(
-            {name: values[where] for name, values in self.images.items()},
-            {name: answer.rows(where) for name, answer in self.answers.items()},
+            images={name: values[which] for name, values in self.images.items()},
+            answers={name: answer.rows(which) for name, answer in self.answers.items()},
+            photos=None if self.photos is None else [self.photos[at] for at in which],
+            pieces={name: pieces.of(which) for name, pieces in self.pieces.items()},
         )
 
 
@@ -132,6 +208,10 @@ class Data:
         images: By image encoder, (N, D) float16, memory-mapped.
         texts: By text encoder and name of the sentences.
         answers: By variant.
+        photos: Where the N photos are stored.
+        pieces: By segmenter, what it cut from the N photos.
+        towers: By image encoder, the weights that a network may start from.
+        models: By variant, its trained model, a :class:`~geoloc_core.contracts.geolocator.Trained`.
         space: The C classes of the training rows.
         targets: (N,) int64 classes; −1 where a row has none.
         training: Rows to learn from, ascending; each has a class and all inputs.
@@ -149,6 +229,10 @@ class Data:
     validation: np.ndarray
     places: np.ndarray | None = None
     headings: np.ndarray | None = None
+    photos: Stored | None = None
+    pieces: dict[str, Pieces] = field(default_factory=dict)
+    towers: dict[str, Tower] = field(default_factory=dict)
+    models: dict[str, Any] = field(default_factory=dict)
 
     def units(self, rows: np.ndarray) -> Units:
         """Some rows, ascending, as units; the class of a place is that of any of its rows."""

@@ -27,7 +27,7 @@ class Card(Strict):
     Attributes:
         family: The module that opens it.
         needs: What it reads.
-        fingerprints: What made the features that it was trained on, by image encoder.
+        fingerprints: What made the features and the pieces that it was trained on, by image encoder.
         members: Digests of the classes of the variants whose answers it was trained on, by variant.
     """
 
@@ -86,7 +86,7 @@ def load(folder: Path, remedy: str = "") -> Trained:
         module = module_of(FAMILIES, card.family)
     except KeyError:
         raise UserError(f"{folder / CARD}: family {card.family!r} is unknown; {remedy}") from None
-    if unknown := [name for name in card.needs.encoders if name not in card.fingerprints]:
+    if unknown := [name for name in card.needs.encoded if name not in card.fingerprints]:
         raise UserError(f"{folder / CARD}: no fingerprint of {unknown[0]}; {remedy}")
     space = LabelSpace.load(folder / LABELS, remedy)
     return Trained(card, module.load(folder, card.needs, space, remedy))

@@ -36,7 +36,36 @@ class Answers(Strict):
     variant: str
 
 
-Input = Annotated[ImageFeatures | TextFeatures | Answers, Field(discriminator="kind")]
+class Photos(Strict):
+    """The photos themselves."""
+
+    kind: Literal["photos"] = "photos"
+
+
+class Pieces(Strict):
+    """Pictures that a segmenter cuts from the photos: any number of each."""
+
+    kind: Literal["pieces"] = "pieces"
+    encoder: str
+
+
+class Tower(Strict):
+    """The weights of an image encoder, from which a network of one's own starts."""
+
+    kind: Literal["tower"] = "tower"
+    encoder: str
+
+
+class Model(Strict):
+    """Another variant's trained model, to be made a part of this one."""
+
+    kind: Literal["model"] = "model"
+    variant: str
+
+
+Input = Annotated[
+    ImageFeatures | TextFeatures | Answers | Photos | Pieces | Tower | Model, Field(discriminator="kind")
+]
 
 
 class Needs(Strict):
@@ -61,6 +90,31 @@ class Needs(Strict):
     def texts(self) -> list[tuple[str, str]]:
         """Text encoder and sentences of each text input."""
         return [(need.encoder, need.texts) for need in self.inputs if isinstance(need, TextFeatures)]
+
+    @property
+    def photos(self) -> bool:
+        """Whether it looks at the photos themselves."""
+        return any(isinstance(need, Photos) for need in self.inputs)
+
+    @property
+    def segmenters(self) -> list[str]:
+        """Names of the encoders that cut pieces, in order."""
+        return [need.encoder for need in self.inputs if isinstance(need, Pieces)]
+
+    @property
+    def encoded(self) -> list[str]:
+        """Names of all encoders of which a corpus has to be encoded: for features, and for pieces."""
+        return [*self.encoders, *self.segmenters]
+
+    @property
+    def towers(self) -> list[str]:
+        """Names of the encoders that networks start from, in order."""
+        return [need.encoder for need in self.inputs if isinstance(need, Tower)]
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the variants whose models become a part of it, in order."""
+        return [need.variant for need in self.inputs if isinstance(need, Model)]
 
     @property
     def members(self) -> list[str]:

@@ -1,6 +1,8 @@
 """What every variant states in ``params.yaml``, whatever its family."""
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
 
 from geoloc_core.plugins import Strict
 
@@ -13,5 +15,7 @@ class Variant(Strict):
 
     corpus: str
     """The corpus that it is trained on and validated with."""
+    countries: Annotated[tuple[str, ...], Field(min_length=1)] | PositiveInt | None = None
+    """The countries whose photos it learns from, by code, or how many, the most frequent first; left out, all."""
     benchmarks: tuple[str, ...] | None = Field(None, min_length=1)
     """What it is scored on; left out, the profile's benchmarks that are not beyond its corpus' countries."""

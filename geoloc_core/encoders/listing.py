@@ -6,6 +6,7 @@ from typing import Any
 
 from geoloc_core import escape
 from geoloc_core.encoders.checkpoints import remedy
+from geoloc_core.encoders.options import Segmenter
 from geoloc_core.errors import UserError
 from geoloc_core.params import Checkpoint, NamedEncoder
 from geoloc_core.progress import output, plain
@@ -111,7 +112,7 @@ def _row(project: Project, name: str, encoder: NamedEncoder, mine: bool) -> Row:
 def _what(encoder: NamedEncoder) -> str:
     if encoder.image is None:
         return "text"
-    image = "instances" if encoder.image.kind == "mask2former" else "image"
+    image = "instances" if isinstance(encoder.image, Segmenter) else "image"
     return f"{image} + text" if encoder.text else image
 
 

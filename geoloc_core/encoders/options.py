@@ -23,3 +23,12 @@ class TorchTower(Tower):
     """``auto`` is bf16 where the hardware is fast at it and the tower is not tiny; ``bf16`` is fp32 where the hardware
     has none. It is no part of the fingerprint: features in bf16 have a cosine above 0.999 with those in fp32, and what
     one machine trained another must serve."""
+
+
+class Segmenter(Strict):
+    """A tower whose features are pictures: the pieces that it cuts from a photo."""
+
+    batch: int = Field(8, gt=0)
+    """Photos per forward pass."""
+    min_area: float = Field(0.001, ge=0, lt=1)
+    """A piece that covers a smaller share of the photo is left out: 0.001 of 1024 × 768 is 28 × 28 pixels."""

@@ -251,7 +251,8 @@ def printed_in(paper: Paper, benchmark: str) -> dict[str, float]:
     if benchmark == Split.VALIDATION:
         found = {name: getattr(paper, name) for name in ("accuracy", "top_5", "top_10", "mean_km")}
         return {name: value for name, value in found.items() if value is not None}
-    return {within_name(km): value for km, value in paper.benchmarks.get(benchmark, {}).items()}
+    printed = paper.benchmarks.get(benchmark, {})
+    return {key if isinstance(key, str) else within_name(key): value for key, value in printed.items()}
 
 
 def _values(figures: dict[str, float], prefix: str = "") -> dict[str, float]:

@@ -4,10 +4,14 @@ from collections import Counter
 from typing import Any
 
 from geoloc_core.contracts.metrics import names as metric_names
-from geoloc_core.contracts.needs import MOST, Answers, ImageFeatures, Input, TextFeatures
+from geoloc_core.contracts.needs import MOST, Answers, ImageFeatures, Input, Model, Photos, Pieces, TextFeatures, Tower
 from geoloc_core.contracts.truth import UNITS
+from geoloc_core.encoders.options import Segmenter
 from geoloc_core.params.schema import HOMES, VALIDATION, Profile
 from geoloc_core.sets import leak_parts, splits_of
+
+
+UNKNOWN = "unknown; expected one of `encoders`"
 
 
 def flaws(profile: Profile, block: dict[str, Any]) -> list[str]:
@@ -79,9 +83,24 @@ def _wrong(profile: Profile, need: Input) -> str | None:
             return f"text encoder {need.encoder!r}: unknown; expected one of `text_encoders`"
         case TextFeatures() if need.texts not in profile.texts:
             return f"texts {need.texts!r}: unknown; expected one of `texts`"
-        case Answers() if need.variant not in profile.variants:
+        case Pieces():
+            tower = profile.encoders.get(need.encoder)
+            wrong = UNKNOWN if tower is None else None if isinstance(tower, Segmenter) else "cuts no pieces; expected a segmenter"
+            return wrong and f"pieces: encoder {need.encoder!r}: {wrong}"
+        case Tower():
+            tower = profile.encoders.get(need.encoder)
+            wrong = UNKNOWN if tower is None else _untrained(tower)
+            return wrong and f"tower: encoder {need.encoder!r}: {wrong}"
+        case (Answers() | Model()) if need.variant not in profile.variants:
             return f"variant {need.variant!r}: unknown; expected one of `variants`"
     return None
+
+
+def _untrained(tower: Any) -> str | None:
+    """Why no network can start from an encoder; None where one can."""
+    from geoloc_core.encoders.trainable import trains  # which reads parameters itself
+
+    return trains(tower)
 
 
 def _called(need: Input) -> str:
@@ -91,8 +110,14 @@ def _called(need: Input) -> str:
             return f"encoder {need.encoder!r}"
         case TextFeatures():
             return f"text encoder {need.encoder!r} with texts {need.texts!r}"
-        case Answers():
+        case Answers() | Model():
             return f"variant {need.variant!r}"
+        case Photos():
+            return "the photo"
+        case Pieces():
+            return f"pieces of {need.encoder!r}"
+        case Tower():
+            return f"tower {need.encoder!r}"
 
 
 def _is_benchmark(profile: Profile, name: str) -> bool:
@@ -146,8 +171,8 @@ WRITES = {"clip": "open_clip", "vit": "vit"}
 def _no_vector(tower: Any) -> str | None:
     """Why a head cannot be trained on an encoder; None where it gives a vector per photo."""
     if tower is None:
-        return "unknown; expected one of `encoders`"
-    if tower.kind == "mask2former":
+        return UNKNOWN
+    if isinstance(tower, Segmenter):
         return "gives pictures; expected one that gives a vector per photo"
     if getattr(tower, "pooling", None) == "tokens":
         return "gives many tokens per photo; expected another pooling"

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from geoloc_core.contracts import geolocator
-from geoloc_core.contracts.batch import Batch
+from geoloc_core.contracts.batch import Batch, Pieces
 from geoloc_core.contracts.geolocator import LABELS, Trained
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.encoders import encoder as encoders
+from geoloc_core.encoders.instances import Instances
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, read_json, replacing_folder, write_json
 from geoloc_core.geo.labelspace import LabelSpace
@@ -34,7 +36,7 @@ def pack(project: Project, variant: str, folder: Path) -> None:
         UserError: The encoders' weights are not those that a model was trained on.
     """
     models = _with_members(project, variant)
-    used = dict.fromkeys(name for model in models.values() for name in model.card.needs.encoders)
+    used = dict.fromkeys(name for model in models.values() for name in model.card.needs.encoded)
     blocks = {name: entry(project.profile.encoders, name, "encoder") for name in used}
     for name, block in blocks.items():
         found = encoders.load(block, project.weights(name)).fingerprint
@@ -103,7 +105,7 @@ class Bundle:
     demo: bool
     candidates: int
     models: dict[str, Trained]
-    encoders: dict[str, encoders.Encoder]
+    encoders: dict[str, encoders.Encoder | Instances]
 
     @property
     def labelspace(self) -> LabelSpace:
@@ -124,14 +126,18 @@ class Bundle:
                 raise UserError(f"photo {number}: not a readable photo: {error}") from None
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             # in half precision, as features are kept that models learn from and answer
-            features = {name: encoder(photos, pool).astype(np.float16) for name, encoder in self.encoders.items()}
+            made = {name: encoder(photos, pool) for name, encoder in self.encoders.items()}
+        features = {name: found.astype(np.float16) for name, found in made.items() if isinstance(found, np.ndarray)}
+        pieces = {name: _pieces(found) for name, found in made.items() if not isinstance(found, np.ndarray)}
         answers: dict[str, Prediction] = {}
         for name, trained in self.models.items():
             needs = trained.card.needs
             batch = Batch(
-                {encoder: features[encoder] for encoder in needs.encoders},
-                {member: answers[member] for member in needs.members},
-                None if needs.unit == "photo" else np.arange(len(photos) + 1),  # each photo a place of its own
+                images={encoder: features[encoder] for encoder in needs.encoders},
+                answers={member: answers[member] for member in needs.members},
+                photos=photos if needs.photos else None,
+                pieces={segmenter: pieces[segmenter] for segmenter in needs.segmenters},
+                starts=None if needs.unit == "photo" else np.arange(len(photos) + 1),  # each photo a place of its own
             )
             answers[name] = trained.model.predict(batch, k if name == self.variant else self.candidates)
         return answers[self.variant]
@@ -140,6 +146,16 @@ class Bundle:
         """A piece of evidence for people, such as the text of a clue."""
         model = self.models[self.variant].model
         return model.explain(kind, name) if hasattr(model, "explain") else name
+
+
+def _pieces(found: list[list[dict[str, Any]] | UserError]) -> Pieces:
+    """What a segmenter cut from each photo; a photo that it cannot read has none."""
+    rows = [[] if isinstance(of_photo, UserError) else of_photo for of_photo in found]
+    flat = [row for of_photo in rows for row in of_photo]
+    starts = np.concatenate([[0], np.cumsum([len(of_photo) for of_photo in rows])]).astype(np.int64)
+    classes, groups = (np.array([row[name] for row in flat], dtype=object) for name in ("class", "group"))
+    scores, areas = (np.array([row[name] for row in flat], kind) for name, kind in (("score", "f4"), ("area", "i4")))
+    return Pieces(starts, classes, groups, scores, areas, [row["image"] for row in flat])
 
 
 def load(folder: Path) -> Bundle:
@@ -153,7 +169,7 @@ def load(folder: Path) -> Bundle:
     models = {name: geolocator.load(folder / "models" / name, REMEDY) for name in (*card.members, card.variant)}
     for name, trained in models.items():
         needs = trained.card.needs
-        if lacking := [encoder for encoder in needs.encoders if encoder not in towers]:
+        if lacking := [encoder for encoder in needs.encoded if encoder not in towers]:
             raise UserError(f"{folder / CARD}: no encoder {lacking[0]}; {REMEDY}")
         if lacking := [member for member in needs.members if member not in card.members or member == name]:
             raise UserError(f"{folder / CARD}: no member {lacking[0]}; {REMEDY}")

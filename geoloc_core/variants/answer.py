@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from geoloc_core import files, parquet
-from geoloc_core.contracts.batch import Batch
 from geoloc_core.contracts.geolocator import LABELS, Trained, load
 from geoloc_core.contracts.truth import class_ids
 from geoloc_core.corpora import truth
 from geoloc_core.errors import UserError
+from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.progress import say, track
 from geoloc_core.project import Project
 from geoloc_core.sets import Split, splits_of
@@ -21,6 +21,8 @@ NUMBERS = 2**24
 """Probabilities that are worked on at a time, at most."""
 ROWS = 8192
 """Rows answered at a time, at most."""
+PHOTOS = 256
+"""Rows answered at a time where the model looks at the photos themselves, at most."""
 COLUMNS = ["image_id", "latitude", "longitude", "gid_0", "gid_1", "split", "place_id", "heading"]
 
 
@@ -62,8 +64,8 @@ def answer(project: Project, variant: str) -> None:
 
 def _answer(project: Project, trained: Trained, name: str, corpus: str, known: Any, folder: Path, variant: str) -> int:
     """Answer one benchmark, batch by batch, and return how many of its rows have been."""
-    batch, ready = inputs.batch(project, trained.card, name, corpus, len(known))
-    rows = np.intersect1d(ready, _wanted(known, name))
+    found = inputs.readable(project, trained.card, name, corpus, len(known))
+    rows = np.intersect1d(found.ready, _wanted(known, name, trained.labelspace, project.profile.variant(variant)))
     if not len(rows):
         raise UserError(
             f"{name}: none of its photos can be answered; run `geoloc ingest {corpus}` and `geoloc encode` again"
@@ -71,21 +73,15 @@ def _answer(project: Project, trained: Trained, name: str, corpus: str, known: A
     needs, space = trained.card.needs, trained.labelspace
     cells = inputs.cells(project, needs.labels, project.profile.variant(variant).corpus)
     units = inputs.units(known, rows, needs.unit)
-    size = min(ROWS, max(1, NUMBERS // len(space)))
+    size = min(PHOTOS if needs.photos or needs.segmenters else ROWS, max(1, NUMBERS // len(space)))
     starts = range(0, len(units), size)
     with parquet.writer(folder / f"{name}.parquet", answers.ANSWERS) as out:
         for start in track(starts, f"answer {variant}/{name}", len(starts), "batches"):
             part = units.take(np.arange(start, min(start + size, len(units))))
             first = part.first
-            # features are of all rows of the corpus, other variants' answers of those that are ready
-            given = Batch(
-                {encoder: values[part.rows] for encoder, values in batch.images.items()},
-                {member: values.rows(np.searchsorted(ready, first)) for member, values in batch.answers.items()},
-                None if needs.unit == "photo" else part.starts,
-            )
             table = known.take(first)
             ids = class_ids(table.select(COLUMNS[1:5]).to_pandas(), needs.labels, cells)
-            prediction = trained.model.predict(given, project.profile.evaluation.candidates, space.index(ids))
+            prediction = trained.model.predict(found.of(part), project.profile.evaluation.candidates, space.index(ids))
             true = {
                 "image_id": table["image_id"],
                 "true_latitude": table["latitude"],
@@ -97,14 +93,19 @@ def _answer(project: Project, trained: Trained, name: str, corpus: str, known: A
     return len(units)
 
 
-def _wanted(known: Any, name: str) -> np.ndarray:
-    """Rows of a benchmark of which something is known: where they are, or in which country."""
+def _wanted(known: Any, name: str, space: LabelSpace, block: Any) -> np.ndarray:
+    """Rows of a benchmark of which something is known: where they are, or in which country.
+
+    Of its own corpus, a model that was made for some countries alone is asked about those.
+    """
     latitudes, longitudes = (known[key].to_numpy() for key in ("latitude", "longitude"))
     placed = np.isfinite(latitudes) & np.isfinite(longitudes)
     named = np.array([country is not None for country in known["gid_0"].to_pylist()], bool)
     wanted = placed | named
     if name in list(Split):
         wanted &= np.array(known["split"].to_pylist()) == name
+        if block.countries is not None:
+            wanted &= np.isin(np.array(known["gid_0"].to_pylist(), dtype=object).astype(str), space.countries)
     return np.flatnonzero(wanted)
 
 

@@ -1,14 +1,20 @@
 """Where the inputs of a variant are: what its stages depend on, and what they load."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
-from geoloc_core.contracts.batch import Answered, Batch, Sentences, Units
-from geoloc_core.contracts.geolocator import LABELS, Card
-from geoloc_core.encoders import store
+from geoloc_core.contracts.batch import Answered, Batch, Pieces, Sentences, Tower, Units
+from geoloc_core.contracts.geolocator import LABELS, Card, Trained, load
+from geoloc_core.contracts.needs import MOST, Needs
+from geoloc_core.contracts.prediction import Prediction
+from geoloc_core.corpora import manifest
+from geoloc_core.corpora.stored import Stored
+from geoloc_core.encoders import instances, store
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest
 from geoloc_core.variants import answers
@@ -22,21 +28,31 @@ def read_by_training(project: "Project", block: Any) -> list[Path]:
     """What ``geoloc train`` reads beside labels, units and the verdict on leaks."""
     needs = block.needs()
     return [
-        *(project.features(encoder, block.corpus) for encoder in needs.encoders),
+        *(project.features(encoder, block.corpus) for encoder in needs.encoded),
         *(project.text_features(encoder, texts) for encoder, texts in needs.texts),
+        *([project.corpus(block.corpus)] if needs.photos else []),
+        *(project.weights(encoder) for encoder in needs.towers),
+        *(project.model(variant) for variant in needs.models),
         *(project.answers(member) for member in needs.members),
         *_cells(project, needs.labels, block.corpus),
     ]
 
 
-def read_by_answering(project: "Project", block: Any) -> list[Path]:
+def read_by_answering(project: "Project", block: Any, benchmarks: list[str]) -> list[Path]:
     """What ``geoloc answer`` reads beside the model and the truth; of an encoder, the features of all corpora."""
     needs = block.needs()
     return [
-        *(project.features(encoder, block.corpus).parent for encoder in needs.encoders),
+        *(project.features(encoder, block.corpus).parent for encoder in needs.encoded),
+        *(_photos(project, [block.corpus, *benchmarks]) if needs.photos else []),
         *(project.answers(member) for member in needs.members),
         *_cells(project, needs.labels, block.corpus),
     ]
+
+
+def _photos(project: "Project", corpora: list[str]) -> list[Path]:
+    """The photos of some corpora; the folder of all where they are many, since a stage reads few things."""
+    folders = [project.corpus(corpus) for corpus in dict.fromkeys(corpora)]
+    return folders if len(folders) <= MOST // 2 else [folders[0].parent]
 
 
 def _cells(project: "Project", labels: str, corpus: str) -> list[Path]:
@@ -73,6 +89,61 @@ def images(project: "Project", encoders: list[str], corpus: str, rows: int) -> d
     return found
 
 
+def photos(project: "Project", corpus: str, rows: int) -> Stored:
+    """The photos of a corpus.
+
+    Raises:
+        UserError: It has not been ingested, or is not the one whose truth is known.
+    """
+    found = Stored.photos(project.corpus(corpus))
+    if len(found) != rows:
+        raise UserError(
+            f"{project.corpus(corpus)}: {len(found):,} photos, but the truth is of {rows:,}; "
+            f"run `geoloc truth {corpus}` again"
+        )
+    return found
+
+
+def pieces(project: "Project", segmenter: str, corpus: str) -> Pieces:
+    """What a segmenter cut from the photos of a corpus, row by row of its manifest.
+
+    Raises:
+        UserError: They have not been made, or are of other photos.
+    """
+    folder = project.features(segmenter, corpus)
+    table = instances.read(folder)
+    ids = manifest.read_manifest(project.corpus(corpus), ["image_id"])["image_id"].to_pandas()
+    at = pd.Index(ids).get_indexer(table["image_id"].to_pandas())
+    if (at < 0).any() or (np.diff(at) < 0).any():
+        raise UserError(f"{folder}: not cut from the photos of {corpus} as they are; {store.remedy(folder)} again")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(at, minlength=len(ids)))])
+    classes, groups = (np.array(table[name].to_pylist(), dtype=object) for name in ("class", "group"))
+    return Pieces(
+        starts, classes, groups, table["score"].to_numpy(), table["area"].to_numpy(), Stored.all_of(folder)
+    )
+
+
+def towers(project: "Project", encoders: list[str]) -> dict[str, Tower]:
+    """The weights that networks start from, by encoder.
+
+    Raises:
+        UserError: They have not been made.
+    """
+    for name in encoders:
+        if not project.weights(name).is_dir():
+            raise UserError(f"{project.weights(name)}: no weights; run `{project.maker(project.weights(name))}` first")
+    return {name: Tower(project.profile.encoders[name], project.weights(name)) for name in encoders}
+
+
+def models(project: "Project", variants: list[str]) -> dict[str, Trained]:
+    """Trained models, by variant.
+
+    Raises:
+        UserError: One has not been trained.
+    """
+    return {name: load(project.model(name)) for name in variants}
+
+
 def places(known: pa.Table) -> dict[str, np.ndarray]:
     """``places`` and ``headings`` (N,) of all rows of a corpus, for :class:`~geoloc_core.contracts.batch.Data`.
 
@@ -95,7 +166,7 @@ def units(known: pa.Table, rows: np.ndarray, unit: str) -> Units:
 
 
 def missing(project: "Project", encoders: list[str], corpus: str) -> np.ndarray:
-    """Rows of a corpus whose photo one of the encoders could not read."""
+    """Rows of a corpus whose photo one of the encoders or segmenters could not read."""
     return store.missing(project.features(encoder, corpus) for encoder in encoders)
 
 
@@ -143,8 +214,40 @@ def answered(project: "Project", member: str) -> Answered:
     return Answered(space, rows, prediction)
 
 
-def batch(project: "Project", card: Card, name: str, corpus: str, rows: int) -> tuple[Batch, np.ndarray]:
-    """What a trained model reads of a corpus, and the rows (M,) that have all of it.
+@dataclass(frozen=True)
+class Readable:
+    """What a trained model reads of a corpus, opened and not yet read.
+
+    Attributes:
+        needs: Of the model.
+        images: Features (N, D) by encoder, memory-mapped.
+        answers: By variant, what it answers to the rows ``ready``.
+        photos: The N photos; None where the model does not look at them.
+        pieces: Pieces of the N photos, by segmenter.
+        ready: (M,) rows that have all inputs, ascending.
+    """
+
+    needs: Needs
+    images: dict[str, np.ndarray]
+    answers: dict[str, Prediction]
+    photos: Stored | None
+    pieces: dict[str, Pieces]
+    ready: np.ndarray
+
+    def of(self, units: Units) -> Batch:
+        """The inputs of some units; other variants' answers are to the first photo of each."""
+        at = np.searchsorted(self.ready, units.first)
+        return Batch(
+            images={encoder: values[units.rows] for encoder, values in self.images.items()},
+            answers={member: values.rows(at) for member, values in self.answers.items()},
+            photos=None if self.photos is None else self.photos.take(units.rows).read(),
+            pieces={name: pieces.of(units.rows).read() for name, pieces in self.pieces.items()},
+            starts=None if self.needs.unit == "photo" else units.starts,
+        )
+
+
+def readable(project: "Project", card: Card, name: str, corpus: str, rows: int) -> Readable:
+    """What a trained model reads of a corpus.
 
     Args:
         project: The project.
@@ -153,25 +256,28 @@ def batch(project: "Project", card: Card, name: str, corpus: str, rows: int) -> 
         corpus: Whose photos it has.
         rows: N, of the corpus.
 
-    Returns:
-        Inputs of all N rows where they are features, of the M rows where they are answers.
-
     Raises:
         UserError: An input has not been made, or not by what the model was trained on.
     """
     needs = card.needs
-    found = images(project, needs.encoders, corpus, rows)
-    for encoder, fingerprint in fingerprints(project, needs.encoders, corpus).items():
+    for encoder, fingerprint in fingerprints(project, needs.encoded, corpus).items():
         if fingerprint != card.fingerprints[encoder]:
             folder = project.features(encoder, corpus)
             raise UserError(
                 f"{folder}: made by another encoder than the model learned from; {store.remedy(folder)}, then train"
             )
-    known = np.setdiff1d(np.arange(rows), missing(project, needs.encoders, corpus))
+    ready = np.setdiff1d(np.arange(rows), missing(project, needs.encoded, corpus))
     for member, classes in classes_of(project, needs.members).items():
         if classes != card.members.get(member):
             raise UserError(f"{project.answers(member)}: of other classes than the model learned from; train it again")
     given = {member: answers.read(project, member, name, answers.space(project, member)) for member in needs.members}
     for member_rows, _ in given.values():
-        known = np.intersect1d(known, member_rows)
-    return Batch(found, {m: p.rows(np.searchsorted(r, known)) for m, (r, p) in given.items()}), known
+        ready = np.intersect1d(ready, member_rows)
+    return Readable(
+        needs,
+        images(project, needs.encoders, corpus, rows),
+        {member: answer.rows(np.searchsorted(at, ready)) for member, (at, answer) in given.items()},
+        photos(project, corpus, rows) if needs.photos else None,
+        {segmenter: pieces(project, segmenter, corpus) for segmenter in needs.segmenters},
+        ready,
+    )

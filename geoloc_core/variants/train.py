@@ -42,7 +42,7 @@ def train(project: Project, variant: str) -> None:
     card = Card(
         family=block.kind,
         needs=needs,
-        fingerprints=inputs.fingerprints(project, needs.encoders, block.corpus),
+        fingerprints=inputs.fingerprints(project, needs.encoded, block.corpus),
         members=inputs.classes_of(project, needs.members),
     )
     checkpoint = project.partial("train", variant) / "checkpoint.pt"
@@ -77,7 +77,8 @@ def gather(project: Project, block: Any) -> Data:
     cells = inputs.cells(project, needs.labels, block.corpus)
     ids = class_ids(known, needs.labels, cells)
     usable = np.ones(len(known), bool)
-    usable[inputs.missing(project, needs.encoders, block.corpus)] = False
+    usable[inputs.missing(project, needs.encoded, block.corpus)] = False
+    usable &= _of_countries(known["gid_0"].to_numpy(dtype=object), split == Split.TRAIN, block.countries)
     located = np.array([name is not None for name in ids], bool)
     training = np.flatnonzero((split == Split.TRAIN) & located & usable)
     validation = np.flatnonzero((split == Split.VALIDATION) & located & usable)
@@ -88,12 +89,28 @@ def gather(project: Project, block: Any) -> Data:
         images=inputs.images(project, needs.encoders, block.corpus, len(known)),
         texts={pair: inputs.sentences(project, *pair) for pair in needs.texts},
         answers={member: inputs.answered(project, member) for member in needs.members},
+        photos=inputs.photos(project, block.corpus, len(known)) if needs.photos else None,
+        pieces={segmenter: inputs.pieces(project, segmenter, block.corpus) for segmenter in needs.segmenters},
+        towers=inputs.towers(project, needs.towers),
+        models=inputs.models(project, needs.models),
         space=space,
         targets=space.index(ids),
         training=training,
         validation=validation,
         **(inputs.places(table) if needs.unit == "place" else {}),
     )
+
+
+def _of_countries(codes: np.ndarray, training: np.ndarray, wanted: tuple[str, ...] | int | None) -> np.ndarray:
+    """Whether each row (N,) is of the countries that a variant learns; of equally frequent ones the first by code."""
+    if wanted is None:
+        return np.ones(len(codes), bool)
+    named = np.array([str(code) for code in codes])
+    if isinstance(wanted, int):
+        known = np.array([code is not None and code == code for code in codes], bool)
+        found, counts = np.unique(named[training & known], return_counts=True)
+        return np.isin(named, found[np.argsort(-counts, kind="stable")[:wanted]])
+    return np.isin(named, wanted)
 
 
 def _space(project: Project, labels: str, ids: np.ndarray) -> LabelSpace:
@@ -110,6 +127,9 @@ def _identity(project: Project, block: Any, card: Card) -> list[Any]:
     needs = block.needs()
     others = [project.answers(member) for member in needs.members]
     others += [project.text_features(*pair) for pair in needs.texts]
+    others += [project.weights(encoder) for encoder in needs.towers]
+    others += [project.model(name) for name in needs.models]
+    others += [project.corpus(block.corpus) / "manifest.parquet"] if needs.photos else []
     return [card.fingerprints, digest(project.truth(block.corpus)), *(digest(path) for path in others)]
 
 

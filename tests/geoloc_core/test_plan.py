@@ -75,6 +75,44 @@ def test_only_what_variants_need_is_made(tmp_path):
     assert found["answer"]["other"]["benchmarks"] == ["yfcc4k"]
 
 
+def test_what_photos_and_pieces_need_is_read(tmp_path):
+    """A fine-tuned network reads photos and weights, one of pieces what was cut; experts read trained models."""
+
+    def change(run):
+        run["encoders"]["cut"], run["checkpoints"]["cut"] = {"kind": "mask2former"}, {"file": "cut"}
+        tuned = {"kind": "fine_tuned", "corpus": "g50", "tower": "vit", "labels": "country", "benchmarks": ["im2gps"]}
+        run["variants"] = {
+            "whole": tuned,
+            "ground": {**tuned, "pieces": "cut", "groups": ["ground"]},
+            "cars": {**tuned, "pieces": "cut", "groups": ["vehicles"]},
+            "experts": {"kind": "feature_experts", "corpus": "g50", "pieces": "cut", "experts": ["ground", "cars"],
+                        "labels": "country", "benchmarks": ["im2gps"]},
+        }  # fmt: skip
+        run["papers"], run["registry"]["benchmark"] = {}, "im2gps"
+
+    project = opened(tmp_path, "demo", change)
+    found = planned(project)
+    assert list(found["encode"]) == ["cut-g50", "cut-im2gps"], "nobody needs features of the tower that is fine-tuned"
+    assert {name: item["reads"] for name, item in found["train"].items()} == {
+        "whole": ["data/corpora/g50", "data/weights/vit"],
+        "ground": ["data/features/cut/g50", "data/weights/vit"],
+        "cars": ["data/features/cut/g50", "data/weights/vit"],
+        "experts": ["data/features/cut/g50", "data/models/ground", "data/models/cars"],
+    }
+    assert {name: item["reads"] for name, item in found["answer"].items()} == {
+        "whole": ["data/corpora/g50", "data/corpora/im2gps"],
+        "ground": ["data/features/cut"],
+        "cars": ["data/features/cut"],
+        "experts": ["data/features/cut"],
+    }
+    change_ = {"benchmarks": ("im2gps", "im2gps3k", "yfcc4k")}
+    many = project.profile.model_copy(
+        update={"variants": {"whole": project.profile.variants["whole"].model_copy(update=change_)}}
+    )
+    read = plan.plan(Project(tmp_path, many))["answer_1"]["whole"]["reads"]
+    assert read == ["data/corpora"], "where a model is asked about many corpora, all of them are one thing"
+
+
 def test_nothing_is_made_for_no_variant(tmp_path):
     found = planned(opened(tmp_path, "catalogue"))
     assert not any(found.values())

@@ -59,7 +59,7 @@ def test_one_unit_is_answered_as_among_many(saved):
     trained, _ = saved
     whole = trained.model.predict(photos(20), 4, np.arange(20) % 6)
     for row in (0, 7, 19):
-        alone = trained.model.predict(photos(20).rows(slice(row, row + 1)), 4, np.array([row % 6]))
+        alone = trained.model.predict(photos(20).rows(np.array([row])), 4, np.array([row % 6]))
         np.testing.assert_array_equal(alone.classes[0], whole.classes[row])
         np.testing.assert_allclose(alone.probabilities[0], whole.probabilities[row], rtol=1e-5)
 

@@ -77,6 +77,19 @@ def many(demo) -> None:
     demo["variants"]["many"] = {**demo["variants"]["linear_clip_cells"], "encoders": names}
 
 
+def tuned(demo, **more) -> None:
+    """Add a segmenter, and a network that is fine-tuned."""
+    demo["encoders"]["cut"], demo["checkpoints"]["cut"] = {"kind": "mask2former"}, {"file": "x"}
+    demo["variants"]["tuned"] = {"kind": "fine_tuned", "corpus": "mp16", "tower": "vit", "labels": "country", **more}
+
+
+def experts(demo, *names, **more) -> None:
+    """Add experts that vote."""
+    demo["encoders"]["cut"], demo["checkpoints"]["cut"] = {"kind": "mask2former"}, {"file": "x"}
+    demo["variants"]["experts"] = {"kind": "feature_experts", "corpus": "mp16", "pieces": "cut", "labels": "country",
+                                   "experts": list(names), **more}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -117,9 +130,9 @@ def many(demo) -> None:
         (lambda d: d["variants"]["guidebook_country"].update(benchmarks=["im2gps"]),
          "ensemble_country.benchmarks: 'im2gps3k': 'guidebook_country', whose answers it reads, is not scored on it"),
         (lambda d: d["variants"].update(guesser={"kind": "guesser"}),
-         "variants.guesser: unknown kind 'guesser'; expected one of classifier, ensemble, guidebook_attention"),
+         "variants.guesser: unknown kind 'guesser'; expected one of classifier, ensemble, feature_experts, fine_tuned, guidebook_attention"),
         (lambda d: d["variants"].update(guesser={}),
-         "variants.guesser: expected a mapping with `kind`, one of classifier, ensemble, guidebook_attention"),
+         "variants.guesser: expected a mapping with `kind`, one of classifier, ensemble, feature_experts, fine_tuned, guidebook_attention"),
         (lambda d: d.update(variants=["guesser"]), "variants: "),
         (lambda d: d["cells"].update(country=d["cells"]["semantic"]), "cells.country: the name is taken"),
         (lambda d: d["cells"]["semantic"].update(kind="sematic"), "cells.semantic"),
@@ -162,6 +175,24 @@ def many(demo) -> None:
          "'mp16/test' is not a set of photos"),
         (lambda d: (d["corpora"].update(test=d["corpora"]["mp16"]), d["labels"].update(test_share=0.1)),
          "corpora.test: the name is taken"),
+        (lambda d: tuned(d, tower="clips"), "variants.tuned: tower: encoder 'clips': unknown; expected one of `encoders`"),
+        (lambda d: tuned(d, pieces="clip"), "variants.tuned: pieces: encoder 'clip': cuts no pieces; expected a segmenter"),
+        (lambda d: tuned(d, tower="cut"), "variants.tuned: tower: encoder 'cut': kind mask2former: not a network that"),
+        (lambda d: tuned(d, groups=["ground"]), "variants.tuned.groups: goes with pieces; expected `pieces`, a segmenter"),
+        (lambda d: tuned(d, pieces="cut", groups=["sky"]), "variants.tuned.groups"),
+        (
+            lambda d: (tuned(d, pieces="cut", groups=["ground"]), experts(d, "tuned", "linear_clip_cells")),
+            "variants.experts.experts: 'linear_clip_cells'; expected variants of fine_tuned with pieces: cut",
+        ),
+        (
+            lambda d: (tuned(d, pieces="cut"), experts(d, "tuned")),
+            "variants.experts.experts: 'tuned' has no groups; expected the groups whose pieces it is shown",
+        ),
+        (
+            lambda d: (tuned(d, pieces="cut", groups=["ground"]), experts(d, "tuned", corpus="g50")),
+            "variants.experts.experts: 'tuned' learns country from mp16; expected country from g50",
+        ),
+        (lambda d: experts(d, "ghost"), "variants.experts: variant 'ghost': unknown; expected one of `variants`"),
     ],
 )  # fmt: skip
 def test_names_that_lead_nowhere_are_found(tmp_path, change, says):

@@ -7,6 +7,7 @@ from geoloc_core.encoders import store
 from geoloc_core.encoders.text.sentences import SCHEMA
 from geoloc_core.errors import UserError
 from geoloc_core.families import guidebook_attention
+from geoloc_core.contracts.batch import Units
 from geoloc_core.variants import inputs
 from geoloc_core.variants.answer import answer
 from tests.geoloc_core.made_answers import JOINT, VARIANTS, with_joint, without_features
@@ -31,7 +32,7 @@ GUIDED = guidebook_attention.Options(
 )
 def test_what_stages_depend_on_follows_from_the_needs(project, block, training, answering):
     project.profile.cells["semantic"] = None
-    told = inputs.read_by_training(project, block), inputs.read_by_answering(project, block)
+    told = inputs.read_by_training(project, block), inputs.read_by_answering(project, block, ["im2gps"])
     found = [[path.relative_to(project.data).as_posix() for path in paths] for paths in told]
     assert found == [training, answering]
 
@@ -78,13 +79,15 @@ def test_the_answers_of_members_are_those_of_the_rows_that_all_have(project):
     answer(made, "narrow")
     from geoloc_core.contracts.geolocator import load
 
-    batch, known = inputs.batch(made, load(made.model("joint")).card, "im2gps", "im2gps", 40)
+    found = inputs.readable(made, load(made.model("joint")).card, "im2gps", "im2gps", 40)
+    known = found.ready
     assert known.tolist() == [row for row in range(1, 40) if row not in (5, 9)]
+    batch = found.of(Units.of_photos(known))
     assert [len(part) for part in batch.answers.values()] == [37, 37]
     member = load(made.model("by_country"))
-    given, rows = inputs.batch(made, member.card, "im2gps", "im2gps", 40)
-    assert rows.tolist() == [row for row in range(40) if row not in (5, 9)]
-    expected = member.model.predict(given.rows(known), 10)
+    of_member = inputs.readable(made, member.card, "im2gps", "im2gps", 40)
+    assert of_member.ready.tolist() == [row for row in range(40) if row not in (5, 9)]
+    expected = member.model.predict(of_member.of(Units.of_photos(known)), 10)
     np.testing.assert_array_equal(batch.answers["by_country"].classes, expected.classes)
 
 
