@@ -1,8 +1,9 @@
 """The scene networks of GeoEstimation (Müller-Budack et al. 2018), ResNets that G3 looks through, and their scenes.
 
 One network for all photos, ``base(M, f*)``: the folder holds ``isn.ckpt``, a Lightning checkpoint such as
-``isn_epoch=014-val_loss=18.4833.ckpt``, or ``isn.safetensors``, which training here leaves. One network per kind of scene, each photo through the one its scene asks for:
-the folders ``indoor``, ``natural`` and ``urban`` hold an ``isn.ckpt`` each and ``scene`` a classifier of Places365.
+``isn_epoch=014-val_loss=18.4833.ckpt``, or ``isn.safetensors``, which training here leaves. One network per kind of
+scene, each photo through the one its scene asks for: the folders ``indoor``, ``natural`` and ``urban`` hold an
+``isn.ckpt`` each and ``scene`` a classifier of Places365.
 """
 
 from pathlib import Path

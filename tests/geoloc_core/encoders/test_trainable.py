@@ -131,7 +131,8 @@ def test_whether_a_tower_trains_is_known_without_torch(tmp_path):
     import sys
 
     code = (
-        "import sys\nfrom geoloc_core.encoders.towers import isn, vit\nfrom geoloc_core.encoders.trainable import trains\n"
+        "import sys\nfrom geoloc_core.encoders.towers import isn, vit\n"
+        "from geoloc_core.encoders.trainable import trains\n"
         "assert trains(vit.Options(kind='vit')) is None\nassert trains(isn.Options(kind='isn', feature='routed'))\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
