@@ -1,6 +1,7 @@
 """Folders in the format of Hugging Face transformers: their networks, and how they preprocess photos."""
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -95,6 +96,22 @@ def open_network(network: type, folder: Path, **options: Any) -> Any:
             + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
         )
     return model.eval()
+
+
+def saver(model: Any, weights: Path) -> Callable[[Path], None]:
+    """What writes a model of transformers, as it is when called, as a checkpoint folder.
+
+    Args:
+        model: The model.
+        weights: The folder that it was opened from, whose preparation of photos stays its own.
+    """
+    prepared = (weights / PREPARATION).read_bytes()
+
+    def save(folder: Path) -> None:
+        model.save_pretrained(folder)
+        (folder / PREPARATION).write_bytes(prepared)
+
+    return save
 
 
 def open_processor(folder: Path) -> Any:

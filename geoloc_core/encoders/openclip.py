@@ -1,10 +1,14 @@
 """Folders in the format of open_clip, as the Hugging Face hub publishes them: read and written."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoloc_core.errors import UserError, in_a_line, is_of_the_machine
 from geoloc_core.files import read_json, write_json
+
+if TYPE_CHECKING:
+    import torch
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -52,3 +56,22 @@ def save_clip(network: Any, model_config: dict[str, Any], preprocess: dict[str, 
     write_json(out / CONFIG, {"model_cfg": model_config, "preprocess_cfg": preprocess})
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, out / WEIGHTS)
+
+
+def blocks_of(visual: Any) -> "list[torch.nn.Module]":
+    """The blocks of an image tower: of open_clip's own transformer or ResNet, or of timm's; none of any other."""
+    if hasattr(visual, "transformer") and hasattr(visual.transformer, "resblocks"):
+        return list(visual.transformer.resblocks)
+    if hasattr(visual, "trunk") and hasattr(visual.trunk, "blocks"):
+        return list(visual.trunk.blocks)
+    layers = (getattr(visual, f"layer{number}", None) for number in range(1, 5))
+    return [layer for layer in layers if layer is not None]
+
+
+def after_blocks(visual: Any) -> "Iterator[torch.nn.Parameter]":
+    """What follows the last block of an image tower: norm, pooling and projection."""
+    after = ("ln_post", "proj", "attn_pool", "attnpool", "trunk.norm", "trunk.fc_norm", "trunk.attn_pool",
+             "trunk.head", "head")  # fmt: skip
+    for name, parameter in visual.named_parameters():
+        if any(name == start or name.startswith(f"{start}.") for start in after):
+            yield parameter

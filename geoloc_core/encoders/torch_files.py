@@ -1,4 +1,4 @@
-"""Weights that were published as torch files, read without running anything that the files name."""
+"""Weights in torch files, as many were published, or safetensors, read without running anything that files name."""
 
 import zipfile
 from collections import OrderedDict
@@ -26,13 +26,22 @@ def read_tensors(path: Path) -> "dict[str, torch.Tensor]":
     Only tensors and plain values are unpickled; classes that the file names are replaced by :class:`Ignored`. The
     prefix ``module.``, which training on several GPUs leaves, is cut off.
 
+    A file ``*.safetensors`` is read as such.
+
     Raises:
         UserError: There is no such file, or it holds no tensors.
     """
     import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     if not path.is_file():
         raise UserError(f"{path}: no such file; give its path under checkpoints.* and run `geoloc download`")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: damaged, or not a file of safetensors: {in_a_line(error)}") from None
     try:
         with torch.serialization.safe_globals([(Ignored, name) for name in _named_in(path)]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)

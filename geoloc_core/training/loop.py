@@ -58,6 +58,8 @@ def run_steps(
     log: Log,
     stop: Callable[[list[Metrics]], bool] = lambda history: False,
     save_steps: int | None = None,
+    finish: Callable[[int], Metrics] = lambda epoch: {},
+    saves: bool = True,
 ) -> list[Metrics]:
     """Run epochs, keep a checkpoint now and then, and go on from the last one if it is of this very training.
 
@@ -65,17 +67,20 @@ def run_steps(
         parts: See :func:`run_epochs`.
         epochs: See :func:`run_epochs`.
         steps_of: Given the number of an epoch and of its first step, trains the steps from there to the epoch's end
-            and yields the metrics of each. The randomness of a step must depend on the two numbers alone.
+            and yields the metrics of each, numbers or tensors (). The randomness of a step must depend on the two
+            numbers alone.
         checkpoint: See :func:`run_epochs`.
         fingerprint: See :func:`run_epochs`.
         log: See :func:`run_epochs`.
         stop: See :func:`run_epochs`.
         save_steps: Save after so many steps of an epoch, and after every epoch; left out, save by the clock.
+        finish: Called with the number of an epoch after its last step; returns further metrics.
+        saves: Whether this process writes the checkpoint; of several that train together, one does.
 
     Returns:
-        The metrics of every epoch, each the mean over its steps.
+        The metrics of every epoch: of each the mean over its steps, and what :obj:`finish` returned.
     """
-    saver = _Saver(checkpoint, fingerprint, parts, save_steps)
+    saver = _Saver(checkpoint, fingerprint, parts, save_steps, saves)
     history, so_far = saver.resume()
     for number, metrics in enumerate(history):
         log(metrics, number)
@@ -87,7 +92,7 @@ def run_steps(
         for metrics in steps_of(epoch, so_far.steps):
             so_far.add(metrics)
             saver.after_step(history, so_far)
-        history.append(so_far.mean())
+        history.append(so_far.mean() | finish(epoch))
         so_far = _SoFar()
         log(history[-1], epoch)
         saver.after_epoch(history)
@@ -106,7 +111,7 @@ class _SoFar:
         self.sums = {name: self.sums.get(name, 0.0) + value for name, value in metrics.items()}
 
     def mean(self) -> Metrics:
-        return {name: value / self.steps for name, value in self.sums.items()}
+        return {name: float(value) / self.steps for name, value in self.sums.items()}
 
 
 @dataclass
@@ -117,6 +122,7 @@ class _Saver:
     fingerprint: Any
     parts: dict[str, Any]
     save_steps: int | None
+    saves: bool = True
     saved: float = field(default_factory=time.monotonic)
     cost: float = 0.0
 
@@ -145,6 +151,8 @@ class _Saver:
         return time.monotonic() - self.saved >= max(SAVE_EVERY_S, self.cost / SAVING_SHARE)
 
     def _save(self, history: list[Metrics], so_far: _SoFar) -> None:
+        if not self.saves:
+            return
         began = time.monotonic()
         states = {name: part.state_dict() for name, part in self.parts.items()}
         state = {"history": history, "steps": so_far.steps, "sums": so_far.sums, **states}

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,14 +32,14 @@ WINDOW = 32
 
 @dataclass(frozen=True)
 class Photos:
-    """The photos of a corpus, decoded and scaled: all at once where that fits, else when they are asked for.
+    """Pictures in shards, decoded and scaled: all at once where that fits, else when they are asked for.
 
     Attributes:
-        folder: The corpus, as ingested.
-        preprocess: How photos are scaled.
-        shards: (N,) number of the shard of each photo.
-        rows: (N,) row of each photo within its shard.
-        array: (N, size, size, 3) uint8, memory-mapped; None where photos are read from the shards.
+        folder: A corpus as ingested, or the features that a segmenter cut from it.
+        preprocess: How pictures are scaled.
+        shards: (N,) number of the shard of each picture.
+        rows: (N,) row of each picture within its shard.
+        array: (N, size, size, 3) uint8, memory-mapped; None where pictures are read from the shards.
     """
 
     folder: Path
@@ -50,18 +50,35 @@ class Photos:
 
     @classmethod
     def open(cls, folder: Path, preprocess: Preprocess, cache: Path, limit_gb: float = np.inf) -> "Photos":
-        """Look at the photos of a corpus folder.
-
-        Args:
-            folder: The corpus, as ingested.
-            preprocess: How photos are scaled; a cache made for another preparation is not used.
-            cache: The ``.npy`` that holds the scaled photos between runs.
-            limit_gb: Size up to which there is a cache; above it, photos are read from the shards in each epoch.
-        """
+        """Look at all photos of a corpus folder: see :meth:`of`."""
         table = manifest.read_manifest(folder, ["shard", "row"])
         shards, rows = (table[name].to_numpy() for name in ("shard", "row"))
+        return cls.of(folder, shards, rows, preprocess, cache, limit_gb)
+
+    @classmethod
+    def of(
+        cls,
+        folder: Path,
+        shards: np.ndarray,
+        rows: np.ndarray,
+        preprocess: Preprocess,
+        cache: Path,
+        limit_gb: float = np.inf,
+    ) -> "Photos":
+        """Look at some of the pictures that lie in the shards of a folder.
+
+        Args:
+            folder: Holds ``shards/00000.parquet`` … with a column ``image``.
+            shards: (N,) number of the shard of each picture.
+            rows: (N,) row of each picture within its shard.
+            preprocess: How pictures are scaled.
+            cache: The ``.npy`` that holds the scaled pictures between runs; its name gets what the choice of pictures
+                and the preparation are known by, so that no other is used.
+            limit_gb: Size up to which there is a cache; above it, pictures are read from the shards in each epoch.
+        """
+        found = cls(folder, preprocess, shards, rows, None)
         large = len(rows) * preprocess.size**2 * 3 > limit_gb * 1e9
-        return cls(folder, preprocess, shards, rows, None if large else scaled(folder, preprocess, cache))
+        return found if large else replace(found, array=found._scaled(cache))
 
     @property
     def groups(self) -> np.ndarray:
@@ -70,15 +87,13 @@ class Photos:
 
     def read(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The photos of each batch of rows, (n, size, size, 3) uint8; the next batch is made ready meanwhile."""
-        if self.array is not None:
-            return (self.array[batch] for batch in batches)
-        return ahead(self._stream(batches))
+        array = self.array
+        return ahead(self._stream(batches) if array is None else (array[batch] for batch in batches))
 
     def _stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         groups = self.groups
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             held: dict[int, pa.Array] = {}
-            read = _reader(self.folder, self.preprocess)
             for batch in batches:
                 photos = []
                 for row in batch:
@@ -88,7 +103,7 @@ class Photos:
                 for old in list(held)[: -2 * WINDOW]:  # a batch may lie in two windows
                     del held[old]
                 out = np.empty((len(photos), self.preprocess.size, self.preprocess.size, 3), np.uint8)
-                list(pool.map(read, batch, photos, out))
+                list(pool.map(self._write, batch, photos, out))
                 yield out
 
     def _group(self, group: int) -> "pa.Array":
@@ -97,43 +112,34 @@ class Photos:
             images = file.read_row_group(group & 0xFFFFFFFF, columns=["image"])["image"]
         return images.combine_chunks().field("bytes")
 
-
-def _reader(folder: Path, preprocess: Preprocess) -> Callable[[int, bytes, np.ndarray], None]:
-    """What decodes and scales one photo, given by its row of the corpus, into an array (size, size, 3) uint8."""
-
-    def read(row: int, photo: bytes, out: np.ndarray) -> None:
+    def _write(self, row: int, photo: bytes, out: np.ndarray) -> None:
+        """Decode and scale one picture into an array (size, size, 3) uint8."""
         try:
-            preprocess.write(photo, out)
+            self.preprocess.write(photo, out)
         except UserError as error:
-            named = manifest.read_manifest(folder, ["image_id"])["image_id"][int(row)]
-            raise UserError(f"{folder}: {named}: {error}; ingest it again") from None
+            shard = manifest.shard_path(self.folder, int(self.shards[row]))
+            named = manifest.read_ids(shard)[int(self.rows[row])]
+            raise UserError(f"{self.folder}: {named}: {error}; {manifest.again(shard)}") from None
 
-    return read
-
-
-def scaled(folder: Path, preprocess: Preprocess, cache: Path) -> np.ndarray:
-    """All photos of a corpus folder as (N, size, size, 3) uint8, memory-mapped.
-
-    Args:
-        folder: The corpus, as ingested.
-        preprocess: How photos are scaled.
-        cache: The ``.npy`` that holds them between runs; its name gets what the preparation is known by.
-    """
-    prepared = hashlib.sha256(json.dumps(preprocess.to_json(), sort_keys=True).encode()).hexdigest()[:8]
-    cache = cache.with_name(f"{cache.stem}-{prepared}.npy")
-    rows = manifest.read_manifest(folder, ["row"]).num_rows
-    shape = (rows, preprocess.size, preprocess.size, 3)
-    if not cache.is_file() or read_array(cache, "remove it and run the same command again").shape != shape:
-        with replacing(cache) as aside, ThreadPoolExecutor(os.cpu_count()) as pool:
-            array = new_array(aside, np.uint8, shape)
-            start, read = 0, _reader(folder, preprocess)
-            groups = (group for shard in manifest.shards(folder) for group in manifest.read_photos(shard))
-            for group in track(groups, f"scale {folder.name}", rows, "photos", manifest.ROW_GROUP):
-                rows_of = range(start, start + len(group))
-                list(pool.map(read, rows_of, group, array[rows_of.start : rows_of.stop]))
-                start = rows_of.stop
-            array.flush()
-    return read_array(cache)
+    def _scaled(self, cache: Path) -> np.ndarray:
+        """All pictures as (N, size, size, 3) uint8, memory-mapped from a file named like ``cache``."""
+        known_by = hashlib.sha256(json.dumps(self.preprocess.to_json(), sort_keys=True).encode())
+        for which in (self.shards, self.rows):
+            known_by.update(which.astype("<i8").tobytes())
+        cache = cache.with_name(f"{cache.stem}-{known_by.hexdigest()[:8]}.npy")
+        shape = (len(self.rows), self.preprocess.size, self.preprocess.size, 3)
+        if not cache.is_file() or read_array(cache, "remove it and run the same command again").shape != shape:
+            with replacing(cache) as aside, ThreadPoolExecutor(os.cpu_count()) as pool:
+                array = new_array(aside, np.uint8, shape)
+                order = np.lexsort((self.rows, self.groups))
+                cuts = np.flatnonzero(np.diff(self.groups[order])) + 1
+                parts = [part for part in np.split(order, cuts) if len(part)]
+                for part in track(parts, f"scale {self.folder.name}", len(order), "photos", len):
+                    group = self._group(int(self.groups[part[0]]))
+                    photos = (group[int(self.rows[row]) % manifest.ROW_GROUP].as_py() for row in part)
+                    list(pool.map(self._write, part, photos, (array[row] for row in part)))
+                array.flush()
+        return read_array(cache)
 
 
 def fingerprint(project: Project, corpus: str) -> str:
@@ -194,55 +200,89 @@ def batches(rows: np.ndarray, size: int, first: int = 0) -> Iterator[np.ndarray]
         yield rows[start : start + size]
 
 
-Augmentation = Literal["shift", "crop", "none"]
-CROP_AREA = (0.8, 1.0)
+Augmentation = Literal["shift", "crop", "wide_crop", "none"]
+CROP_AREA: dict[str, tuple[float, float]] = {"crop": (0.8, 1.0), "wide_crop": (0.66, 1.0)}
+"""Share of a photo's area that a random resized crop keeps: PIGEON's, which its code does not call, and G3's."""
 CROP_ASPECT = (3 / 4, 4 / 3)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which photos of a batch are at hand, where it is worked through in parts.
+
+    Attributes:
+        first: Number of the first of them within the batch.
+        of: Photos of the whole batch.
+    """
+
+    first: int
+    of: int
+
+
 def augmented(
-    pixels: "torch.Tensor", preprocess: Preprocess, generator: "torch.Generator", how: Augmentation = "shift"
+    pixels: "torch.Tensor",
+    preprocess: Preprocess,
+    generator: "torch.Generator",
+    how: Augmentation = "shift",
+    flip: bool = False,
+    share: Share | None = None,
 ) -> "torch.Tensor":
-    """A batch as a tower's input; never mirrored: the side of the road is a clue.
+    """A batch as a tower's input.
 
     Args:
         pixels: (N, size, size, 3) uint8, on any device.
         preprocess: Gives mean and standard deviation.
         generator: Source of the randomness, on the CPU.
         how: ``shift`` moves the batch and gives each photo another light; ``crop`` is a random resized crop of
-            80–100 % of the area (PIGEON's code defines one and does not call it); ``none`` changes nothing.
+            80–100 % of each photo's area, ``wide_crop`` of 66–100 %; ``none`` changes nothing.
+        flip: Mirror every second photo, as G3 does; by default none is: the side of the road is a clue.
+        share: Left out, the photos are the whole batch. What happens to a photo is the same in every share.
 
     Returns:
         (N, 3, size, size) float32.
     """
     import torch
 
+    share = share or Share(0, len(pixels))
     images = pixels.permute(0, 3, 1, 2).float().div_(255)
     if how == "shift":
-        images = _shifted(images, preprocess.size, generator)
-    elif how == "crop":
-        images = _cropped(images, generator)
+        images = _shifted(images, preprocess.size, generator, share)
+    elif how != "none":
+        images = _cropped(images, generator, CROP_AREA[how], share)
+    if flip:
+        mirrored = _drawn(1, len(images), generator, share)[0] < 0.5
+        images = torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
     mean = torch.tensor(preprocess.mean, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(preprocess.std, device=images.device).view(1, 3, 1, 1)
     return (images - mean) / std
 
 
-def _shifted(images: "torch.Tensor", size: int, generator: "torch.Generator") -> "torch.Tensor":
+def _drawn(numbers: int, photos: int, generator: "torch.Generator", share: Share) -> "torch.Tensor":
+    """So many numbers (numbers, photos) of [0, 1) for the photos at hand; they are drawn for all of the batch."""
+    import torch
+
+    return torch.rand(numbers, share.of, generator=generator)[:, share.first : share.first + photos]
+
+
+def _shifted(images: "torch.Tensor", size: int, generator: "torch.Generator", share: Share) -> "torch.Tensor":
     import torch
     from torch.nn.functional import pad
 
     margin = max(1, size // 16)
     padded = pad(images, (margin,) * 4, mode="replicate")
     top, left = torch.randint(0, 2 * margin + 1, (2,), generator=generator).tolist()
-    light = 0.85 + 0.3 * torch.rand(len(images), 1, 1, 1, generator=generator)
+    light = 0.85 + 0.3 * _drawn(1, len(images), generator, share).view(-1, 1, 1, 1)
     return padded[:, :, top : top + size, left : left + size] * light.to(images.device)
 
 
-def _cropped(images: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
+def _cropped(
+    images: "torch.Tensor", generator: "torch.Generator", areas: tuple[float, float], share: Share
+) -> "torch.Tensor":
     import torch
     from torch.nn.functional import affine_grid, grid_sample
 
-    area, aspect, x, y = torch.rand(4, len(images), generator=generator)
-    area = CROP_AREA[0] + (CROP_AREA[1] - CROP_AREA[0]) * area
+    area, aspect, x, y = _drawn(4, len(images), generator, share)
+    area = areas[0] + (areas[1] - areas[0]) * area
     aspect = CROP_ASPECT[0] * (CROP_ASPECT[1] / CROP_ASPECT[0]) ** aspect
     width, height = ((area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1))
     theta = torch.zeros(len(images), 2, 3)

@@ -1,11 +1,12 @@
 """How a network is moved: optimiser, schedule, what stays frozen, and the precision of the arithmetic."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from geoloc_core.encoders.device import computes_bf16, device, say_without_bf16
+from geoloc_core.encoders.openclip import after_blocks, blocks_of
 from geoloc_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,45 +65,41 @@ def freeze_text(model: Any) -> None:
 
 
 def freeze_blocks(model: Any, blocks: Blocks, where: str) -> None:
-    """Keep the first blocks of a CLIP's image transformer as they are, and what comes before them.
+    """Keep the first blocks of a CLIP's image tower as they are, and what comes before them; see :func:`freeze`."""
+    visual = model.visual
+    freeze(visual, blocks_of(visual), list(after_blocks(visual)), blocks, where)
+
+
+def freeze(
+    network: "torch.nn.Module",
+    of: "Sequence[torch.nn.Module]",
+    after: "Iterable[torch.nn.Parameter]",
+    blocks: Blocks,
+    where: str,
+) -> None:
+    """Keep the first blocks of a network as they are, and what comes before them.
 
     Args:
-        model: The CLIP.
+        network: The network.
+        of: Its blocks, from the photo on.
+        after: Its parameters behind the last block.
         blocks: How many, or ``all_but_last``: PIGEON's fine-tuning.
         where: The parameter, for the message.
 
     Raises:
-        UserError: The image tower is not a transformer, or has fewer blocks.
+        UserError: The network is not known to consist of blocks, or has fewer.
     """
     if blocks == 0:
         return
-    image_blocks = _image_blocks(model)
-    if image_blocks is None:
-        raise UserError(f"{where}: {blocks}; the image tower has no transformer blocks; expected 0")
-    count = len(image_blocks) - 1 if blocks == ALL_BUT_LAST else int(blocks)
-    if count > len(image_blocks):
-        raise UserError(f"{where}: {count}; expected at most {len(image_blocks)}, the blocks of the image tower")
-    kept = {id(p) for block in image_blocks[count:] for p in block.parameters()} | {id(p) for p in _after_blocks(model)}
-    for parameter in model.visual.parameters():
-        parameter.requires_grad_(id(parameter) in kept)
-
-
-def _image_blocks(model: Any) -> "list[torch.nn.Module] | None":
-    """The blocks of open_clip's own vision transformer, or of timm's."""
-    visual = model.visual
-    if hasattr(visual, "transformer") and hasattr(visual.transformer, "resblocks"):
-        return list(visual.transformer.resblocks)
-    if hasattr(visual, "trunk") and hasattr(visual.trunk, "blocks"):
-        return list(visual.trunk.blocks)
-    return None
-
-
-def _after_blocks(model: Any) -> "Iterator[torch.nn.Parameter]":
-    """What follows the last block: norm, pooling and projection."""
-    after = ("ln_post", "proj", "attn_pool", "trunk.norm", "trunk.fc_norm", "trunk.attn_pool", "trunk.head", "head")
-    for name, parameter in model.visual.named_parameters():
-        if any(name == start or name.startswith(f"{start}.") for start in after):
-            yield parameter
+    if not of:
+        raise UserError(f"{where}: {blocks}; the image tower has no blocks that are known here; expected 0")
+    count = len(of) - 1 if blocks == ALL_BUT_LAST else int(blocks)
+    if count > len(of):
+        raise UserError(f"{where}: {count}; expected at most {len(of)}, the blocks of the image tower")
+    kept = {id(p) for block in of[count:] for p in block.parameters()} | {id(p) for p in after}
+    for parameter in network.parameters():
+        if id(parameter) not in kept:
+            parameter.requires_grad_(False)
 
 
 def autocast(wanted: bool) -> "Callable[[], AbstractContextManager[None]]":

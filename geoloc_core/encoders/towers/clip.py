@@ -4,12 +4,17 @@ The folder holds ``config.json``, ``preprocessor_config.json`` and ``model.safet
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from geoloc_core.encoders.encoder import Encoder, of_network
-from geoloc_core.encoders.huggingface import clip_config, open_network, preprocess_of, same_size
+from geoloc_core.encoders.huggingface import clip_config, open_network, preprocess_of, same_size, saver
 from geoloc_core.encoders.options import TorchTower
+from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.encoders.published import TRANSFORMERS
+from geoloc_core.encoders.trainable import Trainable
+
+if TYPE_CHECKING:
+    import torch
 
 FILES = TRANSFORMERS
 
@@ -29,6 +34,39 @@ def load(options: Options, weights: Path) -> Encoder:
     Raises:
         UserError: The folder is not a CLIP checkpoint of transformers.
     """
+    model, network, preprocess = _open(options, weights)
+    tokens = (model.config.image_size // model.config.patch_size) ** 2 + 1
+    dim = _dim(options, model)
+    return of_network(options, network, preprocess, (tokens, dim) if options.pooling == "tokens" else (dim,))
+
+
+def trainable(options: Options, weights: Path) -> Trainable:
+    """Open the image tower of a CLIP checkpoint folder for training: see :func:`load`.
+
+    It is saved as the image tower alone. What its pooling does not use stays as it is.
+    """
+    model, network, preprocess = _open(options, weights)
+    vision = model.vision_model
+    model.visual_projection.requires_grad_(options.pooling == "projection")
+    vision.post_layernorm.requires_grad_(options.pooling in ("projection", "class"))
+    after = [*vision.post_layernorm.parameters(), *model.visual_projection.parameters()]
+    return Trainable(
+        network,
+        preprocess,
+        dim=_dim(options, model),
+        save=saver(model, weights),
+        blocks=list(vision.encoder.layers),
+        after=after,
+    )
+
+
+def _dim(options: Options, model: Any) -> int:
+    config = model.config
+    return int(config.projection_dim if options.pooling == "projection" else config.hidden_size)
+
+
+def _open(options: Options, weights: Path) -> "tuple[Any, torch.nn.Module, Preprocess]":
+    """The library's model, the network that pools its tokens, and the preparation of photos."""
     config = clip_config(weights, "vision")
     preprocess = preprocess_of(weights)
     import torch
@@ -54,7 +92,4 @@ def load(options: Options, weights: Path) -> Encoder:
                 case "tokens":
                     return output.last_hidden_state
 
-    dim = config.projection_dim if options.pooling == "projection" else config.hidden_size
-    tokens = (config.image_size // config.patch_size) ** 2 + 1
-    shape = (tokens, dim) if options.pooling == "tokens" else (dim,)
-    return of_network(options, Pooled(), preprocess, shape)
+    return model, Pooled().eval(), preprocess

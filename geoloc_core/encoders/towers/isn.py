@@ -1,8 +1,9 @@
 """The scene networks of GeoEstimation (Müller-Budack et al. 2018), ResNets that G3 looks through, and their scenes.
 
 One network for all photos, ``base(M, f*)``: the folder holds ``isn.ckpt``, a Lightning checkpoint such as
-``isn_epoch=014-val_loss=18.4833.ckpt``. One network per kind of scene, each photo through the one its scene asks for:
-the folders ``indoor``, ``natural`` and ``urban`` hold an ``isn.ckpt`` each and ``scene`` a classifier of Places365.
+``isn_epoch=014-val_loss=18.4833.ckpt``, or ``isn.safetensors``, which training here leaves. One network per kind of
+scene, each photo through the one its scene asks for: the folders ``indoor``, ``natural`` and ``urban`` hold an
+``isn.ckpt`` each and ``scene`` a classifier of Places365.
 """
 
 from pathlib import Path
@@ -31,12 +32,16 @@ from geoloc_core.encoders.scenes import (
     resnet,
 )
 from geoloc_core.encoders.torch_files import fill, read_tensors
+from geoloc_core.encoders.trainable import Trainable
 from geoloc_core.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
 FILE = "isn.ckpt"
+TRAINED = "isn.safetensors"
+PREFIX = "model."
+"""Of the trunk's tensors in either file."""
 FILES = (FILE,)
 PARTS: dict[str, tuple[Wanted, ...]] = {
     "scene": (tuple((name,) for name in CLASSIFIERS), HIERARCHY),
@@ -66,7 +71,7 @@ def load(options: Options, weights: Path) -> Encoder:
     Raises:
         UserError: A file is missing, damaged or for another network.
     """
-    preprocess = Preprocess(SIZE, "crop", "bilinear", MEAN, STD, shorter_edge=EDGE)
+    preprocess = _preprocess()
     opened = {"base": _base, "routed": _routed, "scenes": _scenes}[options.feature]
     forward, dim, parameters = opened(weights, preprocess, options.precision)
     return Encoder(
@@ -79,12 +84,38 @@ def load(options: Options, weights: Path) -> Encoder:
     )
 
 
+def trainable(options: Options, weights: Path) -> Trainable:
+    """Open the one network for all photos for training; it is saved as :data:`TRAINED`.
+
+    Raises:
+        UserError: As :func:`load`.
+    """
+    from safetensors.torch import save_file
+
+    network, dim = tower(_file(weights))
+    trunk = network.get_submodule("0")
+
+    def save(folder: Path) -> None:
+        tensors = {f"{PREFIX}{name}": value.cpu().contiguous() for name, value in trunk.state_dict().items()}
+        save_file(tensors, folder / TRAINED)
+
+    return Trainable(network, _preprocess(), dim, save, blocks=list(trunk.children())[int(FIRST) :])
+
+
+def _preprocess() -> Preprocess:
+    return Preprocess(SIZE, "crop", "bilinear", MEAN, STD, shorter_edge=EDGE)
+
+
+def _file(weights: Path) -> Path:
+    return weights / (TRAINED if (weights / TRAINED).is_file() else FILE)
+
+
 def _size(*networks: "torch.nn.Module") -> int:
     return sum(tensor.numel() for network in networks for tensor in network.parameters())
 
 
 def _base(weights: Path, preprocess: Preprocess, precision: Precision) -> tuple[Forward, int, int]:
-    network, dim = tower(weights / FILE)
+    network, dim = tower(_file(weights))
     return on_device(network, preprocess, precision), dim, _size(network)
 
 
@@ -119,7 +150,7 @@ def tower(path: Path) -> "tuple[torch.nn.Module, int]":
     """One network of a Lightning checkpoint: its last feature map, averaged over the photo.
 
     Args:
-        path: The checkpoint of a ResNet of torchvision; its classifiers of cells are ignored.
+        path: The checkpoint or :data:`TRAINED`, of a ResNet of torchvision; its classifiers of cells are ignored.
 
     Returns:
         From normalised photos (N, 3, 224, 224) to features (N, D), and D.
@@ -130,7 +161,7 @@ def tower(path: Path) -> "tuple[torch.nn.Module, int]":
     import torch
 
     named = read_tensors(path).items()
-    ours = {name.removeprefix("model."): value for name, value in named if name.startswith("model.")}
+    ours = {name.removeprefix(PREFIX): value for name, value in named if name.startswith(PREFIX)}
     whole = resnet(ours, path, FIRST, THIRD)
     trunk = torch.nn.Sequential(*list(whole.children())[:-2])
     fill(trunk, ours, path)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from geoloc_core.encoders.encoder import Encoder, of_network
-from geoloc_core.encoders.openclip import CONFIG, config_of, open_model
+from geoloc_core.encoders.openclip import CONFIG, after_blocks, blocks_of, config_of, open_model, save_clip
 from geoloc_core.encoders.options import TorchTower
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.encoders.published import OPEN_CLIP
+from geoloc_core.encoders.trainable import Trainable
 from geoloc_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +39,26 @@ def load(options: Options, weights: Path) -> Encoder:
     preprocess = preprocess_of(config, weights / CONFIG)
     network, shape = pooled(open_model(weights).visual, options.pooling, config["model_cfg"]["embed_dim"], weights)
     return of_network(options, network, preprocess, shape)
+
+
+def trainable(options: Options, weights: Path) -> Trainable:
+    """Open the image tower of a CLIP checkpoint folder for training: see :func:`load`.
+
+    It is saved with its text tower, as open_clip wants it. What its pooling does not use stays as it is.
+    """
+    config = config_of(weights)
+    preprocess = preprocess_of(config, weights / CONFIG)
+    model = open_model(weights)
+    network, (dim,) = pooled(model.visual, options.pooling, config["model_cfg"]["embed_dim"], weights)
+    if options.pooling != "projection":
+        model.visual.proj.requires_grad_(False)
+        model.visual.ln_post.requires_grad_(options.pooling == "class")
+
+    def save(folder: Path) -> None:
+        save_clip(model, config["model_cfg"], config.get("preprocess_cfg", {}), folder)
+
+    blocks, after = blocks_of(model.visual), after_blocks(model.visual)
+    return Trainable(network.eval(), preprocess, dim, save, blocks, list(after))
 
 
 def pooled(tower: Any, pooling: str, dim: int, weights: Path) -> "tuple[torch.nn.Module, tuple[int, ...]]":

@@ -6,12 +6,17 @@ not trained with; here they are normalised as the checkpoint asks.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from geoloc_core.encoders.encoder import Encoder, of_network
-from geoloc_core.encoders.huggingface import config_of, open_network, preprocess_of
+from geoloc_core.encoders.huggingface import config_of, open_network, preprocess_of, saver
 from geoloc_core.encoders.options import TorchTower
+from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.encoders.published import TRANSFORMERS
+from geoloc_core.encoders.trainable import Trainable
+
+if TYPE_CHECKING:
+    import torch
 
 FILES = TRANSFORMERS
 
@@ -30,6 +35,18 @@ def load(options: Options, weights: Path) -> Encoder:
     Raises:
         UserError: The folder is not a ResNet checkpoint.
     """
+    _, network, preprocess, shape = _open(options, weights)
+    return of_network(options, network, preprocess, shape)
+
+
+def trainable(options: Options, weights: Path) -> Trainable:
+    """Open a ResNet checkpoint folder for training: see :func:`load`."""
+    model, network, preprocess, (dim,) = _open(options, weights)
+    return Trainable(network, preprocess, dim, saver(model, weights), blocks=list(model.encoder.stages))
+
+
+def _open(options: Options, weights: Path) -> "tuple[Any, torch.nn.Module, Preprocess, tuple[int, ...]]":
+    """The library's model, the network that pools its positions, the preparation of photos, and a feature's shape."""
     config_of(weights, "resnet")
     preprocess = preprocess_of(weights)
     import torch
@@ -55,4 +72,4 @@ def load(options: Options, weights: Path) -> Encoder:
     network, edge = Pooled().eval(), preprocess.size
     with torch.inference_mode():
         probe = network(torch.zeros(1, 3, edge, edge))
-    return of_network(options, network, preprocess, tuple(probe.shape[1:]))
+    return model, network, preprocess, tuple(probe.shape[1:])

@@ -4,12 +4,17 @@ The folder holds ``config.json``, ``preprocessor_config.json`` and ``model.safet
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from geoloc_core.encoders.encoder import Encoder, of_network
-from geoloc_core.encoders.huggingface import config_of, open_network, preprocess_of, same_size
+from geoloc_core.encoders.huggingface import config_of, open_network, preprocess_of, same_size, saver
 from geoloc_core.encoders.options import TorchTower
+from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.encoders.published import TRANSFORMERS
+from geoloc_core.encoders.trainable import Trainable
+
+if TYPE_CHECKING:
+    import torch
 
 FILES = TRANSFORMERS
 
@@ -28,6 +33,27 @@ def load(options: Options, weights: Path) -> Encoder:
     Raises:
         UserError: The folder is not a ViT checkpoint.
     """
+    model, network, preprocess = _open(options, weights)
+    dim = model.config.hidden_size
+    tokens = (model.config.image_size // model.config.patch_size) ** 2 + 1
+    return of_network(options, network, preprocess, (tokens, dim) if options.pooling == "tokens" else (dim,))
+
+
+def trainable(options: Options, weights: Path) -> Trainable:
+    """Open a ViT checkpoint folder for training: see :func:`load`."""
+    model, network, preprocess = _open(options, weights)
+    return Trainable(
+        network,
+        preprocess,
+        dim=model.config.hidden_size,
+        save=saver(model, weights),
+        blocks=list(model.layers),
+        after=list(model.layernorm.parameters()),
+    )
+
+
+def _open(options: Options, weights: Path) -> "tuple[Any, torch.nn.Module, Preprocess]":
+    """The library's model, the network that pools its tokens, and the preparation of photos."""
     config_of(weights, "vit")
     preprocess = preprocess_of(weights)
     import torch
@@ -51,7 +77,4 @@ def load(options: Options, weights: Path) -> Encoder:
                 case "tokens":
                     return tokens
 
-    dim = model.config.hidden_size
-    tokens = (model.config.image_size // model.config.patch_size) ** 2 + 1
-    shape = (tokens, dim) if options.pooling == "tokens" else (dim,)
-    return of_network(options, Pooled(), preprocess, shape)
+    return model, Pooled().eval(), preprocess

@@ -278,7 +278,7 @@ def test_where_weights_start_is_checked(tmp_path, scratch, going_on, says):
         ({"hold_out": ["PER"]}, r"pretrain\.clip\.hold_out: PER: not a country of the boundaries"),
         ({"caption": "title"}, "no column title; found image_id, caption"),
         ({"micro_batch": 2}, r"pretrain\.clip\.micro_batch: .* batch normalisation"),
-        ({"freeze_blocks": 1}, r"pretrain\.clip\.freeze_blocks: 1; the image tower has no transformer blocks"),
+        ({"freeze_blocks": 1}, r"pretrain\.clip\.freeze_blocks: 1; the image tower has no blocks"),
         ({"batch": 50}, "48 training photos; expected at least 50, one batch"),
     ],
 )

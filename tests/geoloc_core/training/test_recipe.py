@@ -84,7 +84,7 @@ def test_a_transformer_of_timm_freezes_too():
 def test_more_blocks_than_there_are_and_towers_without_are_said():
     with pytest.raises(UserError, match=r"pretrain\.x\.freeze_blocks: 4; expected at most 3, the blocks"):
         recipe.freeze_blocks(transformer(), 4, "pretrain.x.freeze_blocks")
-    with pytest.raises(UserError, match=r"pretrain\.x\.freeze_blocks: 1; the image tower has no transformer blocks"):
+    with pytest.raises(UserError, match=r"pretrain\.x\.freeze_blocks: 1; the image tower has no blocks"):
         recipe.freeze_blocks(convolutional(), 1, "pretrain.x.freeze_blocks")
 
 
