@@ -5,6 +5,7 @@ Mask2Former cut from them, and on the features of one group (the experts). The p
 epochs and the augmentation.
 """
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,14 @@ from geoloc_core.contracts.needs import Pieces as NeedsPieces
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Prediction, softmax
 from geoloc_core.contracts.voting import Vote, vote, weights_of
+from geoloc_core.corpora.stored import Stored
 from geoloc_core.encoders import encoder as encoders
 from geoloc_core.encoders.groups import GROUPS
 from geoloc_core.errors import UserError
-from geoloc_core.files import read_json, write_json
+from geoloc_core.files import read_json, remove, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.plugins import Strict, options
-from geoloc_core.training.networks import NetworkRecipe
+from geoloc_core.training.recipe import NetworkRecipe
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +56,7 @@ class Options(Variant):
     countries); left out, all."""
     vote: Vote = "majority"
     """How the pieces of a photo agree."""
-    recipe: NetworkRecipe = NetworkRecipe()
+    recipe: NetworkRecipe = NetworkRecipe(lr=1e-4, schedule="cosine", warmup=0.1, weight_decay=0.05)
 
     def needs(self) -> Needs:
         """Photos or pieces, and the weights to start from."""
@@ -134,8 +136,6 @@ class FineTuned:
 
     def save(self, folder: Path) -> None:
         """Write it into an existing folder."""
-        import shutil
-
         shutil.copytree(self.folder, folder / TOWER)
         write_tensors(folder, {"weight": self.weight, "bias": self.bias, "prior": self.prior})
         write_json(folder / NETWORK, self.network.model_dump(mode="json"))
@@ -146,3 +146,160 @@ def of_groups(pieces: Pieces, groups: tuple[str, ...] | None) -> np.ndarray:
     if groups is None:
         return np.ones(len(pieces), bool)
     return np.isin(pieces.groups.astype(str), groups)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The pictures that a network learns from, and those that decide on it.
+
+    Attributes:
+        pictures: N of them, photos or pieces, and none else.
+        targets: (N,) int64 classes; −1 where a picture for validation is of a class that is not learned.
+        training: (n,) positions.
+        validation: (m,) positions.
+    """
+
+    pictures: Stored
+    targets: np.ndarray
+    training: np.ndarray
+    validation: np.ndarray
+
+
+def shown(data: Data, options: Options, seed: int) -> Shown:
+    """The pictures of a variant.
+
+    Raises:
+        UserError: There are no pieces of its groups to train or to validate on.
+    """
+    if options.pieces is None:
+        assert data.photos is not None
+        pictures, targets, training, validation = data.photos, data.targets, data.training, data.validation
+    else:
+        pieces = data.pieces[options.pieces]
+        assert isinstance(pieces.pictures, Stored)
+        pictures, targets = pieces.pictures, data.targets[pieces.photos]
+        kept = of_groups(pieces, options.groups)
+        training, validation = (
+            np.flatnonzero(kept & np.isin(pieces.photos, rows)) for rows in (data.training, data.validation)
+        )
+        if not len(training) or not len(validation):
+            named = ", ".join(options.groups or ("any group",))
+            raise UserError(
+                f"pieces {options.pieces}: {len(training)} of {named} in training photos and {len(validation)} in "
+                "those for validation; expected some of each; choose other groups, or a smaller min_area"
+            )
+        if options.most is not None:
+            training = balanced(training, targets, options.most, seed)
+    used = np.concatenate([training, validation])
+    return Shown(pictures.take(used), targets[used], np.arange(len(training)), np.arange(len(training), len(used)))
+
+
+def balanced(rows: np.ndarray, targets: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """At most so many of the rows, ascending, drawn so that classes are as equally frequent as they can be.
+
+    Args:
+        rows: (n,) positions.
+        targets: (N,) class of each position.
+        most: How many.
+        seed: Of the draw.
+    """
+    mixed = np.random.default_rng(seed).permutation(rows)
+    order = np.argsort(targets[mixed], kind="stable")
+    classes = targets[mixed][order]
+    within = np.arange(len(order)) - np.searchsorted(classes, classes)  # the how-manieth of its class each is
+    chosen = order[np.argsort(within, kind="stable")[:most]]
+    return np.sort(mixed[chosen])
+
+
+def fit(data: Data, options: Options, run: Run) -> Fitted:
+    """Fine-tune one: class-weighted cross entropy, the epoch with the best validation accuracy is kept."""
+    import torch
+    from torch import nn
+    from torch.nn.functional import cross_entropy
+
+    from geoloc_core.encoders.device import device
+    from geoloc_core.encoders.trainable import open_trainable
+    from geoloc_core.training.networks import fit_network_on_photos
+    from geoloc_core.training.photos import Photos as Pictures
+    from geoloc_core.training.recipe import freeze, optimise
+    from geoloc_core.training.weights import inverse_frequency
+
+    start, recipe, folder = data.towers[options.tower], options.recipe, run.checkpoint.parent
+    given = shown(data, options, run.seed)
+    tower = open_trainable(start.options, start.weights)
+    freeze(tower.network, tower.blocks, tower.after, recipe.freeze, "recipe.freeze")
+    torch.manual_seed(run.seed)
+    net = nn.Sequential()
+    net.add_module("trunk", tower.network)
+    net.add_module("head", nn.Linear(tower.dim, len(data.space)))
+    at = device()
+    frequent = inverse_frequency(given.targets[given.training], len(data.space), recipe.weight_power)
+    weights, truth = torch.from_numpy(frequent).to(at), torch.from_numpy(given.targets).to(at)
+
+    def loss(net: "torch.nn.Module", x: "torch.Tensor", rows: "torch.Tensor") -> "torch.Tensor":
+        return cross_entropy(net(x), truth[rows], weights, reduction="sum") / len(rows)
+
+    def measure(x: "torch.Tensor", rows: "torch.Tensor") -> dict[str, tuple[float, int]]:
+        logits, right = net(x).float(), truth[rows]
+        known = int((right >= 0).sum())
+        return {
+            "validation_loss": (cross_entropy(logits, right, ignore_index=-1).item(), known),
+            "validation_accuracy": (100 * (logits.argmax(1) == right).float().mean().item(), len(rows)),
+        }
+
+    pictures = Pictures.of(
+        given.pictures.folder, given.pictures.shards, given.pictures.rows, tower.preprocess, folder / "scaled.npy",
+        recipe.cache_gb,
+    )  # fmt: skip
+    outcome = fit_network_on_photos(
+        net,
+        pictures,
+        loss,
+        given.training,
+        measure,
+        given.validation,
+        lambda net, per_epoch: optimise(recipe, net, per_epoch),
+        recipe,
+        run.seed,
+        run.checkpoint,
+        run.depends,
+        run.log,
+    )
+    trained = folder / TOWER
+    remove(trained)
+    trained.mkdir()
+    tower.save(trained)
+    counts = np.bincount(data.targets[data.training], minlength=len(data.space))
+    layer = net.get_submodule("head")
+    model = FineTuned(
+        data.space,
+        options.pieces,
+        Network(tower=start.options, groups=options.groups, vote=options.vote),
+        trained,
+        encoders.load(start.options, trained),
+        layer.weight.detach().cpu().numpy(),  # type: ignore[operator, union-attr]
+        layer.bias.detach().cpu().numpy(),  # type: ignore[operator, union-attr]
+        counts / counts.sum(),
+    )
+    what = "photos" if options.pieces is None else "pieces"
+    sizes = {f"training_{what}": len(given.training), f"validation_{what}": len(given.validation)}
+    return Fitted(model, outcome.history, outcome.best, {**sizes, **outcome.figures})
+
+
+def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> FineTuned:
+    """Read what :meth:`FineTuned.save` wrote.
+
+    Raises:
+        UserError: The network is missing, damaged, or does not fit the classes.
+    """
+    card: Network = read_json(folder / NETWORK, remedy, Network)
+    tensors = read_tensors(folder, remedy)
+    tower = encoders.load(card.tower, folder / TOWER, remedy)
+    count = len(space)
+    check_shapes(
+        folder, remedy, tensors, {"weight": (count, *tower.shape), "bias": (count,), "prior": (count,)}
+    )
+    segmenter = needs.segmenters[0] if needs.segmenters else None
+    return FineTuned(
+        space, segmenter, card, folder / TOWER, tower, tensors["weight"], tensors["bias"], tensors["prior"]
+    )

@@ -1,16 +1,26 @@
 """A small model of each family, with weights as they come, and what it is asked with."""
 
+import io
+import tempfile
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 import torch
+from PIL import Image
 
-from geoloc_core.contracts.batch import Batch
+from geoloc_core.contracts.batch import Batch, Pieces
 from geoloc_core.contracts.geolocator import Card, Trained
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.families import classifier as classifiers
+from geoloc_core.encoders import encoder as encoders
+from geoloc_core.encoders.towers.vit import Options as ViT
 from geoloc_core.families import ensemble as ensembles
+from geoloc_core.families import feature_experts, fine_tuned
 from geoloc_core.families import guidebook_attention as attentions
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.training.heads import linear_layers, network
+from tests.geoloc_core.encoders import made_segmenters
 
 MARKS = {"a": "1", "b": "2"}
 
@@ -61,7 +71,67 @@ def ensemble(classes=6) -> Trained:
     return Trained(Card(family="ensemble", needs=block.needs(), fingerprints={}), model)
 
 
-MADE = {"classifier": classifier, "guidebook_attention": attention, "ensemble": ensemble}
+@cache
+def _tower() -> Path:
+    """The weights of a small ViT; a process makes them once."""
+    folder = Path(tempfile.mkdtemp())
+    torch.manual_seed(5)
+    made_segmenters.vit(folder)
+    return folder
+
+
+def tuned(pieces=None, groups=None, classes=6) -> Trained:
+    """A fine-tuned network, of photos or of pieces."""
+    options = {"kind": "fine_tuned", "corpus": "c", "tower": "v", "labels": "country", "pieces": pieces, "groups": groups}
+    block = fine_tuned.Options.model_validate(options)
+    tower = ViT(kind="vit")
+    opened = encoders.load(tower, _tower())
+    rng = np.random.default_rng(len(groups or ()))
+    layer = rng.normal(size=(classes, *opened.shape)).astype(np.float32), np.zeros(classes, np.float32)
+    said = fine_tuned.Network(tower=tower, groups=block.groups, vote="majority")
+    model = fine_tuned.FineTuned(
+        space(classes), pieces, said, _tower(), opened, *layer, np.linspace(1, 2, classes) / (1.5 * classes)
+    )
+    return Trained(Card(family="fine_tuned", needs=block.needs(), fingerprints={"cut": "3"} if pieces else {}), model)
+
+
+def experts(classes=6) -> Trained:
+    """Two experts, the second of which knows all classes but the first."""
+    block = feature_experts.Options(
+        kind="feature_experts", corpus="c", pieces="cut", experts=("ground", "rest"), labels="country"
+    )
+    parts = {"ground": tuned("cut", ("ground",)), "rest": tuned("cut", ("structures", "vehicles"))}
+    known = [np.arange(classes), np.array([*range(1, classes), -1])]
+    prior = np.full(classes, 1 / classes)
+    model = feature_experts.FeatureExperts(space(classes), "cut", parts, known, "weighted", prior)
+    return Trained(Card(family="feature_experts", needs=block.needs(), fingerprints={"cut": "3"}), model)
+
+
+MADE = {
+    "classifier": classifier,
+    "guidebook_attention": attention,
+    "ensemble": ensemble,
+    "fine_tuned": tuned,
+    "feature_experts": experts,
+}
+
+
+def picture(seed: int) -> bytes:
+    """A small photo of noise."""
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def cut(rows: int, seed: int = 0) -> Pieces:
+    """Up to three pieces of each photo, of any group."""
+    rng = np.random.default_rng(seed)
+    starts = np.concatenate([[0], np.cumsum(rng.integers(0, 4, rows))])
+    count = int(starts[-1])
+    groups = np.array(["ground", "structures", "vehicles", None], dtype=object)[rng.integers(0, 4, count)]
+    names = np.array([f"thing {n}" for n in range(count)], dtype=object)
+    return Pieces(starts, names, groups, rng.random(count), rng.integers(1, 99, count), [*map(picture, range(count))])
 
 
 def photos(rows: int, seed: int = 0) -> Batch:
@@ -72,4 +142,4 @@ def photos(rows: int, seed: int = 0) -> Batch:
         name: Prediction.of_probabilities(rng.dirichlet(np.ones(6), rows), space(), k)
         for name, k in (("one", 6), ("other", 3))
     }
-    return Batch(features, answers)
+    return Batch(features, answers, photos=[*map(picture, range(rows))], pieces={"cut": cut(rows, seed)})

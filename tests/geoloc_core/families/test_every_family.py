@@ -45,7 +45,7 @@ def test_saved_and_loaded_it_answers_the_same(saved):
     assert loaded.card == trained.card
     truth = np.arange(20) % 7 - 1
     same(trained.model.predict(photos(20), 4, truth), loaded.model.predict(photos(20), 4, truth))
-    assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors"}, "nothing is pickled"
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".json", ".safetensors"}, "nothing is pickled"
 
 
 @pytest.mark.parametrize("hidden", [(), (8,)])
@@ -74,7 +74,7 @@ def refused(folder, says):
 
 def test_a_missing_or_broken_file_is_said_in_one_line(saved):
     _, folder = saved
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         whole = path.read_bytes()
         path.unlink()
         refused(folder, path.name)
