@@ -240,7 +240,7 @@ def write_checksums(folder: Path, kind: str) -> None:
     write_json(folder / CHECKSUMS, {"kind": kind, "files": sums})
 
 
-def checksums(folder: Path) -> Checksums:
+def checksums(folder: Path, remedy: str = "rebuild the folder") -> Checksums:
     """The list that :func:`write_checksums` wrote; an empty one where there is none.
 
     Raises:
@@ -253,7 +253,7 @@ def checksums(folder: Path) -> Checksums:
     except (FileNotFoundError, NotADirectoryError):
         return Checksums("", {})
     except (ValueError, RecursionError, IsADirectoryError, LookupError, TypeError):
-        raise UserError(f"{path}: damaged; expected the list of the folder's files; rebuild the folder") from None
+        raise UserError(f"{path}: damaged; expected the list of the folder's files; {remedy}") from None
 
 
 def verify(path: Path, remedy: str, data: bytes | None = None, at_most: int | None = None) -> None:
@@ -402,7 +402,7 @@ def verified_digest(folder: Path, remedy: str) -> str:
     Raises:
         UserError: A file is missing or differs from what was written.
     """
-    listed, total = checksums(folder).files, hashlib.sha256()
+    listed, total = checksums(folder, remedy).files, hashlib.sha256()
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     if lacking := [name for name in listed if name not in found]:
         raise UserError(f"{folder / lacking[0]}: no such file; {remedy}")

@@ -10,6 +10,8 @@ import yaml
 from geoloc_core import telemetry
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **telemetry.OFF}
+# the workers share the cores: threads of several of them, each waiting for its own, would be ten times as slow
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
     os.environ.pop(name, None)  # a developer's own server is not for tests
 

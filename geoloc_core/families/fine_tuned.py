@@ -25,7 +25,7 @@ from geoloc_core.corpora.stored import Stored
 from geoloc_core.encoders import encoder as encoders
 from geoloc_core.encoders.groups import GROUPS
 from geoloc_core.errors import UserError
-from geoloc_core.files import read_json, remove, write_json
+from geoloc_core.files import CHECKSUMS, read_json, remove, write_checksums, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.plugins import Strict, options
 from geoloc_core.training.recipe import NetworkRecipe
@@ -136,7 +136,8 @@ class FineTuned:
 
     def save(self, folder: Path) -> None:
         """Write it into an existing folder."""
-        shutil.copytree(self.folder, folder / TOWER)
+        shutil.copytree(self.folder, folder / TOWER, ignore=shutil.ignore_patterns(CHECKSUMS))
+        write_checksums(folder / TOWER, "weights")
         write_tensors(folder, {"weight": self.weight, "bias": self.bias, "prior": self.prior})
         write_json(folder / NETWORK, self.network.model_dump(mode="json"))
 
@@ -294,6 +295,8 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> FineTune
     """
     card: Network = read_json(folder / NETWORK, remedy, Network)
     tensors = read_tensors(folder, remedy)
+    if not (listed := folder / TOWER / CHECKSUMS).is_file():
+        raise UserError(f"{listed}: no such file; {remedy}")
     tower = encoders.load(card.tower, folder / TOWER, remedy)
     count = len(space)
     check_shapes(
