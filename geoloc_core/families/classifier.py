@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
@@ -17,7 +17,8 @@ from geoloc_core.contracts.needs import ImageFeatures, Needs
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Prediction, softmax
 from geoloc_core.geo.labelspace import LabelSpace
-from geoloc_core.training.heads import Recipe
+from geoloc_core.training import dense
+from geoloc_core.training.heads import Normalise, Recipe, check_rates
 
 
 class Options(Variant):
@@ -29,7 +30,15 @@ class Options(Variant):
     labels: str
     hidden: tuple[PositiveInt, ...] = ()
     """Widths of the hidden layers; none for a linear classifier."""
+    normalise: Normalise = "standardise"
+    """What is done to the joined features first. The thesis leaves it open; ``batch_norm`` is what G³ does."""
     recipe: Recipe = Recipe()
+
+    @field_validator("recipe")
+    @classmethod
+    def _has_no_parts(cls, recipe: Recipe) -> Recipe:
+        check_rates(recipe, ())
+        return recipe
 
     def needs(self) -> Needs:
         """A vector per photo of each encoder."""
@@ -43,40 +52,37 @@ class Classifier:
     Attributes:
         encoders: Names of the encoders whose features it reads, in the order it joins them.
         labelspace: Its C classes.
-        mean: (D,) of the joined training features.
-        std: (D,) of the joined training features.
-        layers: Weight (out, in) and bias (out,) of each linear layer; ReLU stands between them.
+        mean: (D,) that is subtracted from the joined features.
+        std: (D,) that they are then divided by.
+        layers: What is done to them after that.
+        temperature: What the logits are divided by.
     """
 
     encoders: list[str]
     labelspace: LabelSpace
     mean: np.ndarray
     std: np.ndarray
-    layers: list[tuple[np.ndarray, np.ndarray]]
+    layers: dense.Layers
+    temperature: float = 1.0
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """Scores (N, C) float32 of joined features (N, D)."""
-        hidden = (np.asarray(features, np.float32) - self.mean) / self.std
-        for weight, bias in self.layers[:-1]:
-            hidden = np.maximum(hidden @ weight.T + bias, 0)
-        weight, bias = self.layers[-1]
-        return hidden @ weight.T + bias
+        """Scores (N, C) float32 of joined features (N, D), before the temperature."""
+        return dense.logits_of(self.layers, (np.asarray(features, np.float32) - self.mean) / self.std)
 
     def predict(self, batch: Batch, k: int = 5, truth: np.ndarray | None = None) -> Prediction:
         """The k most probable classes; the answer is the place of the best."""
         logits = self.logits(np.concatenate([batch.images[name] for name in self.encoders], axis=1))
-        return Prediction.of_probabilities(softmax(logits), self.labelspace, k, truth)
+        return Prediction.of_probabilities(softmax(logits / np.float32(self.temperature)), self.labelspace, k, truth)
 
     def save(self, folder: Path) -> None:
         """Write its weights into an existing folder."""
-        tensors = {"mean": self.mean, "std": self.std}
-        for number, (weight, bias) in enumerate(self.layers):
-            tensors |= {f"layers.{number}.weight": weight, f"layers.{number}.bias": bias}
-        write_tensors(folder, tensors)
+        temperature = np.array([self.temperature], np.float32)
+        tensors = {"mean": self.mean, "std": self.std, "temperature": temperature}
+        write_tensors(folder, tensors | dense.to_tensors(self.layers))
 
 
 def fit(data: Data, options: Options, run: Run) -> Fitted:
-    """Train one: SGD on class-weighted cross entropy, the epoch with the best validation accuracy is kept."""
+    """Train one on class-weighted cross entropy; the epoch with the best validation accuracy is kept."""
     from geoloc_core.training import heads
     from geoloc_core.training.features import Features
 
@@ -92,11 +98,14 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
         run.checkpoint,
         run.depends,
         run.log,
+        normalise=options.normalise,
     )
-    model = Classifier(
-        list(options.encoders), data.space, fitted.mean.numpy(), fitted.std.numpy(), heads.linear_layers(fitted.net)
-    )
-    return Fitted(model, fitted.history, fitted.best)
+    if options.normalise == "batch_norm":
+        mean, std, layers = heads.normalised_layers(fitted.net)
+    else:
+        mean, std, layers = fitted.mean.numpy(), fitted.std.numpy(), heads.linear_layers(fitted.net)
+    model = Classifier(list(options.encoders), data.space, mean, std, layers, fitted.temperature)
+    return Fitted(model, fitted.history, fitted.best, fitted.figures)
 
 
 def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Classifier:
@@ -106,13 +115,8 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Classifi
         UserError: The weights are missing, damaged, or do not fit the classes.
     """
     tensors = read_tensors(folder, remedy)
-    count = len({name.split(".")[1] for name in tensors if name.startswith("layers.") and name.count(".") == 2})
-    names = [f"layers.{n}" for n in range(max(count, 1))]
-    widths = [tensors.get("mean", np.empty(0)).size]
-    widths += [tensors.get(f"{name}.bias", np.empty(0)).size for name in names[:-1]] + [len(space)]
-    expected: dict[str, tuple[int, ...]] = {"mean": (widths[0],), "std": (widths[0],)}
-    for name, inputs, outputs in zip(names, widths, widths[1:], strict=False):
-        expected |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-    check_shapes(folder, remedy, tensors, expected)
-    layers = [(tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in names]
-    return Classifier(needs.encoders, space, tensors["mean"], tensors["std"], layers)
+    d = tensors.get("mean", np.empty(0)).size
+    expected: dict[str, tuple[int, ...]] = {"mean": (d,), "std": (d,), "temperature": (1,)}
+    check_shapes(folder, remedy, tensors, expected | dense.shapes(tensors, d, len(space)))
+    temperature = float(tensors["temperature"][0])
+    return Classifier(needs.encoders, space, tensors["mean"], tensors["std"], dense.of_tensors(tensors), temperature)

@@ -1,18 +1,26 @@
 """Attention over the clues of a guidebook, beside the features of the photo.
 
-Luo et al. 2022 (G³), section 4, and Siński et al. 2024 (ICONIP), "Proposed solution": the photo's features say how much
-each clue matters; the clues' features, weighted so, are joined to the photo's; one linear layer names the class. Where
-a clue's country is known, attention is also taught directly: towards the clues about the photo's country.
+Luo et al. 2022 (G³), section 4: the photo's CLIP feature says how much each clue matters, ``z = W · BN(clip) + b``; the
+clues' features are added up by these weights; ``BN([image, text, clip])`` and one linear layer name the class. Where a
+clue's country is known, attention is also taught directly, towards the clues about the photo's country:
+``(1 − α) · CE + α · BCE(z)``. With M clues, C classes, and 2048 features of the image network, 768 of the text and 768
+of CLIP, that is 1,536 + 769 M + 7,168 + 3,585 C parameters: the printed 27.4 M, less the 23.5 M of the image network,
+are those of 249 classes and about 3,900 clues.
+
+Siński et al. 2024 (ICONIP) read StreetCLIP (768) and 6,041 clues by RoBERTa (768). Their slides give the sizes, 5.3 M
+parameters, and 0.2 M without attention, and leave open how they come about. Attention takes 4.65 M (769 · 6,041), and
+``hidden: [384]`` between the joined features and the classes the other 0.6 M: 5.27 M for 90 classes and 5.34 M for the
+249 of G³'s list. 0.2 M is a linear layer to those 249; to 90 it would be 0.07 M.
 
 The clues travel with the model, so that it names what it attended to.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, Sentences
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
@@ -23,7 +31,9 @@ from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.plugins import Strict
-from geoloc_core.training.heads import Recipe
+from geoloc_core.training import dense, heads
+from geoloc_core.training.optimisers import SGD, Optimiser
+from geoloc_core.training.schedules import MultiStep, Schedule
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +41,22 @@ if TYPE_CHECKING:
 CLUES = "clues.json"
 NAMED = 5
 """Clues that an answer names."""
+PARTS = ("attention",)
+"""What may have a learning rate of its own."""
+
+Weighting = Literal["sigmoid_relu", "softmax"]
+"""From scores z to weights: sigmoid(relu(z)), never below 0.5, as in G³'s code; or weights that add up to one."""
+Fusion = Literal["concat", "add"]
+"""How text joins the feature that attended: beside it, or added to it, which takes the same width."""
+
+
+class Recipe(heads.Recipe):
+    """As G³ is trained (its code; photos are validated on after each epoch here, there after 1,000 steps)."""
+
+    epochs: int = Field(15, gt=0)
+    optimiser: Optimiser = SGD(lr=0.01, momentum=0.9, weight_decay=0.0001, rates={"attention": 0.001})
+    schedule: Schedule = MultiStep(milestones=(4, 8, 12, 13, 14, 15), gamma=0.5)
+    stop_patience: int | None = Field(None, gt=0)
 
 
 class Options(Variant):
@@ -38,28 +64,58 @@ class Options(Variant):
 
     kind: Literal["guidebook_attention"]
     encoders: tuple[str, ...] = Field(min_length=1)
-    """Of the photo; their features are joined in this order."""
+    """Of the photo; the classifier reads them all."""
+    attends: tuple[str, ...] | None = Field(None, min_length=1)
+    """Those of them that attention reads, in G³ CLIP alone; left out, all."""
     text_encoder: str
     texts: str
     """The clues."""
+    clue_features: Literal["encoded", "random"] = "encoded"
+    """The text encoder's, or as a control random ones of the same mean and spread."""
     labels: str
+    weighting: Weighting = "sigmoid_relu"
+    fusion: Fusion = "concat"
+    hidden: tuple[PositiveInt, ...] = ()
+    """Widths of hidden layers between the joined features and the classes."""
     guidance: float = Field(0.75, ge=0, le=1)
-    """Share of the loss that teaches attention directly (α of Luo et al.)."""
+    """Share of the loss that teaches attention directly (α of Luo et al.); 0 for the control without."""
     positive_weight: float = Field(50.0, gt=0)
     """How much a clue about the photo's country weighs there against one that is not."""
-    recipe: Recipe = Recipe(lr=0.01, momentum=0.9, weight_decay=0.0001, batch=128, epochs=40)
+    recipe: Recipe = Recipe()
+
+    @field_validator("recipe")
+    @classmethod
+    def _of_its_parts(cls, recipe: Recipe) -> Recipe:
+        heads.check_rates(recipe, PARTS)
+        return recipe
+
+    @model_validator(mode="after")
+    def _attends_to_its_own(self) -> Self:
+        for name in self.attends or ():
+            if name not in self.encoders:
+                raise ValueError(f"attends: {name!r}; expected one of its encoders: {', '.join(self.encoders)}")
+        return self
+
+    @property
+    def joined(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Encoders whose features the classifier alone reads, and those that attention reads too."""
+        attends = self.attends or self.encoders
+        return tuple(name for name in self.encoders if name not in attends), attends
 
     def needs(self) -> Needs:
         """The photo's features, and the clues' features."""
-        images = tuple(ImageFeatures(encoder=name) for name in self.encoders)
+        alone, attends = self.joined
+        images = tuple(ImageFeatures(encoder=name) for name in (*alone, *attends))
         return Needs(inputs=(*images, TextFeatures(encoder=self.text_encoder, texts=self.texts)), labels=self.labels)
 
 
 class Clues(Strict):
-    """The clues as JSON has them."""
+    """What JSON has beside the weights."""
 
     ids: list[str]
     texts: list[str]
+    weighting: Weighting
+    fusion: Fusion
 
 
 @dataclass(frozen=True)
@@ -67,79 +123,109 @@ class Attention:
     """A trained model over M clues.
 
     Attributes:
-        encoders: Names of the encoders whose features it reads, in the order it joins them.
+        encoders: Names of the encoders whose features it reads, in the order it joins them; those that attention reads
+            come last.
         labelspace: Its C classes.
-        ids: (M,) of the clues.
-        texts: (M,) the clues.
-        tensors: ``mean`` and ``std`` (D,) of the photos' features; ``query`` (M, D) and ``bias`` (M,) of attention;
-            ``clues`` (M, T); ``clue_mean`` and ``clue_std`` (T,) of the attended clues; ``weight`` (C, D + T) and
-            ``offset`` (C,) of the last layer.
+        clues: The M clues, and how they are weighed and joined.
+        tensors: ``mean`` and ``std`` (D,) of what attention reads; ``query`` (M, D) and ``bias`` (M,) of attention;
+            ``clues`` (M, T); ``joined_mean`` and ``joined_std`` (F,) of what the classifier reads; ``temperature``
+            (1,).
+        layers: Of the classifier: (N, F) → logits (N, C).
     """
 
     encoders: list[str]
     labelspace: LabelSpace
-    ids: list[str]
-    texts: list[str]
+    clues: Clues
     tensors: dict[str, np.ndarray]
+    layers: dense.Layers
 
     def attend(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Attention (N, M) and logits (N, C) of joined features (N, D)."""
+        """Scores z of the clues (N, M) and logits (N, C) of joined features (N, I + D), before the temperature."""
         t = self.tensors
-        photo = (np.asarray(features, np.float32) - t["mean"]) / t["std"]
-        attention = np.exp(-np.logaddexp(0, -(photo @ t["query"].T + t["bias"])))  # the sigmoid, without overflow
-        text = (attention @ t["clues"] - t["clue_mean"]) / t["clue_std"]
-        return attention, np.concatenate([photo, text], axis=1) @ t["weight"].T + t["offset"]
+        x = np.asarray(features, np.float32)
+        image, clip = np.split(x, [x.shape[1] - len(t["mean"])], axis=1)
+        scores = ((clip - t["mean"]) / t["std"]) @ t["query"].T + t["bias"]
+        text = self.weigh(scores) @ t["clues"]
+        parts = (image, text, clip) if self.clues.fusion == "concat" else (image, text + clip)
+        joined = (np.concatenate(parts, axis=1) - t["joined_mean"]) / t["joined_std"]
+        return scores, dense.logits_of(self.layers, joined)
+
+    def weigh(self, scores: np.ndarray) -> np.ndarray:
+        """Weights (N, M) of scores (N, M)."""
+        if self.clues.weighting == "softmax":
+            return softmax(scores)
+        weights: np.ndarray = 1 / (1 + np.exp(-np.maximum(scores, 0)))
+        return weights
 
     def predict(self, batch: Batch, k: int = 5, truth: np.ndarray | None = None) -> Prediction:
         """The k most probable classes, and the clues that each photo was seen to attend to most."""
         features = np.concatenate([batch.images[name] for name in self.encoders], axis=1)
-        attention, logits = self.attend(features)
-        most = np.argsort(-attention, axis=1, kind="stable")[:, :NAMED]
-        evidence = Evidence("clue", np.array(self.ids, dtype=object)[most], np.take_along_axis(attention, most, axis=1))
-        return Prediction.of_probabilities(softmax(logits), self.labelspace, k, truth, evidence)
+        scores, logits = self.attend(features)
+        # by scores, since all weights of scores below zero are the same
+        most = np.argsort(-scores, axis=1, kind="stable")[:, :NAMED]
+        weights = np.take_along_axis(self.weigh(scores), most, axis=1)
+        evidence = Evidence("clue", np.array(self.clues.ids, dtype=object)[most], weights)
+        probabilities = softmax(logits / self.tensors["temperature"])
+        return Prediction.of_probabilities(probabilities, self.labelspace, k, truth, evidence)
 
     def explain(self, kind: str, name: str) -> str:
         """The clue of an id, for people."""
-        return dict(zip(self.ids, self.texts, strict=True)).get(name, name)
+        return dict(zip(self.clues.ids, self.clues.texts, strict=True)).get(name, name)
 
     def save(self, folder: Path) -> None:
         """Write weights and clues into an existing folder."""
-        write_tensors(folder, self.tensors)
-        write_json(folder / CLUES, {"ids": self.ids, "texts": self.texts})
+        write_tensors(folder, self.tensors | dense.to_tensors(self.layers))
+        write_json(folder / CLUES, self.clues.model_dump(mode="json"))
 
 
 def fit(data: Data, options: Options, run: Run) -> Fitted:
-    """Train one: cross entropy of the class, and binary cross entropy of attention against the clues' countries."""
+    """Train one: cross entropy of the class, and binary cross entropy of attention against the clues' countries.
+
+    Raises:
+        UserError: See :func:`geoloc_core.training.heads.fit`; or features to be added have different widths.
+    """
     import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
     from geoloc_core.encoders.device import device
-    from geoloc_core.training import heads
+    from geoloc_core.training import losses
     from geoloc_core.training.features import Features
-    from geoloc_core.training.weights import inverse_frequency
+    from geoloc_core.training.weights import class_weights
 
     clues = data.texts[options.text_encoder, options.texts]
-    features = Features(tuple(data.images[name] for name in options.encoders))
-    targets = data.targets[data.training]
+    alone, attends = options.joined
+    features = Features(tuple(data.images[name] for name in (*alone, *attends)))
+    clip = sum(features.dims[len(alone) :])
+    image = features.dim - clip
+    seed = heads.seed_of(options.recipe, run.seed)
+    vectors = clues.features if options.clue_features == "encoded" else random_like(clues.features, seed)
+    if options.fusion == "add" and clip != vectors.shape[1]:
+        raise UserError(
+            f"fusion: add; {', '.join(attends)} gives {clip} features and {options.text_encoder} "
+            f"{vectors.shape[1]}, expected as many; choose `fusion: concat`"
+        )
     about = relevance(clues, data.space)
     alpha = options.guidance if about.any() else 0.0
-    where = device()
-    weights = torch.from_numpy(inverse_frequency(targets, len(data.space), options.recipe.weight_power)).to(where)
-    relevant, positive = torch.from_numpy(about).to(where), torch.tensor(options.positive_weight, device=where)
-    torch.manual_seed(run.seed)
-    net = network(features.dim, torch.from_numpy(clues.features), len(data.space))
+    of_classes = class_weights(options.recipe.weights, data.targets[data.training], len(data.space))
+    weights, relevant = (torch.from_numpy(values).to(device()) for values in (of_classes, about))
+    torch.manual_seed(seed)
+    net = network(image, clip, torch.from_numpy(vectors), len(data.space), options.weighting, options.fusion,
+                  options.hidden)  # fmt: skip
+
+    def parts(x: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+        return x[:, :image], x[:, image:]
 
     def loss(net: Any, x: "torch.Tensor", truth: "torch.Tensor") -> "torch.Tensor":
-        scores = net.attention(x)
-        of_class = cross_entropy(net.classify(x, scores), truth, weights)
+        logits, scores = net(*parts(x))
+        of_class = losses.of_class(logits, truth, weights)
         if not alpha:
             return of_class
-        guide = binary_cross_entropy_with_logits(scores, relevant[truth], pos_weight=positive)
-        return (1 - alpha) * of_class + alpha * guide
+        of_attention = losses.of_attention(scores, relevant[truth], options.positive_weight)
+        return (1 - alpha) * of_class + alpha * of_attention
 
     fitted = heads.fit_classifier(
         net,
         loss,
+        lambda net, x: net(*parts(x))[0],
         features,
         data.targets,
         data.training,
@@ -149,21 +235,13 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
         run.checkpoint,
         run.depends,
         run.log,
+        standardise=False,
     )
-    state = {name: tensor.detach().cpu().float().numpy() for name, tensor in fitted.net.state_dict().items()}
-    tensors = {
-        "mean": fitted.mean.numpy(),
-        "std": fitted.std.numpy(),
-        "query": state["attention.weight"],
-        "bias": state["attention.bias"],
-        "clues": state["clues"],
-        "clue_mean": state["scale.running_mean"],
-        "clue_std": np.sqrt(state["scale.running_var"] + net.scale.eps).astype(np.float32),
-        "weight": state["classifier.weight"],
-        "offset": state["classifier.bias"],
-    }
-    model = Attention(list(options.encoders), data.space, clues.ids, clues.texts, tensors)
-    return Fitted(model, fitted.history, fitted.best, {"clues": len(clues.ids), "guided": bool(alpha)})
+    told = Clues(ids=clues.ids, texts=clues.texts, weighting=options.weighting, fusion=options.fusion)
+    model = exported(fitted.net, fitted.temperature, told, [*alone, *attends], data.space)
+    return Fitted(
+        model, fitted.history, fitted.best, {"clues": len(clues.ids), "guided": bool(alpha), **fitted.figures}
+    )
 
 
 def relevance(clues: Sentences, space: LabelSpace) -> np.ndarray:
@@ -172,37 +250,76 @@ def relevance(clues: Sentences, space: LabelSpace) -> np.ndarray:
     return np.array([[country in named for named in known] for country in space.countries], np.float32)
 
 
-def network(inputs: int, clues: "torch.Tensor", classes: int) -> Any:
-    """The network of Luo et al. 2022, section 4, on given features: (N, inputs) → logits (N, classes)."""
+def random_like(features: np.ndarray, seed: int) -> np.ndarray:
+    """Features (M, T) float32 that say nothing, with the mean and the spread of others."""
+    noise = np.random.default_rng(seed).standard_normal(features.shape)
+    found: np.ndarray = (features.mean() + features.std() * noise).astype(np.float32)
+    return found
+
+
+def network(
+    image: int,
+    clip: int,
+    clues: "torch.Tensor",
+    classes: int,
+    weighting: Weighting = "sigmoid_relu",
+    fusion: Fusion = "concat",
+    hidden: tuple[int, ...] = (),
+    trunk: "torch.nn.Module | None" = None,
+) -> Any:
+    """The network of Luo et al. 2022, section 4: image and clip → logits (N, classes) and scores z (N, M).
+
+    Args:
+        image: Width I of the image's features, which attention does not read; 0 for none.
+        clip: Width D of the features that it reads.
+        clues: (M, T).
+        classes: C.
+        weighting: See :data:`Weighting`.
+        fusion: See :data:`Fusion`.
+        hidden: Widths of hidden layers of the classifier.
+        trunk: What makes the image's features (N, I) of what it is given; left out, they are given.
+    """
     import torch
     from torch import nn
-    from torch.nn.functional import batch_norm
 
     class Network(nn.Module):
         clues: torch.Tensor
-        attention: nn.Linear
-        scale: nn.BatchNorm1d
 
         def __init__(self) -> None:
             super().__init__()
-            self.attention = nn.Linear(inputs, len(clues))
+            self.trunk = nn.Identity() if trunk is None else trunk
+            self.attention = nn.Sequential(heads.batch_norm(clip), nn.Linear(clip, len(clues)))
             self.register_buffer("clues", clues.float())
-            self.scale = nn.BatchNorm1d(clues.shape[1], affine=False)
-            self.classifier = nn.Linear(inputs + clues.shape[1], classes)
+            joined = image + clip + (clues.shape[1] if fusion == "concat" else 0)
+            self.classifier = heads.network(joined, hidden, classes, normalised=True)
 
-        def classify(self, features: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            text = scores.sigmoid() @ self.clues
-            if len(text) > 1 or not self.training:
-                text = self.scale(text)
-            else:  # the last batch of some numbers of photos: one row has no statistics
-                text = batch_norm(text, self.scale.running_mean, self.scale.running_var, eps=self.scale.eps)
-            logits: torch.Tensor = self.classifier(torch.cat([features, text], dim=1))
-            return logits
+        def weigh(self, scores: torch.Tensor) -> torch.Tensor:
+            return scores.softmax(dim=1) if weighting == "softmax" else scores.relu().sigmoid()
 
-        def forward(self, features: torch.Tensor) -> torch.Tensor:
-            return self.classify(features, self.attention(features))
+        def forward(self, image: torch.Tensor, clip: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            scores = self.attention(clip)
+            text = self.weigh(scores) @ self.clues
+            parts = [text, clip] if fusion == "concat" else [text + clip]
+            return self.classifier(torch.cat([self.trunk(image), *parts], dim=1)), scores
 
     return Network()
+
+
+def exported(net: Any, temperature: float, clues: Clues, encoders: list[str], space: LabelSpace) -> Attention:
+    """A trained network on given features as a model that answers in NumPy."""
+    mean, std, [(query, bias)] = heads.normalised_layers(net.attention)
+    joined_mean, joined_std, layers = heads.normalised_layers(net.classifier)
+    tensors = {
+        "mean": mean,
+        "std": std,
+        "query": query,
+        "bias": bias,
+        "clues": net.clues.cpu().numpy(),
+        "joined_mean": joined_mean,
+        "joined_std": joined_std,
+        "temperature": np.array([temperature], np.float32),
+    }
+    return Attention(encoders, space, clues, tensors, layers)
 
 
 def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Attention:
@@ -215,9 +332,12 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Attentio
     clues: Clues = read_json(folder / CLUES, remedy, Clues)
     if not clues.ids or len(clues.ids) != len(clues.texts):
         raise UserError(f"{folder / CLUES}: {len(clues.ids)} ids for {len(clues.texts)} clues; {remedy}")
-    m, c = len(clues.ids), len(space)
-    d, t = (tensors[name].shape[-1] if name in tensors else 0 for name in ("query", "clues"))
-    photo: dict[str, tuple[int, ...]] = {"mean": (d,), "std": (d,), "query": (m, d), "bias": (m,)}
-    text: dict[str, tuple[int, ...]] = {"clues": (m, t), "clue_mean": (t,), "clue_std": (t,)}
-    check_shapes(folder, remedy, tensors, photo | text | {"weight": (c, d + t), "offset": (c,)})
-    return Attention(needs.encoders, space, clues.ids, clues.texts, tensors)
+    m = len(clues.ids)
+    d, t, f = (tensors[name].shape[-1] if name in tensors else 0 for name in ("query", "clues", "joined_mean"))
+    text = d if clues.fusion == "add" else t
+    f = max(f, d + (t if clues.fusion == "concat" else 0))  # what is above it are the image's features
+    expected: dict[str, tuple[int, ...]] = {"mean": (d,), "std": (d,), "query": (m, d), "bias": (m,)}
+    expected |= {"clues": (m, text), "joined_mean": (f,), "joined_std": (f,), "temperature": (1,)}
+    check_shapes(folder, remedy, tensors, expected | dense.shapes(tensors, f, len(space)))
+    own = {name: tensors[name] for name in expected}
+    return Attention(needs.encoders, space, clues, own, dense.of_tensors(tensors))

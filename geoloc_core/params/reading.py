@@ -16,8 +16,16 @@ MOVED = {
     "about": "unknown key; what is published about weights is now in the profile, under about.<encoder>",
     "encoded": "unknown key; what is encoded now follows from the variants and from evaluation.benchmarks",
     "encoder": "unknown key; a classifier now lists its encoders: `encoders: [<encoder>]`",
-}
-"""Keys of former versions, and where they went."""
+    "recipe.lr": "unknown key; it is now part of the optimiser: `optimiser: {kind: sgd, lr: …}`",
+    "recipe.momentum": "unknown key; it is now part of the optimiser: `optimiser: {kind: sgd, lr: …, momentum: …}`",
+    "recipe.weight_decay": "unknown key; it is now part of the optimiser: `optimiser: {kind: sgd, lr: …, "
+                           "weight_decay: …}`",
+    "recipe.weight_power": "unknown key; it is now `weights: {kind: inverse_frequency, power: …}`",
+    "recipe.plateau_factor": "unknown key; it is now `schedule: {kind: plateau, factor: …}`",
+    "recipe.plateau_patience": "unknown key; it is now `schedule: {kind: plateau, patience: …}`",
+    "recipe.standardise": "unknown key; it is now `normalise: standardise` or `normalise: none`, beside the recipe",
+}  # fmt: skip
+"""Keys of former versions, some with the block they were in, and where they went."""
 FORMER_FAMILIES = ("head", "hybrid")
 
 
@@ -76,7 +84,12 @@ def _say(error: Any) -> str:
     if error["type"] == "missing":
         return "missing; expected a value"
     if error["type"] == "extra_forbidden":
-        return MOVED.get(error["loc"][-1], "unknown key")
+        *_, block, key = ("", *map(str, error["loc"]))
+        return MOVED.get(f"{block}.{key}") or MOVED.get(key, "unknown key")
+    if error["type"] == "union_tag_not_found":
+        return "expected a mapping with `kind`"
+    if error["type"] == "union_tag_invalid":
+        return f"unknown kind {error['ctx']['tag']!r}; expected one of {error['ctx']['expected_tags']}"
     value = error.get("input")
     shown = "" if isinstance(value, dict | list | Strict) else f" (got {value!r})"
     quote = "; put it in quotes if it is text" if shown and error["type"] == "string_type" else ""

@@ -95,18 +95,29 @@ class Features:
         std = np.sqrt(squares / max(1, count - 1)).astype(np.float32)
         return mean.astype(np.float32), np.where(std < CONSTANT, np.float32(1), std)
 
+    def check(self, rows: np.ndarray) -> None:
+        """Refuse features that are not finite numbers.
+
+        Args:
+            rows: (n,) to look at.
+
+        Raises:
+            UserError: A row holds what is not a number.
+        """
+        import torch
+
+        blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
+        for block in track(blocks, "check of features", len(rows), "rows", len):
+            x = torch.from_numpy(self.take(block)).float()
+            _refuse_unless_finite(x, x.sum(dim=0), block)
+
     def _moments(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean, and sum of the squared deviations from it: (D,) float64 each."""
         import torch
 
         x = torch.from_numpy(self.take(rows)).float()
         mean = x.mean(dim=0)
-        if not mean.isfinite().all():
-            wrong = rows[~x.isfinite().all(dim=1).numpy()]
-            raise UserError(
-                f"features of {len(wrong)} of rows {rows.min()} to {rows.max()} are not finite numbers, "
-                f"the first those of row {wrong[0]}; encode these photos again"
-            )
+        _refuse_unless_finite(x, mean, rows)
         squares = torch.zeros(self.dim, dtype=torch.float64)
         for piece in x.split(PIECE):
             squares += piece.double().sub_(mean.double()).square_().sum(dim=0)
@@ -234,6 +245,16 @@ class Batches:
         found = torch.empty(shape, dtype=torch.float16, pin_memory=self.device.type == "cuda")
         self.features.take(rows, found.numpy())
         return found
+
+
+def _refuse_unless_finite(x: "torch.Tensor", total: "torch.Tensor", rows: np.ndarray) -> None:
+    """Refuse rows (n, D) by a sum over them (D,), which is finite where they all are: it is quicker to look at."""
+    if not total.isfinite().all():
+        wrong = rows[~x.isfinite().all(dim=1).numpy()]
+        raise UserError(
+            f"features of {len(wrong)} of rows {rows.min()} to {rows.max()} are not finite numbers, "
+            f"the first those of row {wrong[0]}; encode these photos again"
+        )
 
 
 def order(count: int, window: int, seed: int) -> np.ndarray:

@@ -1,15 +1,19 @@
 """The loop that trains a network on features, whatever the network and its loss are."""
 
 import math
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from geoloc_core.errors import UserError
 from geoloc_core.progress import track
-from geoloc_core.training import loop
+from geoloc_core.training import loop, seeds
 from geoloc_core.training.features import RUN, WINDOW, Batches
+from geoloc_core.training.optimisers import rates_now
+from geoloc_core.training.stopping import Score, best_epoch, is_over
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +22,24 @@ Loss = Callable[["torch.nn.Module", "torch.Tensor", "torch.Tensor"], "torch.Tens
 """The mean loss () of a batch: of the network, its standardised features (B, …, D) and its rows (B, …)."""
 Measure = Callable[["torch.Tensor", "torch.Tensor"], dict[str, tuple[float, int]]]
 """Of a batch's features and rows, figures by name: each a mean, and over how many."""
-Score = Callable[[loop.Metrics], float]
-"""What is best where it is highest, from the metrics of an epoch."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a training was: the medians of its epochs, None where a resumed one had none left to do.
+
+    Attributes:
+        seconds_per_epoch: With validation.
+        photos_per_second: Of training alone.
+    """
+
+    seconds_per_epoch: float | None = None
+    photos_per_second: float | None = None
+
+    @classmethod
+    def of(cls, seconds: list[float], rates: list[float]) -> "Pace":
+        """Of the seconds and the photos per second of each epoch."""
+        return cls(median(seconds), median(rates)) if seconds else cls()
 
 
 @dataclass(frozen=True)
@@ -29,10 +49,12 @@ class Outcome:
     Attributes:
         history: Metrics of every epoch.
         best: Number of the epoch kept.
+        pace: How fast it was, which is no part of what it came to.
     """
 
     history: list[loop.Metrics]
     best: int
+    pace: Pace = field(default=Pace(), compare=False)
 
 
 def fit_network(
@@ -44,7 +66,7 @@ def fit_network(
     schedule: "torch.optim.lr_scheduler.LRScheduler | None",
     batch: int,
     epochs: int,
-    stop_patience: int,
+    stop_patience: int | None,
     seed: int,
     checkpoint: Path,
     fingerprint: Any,
@@ -65,11 +87,11 @@ def fit_network(
             rate.
         batch: Units of a step.
         epochs: At most.
-        stop_patience: Epochs without a better score before training ends.
+        stop_patience: Epochs without a better score before training ends; None to train them all.
         seed: Of the order of rows, and of what is random within an epoch.
         checkpoint: The file that survives a kill.
         fingerprint: All that the training depends on.
-        log: Called with the metrics of every epoch.
+        log: Called with the metrics of every epoch, and with the photos per second of those trained in this run.
         score: What decides which epoch is best.
 
     Raises:
@@ -78,12 +100,15 @@ def fit_network(
     import torch
 
     keeper = _Keeper(net)
+    seconds: dict[int, float] = {}  # not in the history, which is the same in every run
+    speeds: dict[int, float] = {}
 
     def one_epoch(epoch: int) -> loop.Metrics:
-        torch.manual_seed(seed * 1000 + epoch)
+        began = time.perf_counter()
+        torch.manual_seed(seeds.of_epoch(seed, epoch))
         net.train()
         total = torch.zeros((), device=training.device)
-        batches = training.shuffled(batch, seed * 1000 + epoch)
+        batches = training.shuffled(batch, seeds.of_epoch(seed, epoch))
         for x, rows in track(batches, f"epoch {epoch + 1}", len(training), "rows", lambda batch: len(batch[1])):
             value = loss(net, x, rows)
             optimiser.zero_grad()
@@ -94,30 +119,34 @@ def fit_network(
             raise UserError(
                 f"epoch {epoch + 1}: the training loss is {mean}, expected a number; choose a lower learning rate"
             )
+        speeds[epoch] = training.rows.size / (time.perf_counter() - began)
         net.eval()
         with torch.inference_mode():
             validated = validate()
-        rate = optimiser.param_groups[0]["lr"]
+        rates = rates_now(optimiser)
         if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
             schedule.step(validated["validation_loss"])
         elif schedule is not None:
             schedule.step()
         keeper.see(score(validated))
-        return {"loss": mean, **validated, "lr": rate}
+        seconds[epoch] = time.perf_counter() - began
+        return {"loss": mean, **validated, **rates}
 
-    def best(history: list[loop.Metrics]) -> int:
-        return max(range(len(history)), key=lambda epoch: score(history[epoch]))
+    def tell(metrics: loop.Metrics, epoch: int) -> None:
+        log(metrics | ({"photos_per_second": speeds[epoch]} if epoch in speeds else {}), epoch)
 
     def stop(history: list[loop.Metrics]) -> bool:
-        return len(history) - 1 - best(history) >= stop_patience
+        return is_over(history, score, stop_patience)
 
     parts = {"net": net, "optimiser": optimiser, "best": keeper}
     if schedule is not None:
         parts["schedule"] = schedule
     depends = [fingerprint, WINDOW, RUN]  # the order of rows depends on the two
-    history = loop.run_epochs(parts, range(epochs), one_epoch, checkpoint, depends, log, stop)
+    history = loop.run_epochs(parts, range(epochs), one_epoch, checkpoint, depends, tell, stop)
     net.load_state_dict(keeper.weights)
-    return Outcome(history, best(history))
+    net.eval()
+    pace = Pace.of(list(seconds.values()), list(speeds.values()))
+    return Outcome(history, best_epoch(history, score), pace)
 
 
 def averages(batches: "Iterable[tuple[torch.Tensor, torch.Tensor]]", measure: Measure) -> loop.Metrics:

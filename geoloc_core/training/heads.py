@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,10 +11,13 @@ from pydantic import Field
 from geoloc_core.encoders.device import device
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import Strict
-from geoloc_core.training import loop
+from geoloc_core.training import dense, loop, losses
+from geoloc_core.training.calibration import calibrate
 from geoloc_core.training.features import Features
 from geoloc_core.training.fitting import averages, fit_network
-from geoloc_core.training.weights import inverse_frequency
+from geoloc_core.training.optimisers import SGD, Optimiser, optimiser_of
+from geoloc_core.training.schedules import Plateau, Schedule, schedule_of
+from geoloc_core.training.weights import ClassWeights, InverseFrequency, class_weights
 
 if TYPE_CHECKING:
     import torch
@@ -23,24 +26,24 @@ if TYPE_CHECKING:
 class Recipe(Strict):
     """How a classifier is trained (Okkerman 2024, section 5).
 
-    The thesis gives the optimiser, the batch, the schedule and the weights; it leaves open the numbers of the
-    learning rate, of its schedule and of the early stop, and whether features are standardised.
+    The thesis gives the kind of optimiser, the batch, the kind of schedule and the weights; it leaves open the numbers
+    of the learning rate, of its schedule and of the early stop.
     """
 
     batch: int = Field(128, gt=0)
-    lr: float = Field(0.05, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
     epochs: int = Field(100, gt=0)
-    weight_power: float = Field(1.0, ge=0, le=1)
-    """Class weight = frequency^−power: 1 in the thesis. Less where most classes have few photos."""
-    standardise: bool = True
-    plateau_factor: float = Field(0.5, gt=0, lt=1)
-    plateau_patience: int = Field(3, ge=0)
-    """Epochs without a better validation loss before the learning rate falls."""
-    stop_patience: int = Field(10, gt=0)
-    """Epochs without a better validation accuracy before training ends."""
+    optimiser: Optimiser = SGD(lr=0.05)
+    schedule: Schedule = Plateau()
+    weights: ClassWeights | None = InverseFrequency()
+    """Of classes in the loss; null weighs all photos alike."""
+    stop_patience: int | None = Field(10, gt=0)
+    """Epochs without a better validation accuracy before training ends; null trains them all."""
+    seed: int | None = Field(None, ge=0)
+    """Left out, the profile's."""
 
+
+Normalise = Literal["standardise", "batch_norm", "none"]
+"""What is done to features first: by the training rows' mean and spread, by batch normalisation, or nothing."""
 
 UNKNOWN = -1
 """Target of a validation row whose class has no training row: always a miss, never a loss."""
@@ -58,6 +61,8 @@ class Fitted:
         std: (D,) float32, on the CPU.
         history: Metrics of every epoch.
         best: Number of the epoch kept.
+        temperature: What the logits are to be divided by.
+        figures: For the summary: parameters, speed and calibration.
     """
 
     net: "torch.nn.Module"
@@ -65,6 +70,20 @@ class Fitted:
     std: "torch.Tensor"
     history: list[loop.Metrics]
     best: int
+    temperature: float
+    figures: dict[str, Any]
+
+
+def check_rates(recipe: Recipe, parts: tuple[str, ...]) -> None:
+    """Refuse a recipe that gives learning rates of their own to other parts than those of the family's network.
+
+    Raises:
+        ValueError: For pydantic, which says it with the place in ``params.yaml``.
+    """
+    for name in recipe.optimiser.rates:
+        if name not in parts:
+            expected = f"expected one of: {', '.join(parts)}" if parts else "this family has no parts with one"
+            raise ValueError(f"optimiser.rates.{name}: {expected}")
 
 
 def fit(
@@ -80,8 +99,9 @@ def fit(
     fingerprint: Any,
     log: loop.Log,
     budget: int | None = None,
+    normalise: Normalise = "standardise",
 ) -> Fitted:
-    """Train with SGD on class-weighted cross entropy; reduce on plateau, stop early (Okkerman 2024, section 5).
+    """Train dense layers on class-weighted cross entropy (Okkerman 2024, section 5).
 
     Args:
         features: Of N photos.
@@ -91,32 +111,47 @@ def fit(
         classes: C.
         hidden: Widths of the hidden layers; none for the linear baseline.
         recipe: The numbers.
-        seed: Of the weights and of the order of rows.
+        seed: Of the weights and of the order of rows, where the recipe has none.
         checkpoint: The file that survives a kill.
         fingerprint: All that the training depends on.
         log: Called with the metrics of every epoch.
         budget: See :class:`geoloc_core.training.features.Batches`; it changes the memory and the speed, not the result.
+        normalise: What is done to features first.
 
     Raises:
         UserError: A feature or the loss is not a finite number, or no class of a validation row is learned.
     """
     import torch
-    from torch.nn.functional import cross_entropy
 
-    weights = torch.from_numpy(inverse_frequency(targets[training_rows], classes, recipe.weight_power)).to(device())
-    torch.manual_seed(seed)
-    net = network(features.dim, hidden, classes)
+    weights = torch.from_numpy(class_weights(recipe.weights, targets[training_rows], classes)).to(device())
+    torch.manual_seed(seed_of(recipe, seed))
+    net = network(features.dim, hidden, classes, normalise == "batch_norm")
 
     def loss(net: "torch.nn.Module", x: "torch.Tensor", truth: "torch.Tensor") -> "torch.Tensor":
-        return cross_entropy(net(x), truth, weights)
+        return losses.of_class(net(x), truth, weights)
 
-    given = (features, targets, training_rows, validation_rows)
-    return fit_classifier(net, loss, *given, recipe, seed, checkpoint, fingerprint, log, budget)
+    return fit_classifier(
+        net,
+        loss,
+        lambda net, x: net(x),
+        features,
+        targets,
+        training_rows,
+        validation_rows,
+        recipe,
+        seed,
+        checkpoint,
+        fingerprint,
+        log,
+        budget,
+        standardise=normalise == "standardise",
+    )
 
 
 def fit_classifier(
     net: "torch.nn.Module",
     loss_of: "Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]",
+    logits_of: "Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]",
     features: Features,
     targets: np.ndarray,
     training_rows: np.ndarray,
@@ -127,12 +162,14 @@ def fit_classifier(
     fingerprint: Any,
     log: loop.Log,
     budget: int | None = None,
+    standardise: bool = True,
 ) -> Fitted:
-    """Train any network that makes logits (N, C) of standardised features (N, D); see :func:`fit`.
+    """Train any network that makes logits (N, C) of features (N, D), keep its best epoch, and fit its temperature.
 
     Args:
         net: The network, freshly made.
-        loss_of: The mean loss of a batch: of the network, standardised features (B, D) and classes (B,).
+        loss_of: The mean loss of a batch: of the network, features (B, D) and classes (B,).
+        logits_of: The logits (B, C) of the network and features (B, D).
         features: See :func:`fit`, as of all that follow.
         targets: (N,).
         training_rows: (n,).
@@ -143,6 +180,7 @@ def fit_classifier(
         fingerprint: Plain values.
         log: Called each epoch.
         budget: Bytes.
+        standardise: By the training rows' mean and standard deviation.
 
     Raises:
         UserError: See :func:`fit`.
@@ -157,20 +195,22 @@ def fit_classifier(
         )
     where = device()
     net = net.to(where)
-    mean, std = features.statistics(training_rows) if recipe.standardise else _none(features.dim)
+    if standardise:
+        mean, std = features.statistics(training_rows)
+    else:
+        features.check(training_rows)
+        mean, std = np.zeros(features.dim, np.float32), np.ones(features.dim, np.float32)
+    features.check(validation_rows)
     training = features.on(training_rows, where, mean, std, budget)
     held_out = features.on(validation_rows, where, mean, std, budget)
     wanted = torch.from_numpy(targets).to(where)
-    optimiser = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience
-    )
+    optimiser = optimiser_of(recipe.optimiser, net)
 
     def loss(net: "torch.nn.Module", x: "torch.Tensor", rows: "torch.Tensor") -> "torch.Tensor":
         return loss_of(net, x, wanted[rows])
 
     def measure(x: "torch.Tensor", rows: "torch.Tensor") -> dict[str, tuple[float, int]]:
-        logits, right = net(x), wanted[rows]
+        logits, right = logits_of(net, x), wanted[rows]
         known = int((right != UNKNOWN).sum())
         return {
             "validation_loss": (cross_entropy(logits, right, ignore_index=UNKNOWN).item(), known),
@@ -183,36 +223,73 @@ def fit_classifier(
         training,
         lambda: averages(held_out.in_order(VALIDATED), measure),
         optimiser,
-        schedule,
+        schedule_of(recipe.schedule, optimiser, recipe.epochs),
         recipe.batch,
         recipe.epochs,
         recipe.stop_patience,
-        seed,
+        seed_of(recipe, seed),
         checkpoint,
         fingerprint,
         log,
     )
-    return Fitted(net, torch.from_numpy(mean), torch.from_numpy(std), outcome.history, outcome.best)
+    with torch.inference_mode():
+        answered = ((logits_of(net, x), wanted[rows]) for x, rows in held_out.in_order(VALIDATED))
+        calibration = calibrate(answered, len(held_out))
+    return Fitted(
+        net,
+        torch.from_numpy(mean),
+        torch.from_numpy(std),
+        outcome.history,
+        outcome.best,
+        calibration.temperature,
+        {**counts(net), **vars(outcome.pace), **vars(calibration)},
+    )
 
 
-def _none(dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """A mean and a standard deviation (D,) that change nothing."""
-    return np.zeros(dim, np.float32), np.ones(dim, np.float32)
+def seed_of(recipe: Recipe, seed: int) -> int:
+    """The seed of a training: the recipe's own, or else the one given."""
+    return seed if recipe.seed is None else recipe.seed
 
 
-def network(inputs: int, hidden: tuple[int, ...], classes: int) -> "torch.nn.Sequential":
-    """Linear layers with ReLU between them: (N, inputs) → logits (N, classes)."""
+def counts(net: "torch.nn.Module") -> dict[str, int]:
+    """How many parameters a network has, and how many of them are learned."""
+    parameters = list(net.parameters())
+    learned = sum(p.numel() for p in parameters if p.requires_grad)
+    return {"trainable_parameters": learned, "parameters": sum(p.numel() for p in parameters)}
+
+
+def network(inputs: int, hidden: tuple[int, ...], classes: int, normalised: bool = False) -> "torch.nn.Sequential":
+    """Linear layers with ReLU between them, if wanted after batch normalisation: (N, inputs) → logits (N, classes)."""
     from torch import nn
 
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [batch_norm(inputs)] if normalised else []
     for width in hidden:
         layers += [nn.Linear(inputs, width), nn.ReLU()]
         inputs = width
     return nn.Sequential(*layers, nn.Linear(inputs, classes))
 
 
-def linear_layers(net: "torch.nn.Module") -> list[tuple[np.ndarray, np.ndarray]]:
-    """Weight (out, in) and bias (out,) of each linear layer of a network, in order."""
+def batch_norm(width: int) -> "torch.nn.BatchNorm1d":
+    """Batch normalisation of (N, width).
+
+    One row has no spread: a last batch of one is normalised by the running statistics.
+    """
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class BatchNorm(nn.BatchNorm1d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.training and len(x) == 1:
+                known = (self.running_mean, self.running_var, self.weight, self.bias)
+                return functional.batch_norm(x, *known, eps=self.eps)
+            return super().forward(x)
+
+    return BatchNorm(width)
+
+
+def linear_layers(net: "torch.nn.Module") -> dense.Layers:
+    """Each linear layer of a network, in order."""
     from torch import nn
 
     return [
@@ -220,3 +297,23 @@ def linear_layers(net: "torch.nn.Module") -> list[tuple[np.ndarray, np.ndarray]]
         for layer in net.modules()
         if isinstance(layer, nn.Linear)
     ]
+
+
+def normalised_layers(net: Any) -> tuple[np.ndarray, np.ndarray, dense.Layers]:
+    """A network that begins with batch normalisation, for :mod:`geoloc_core.training.dense`.
+
+    Args:
+        net: A ``torch.nn.Sequential``.
+
+    Returns:
+        Mean (D,) and standard deviation (D,) of its inputs, and its linear layers, the first of which takes on the
+        gain and shift of the normalisation.
+    """
+    norm = net[0]
+    mean, variance, gain, shift = (
+        tensor.detach().cpu().double().numpy()
+        for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    (weight, bias), *others = linear_layers(net)
+    first = (weight * gain).astype(np.float32), (bias + weight @ shift).astype(np.float32)
+    return mean.astype(np.float32), np.sqrt(variance + norm.eps).astype(np.float32), [first, *others]

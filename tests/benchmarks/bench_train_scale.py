@@ -43,6 +43,7 @@ from geoloc_core.training import heads
 from geoloc_core.training.features import WINDOW, Features
 from geoloc_core.training.heads import Recipe
 from geoloc_core.training.loop import Log
+from geoloc_core.training.optimisers import SGD
 
 CLASSES = 200
 WAYS = ("joined", "held", "read")
@@ -100,7 +101,8 @@ def joined(parts: tuple[np.ndarray, ...], rows: int, recipe: Recipe, log: Log) -
     from torch.nn.functional import cross_entropy
 
     from geoloc_core.encoders.device import device
-    from geoloc_core.training.weights import inverse_frequency
+    from geoloc_core.training.optimisers import optimiser_of
+    from geoloc_core.training.weights import class_weights
 
     targets, training, validation = split(rows)
     whole = np.concatenate(parts, axis=1)
@@ -109,9 +111,9 @@ def joined(parts: tuple[np.ndarray, ...], rows: int, recipe: Recipe, log: Log) -
     x = ((x - mean) / std).to(device())
     held_out = ((torch.from_numpy(whole[validation]).float() - mean) / std).to(device())
     right, held_right = (torch.from_numpy(targets[of]).to(device()) for of in (training, validation))
-    weights = torch.from_numpy(inverse_frequency(targets[training], CLASSES)).to(device())
+    weights = torch.from_numpy(class_weights(recipe.weights, targets[training], CLASSES)).to(device())
     net = heads.network(whole.shape[1], (), CLASSES).to(device())
-    optimiser = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum)
+    optimiser = optimiser_of(recipe.optimiser, net)
     for epoch in range(recipe.epochs):
         for batch in torch.randperm(len(x)).to(device()).split(recipe.batch):
             loss = cross_entropy(net(x[batch]), right[batch], weights)
@@ -215,4 +217,4 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=1024)
     chosen = parser.parse_args()
-    main(chosen.rows, tuple(chosen.dims), Recipe(epochs=chosen.epochs, batch=chosen.batch, lr=0.001))
+    main(chosen.rows, tuple(chosen.dims), Recipe(epochs=chosen.epochs, batch=chosen.batch, optimiser=SGD(lr=0.001)))

@@ -45,21 +45,25 @@ def classifier(hidden=(8, 4), classes=6) -> Trained:
     torch.manual_seed(3)
     block = classifiers.Options(kind="classifier", corpus="c", encoders=("a", "b"), labels="country")
     layers = linear_layers(network(5, hidden, classes))
-    model = classifiers.Classifier(["a", "b"], space(classes), *_statistics(), layers)
+    model = classifiers.Classifier(["a", "b"], space(classes), *_statistics(), layers, 1.5)
     return Trained(Card(family="classifier", needs=block.needs(), fingerprints=MARKS), model)
 
 
-def attention(clues=7, classes=6) -> Trained:
+def attention(clues=7, classes=6, weighting="sigmoid_relu", fusion="concat", hidden=()) -> Trained:
+    """It reads five features, and attends by the last three of them."""
     torch.manual_seed(4)
     block = attentions.Options(
-        kind="guidebook_attention", corpus="c", encoders=("a", "b"), text_encoder="t", texts="clues", labels="country"
-    )
-    shapes = {"query": (clues, 5), "bias": (clues,), "clues": (clues, 3), "clue_mean": (3,)}
-    shapes |= {"weight": (classes, 8), "offset": (classes,)}
-    tensors = {name: torch.randn(shape).numpy() for name, shape in shapes.items()}
-    tensors |= dict(zip(("mean", "std"), _statistics(), strict=True), clue_std=torch.rand(3).numpy() + 0.5)
+        kind="guidebook_attention", corpus="c", encoders=("a", "b"), attends=("b",), text_encoder="t", texts="clues",
+        labels="country", weighting=weighting, fusion=fusion, hidden=hidden,
+    )  # fmt: skip
+    net = attentions.network(2, 3, torch.randn(clues, 3), classes, weighting, fusion, hidden)
+    with torch.no_grad():  # as training leaves them: no mean is 0 and no spread 1
+        for name, tensor in net.state_dict().items():
+            if "num_batches" not in name:
+                tensor.copy_(torch.rand(tensor.shape) + 0.5 if name.endswith("var") else torch.randn(tensor.shape))
     ids, texts = ([f"{word}{n}" for n in range(clues)] for word in ("id", "clue "))
-    model = attentions.Attention(["a", "b"], space(classes), ids, texts, tensors)
+    told = attentions.Clues(ids=ids, texts=texts, weighting=weighting, fusion=fusion)
+    model = attentions.exported(net, 1.5, told, ["a", "b"], space(classes))
     return Trained(Card(family="guidebook_attention", needs=block.needs(), fingerprints=MARKS), model)
 
 

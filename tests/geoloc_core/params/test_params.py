@@ -134,6 +134,14 @@ def experts(demo, *names, **more) -> None:
         (lambda d: d["variants"].update(guesser={}),
          "variants.guesser: expected a mapping with `kind`, one of classifier, ensemble, feature_experts, fine_tuned, guidebook_attention"),
         (lambda d: d.update(variants=["guesser"]), "variants: "),
+        (lambda d: d["variants"].update(x=linear(recipe={"optimiser": {"lr": 0.1}})),
+         "variants.x.recipe.optimiser: expected a mapping with `kind`"),
+        (lambda d: d["variants"].update(x=linear(recipe={"optimiser": {"kind": "adam", "lr": 0.1}})),
+         "variants.x.recipe.optimiser: unknown kind 'adam'; expected one of 'sgd', 'adamw'"),
+        (lambda d: d["variants"].update(x=linear(recipe={"optimiser": {"kind": "sgd", "lr": 1, "rates": {"a": 1}}})),
+         "variants.x.recipe: optimiser.rates.a: this family has no parts with one"),
+        (lambda d: d["variants"]["guidebook_country"].update(attends=["vit"]),
+         "variants.guidebook_country: attends: 'vit'; expected one of its encoders: clip"),
         (lambda d: d["cells"].update(country=d["cells"]["semantic"]), "cells.country: the name is taken"),
         (lambda d: d["cells"]["semantic"].update(kind="sematic"), "cells.semantic"),
         (lambda d: many(d), "many: reads 7 things, cells among them; expected at most 6"),
@@ -313,6 +321,17 @@ def linear(**more):
         (lambda d: d["checkpoints"].update(clip={"hub": "a/b", "revision": "c", "about": {"dim": 3}}),
          "checkpoints.clip.about: unknown key; "
          "what is published about weights is now in the profile, under about.<encoder>"),
+        *[(lambda d, key=key: d["variants"].update(x=linear(recipe={key: 1})),
+           f"variants.x.recipe.{key}: unknown key; it is now {now}")
+          for key, now in {
+              "lr": "part of the optimiser: `optimiser: {kind: sgd, lr: …}`",
+              "momentum": "part of the optimiser: `optimiser: {kind: sgd, lr: …, momentum: …}`",
+              "weight_decay": "part of the optimiser: `optimiser: {kind: sgd, lr: …, weight_decay: …}`",
+              "weight_power": "`weights: {kind: inverse_frequency, power: …}`",
+              "plateau_factor": "`schedule: {kind: plateau, factor: …}`",
+              "plateau_patience": "`schedule: {kind: plateau, patience: …}`",
+              "standardise": "`normalise: standardise` or `normalise: none`, beside the recipe",
+          }.items()],
     ],
 )  # fmt: skip
 def test_each_key_of_a_former_shape_is_told_in_one_line_what_moved_where(tmp_path, change, says):

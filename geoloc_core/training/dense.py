@@ -1,0 +1,44 @@
+"""Dense layers in NumPy, with ReLU between them: how trained heads answer and are saved, without torch."""
+
+import numpy as np
+
+Layers = list[tuple[np.ndarray, np.ndarray]]
+"""Weight (out, in) and bias (out,) of each layer."""
+
+
+def logits_of(layers: Layers, x: np.ndarray) -> np.ndarray:
+    """Logits (N, C) of inputs (N, D)."""
+    for weight, bias in layers[:-1]:
+        x = np.maximum(x @ weight.T + bias, 0)
+    weight, bias = layers[-1]
+    logits: np.ndarray = x @ weight.T + bias
+    return logits
+
+
+def to_tensors(layers: Layers) -> dict[str, np.ndarray]:
+    """Layers by the names that they are saved under."""
+    tensors: dict[str, np.ndarray] = {}
+    for number, (weight, bias) in enumerate(layers):
+        tensors |= {f"layers.{number}.weight": weight, f"layers.{number}.bias": bias}
+    return tensors
+
+
+def names(tensors: dict[str, np.ndarray]) -> list[str]:
+    """Names of the saved layers, at least one."""
+    count = len({name.split(".")[1] for name in tensors if name.startswith("layers.") and name.count(".") == 2})
+    return [f"layers.{number}" for number in range(max(count, 1))]
+
+
+def shapes(tensors: dict[str, np.ndarray], inputs: int, classes: int) -> dict[str, tuple[int, ...]]:
+    """The shapes that saved layers must have to fit each other, the inputs and the classes."""
+    layers = names(tensors)
+    widths = [inputs, *(tensors.get(f"{name}.bias", np.empty(0)).size for name in layers[:-1]), classes]
+    expected: dict[str, tuple[int, ...]] = {}
+    for name, width, outputs in zip(layers, widths, widths[1:], strict=False):
+        expected |= {f"{name}.weight": (outputs, width), f"{name}.bias": (outputs,)}
+    return expected
+
+
+def of_tensors(tensors: dict[str, np.ndarray]) -> Layers:
+    """What :func:`to_tensors` named."""
+    return [(tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in names(tensors)]

@@ -1,0 +1,66 @@
+"""Optimisers of heads, as parameters state them. Weight decay is on every parameter, as in the papers' code."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat
+
+from geoloc_core.plugins import Strict
+
+if TYPE_CHECKING:
+    import torch
+
+Rates = dict[str, PositiveFloat]
+"""Learning rates of parts of the network that have one of their own, by the part's name."""
+
+
+class SGD(Strict):
+    """Stochastic gradient descent with momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    rates: Rates = Field(default_factory=dict)
+
+
+class AdamW(Strict):
+    """Adam with weight decay apart from the gradient (Loshchilov and Hutter 2019)."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: float = Field(gt=0)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    rates: Rates = Field(default_factory=dict)
+
+
+Optimiser = Annotated[SGD | AdamW, Field(discriminator="kind")]
+
+
+def optimiser_of(options: Optimiser, net: "torch.nn.Module") -> "torch.optim.Optimizer":
+    """The optimiser of all parameters of a network that are to be learned."""
+    import torch
+
+    groups = _groups(net, options)
+    match options:
+        case SGD():
+            return torch.optim.SGD(groups, options.lr, options.momentum, weight_decay=options.weight_decay)
+        case AdamW():
+            return torch.optim.AdamW(groups, options.lr, options.betas, options.eps, options.weight_decay)
+
+
+def _groups(net: "torch.nn.Module", options: Optimiser) -> list[dict[str, Any]]:
+    """Parameters with the common rate, then those of each part with its own."""
+    parts: dict[str, list[torch.nn.Parameter]] = {name: [] for name in ("", *options.rates)}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            part = name.split(".")[0]
+            parts[part if part in options.rates else ""].append(parameter)
+    rates = {"": options.lr, **options.rates}
+    return [{"params": found, "lr": rates[part], "part": part} for part, found in parts.items() if found]
+
+
+def rates_now(optimiser: "torch.optim.Optimizer") -> dict[str, float]:
+    """The learning rates as metrics: ``lr``, and ``lr_<part>`` of each part with its own."""
+    groups = optimiser.param_groups
+    return {f"lr_{part}" if (part := group.get("part")) else "lr": group["lr"] for group in groups}
