@@ -48,7 +48,7 @@ class Forward:
     def __init__(self, network: "torch.nn.Module", preprocess: Preprocess, precision: Precision) -> None:
         self._network, self._preprocess = network.eval().requires_grad_(False), preprocess
         self._run: Callable[[np.ndarray], Callable[[], np.ndarray]] | None = None
-        self.precision = _chosen(network, precision)
+        self.precision = chosen(network, precision)
         self.fills = device().type == "cuda"
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
@@ -63,7 +63,8 @@ class Forward:
         return self._run(photos)
 
 
-def _chosen(network: "torch.nn.Module", precision: Precision) -> str:
+def chosen(network: "torch.nn.Module", precision: Precision) -> str:
+    """What a network is computed in on this machine, ``bf16`` or ``fp32``: see :func:`on_device`."""
     if precision == "bf16" and not computes_bf16():
         say_without_bf16()
         return "fp32"

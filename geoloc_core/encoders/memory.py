@@ -95,7 +95,7 @@ class Halving:
     def _halve(self, error: Exception, rows: int) -> None:
         if not ran_out(error):
             raise error
-        _free()
+        free()
         if rows == 1:
             raise UserError(
                 f"out of memory with one photo: {in_a_line(error, 200)}; choose a smaller encoder"
@@ -104,7 +104,8 @@ class Halving:
         say(f"out of memory with a batch of {rows} photos; continuing with {self.batch}")
 
 
-def _free() -> None:
+def free() -> None:
+    """Give the memory of a GPU back that torch holds and nothing uses."""
     import sys
 
     torch = sys.modules.get("torch")

@@ -156,10 +156,15 @@ def averages(batches: "Iterable[tuple[torch.Tensor, torch.Tensor]]", measure: Me
         batches: Features and rows.
         measure: See :data:`Measure`; the mean over nothing does not count.
     """
+    return averaged(measure(x, rows) for x, rows in batches)
+
+
+def averaged(found: Iterable[dict[str, tuple[float, int]]]) -> loop.Metrics:
+    """Figures over all batches, from what was measured of each: see :func:`averages`."""
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
-    for x, rows in batches:
-        for name, (mean, count) in measure(x, rows).items():
+    for figures in found:
+        for name, (mean, count) in figures.items():
             sums[name] = sums.get(name, 0.0) + (mean * count if count else 0.0)
             counts[name] = counts.get(name, 0) + count
     return {name: sums[name] / counts[name] if counts[name] else math.nan for name in sums}

@@ -155,7 +155,8 @@ class _Saver:
             return
         began = time.monotonic()
         states = {name: part.state_dict() for name, part in self.parts.items()}
-        state = {"history": history, "steps": so_far.steps, "sums": so_far.sums, **states}
+        sums = {name: float(value) for name, value in so_far.sums.items()}
+        state = {"history": history, "steps": so_far.steps, "sums": sums, **states}
         checkpoints.save(self.checkpoint, self.fingerprint, state)
         self.saved = time.monotonic()
         self.cost = self.saved - began

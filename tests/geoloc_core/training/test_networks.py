@@ -1,0 +1,321 @@
+"""Whole networks learn from photos: in parts, after a kill, in several processes, they end as in one go."""
+
+import itertools
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from geoloc_core.corpora import manifest
+from geoloc_core.errors import UserError
+from geoloc_core.training import loop, networks
+from geoloc_core.training.recipe import NetworkRecipe
+
+from ...conftest import ROOT
+from . import trained_networks as small
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    found = tmp_path_factory.mktemp("photos") / "colours"
+    small.corpus(found)
+    return found
+
+
+@pytest.fixture
+def always_saves(monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(loop, "SAVING_SHARE", float("inf"))
+
+
+def weights(net) -> torch.Tensor:
+    return torch.cat([tensor.double().flatten() for tensor in net.state_dict().values()])
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stopped_after(calls):
+    left = [calls]
+
+    def wrap(loss):
+        def counted(net, x, rows):
+            if not left[0]:
+                raise StoppedError
+            left[0] -= 1
+            return loss(net, x, rows)
+
+        return counted
+
+    return wrap
+
+
+def test_a_network_learns_and_ends_with_its_best_epoch(folder, tmp_path):
+    logged = []
+    net, outcome = small.train(
+        folder, tmp_path / "c.pt", epochs=6, lr=0.01, log=lambda metrics, number: logged.append((number, metrics))
+    )
+    assert logged == list(enumerate(outcome.history))
+    scores = [epoch["validation_accuracy"] for epoch in outcome.history]
+    assert scores[outcome.best] == max(scores) == 1.0
+    assert outcome.history[-1]["loss"] < outcome.history[0]["loss"] / 2
+    assert not net.training
+    size = sum(parameter.numel() for parameter in net.parameters())
+    assert outcome.figures["parameters"] == outcome.figures["trainable_parameters"] == size
+    assert outcome.figures["photos_per_second"] > 0
+    assert outcome.figures["seconds_per_epoch"] > 0
+
+
+def test_the_weights_kept_are_those_of_the_best_epoch_and_training_stops_early(folder, tmp_path):
+    worse = itertools.count()
+    net, outcome = small.train(
+        folder,
+        tmp_path / "a.pt",
+        measure=lambda x, rows: {"validation_accuracy": (-next(worse), 1)},
+        epochs=9,
+        stop_patience=2,
+    )
+    assert outcome.best == 0
+    assert len(outcome.history) == 3
+    first, _ = small.train(folder, tmp_path / "b.pt", epochs=1)
+    assert torch.equal(weights(net), weights(first))
+
+
+@pytest.mark.parametrize(("cache_gb", "dropout"), [(1.0, 0.3), (0.0, 0.0)])
+def test_stopped_in_the_midst_of_an_epoch_it_ends_the_same(folder, tmp_path, always_saves, cache_gb, dropout):
+    """With batch normalisation, dropout, momentum, a schedule and drawn rows: all that has a state."""
+    given = {"schedule": "cosine", "warmup": 0.2, "optimiser": "sgd", "cache_gb": cache_gb, "micro_batch": 5}
+    given |= {"weights": np.linspace(1, 3, len(small.TRAINING)), "weight_decay": 1e-3}
+
+    def net():
+        torch.manual_seed(1)
+        return small.Net(norm=True, dropout=dropout)
+
+    whole, outcome = small.train(folder, tmp_path / "whole.pt", net(), **given)
+    for calls in (17, 9):
+        with pytest.raises(StoppedError):
+            small.train(folder, tmp_path / "c.pt", net(), wrap=stopped_after(calls), **given)
+    again, resumed = small.train(folder, tmp_path / "c.pt", net(), **given)
+    assert resumed == outcome
+    assert torch.equal(weights(whole), weights(again))
+
+
+@pytest.mark.parametrize("micro", [1, 3, 4])
+def test_in_parts_a_step_is_that_of_the_whole_batch(folder, tmp_path, micro):
+    """A part's augmentation is that of its photos in the whole batch."""
+    whole, one = small.train(folder, tmp_path / "a.pt", augment="wide_crop", flip=True)
+    parts, other = small.train(folder, tmp_path / "b.pt", augment="wide_crop", flip=True, micro_batch=micro)
+    torch.testing.assert_close(weights(whole), weights(parts), rtol=1e-4, atol=1e-5)
+    assert [epoch["loss"] for epoch in one.history] == pytest.approx([epoch["loss"] for epoch in other.history], 1e-4)
+
+
+def no_room_for(photos, sizes):
+    """A loss for which memory runs out with so many photos, after its network has run."""
+
+    def wrap(loss):
+        def limited(net, x, rows):
+            sizes.append(len(x))
+            value = loss(net, x, rows)
+            if len(x) >= photos:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+            return value
+
+        return limited
+
+    return wrap
+
+
+def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_batch_stays(folder, tmp_path, capsys):
+    sizes = []
+    plain, _ = small.train(folder, tmp_path / "a.pt", micro_batch=2)
+    net, outcome = small.train(folder, tmp_path / "b.pt", wrap=no_room_for(3, sizes))
+    assert sizes[:3] == [8, 4, 2]
+    assert set(sizes[2:]) == {2}
+    assert len(sizes) == 2 + 3 * 6 * 4, "no step is lost"
+    assert torch.equal(weights(plain), weights(net))
+    assert capsys.readouterr().err.splitlines() == [
+        "out of memory with 8 photos at once; continuing with 4, whose gradients add up to the same batch of 8",
+        "out of memory with 4 photos at once; continuing with 2, whose gradients add up to the same batch of 8",
+    ]
+
+
+def test_a_step_that_ran_out_of_memory_leaves_no_trace_in_the_statistics(folder, tmp_path):
+    def net():
+        torch.manual_seed(1)
+        return small.Net(norm=True)
+
+    plain, _ = small.train(folder, tmp_path / "a.pt", net(), micro_batch=4, epochs=1)
+    other, _ = small.train(folder, tmp_path / "b.pt", net(), wrap=no_room_for(5, []), epochs=1)
+    assert torch.equal(weights(plain), weights(other))
+
+
+def test_not_even_one_photo_is_said(folder, tmp_path):
+    with pytest.raises(UserError, match="out of memory with one photo; choose a smaller network, or freeze more of it"):
+        small.train(folder, tmp_path / "a.pt", wrap=no_room_for(1, []))
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(folder, tmp_path):
+    with pytest.raises(StoppedError):
+        small.train(folder, tmp_path / "a.pt", wrap=stopped_after(2))
+
+
+def test_a_loss_that_is_no_number_is_said(folder, tmp_path):
+    def wrap(loss):
+        return lambda net, x, rows: loss(net, x, rows) * math.nan
+
+    with pytest.raises(
+        UserError, match=r"epoch 1, step 1: the training loss is nan, expected a number; choose a lower"
+    ):
+        small.train(folder, tmp_path / "a.pt", wrap=wrap)
+
+
+def test_what_is_frozen_stays_with_its_statistics(folder, tmp_path):
+    net = small.Net(norm=True)
+    net.trunk.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    _, outcome = small.train(folder, tmp_path / "a.pt", net, epochs=1)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, before[name]) == name.startswith("trunk."), name
+    assert outcome.figures["trainable_parameters"] == 32 * 3 + 3
+
+
+def test_rows_are_drawn_as_often_as_they_weigh():
+    rows, groups = np.arange(0, 2000, 2), np.zeros(2000, int)
+    given = np.where(rows < 1000, 1.0, 3.0)
+    found = networks.drawn(rows, given, groups, 1, 0)
+    assert len(found) == len(rows)
+    assert set(found) <= set(rows)
+    assert 0.7 < (found >= 1000).mean() < 0.8
+    assert len(set(found)) < len(rows), "with replacement"
+    assert (found == networks.drawn(rows, given, groups, 1, 0)).all()
+    assert not (found == networks.drawn(rows, given, groups, 1, 1)).all()
+    assert sorted(networks.drawn(rows, None, groups, 1, 0)) == list(rows)
+    never = networks.drawn(rows, np.where(rows < 1000, 0.0, 1.0), groups, 2, 5)
+    assert never.min() >= 1000
+
+
+def test_fewer_photos_than_a_batch_are_one_batch(folder, tmp_path):
+    sizes = []
+    small.train(folder, tmp_path / "a.pt", wrap=no_room_for(99, sizes), training=small.TRAINING[:5], epochs=2)
+    assert sizes == [5, 5]
+
+
+def test_photos_of_a_damaged_shard_end_the_training_with_a_line(tmp_path):
+    small.corpus(tmp_path / "colours")
+    shard = manifest.shards(tmp_path / "colours")[1]
+    shard.write_bytes(shard.read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"00001.parquet: [^\n]+$"):
+        small.train(tmp_path / "colours", tmp_path / "a.pt", cache_gb=0.0)
+
+
+def run(folder, out, *options, processes=1, check=True):
+    out.mkdir(exist_ok=True)
+    module = "tests.geoloc_core.training.trained_networks"
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(start if processes > 1 else []), "-m", module, str(folder), str(out), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, check=check, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_a_killed_process_and_the_next_one_end_as_one_that_ran_through(folder, tmp_path):
+    run(folder, tmp_path / "whole")
+    killed = run(folder, tmp_path / "killed", "25", check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "rank0.pt").exists()
+    run(folder, tmp_path / "killed")
+    whole, again = (torch.load(tmp_path / name / "rank0.pt") for name in ("whole", "killed"))
+    assert whole["history"] == again["history"]
+    assert all(torch.equal(whole["net"][name], again["net"][name]) for name in whole["net"])
+
+
+@pytest.mark.slow
+def test_two_processes_end_as_one_with_the_same_batch(folder, tmp_path):
+    """Also on from a checkpoint of another training, which the first of them removes."""
+    (tmp_path / "two").mkdir()
+    torch.save({"fingerprint": "another", "state": {}}, tmp_path / "two" / "checkpoint.pt")
+    run(folder, tmp_path / "one")
+    run(folder, tmp_path / "two", processes=2)
+    one = torch.load(tmp_path / "one" / "rank0.pt")
+    two, other = (torch.load(tmp_path / "two" / f"rank{rank}.pt") for rank in (0, 1))
+    for name, tensor in one["net"].items():
+        torch.testing.assert_close(tensor, two["net"][name], rtol=1e-4, atol=1e-5)
+        assert torch.equal(two["net"][name], other["net"][name]), "both end with the same"
+    assert two["history"] == other["history"]
+    for epoch, same in zip(one["history"], two["history"], strict=True):
+        assert same == pytest.approx(epoch, rel=1e-4)
+    assert one["logged"] == two["logged"] == [0, 1, 2]
+    assert other["logged"] == [], "one process alone logs"
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"micro_batch": 9, "batch": 8}, "micro_batch 9 is larger than batch 8"),
+        ({"schedule": "multi_step"}, "milestones and schedule: multi_step need each other; schedule is multi_step"),
+        ({"milestones": (2,)}, "need each other; schedule is constant"),
+        ({"freeze": -1}, "greater than or equal to 0"),
+        ({"momentun": 0.9}, "Extra inputs"),
+    ],
+)
+def test_recipes_that_do_not_fit_together_are_refused(given, reason):
+    with pytest.raises(ValueError, match=reason):
+        NetworkRecipe(lr=1.0, **given)
+
+
+def test_rates_rise_and_fall_by_the_recipe():
+    steps = NetworkRecipe(lr=1.0, schedule="multi_step", milestones=(2, 3), epochs=4, warmup=0.25)
+    assert [steps.rate_at(step, 2) for step in range(8)] == [0.5, 1, 1, 1, 0.5, 0.5, 0.25, 0.25]
+    cosine = NetworkRecipe(lr=1.0, schedule="cosine", epochs=4)
+    assert [cosine.rate_at(step, 1) for step in range(4)] == pytest.approx([1, 0.8536, 0.5, 0.1464], abs=1e-4)
+    assert {NetworkRecipe(lr=1.0, epochs=9).rate_at(step, 3) for step in range(27)} == {1.0}
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_parts_have_rates_of_their_own(folder, tmp_path, kind):
+    logged = []
+    small.train(
+        folder, tmp_path / "a.pt", optimiser=kind, rates={"trunk": 1e-4}, weight_decay=0.1, epochs=1,
+        log=lambda metrics, number: logged.append(metrics),
+    )  # fmt: skip
+    assert logged[0]["lr"] == pytest.approx(0.003)
+    assert logged[0]["lr_trunk"] == pytest.approx(1e-4)
+
+
+def test_only_matrices_decay_with_adamw_and_all_with_sgd():
+    for kind, expected in (("adamw", {0.1: 2, 0.0: 4}), ("sgd", {0.1: 6})):
+        optimiser, _ = small.optimise(NetworkRecipe(lr=1.0, optimiser=kind, weight_decay=0.1), small.Net(), 3)
+        found = {group["weight_decay"]: len(group["params"]) for group in optimiser.param_groups}
+        assert found == expected
+
+
+def test_a_part_that_is_none_and_nothing_to_train_are_said():
+    with pytest.raises(UserError, match=r"rates: trunc: not a part of the network; expected one of trunk, head"):
+        small.optimise(NetworkRecipe(lr=1.0, rates={"trunc": 0.1}), small.Net(), 3)
+    with pytest.raises(UserError, match=r"freeze: all_but_last: leaves nothing of the network to train"):
+        small.optimise(NetworkRecipe(lr=1.0, freeze="all_but_last"), small.Net().requires_grad_(False), 3)
+
+
+def test_what_is_called_is_the_network_alone(folder, tmp_path):
+    """A loss may hand its network more than photos."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = small.Net()
+
+        def forward(self, x, other=None):
+            return self.inner(x) + (0 if other is None else other)
+
+    def wrap(loss):
+        return lambda net, x, rows: loss(lambda photos: net(photos, torch.zeros(len(rows), 3)), x, rows)
+
+    _, outcome = small.train(folder, tmp_path / "a.pt", Two(), wrap=wrap, epochs=1)
+    assert len(outcome.history) == 1
