@@ -3,10 +3,11 @@
 Gong and Brumley 2024, "Experimental setup": ViT-B/16, fine-tuned on whole photos (the baselines), on all features that
 Mask2Former cut from them, and on the features of one group (the experts). The poster leaves open the optimiser, the
 epochs and the augmentation.
+
+Luo et al. 2022 (G³), without attention: ISN, a ResNet-50, is fine-tuned, its 2,048 features are joined to CLIP's 768,
+and batch normalisation and a linear layer name one of 249 classes: 23.5 M + 2 · 2,816 + 2,817 · 249 = 24.2 M parameters.
 """
 
-import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,16 +17,17 @@ from pydantic import Field, PositiveInt
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Pieces, Run
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
-from geoloc_core.contracts.needs import Needs, Photos, Tower
+from geoloc_core.contracts.needs import ImageFeatures, Needs, Photos, Tower
 from geoloc_core.contracts.needs import Pieces as NeedsPieces
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Prediction, softmax
 from geoloc_core.contracts.voting import Vote, vote, weights_of
 from geoloc_core.corpora.stored import Stored
-from geoloc_core.encoders import encoder as encoders
+from geoloc_core.encoders.carried import Carried
+from geoloc_core.encoders.encoder import TOWERS
 from geoloc_core.encoders.groups import GROUPS
 from geoloc_core.errors import UserError
-from geoloc_core.files import CHECKSUMS, read_json, remove, write_checksums, write_json
+from geoloc_core.files import read_json, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.plugins import Strict, options
 from geoloc_core.training.recipe import NetworkRecipe
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 NETWORK = "network.json"
 TOWER = "tower"
+TENSORS = ("mean", "std", "weight", "bias", "prior", "temperature")
 Group = Literal["ground", "structures", "vegetation", "vehicles"]
 
 
@@ -47,6 +50,10 @@ class Options(Variant):
     tower: str
     """The encoder whose weights the network starts from."""
     labels: str
+    encoders: tuple[str, ...] = ()
+    """Frozen encoders whose features of the photo are joined to the network's; in G³ CLIP."""
+    normalise: Literal["none", "batch_norm"] = "none"
+    """What is done to the joined features before the last layer: in G³ batch normalisation."""
     pieces: str | None = None
     """The segmenter whose pieces it is shown; left out, whole photos."""
     groups: Annotated[tuple[Group, ...], Field(min_length=1)] | None = None
@@ -56,17 +63,18 @@ class Options(Variant):
     countries); left out, all."""
     vote: Vote = "majority"
     """How the pieces of a photo agree."""
-    recipe: NetworkRecipe = NetworkRecipe(lr=1e-4, schedule="cosine", warmup=0.1, weight_decay=0.05)
+    recipe: NetworkRecipe = NetworkRecipe(warmup=0.1)
 
     def needs(self) -> Needs:
         """Photos or pieces, and the weights to start from."""
         shown = Photos() if self.pieces is None else NeedsPieces(encoder=self.pieces)
-        return Needs(inputs=(shown, Tower(encoder=self.tower)), labels=self.labels)
+        features = (ImageFeatures(encoder=name) for name in self.encoders)
+        return Needs(inputs=(shown, Tower(encoder=self.tower), *features), labels=self.labels)
 
     def flaws(self, profile: "Profile") -> list[str]:
         """Keys that go with pieces alone."""
         if self.pieces is not None:
-            return []
+            return ["encoders: features are of whole photos; expected none beside `pieces`"] if self.encoders else []
         given = [name for name in ("groups", "most") if getattr(self, name) is not None]
         return [f"{name}: goes with pieces; expected `pieces`, a segmenter" for name in given]
 
@@ -80,7 +88,7 @@ class Network(Strict):
         vote: How the pieces of a photo agree.
     """
 
-    tower: options(encoders.TOWERS)  # type: ignore[valid-type]
+    tower: options(TOWERS)  # type: ignore[valid-type]
     groups: tuple[Group, ...] | None
     vote: Vote
 
@@ -92,22 +100,19 @@ class FineTuned:
     Attributes:
         labelspace: Its C classes.
         segmenter: Name of what cuts the pieces that it is shown; None where it is shown photos.
+        encoders: Names of those whose features are joined to the tower's.
         network: What is said of it.
-        folder: Of the tower's weights.
-        tower: The same, opened.
-        weight: (C, D) of the layer.
-        bias: (C,) of the layer.
-        prior: (C,) the answer for a photo without a piece: how frequent each class is.
+        tower: Its own.
+        tensors: ``mean`` and ``std`` (D,) of the joined features; ``weight`` (C, D) and ``bias`` (C,) of the layer;
+            ``temperature`` (1,); ``prior`` (C,) the answer for a photo without a piece: how frequent each class is.
     """
 
     labelspace: LabelSpace
     segmenter: str | None
+    encoders: list[str]
     network: Network
-    folder: Path
-    tower: encoders.Encoder
-    weight: np.ndarray
-    bias: np.ndarray
-    prior: np.ndarray
+    tower: Carried
+    tensors: dict[str, np.ndarray]
 
     @property
     def groups(self) -> list[str]:
@@ -118,27 +123,27 @@ class FineTuned:
         """The k most probable classes of each photo; pieces vote."""
         if self.segmenter is None:
             assert batch.photos is not None
-            return Prediction.of_probabilities(self._probabilities(batch.photos), self.labelspace, k, truth)
+            joined = [self.tower.features(batch.photos), *(batch.images[name] for name in self.encoders)]
+            return Prediction.of_probabilities(self._probabilities(joined), self.labelspace, k, truth)
         pieces = batch.pieces[self.segmenter]
         shown = pieces if self.network.groups is None else pieces.only(of_groups(pieces, self.network.groups))
         weights = weights_of(shown.scores, shown.areas)
-        found = vote(self.of_pieces(shown), shown.photos, len(batch), self.network.vote, weights, self.prior)
+        found = vote(self.of_pieces(shown), shown.photos, len(batch), self.network.vote, weights, self.tensors["prior"])
         return Prediction.of_probabilities(found, self.labelspace, k, truth)
 
     def of_pieces(self, pieces: Pieces) -> np.ndarray:
         """Probabilities (P, C) of P pieces."""
-        return self._probabilities(pieces.read().pictures)  # type: ignore[arg-type]
+        return self._probabilities([self.tower.features(pieces.read().pictures)])  # type: ignore[arg-type]
 
-    def _probabilities(self, pictures: Any) -> np.ndarray:
-        with ThreadPoolExecutor() as pool:
-            features = self.tower(pictures, pool)
-        return softmax(features.astype(np.float64) @ self.weight.T + self.bias)
+    def _probabilities(self, features: list[np.ndarray]) -> np.ndarray:
+        t = self.tensors
+        joined = (np.concatenate(features, axis=1).astype(np.float64) - t["mean"]) / t["std"]
+        return softmax((joined @ t["weight"].T + t["bias"]) / t["temperature"])
 
     def save(self, folder: Path) -> None:
         """Write it into an existing folder."""
-        shutil.copytree(self.folder, folder / TOWER, ignore=shutil.ignore_patterns(CHECKSUMS))
-        write_checksums(folder / TOWER, "weights")
-        write_tensors(folder, {"weight": self.weight, "bias": self.bias, "prior": self.prior})
+        self.tower.save(folder / TOWER)
+        write_tensors(folder, self.tensors)
         write_json(folder / NETWORK, self.network.model_dump(mode="json"))
 
 
@@ -155,12 +160,14 @@ class Shown:
 
     Attributes:
         pictures: N of them, photos or pieces, and none else.
+        rows: (N,) the photo that each is, or is a piece of: a row of the corpus.
         targets: (N,) int64 classes; −1 where a picture for validation is of a class that is not learned.
         training: (n,) positions.
         validation: (m,) positions.
     """
 
     pictures: Stored
+    rows: np.ndarray
     targets: np.ndarray
     training: np.ndarray
     validation: np.ndarray
@@ -174,14 +181,15 @@ def shown(data: Data, options: Options, seed: int) -> Shown:
     """
     if options.pieces is None:
         assert data.photos is not None
-        pictures, targets, training, validation = data.photos, data.targets, data.training, data.validation
+        pictures, training, validation = data.photos, data.training, data.validation
+        rows = np.arange(len(pictures))
     else:
         pieces = data.pieces[options.pieces]
         assert isinstance(pieces.pictures, Stored)
-        pictures, targets = pieces.pictures, data.targets[pieces.photos]
+        pictures, rows = pieces.pictures, pieces.photos
         kept = of_groups(pieces, options.groups)
         training, validation = (
-            np.flatnonzero(kept & np.isin(pieces.photos, rows)) for rows in (data.training, data.validation)
+            np.flatnonzero(kept & np.isin(rows, some)) for some in (data.training, data.validation)
         )
         if not len(training) or not len(validation):
             named = ", ".join(options.groups or ("any group",))
@@ -190,9 +198,11 @@ def shown(data: Data, options: Options, seed: int) -> Shown:
                 "those for validation; expected some of each; choose other groups, or a smaller min_area"
             )
         if options.most is not None:
-            training = balanced(training, targets, options.most, seed)
+            training = balanced(training, data.targets[rows], options.most, seed)
     used = np.concatenate([training, validation])
-    return Shown(pictures.take(used), targets[used], np.arange(len(training)), np.arange(len(training), len(used)))
+    at = np.arange(len(used))
+    training, validation = np.split(at, [len(training)])
+    return Shown(pictures.take(used), rows[used], data.targets[rows[used]], training, validation)
 
 
 def balanced(rows: np.ndarray, targets: np.ndarray, most: int, seed: int) -> np.ndarray:
@@ -213,78 +223,94 @@ def balanced(rows: np.ndarray, targets: np.ndarray, most: int, seed: int) -> np.
 
 
 def fit(data: Data, options: Options, run: Run) -> Fitted:
-    """Fine-tune one: class-weighted cross entropy, the epoch with the best validation accuracy is kept."""
+    """Fine-tune one: class-weighted cross entropy, the epoch with the best validation accuracy is kept.
+
+    Raises:
+        UserError: There are no pieces to learn from, or see :func:`geoloc_core.training.photo_classifier.fit`.
+    """
     import torch
-    from torch import nn
-    from torch.nn.functional import cross_entropy
 
     from geoloc_core.encoders.device import device
     from geoloc_core.encoders.trainable import open_trainable
-    from geoloc_core.training.networks import fit_network_on_photos
-    from geoloc_core.training.photos import Photos as Pictures
-    from geoloc_core.training.recipe import freeze, optimise
-    from geoloc_core.training.weights import inverse_frequency
+    from geoloc_core.training import photo_classifier
+    from geoloc_core.training.recipe import freeze
+    from geoloc_core.training.weights import class_weights
 
-    start, recipe, folder = data.towers[options.tower], options.recipe, run.checkpoint.parent
+    start, recipe = data.towers[options.tower], options.recipe
     given = shown(data, options, run.seed)
     tower = open_trainable(start.options, start.weights)
     freeze(tower.network, tower.blocks, tower.after, recipe.freeze, "recipe.freeze")
+    features = [data.images[name][given.rows] for name in options.encoders]
     torch.manual_seed(run.seed)
-    net = nn.Sequential()
-    net.add_module("trunk", tower.network)
-    net.add_module("head", nn.Linear(tower.dim, len(data.space)))
-    at = device()
-    frequent = inverse_frequency(given.targets[given.training], len(data.space), recipe.weight_power)
-    weights, truth = torch.from_numpy(frequent).to(at), torch.from_numpy(given.targets).to(at)
+    net = network(tower.network, tower.dim + sum(part.shape[1] for part in features), len(data.space), options.normalise)
+    of_classes = class_weights(recipe.weights, given.targets[given.training], len(data.space))
+    weights = torch.from_numpy(of_classes).to(device())
 
-    def loss(net: "torch.nn.Module", x: "torch.Tensor", rows: "torch.Tensor") -> "torch.Tensor":
-        return cross_entropy(net(x), truth[rows], weights, reduction="sum") / len(rows)
+    def loss(net: Any, x: "torch.Tensor", known: "list[torch.Tensor]", truth: "torch.Tensor") -> "torch.Tensor":
+        return photo_classifier.of_class(net(x, *known), truth, weights)
 
-    def measure(x: "torch.Tensor", rows: "torch.Tensor") -> dict[str, tuple[float, int]]:
-        logits, right = net(x).float(), truth[rows]
-        known = int((right >= 0).sum())
-        return {
-            "validation_loss": (cross_entropy(logits, right, ignore_index=-1).item(), known),
-            "validation_accuracy": (100 * (logits.argmax(1) == right).float().mean().item(), len(rows)),
-        }
-
-    pictures = Pictures.of(
-        given.pictures.folder, given.pictures.shards, given.pictures.rows, tower.preprocess, folder / "scaled.npy",
-        recipe.cache_gb,
-    )  # fmt: skip
-    outcome = fit_network_on_photos(
+    fitted = photo_classifier.fit(
         net,
-        pictures,
         loss,
+        lambda net, x, known: net(x, *known),
+        tower.preprocess,
+        given.pictures,
+        features,
+        given.targets,
         given.training,
-        measure,
         given.validation,
-        lambda net, per_epoch: optimise(recipe, net, per_epoch),
         recipe,
-        run.seed,
-        run.checkpoint,
-        run.depends,
-        run.log,
+        run,
     )
-    trained = folder / TOWER
-    remove(trained)
-    trained.mkdir()
-    tower.save(trained)
+    carried = Carried.of_trained(start.options, tower.save, run.checkpoint.parent / TOWER)
     counts = np.bincount(data.targets[data.training], minlength=len(data.space))
-    layer = net.get_submodule("head")
-    model = FineTuned(
-        data.space,
-        options.pieces,
-        Network(tower=start.options, groups=options.groups, vote=options.vote),
-        trained,
-        encoders.load(start.options, trained),
-        layer.weight.detach().cpu().numpy(),  # type: ignore[operator, union-attr]
-        layer.bias.detach().cpu().numpy(),  # type: ignore[operator, union-attr]
-        counts / counts.sum(),
-    )
+    mean, std, (weight, bias) = last_layer(net)
+    tensors = {"mean": mean, "std": std, "weight": weight, "bias": bias, "prior": counts / counts.sum()}
+    tensors["temperature"] = np.array([fitted.temperature], np.float32)
+    said = Network(tower=start.options, groups=options.groups, vote=options.vote)
+    model = FineTuned(data.space, options.pieces, list(options.encoders), said, carried, tensors)
     what = "photos" if options.pieces is None else "pieces"
     sizes = {f"training_{what}": len(given.training), f"validation_{what}": len(given.validation)}
-    return Fitted(model, outcome.history, outcome.best, {**sizes, **outcome.figures})
+    return Fitted(model, fitted.history, fitted.best, {**sizes, **fitted.figures})
+
+
+def network(trunk: "torch.nn.Module", width: int, classes: int, normalise: str) -> Any:
+    """A trunk, its features joined with given ones, and a linear layer: photos and features → logits (N, C).
+
+    Args:
+        trunk: Normalised photos (N, 3, size, size) → features (N, D).
+        width: D, and the width of the given features.
+        classes: C.
+        normalise: See :class:`Options`.
+    """
+    import torch
+    from torch import nn
+
+    from geoloc_core.training import heads
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = trunk
+            self.head = heads.network(width, (), classes, normalise == "batch_norm")
+
+        def forward(self, photos: torch.Tensor, *features: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.head(torch.cat([self.trunk(photos), *features], dim=1))
+            return logits
+
+    return Net()
+
+
+def last_layer(net: Any) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Mean (D,) and standard deviation (D,) of the joined features, and weight and bias of the linear layer."""
+    from geoloc_core.training import heads
+
+    if len(net.head) > 1:
+        mean, std, [layer] = heads.normalised_layers(net.head)
+        return mean, std, layer
+    [layer] = heads.linear_layers(net.head)
+    width = layer[0].shape[1]
+    return np.zeros(width, np.float32), np.ones(width, np.float32), layer
 
 
 def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> FineTuned:
@@ -295,14 +321,12 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> FineTune
     """
     card: Network = read_json(folder / NETWORK, remedy, Network)
     tensors = read_tensors(folder, remedy)
-    if not (listed := folder / TOWER / CHECKSUMS).is_file():
-        raise UserError(f"{listed}: no such file; {remedy}")
-    tower = encoders.load(card.tower, folder / TOWER, remedy)
-    count = len(space)
+    tower = Carried.load(card.tower, folder / TOWER, remedy)
+    width, count = tensors.get("mean", np.empty(0)).size, len(space)
+    width = width if needs.encoders else tower.encoder.shape[0]
+    expected: dict[str, tuple[int, ...]] = {"mean": (width,), "std": (width,), "temperature": (1,)}
     check_shapes(
-        folder, remedy, tensors, {"weight": (count, *tower.shape), "bias": (count,), "prior": (count,)}
+        folder, remedy, tensors, expected | {"weight": (count, width), "bias": (count,), "prior": (count,)}
     )
     segmenter = needs.segmenters[0] if needs.segmenters else None
-    return FineTuned(
-        space, segmenter, card, folder / TOWER, tower, tensors["weight"], tensors["bias"], tensors["prior"]
-    )
+    return FineTuned(space, segmenter, needs.encoders, card, tower, {name: tensors[name] for name in TENSORS})

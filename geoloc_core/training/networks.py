@@ -22,6 +22,7 @@ from geoloc_core.errors import UserError, in_a_line
 from geoloc_core.progress import say, track
 from geoloc_core.training import checkpoints, loop, photos
 from geoloc_core.training.fitting import Loss, Measure, Score, _Keeper, averaged
+from geoloc_core.training.optimisers import rates_now
 from geoloc_core.training.photos import Photos, Share
 from geoloc_core.training.recipe import NetworkRecipe
 
@@ -270,10 +271,7 @@ class _Trainer:
         _train_mode(self.net)
         last: torch.Tensor | None = None
         for step, (rows, pixels) in enumerate(zip(mine, read, strict=True), first):
-            rates = {
-                f"lr_{part}" if (part := group.get("part")) else "lr": group["lr"]
-                for group in self.optimiser.param_groups
-            }
+            rates = rates_now(self.optimiser)
             value = self._step(epoch, step, _Part(rows, pixels, share))
             if last is not None:  # the device has it by now, so that nothing waits
                 self._check(last, epoch, step)

@@ -1,4 +1,7 @@
-"""Optimisers of heads, as parameters state them. Weight decay is on every parameter, as in the papers' code."""
+"""Optimisers, as parameters state them.
+
+SGD's weight decay is on every parameter, as in the papers' code; AdamW's on matrices alone, as in open_clip.
+"""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -44,20 +47,24 @@ def optimiser_of(options: Optimiser, net: "torch.nn.Module") -> "torch.optim.Opt
     groups = _groups(net, options)
     match options:
         case SGD():
-            return torch.optim.SGD(groups, options.lr, options.momentum, weight_decay=options.weight_decay)
+            return torch.optim.SGD(groups, options.lr, options.momentum)
         case AdamW():
-            return torch.optim.AdamW(groups, options.lr, options.betas, options.eps, options.weight_decay)
+            return torch.optim.AdamW(groups, options.lr, options.betas, options.eps)
 
 
 def _groups(net: "torch.nn.Module", options: Optimiser) -> list[dict[str, Any]]:
-    """Parameters with the common rate, then those of each part with its own."""
-    parts: dict[str, list[torch.nn.Parameter]] = {name: [] for name in ("", *options.rates)}
+    """What is to be learned, by its part with a rate of its own and by whether it decays."""
+    found: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             part = name.split(".")[0]
-            parts[part if part in options.rates else ""].append(parameter)
-    rates = {"": options.lr, **options.rates}
-    return [{"params": found, "lr": rates[part], "part": part} for part, found in parts.items() if found]
+            decays = isinstance(options, SGD) or parameter.ndim >= 2
+            found.setdefault((part if part in options.rates else "", decays), []).append(parameter)
+    return [
+        {"params": parameters, "part": part, "lr": options.rates.get(part, options.lr)}
+        | {"weight_decay": options.weight_decay if decays else 0.0}
+        for (part, decays), parameters in found.items()
+    ]
 
 
 def rates_now(optimiser: "torch.optim.Optimizer") -> dict[str, float]:

@@ -12,7 +12,10 @@ from geoloc_core.encoders.device import computes_bf16, device, say_without_bf16
 from geoloc_core.encoders.openclip import after_blocks, blocks_of
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import Strict
+from geoloc_core.training.optimisers import AdamW, Optimiser, optimiser_of
 from geoloc_core.training.photos import Augmentation
+from geoloc_core.training.schedules import Constant, Cosine, MultiStep, share
+from geoloc_core.training.weights import ClassWeights
 
 if TYPE_CHECKING:
     import torch
@@ -34,23 +37,12 @@ class NetworkRecipe(Strict):
     stop_patience: PositiveInt | None = None
     """Epochs without a better score before training ends; left out, all are trained."""
 
-    optimiser: Literal["sgd", "adamw"] = "adamw"
-    lr: float = Field(gt=0)
-    rates: dict[str, PositiveFloat] = Field(default_factory=dict)
-    """Learning rates of parts of the network that have their own, such as the trunk."""
-    momentum: Share = 0.9
-    """Of SGD."""
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    """Of AdamW."""
-    weight_decay: float = Field(0.0, ge=0)
-    """SGD's is on every parameter, as in G3's and the thesis' code; AdamW's on matrices alone."""
-    schedule: Literal["constant", "cosine", "multi_step"] = "constant"
+    optimiser: Optimiser = AdamW(lr=1e-4, weight_decay=0.05)
+    """Its ``rates`` are those of parts that have one of their own, such as the ``trunk``."""
+    schedule: MultiStep | Cosine | Constant = Field(Cosine(), discriminator="kind")
+    """Of the learning rates, stepped after every step."""
     warmup: Share = 0.0
     """Share of the steps in which the learning rates rise."""
-    milestones: tuple[PositiveInt, ...] = ()
-    """Epochs after which the rates fall, of ``multi_step``."""
-    gamma: float = Field(0.5, gt=0, lt=1)
-    """What they are then multiplied with."""
     clip_norm: float | None = Field(None, gt=0)
     """Norm of all gradients together, above which they are scaled down."""
 
@@ -59,8 +51,8 @@ class NetworkRecipe(Strict):
     augment: Augmentation = "wide_crop"
     flip: bool = False
     """Mirror every second photo, as G3 does; the side of the road is then no clue."""
-    weight_power: float = Field(0.0, ge=0, le=1)
-    """Classes weigh their frequency to the power of minus this: 0 weighs all photos alike, 1 all classes."""
+    weights: ClassWeights | None = None
+    """Of classes in the loss; null weighs all photos alike."""
     precision: Precision = "auto"
     compile: bool = False
     """Compile the network on a GPU: it takes minutes, and pays for itself in a long training."""
@@ -71,17 +63,13 @@ class NetworkRecipe(Strict):
     def _fits(self) -> Self:
         if self.micro_batch and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
-        if bool(self.milestones) != (self.schedule == "multi_step"):
-            raise ValueError(f"milestones and schedule: multi_step need each other; schedule is {self.schedule}")
         return self
 
     def rate_at(self, step: int, per_epoch: int) -> float:
         """What share of its peak a learning rate has at a step of the training, of so many steps an epoch."""
-        steps = self.epochs * per_epoch
-        warmup = round(self.warmup * steps)
-        if step < warmup or self.schedule == "cosine":
-            return rate("cosine", 1.0, step, steps, warmup)
-        return self.gamma ** sum(step >= milestone * per_epoch for milestone in self.milestones)
+        warmup = round(self.warmup * self.epochs * per_epoch)
+        risen = (step + 1) / warmup if step < warmup else 1.0
+        return risen * share(self.schedule, step / per_epoch, self.epochs)
 
 
 def optimise(
@@ -91,37 +79,23 @@ def optimise(
 
     Args:
         recipe: What they are.
-        net: The network; the names in ``rates`` are those of its parts, such as ``trunk``.
+        net: The network; the names in the optimiser's ``rates`` are those of its parts.
         per_epoch: Steps of an epoch.
 
     Raises:
         UserError: The network has no part of such a name, or nothing of it is left to train.
     """
-    import torch
+    from torch.optim.lr_scheduler import LambdaLR
 
-    groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     parts = [name for name, _ in net.named_children()]
-    if unknown := recipe.rates.keys() - parts:
-        raise UserError(f"rates: {min(unknown)}: not a part of the network; expected one of {', '.join(parts)}")
-    for name, parameter in net.named_parameters():
-        if parameter.requires_grad:
-            part = name.split(".")[0]
-            decays = recipe.optimiser == "sgd" or parameter.ndim >= 2
-            groups.setdefault((part if part in recipe.rates else "", decays), []).append(parameter)
-    if not groups:
+    if unknown := recipe.optimiser.rates.keys() - parts:
+        raise UserError(
+            f"optimiser.rates: {min(unknown)}: not a part of the network; expected one of {', '.join(parts)}"
+        )
+    if not any(parameter.requires_grad for parameter in net.parameters()):
         raise UserError(f"freeze: {recipe.freeze}: leaves nothing of the network to train; freeze fewer blocks")
-    options = [
-        {"params": found, "part": part, "lr": recipe.rates.get(part, recipe.lr)}
-        | {"weight_decay": recipe.weight_decay if decays else 0.0}
-        for (part, decays), found in groups.items()
-    ]
-    optimiser = (
-        torch.optim.SGD(options, recipe.lr, recipe.momentum)
-        if recipe.optimiser == "sgd"
-        else torch.optim.AdamW(options, recipe.lr, recipe.betas)
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: recipe.rate_at(step, per_epoch))
-    return optimiser, schedule
+    optimiser = optimiser_of(recipe.optimiser, net)
+    return optimiser, LambdaLR(optimiser, lambda step: recipe.rate_at(step, per_epoch))
 
 
 def adamw(

@@ -1,4 +1,4 @@
-"""Schedules of the learning rate, epoch by epoch, as parameters state them."""
+"""Schedules of the learning rate, as parameters state them."""
 
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -45,12 +45,12 @@ class Constant(Strict):
 Schedule = Annotated[Plateau | MultiStep | Cosine | Constant, Field(discriminator="kind")]
 
 
-def share(options: MultiStep | Cosine | Constant, epoch: int, epochs: int) -> float:
-    """The share of the first rate that an epoch is trained with.
+def share(options: MultiStep | Cosine | Constant, epoch: float, epochs: int) -> float:
+    """The share of the first rate that an epoch, or a step within one, is trained with.
 
     Args:
         options: The schedule.
-        epoch: From 0.
+        epoch: From 0; with a fraction for a step within it.
         epochs: Of the whole training.
     """
     match options:

@@ -14,6 +14,7 @@ from geoloc_core.contracts.geolocator import Card, Trained
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.families import classifier as classifiers
 from geoloc_core.encoders import encoder as encoders
+from geoloc_core.encoders.carried import Carried
 from geoloc_core.encoders.towers.vit import Options as ViT
 from geoloc_core.families import ensemble as ensembles
 from geoloc_core.families import feature_experts, fine_tuned
@@ -89,13 +90,14 @@ def tuned(pieces=None, groups=None, classes=6) -> Trained:
     options = {"kind": "fine_tuned", "corpus": "c", "tower": "v", "labels": "country", "pieces": pieces, "groups": groups}
     block = fine_tuned.Options.model_validate(options)
     tower = ViT(kind="vit")
-    opened = encoders.load(tower, _tower())
-    rng = np.random.default_rng(len(groups or ()))
-    layer = rng.normal(size=(classes, *opened.shape)).astype(np.float32), np.zeros(classes, np.float32)
+    opened = Carried(tower, _tower(), encoders.load(tower, _tower()))
+    width, rng = opened.encoder.shape[0], np.random.default_rng(len(groups or ()))
+    tensors = {"mean": np.zeros(width), "std": np.ones(width), "bias": np.zeros(classes)}
+    tensors |= {"weight": rng.normal(size=(classes, width)), "temperature": np.array([1.5])}
+    tensors = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    tensors["prior"] = np.linspace(1, 2, classes) / (1.5 * classes)
     said = fine_tuned.Network(tower=tower, groups=block.groups, vote="majority")
-    model = fine_tuned.FineTuned(
-        space(classes), pieces, said, _tower(), opened, *layer, np.linspace(1, 2, classes) / (1.5 * classes)
-    )
+    model = fine_tuned.FineTuned(space(classes), pieces, [], said, opened, tensors)
     return Trained(Card(family="fine_tuned", needs=block.needs(), fingerprints={"cut": "3"} if pieces else {}), model)
 
 

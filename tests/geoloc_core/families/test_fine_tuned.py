@@ -19,7 +19,13 @@ from tests.geoloc_core.encoders import made_segmenters
 
 from .made_models import space
 
-RECIPE = {"lr": 0.003, "epochs": 8, "batch": 8, "augment": "none", "precision": "fp32"}
+RECIPE = {
+    "optimiser": {"kind": "adamw", "lr": 0.003},
+    "epochs": 8,
+    "batch": 8,
+    "augment": "none",
+    "precision": "fp32",
+}
 
 
 def png(colour) -> bytes:
