@@ -54,11 +54,6 @@ class Outcome:
     figures: dict[str, float] = field(compare=False)
 
 
-def is_first() -> bool:
-    """Whether this process is the first of those that train together, or the only one: it writes and speaks."""
-    return int(os.environ.get("RANK", 0)) == 0
-
-
 def fit_network_on_photos(
     net: "torch.nn.Module",
     pictures: Photos,

@@ -20,6 +20,7 @@ from geoloc_core.progress import track
 from geoloc_core.project import Project
 from geoloc_core.sets import Split
 from geoloc_core.training.ahead import ahead
+from geoloc_core.training.processes import is_first, wait_for
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,6 +128,8 @@ class Photos:
         for which in (self.shards, self.rows):
             known_by.update(which.astype("<i8").tobytes())
         cache = cache.with_name(f"{cache.stem}-{known_by.hexdigest()[:8]}.npy")
+        if not is_first():
+            wait_for(cache)
         shape = (len(self.rows), self.preprocess.size, self.preprocess.size, 3)
         if not cache.is_file() or read_array(cache, "remove it and run the same command again").shape != shape:
             with replacing(cache) as aside, ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,26 +117,10 @@ def test_in_parts_a_step_is_that_of_the_whole_batch(folder, tmp_path, micro):
     assert [epoch["loss"] for epoch in one.history] == pytest.approx([epoch["loss"] for epoch in other.history], 1e-4)
 
 
-def no_room_for(photos, sizes):
-    """A loss for which memory runs out with so many photos, after its network has run."""
-
-    def wrap(loss):
-        def limited(net, x, rows):
-            sizes.append(len(x))
-            value = loss(net, x, rows)
-            if len(x) >= photos:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-            return value
-
-        return limited
-
-    return wrap
-
-
 def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_batch_stays(folder, tmp_path, capsys):
     sizes = []
     plain, _ = small.train(folder, tmp_path / "a.pt", micro_batch=2)
-    net, outcome = small.train(folder, tmp_path / "b.pt", wrap=no_room_for(3, sizes))
+    net, _ = small.train(folder, tmp_path / "b.pt", wrap=small.no_room_for(3, sizes))
     assert sizes[:3] == [8, 4, 2]
     assert set(sizes[2:]) == {2}
     assert len(sizes) == 2 + 3 * 6 * 4, "no step is lost"
@@ -152,13 +137,13 @@ def test_a_step_that_ran_out_of_memory_leaves_no_trace_in_the_statistics(folder,
         return small.Net(norm=True)
 
     plain, _ = small.train(folder, tmp_path / "a.pt", net(), micro_batch=4, epochs=1)
-    other, _ = small.train(folder, tmp_path / "b.pt", net(), wrap=no_room_for(5, []), epochs=1)
+    other, _ = small.train(folder, tmp_path / "b.pt", net(), wrap=small.no_room_for(5, []), epochs=1)
     assert torch.equal(weights(plain), weights(other))
 
 
 def test_not_even_one_photo_is_said(folder, tmp_path):
     with pytest.raises(UserError, match="out of memory with one photo; choose a smaller network, or freeze more of it"):
-        small.train(folder, tmp_path / "a.pt", wrap=no_room_for(1, []))
+        small.train(folder, tmp_path / "a.pt", wrap=small.no_room_for(1, []))
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(folder, tmp_path):
@@ -203,7 +188,7 @@ def test_rows_are_drawn_as_often_as_they_weigh():
 
 def test_fewer_photos_than_a_batch_are_one_batch(folder, tmp_path):
     sizes = []
-    small.train(folder, tmp_path / "a.pt", wrap=no_room_for(99, sizes), training=small.TRAINING[:5], epochs=2)
+    small.train(folder, tmp_path / "a.pt", wrap=small.no_room_for(99, sizes), training=small.TRAINING[:5], epochs=2)
     assert sizes == [5, 5]
 
 
@@ -220,7 +205,7 @@ def run(folder, out, *options, processes=1, check=True):
     module = "tests.geoloc_core.training.trained_networks"
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(start if processes > 1 else []), "-m", module, str(folder), str(out), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, check=check, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -238,11 +223,13 @@ def test_a_killed_process_and_the_next_one_end_as_one_that_ran_through(folder, t
 
 @pytest.mark.slow
 def test_two_processes_end_as_one_with_the_same_batch(folder, tmp_path):
-    """Also on from a checkpoint of another training, which the first of them removes."""
+    """Also beside a checkpoint of another training, and where the memory of one holds fewer photos than the other's."""
     (tmp_path / "two").mkdir()
     torch.save({"fingerprint": "another", "state": {}}, tmp_path / "two" / "checkpoint.pt")
+    shutil.copytree(folder, tmp_path / "fresh" / "colours")  # of which nothing is scaled yet
     run(folder, tmp_path / "one")
-    run(folder, tmp_path / "two", processes=2)
+    told = run(tmp_path / "fresh" / "colours", tmp_path / "two", "tight", processes=2)
+    assert told.stderr.count("out of memory with 3 photos at once; continuing with 1") == 1
     one = torch.load(tmp_path / "one" / "rank0.pt")
     two, other = (torch.load(tmp_path / "two" / f"rank{rank}.pt") for rank in (0, 1))
     for name, tensor in one["net"].items():

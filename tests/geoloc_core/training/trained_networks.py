@@ -1,6 +1,6 @@
 """A small network trained on small photos; as a program, so that it can be killed or started several times.
 
-python -m tests.geoloc_core.training.trained_networks FOLDER OUT [STOP_AFTER]
+python -m tests.geoloc_core.training.trained_networks CORPUS OUT [STOP_AFTER | tight]
 """
 
 import os
@@ -15,7 +15,8 @@ from torch import nn
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.training import loop, photos
-from geoloc_core.training.networks import Outcome, fit_network_on_photos, is_first
+from geoloc_core.training.networks import Outcome, fit_network_on_photos
+from geoloc_core.training.processes import is_first
 from geoloc_core.training.recipe import NetworkRecipe, optimise
 
 from .corpus import encoded
@@ -51,7 +52,7 @@ def corpus(folder: Path) -> None:
 def pictures(folder: Path, limit_gb: float = 1.0) -> photos.Photos:
     at = [(shard, row) for shard, path in enumerate(manifest.shards(folder)) for row in range(manifest.count(path))]
     shards, rows = np.array(at).T
-    return photos.Photos.of(folder, shards, rows, PREPARED, folder / "cache.npy", limit_gb)
+    return photos.Photos.of(folder, shards, rows, PREPARED, folder.parent / "cache.npy", limit_gb)
 
 
 def train(
@@ -105,17 +106,37 @@ def killed_after(steps: int):
     return wrap
 
 
+def no_room_for(photos: int, sizes: list[int]):
+    """A loss for which memory runs out with so many photos, after its network has run."""
+
+    def wrap(loss):
+        def limited(net, x, rows):
+            sizes.append(len(x))
+            value = loss(net, x, rows)
+            if len(x) >= photos:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+            return value
+
+        return limited
+
+    return wrap
+
+
 def main() -> None:
     folder, out = Path(sys.argv[1]), Path(sys.argv[2])
     loop.SAVE_EVERY_S, loop.SAVING_SHARE = 0.0, float("inf")
-    wrap = killed_after(int(sys.argv[3])) if sys.argv[3:] else lambda loss: loss
+    rank, how = os.environ.get("RANK", "0"), sys.argv[3:]
+    wrap = lambda loss: loss  # noqa: E731
+    if how == ["tight"]:
+        wrap = no_room_for(3 if rank == "1" else 99, [])
+    elif how:
+        wrap = killed_after(int(how[0]))
     logged = []
     # between the steps of an accumulation processes do not exchange: 4 photos each in parts of 3 and 1
     net, outcome = train(
         folder, out / "checkpoint.pt", wrap=wrap, log=lambda metrics, number: logged.append(number), clip_norm=0.5,
         micro_batch=3,
     )  # fmt: skip
-    rank = os.environ.get("RANK", "0")
     torch.save({"net": net.state_dict(), "history": outcome.history, "logged": logged}, out / f"rank{rank}.pt")
     assert is_first() == (rank == "0")
 
