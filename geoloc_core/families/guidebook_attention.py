@@ -24,21 +24,29 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, Sentences
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
-from geoloc_core.contracts.needs import ImageFeatures, Needs, TextFeatures
+from geoloc_core.contracts.needs import ImageFeatures, Needs, Photos, TextFeatures, Tower
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Evidence, Prediction, softmax
+from geoloc_core.encoders.carried import Carried
+from geoloc_core.encoders.encoder import TOWERS
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, write_json
 from geoloc_core.geo.labelspace import LabelSpace
-from geoloc_core.plugins import Strict
+from geoloc_core.plugins import Strict, options
 from geoloc_core.training import dense, heads
 from geoloc_core.training.optimisers import SGD, Optimiser
+from geoloc_core.training.recipe import NetworkRecipe
 from geoloc_core.training.schedules import MultiStep, Schedule
+from geoloc_core.training.weights import InverseFrequency
 
 if TYPE_CHECKING:
     import torch
 
-CLUES = "clues.json"
+    from geoloc_core.encoders.trainable import Trainable
+    from geoloc_core.params import Profile
+    from geoloc_core.training import photo_classifier
+
+CLUES, TOWER = "clues.json", "tower"
 NAMED = 5
 """Clues that an answer names."""
 PARTS = ("attention",)
@@ -59,6 +67,18 @@ class Recipe(heads.Recipe):
     stop_patience: int | None = Field(None, gt=0)
 
 
+ALONG = NetworkRecipe(
+    batch=128,
+    epochs=15,
+    optimiser=SGD(lr=0.01, momentum=0.9, weight_decay=0.0001, rates={"attention": 0.001}),
+    schedule=MultiStep(milestones=(4, 8, 12, 13, 14, 15), gamma=0.5),
+    weights=InverseFrequency(),
+    augment="wide_crop",
+    flip=True,
+)
+"""As G³ trains its image network along."""
+
+
 class Options(Variant):
     """A variant of this family."""
 
@@ -67,6 +87,9 @@ class Options(Variant):
     """Of the photo; the classifier reads them all."""
     attends: tuple[str, ...] | None = Field(None, min_length=1)
     """Those of them that attention reads, in G³ CLIP alone; left out, all."""
+    tower: str | None = None
+    """An encoder whose network is trained along, on the photos themselves; the classifier reads its features too, and
+    attention does not. In G³ ISN."""
     text_encoder: str
     texts: str
     """The clues."""
@@ -82,6 +105,9 @@ class Options(Variant):
     positive_weight: float = Field(50.0, gt=0)
     """How much a clue about the photo's country weighs there against one that is not."""
     recipe: Recipe = Recipe()
+    """Without a tower."""
+    network: NetworkRecipe | None = None
+    """With a tower; left out, as G³ is trained."""
 
     @field_validator("recipe")
     @classmethod
@@ -102,11 +128,16 @@ class Options(Variant):
         attends = self.attends or self.encoders
         return tuple(name for name in self.encoders if name not in attends), attends
 
+    def flaws(self, profile: "Profile") -> list[str]:
+        """A recipe for a tower, and no tower."""
+        return ["network: goes with a tower; expected `recipe`"] if self.network and self.tower is None else []
+
     def needs(self) -> Needs:
         """The photo's features, and the clues' features."""
         alone, attends = self.joined
-        images = tuple(ImageFeatures(encoder=name) for name in (*alone, *attends))
-        return Needs(inputs=(*images, TextFeatures(encoder=self.text_encoder, texts=self.texts)), labels=self.labels)
+        images = [ImageFeatures(encoder=name) for name in (*alone, *attends)]
+        trained = [] if self.tower is None else [Photos(), Tower(encoder=self.tower)]
+        return Needs(inputs=(*trained, *images, TextFeatures(encoder=self.text_encoder, texts=self.texts)), labels=self.labels)
 
 
 class Clues(Strict):
@@ -116,6 +147,7 @@ class Clues(Strict):
     texts: list[str]
     weighting: Weighting
     fusion: Fusion
+    tower: options(TOWERS) | None = None  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True)
@@ -131,6 +163,7 @@ class Attention:
             ``clues`` (M, T); ``joined_mean`` and ``joined_std`` (F,) of what the classifier reads; ``temperature``
             (1,).
         layers: Of the classifier: (N, F) → logits (N, C).
+        tower: Its own, whose features of the photo come before all others.
     """
 
     encoders: list[str]
@@ -138,6 +171,7 @@ class Attention:
     clues: Clues
     tensors: dict[str, np.ndarray]
     layers: dense.Layers
+    tower: Carried | None = None
 
     def attend(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores z of the clues (N, M) and logits (N, C) of joined features (N, I + D), before the temperature."""
@@ -159,8 +193,11 @@ class Attention:
 
     def predict(self, batch: Batch, k: int = 5, truth: np.ndarray | None = None) -> Prediction:
         """The k most probable classes, and the clues that each photo was seen to attend to most."""
-        features = np.concatenate([batch.images[name] for name in self.encoders], axis=1)
-        scores, logits = self.attend(features)
+        parts = [batch.images[name] for name in self.encoders]
+        if self.tower is not None:
+            assert batch.photos is not None
+            parts.insert(0, self.tower.features(batch.photos))
+        scores, logits = self.attend(np.concatenate(parts, axis=1))
         # by scores, since all weights of scores below zero are the same
         most = np.argsort(-scores, axis=1, kind="stable")[:, :NAMED]
         weights = np.take_along_axis(self.weigh(scores), most, axis=1)
@@ -176,6 +213,8 @@ class Attention:
         """Write weights and clues into an existing folder."""
         write_tensors(folder, self.tensors | dense.to_tensors(self.layers))
         write_json(folder / CLUES, self.clues.model_dump(mode="json"))
+        if self.tower is not None:
+            self.tower.save(folder / TOWER)
 
 
 def fit(data: Data, options: Options, run: Run) -> Fitted:
@@ -187,15 +226,16 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     import torch
 
     from geoloc_core.encoders.device import device
+    from geoloc_core.encoders.trainable import open_trainable
     from geoloc_core.training import losses
     from geoloc_core.training.features import Features
     from geoloc_core.training.weights import class_weights
 
     clues = data.texts[options.text_encoder, options.texts]
     alone, attends = options.joined
-    features = Features(tuple(data.images[name] for name in (*alone, *attends)))
-    clip = sum(features.dims[len(alone) :])
-    image = features.dim - clip
+    found = [data.images[name] for name in (*alone, *attends)]
+    widths = [part.shape[1] for part in found]
+    clip, given_ = sum(widths[len(alone) :]), sum(widths[: len(alone)])
     seed = heads.seed_of(options.recipe, run.seed)
     vectors = clues.features if options.clue_features == "encoded" else random_like(clues.features, seed)
     if options.fusion == "add" and clip != vectors.shape[1]:
@@ -205,42 +245,105 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
         )
     about = relevance(clues, data.space)
     alpha = options.guidance if about.any() else 0.0
-    of_classes = class_weights(options.recipe.weights, data.targets[data.training], len(data.space))
+    recipe = (options.network or ALONG) if options.tower else options.recipe
+    of_classes = class_weights(recipe.weights, data.targets[data.training], len(data.space))
     weights, relevant = (torch.from_numpy(values).to(device()) for values in (of_classes, about))
+    start = data.towers[options.tower] if options.tower else None
+    tower = open_trainable(start.options, start.weights) if start else None
     torch.manual_seed(seed)
-    net = network(image, clip, torch.from_numpy(vectors), len(data.space), options.weighting, options.fusion,
-                  options.hidden)  # fmt: skip
+    net = network(given_ + (tower.dim if tower else 0), clip, torch.from_numpy(vectors), len(data.space),
+                  options.weighting, options.fusion, options.hidden, tower.network if tower else None)  # fmt: skip
 
-    def parts(x: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
-        return x[:, :image], x[:, image:]
-
-    def loss(net: Any, x: "torch.Tensor", truth: "torch.Tensor") -> "torch.Tensor":
-        logits, scores = net(*parts(x))
-        of_class = losses.of_class(logits, truth, weights)
+    def total(of_class: "torch.Tensor", scores: "torch.Tensor", truth: "torch.Tensor") -> "torch.Tensor":
         if not alpha:
             return of_class
         of_attention = losses.of_attention(scores, relevant[truth], options.positive_weight)
         return (1 - alpha) * of_class + alpha * of_attention
 
-    fitted = heads.fit_classifier(
+    told = Clues(ids=clues.ids, texts=clues.texts, weighting=options.weighting, fusion=options.fusion)
+    names, figures = [*alone, *attends], {"clues": len(clues.ids), "guided": bool(alpha)}
+    if tower is None or start is None:
+        fitted = _on_features(net, Features(tuple(found)), given_, total, weights, data, options.recipe, run)
+        carried = None
+    else:
+        fitted = _on_photos(net, tower, found, len(alone), total, weights, data, recipe, run)  # type: ignore[arg-type]
+        carried = Carried.of_trained(start.options, tower.save, run.checkpoint.parent / TOWER)
+        told = told.model_copy(update={"tower": start.options})
+    model = exported(net, fitted.temperature, told, names, data.space, carried)
+    return Fitted(model, fitted.history, fitted.best, figures | fitted.figures)
+
+
+def _on_features(
+    net: Any, features: Any, image: int, total: Any, weights: "torch.Tensor", data: Data, recipe: Recipe, run: Run
+) -> heads.Fitted:
+    """Train on features alone, of which attention does not read the first ``image``."""
+    from geoloc_core.training import losses
+
+    def loss(net: Any, x: "torch.Tensor", truth: "torch.Tensor") -> "torch.Tensor":
+        logits, scores = net(x[:, :image], x[:, image:])
+        found: torch.Tensor = total(losses.of_class(logits, truth, weights), scores, truth)
+        return found
+
+    return heads.fit_classifier(
         net,
         loss,
-        lambda net, x: net(*parts(x))[0],
+        lambda net, x: net(x[:, :image], x[:, image:])[0],
         features,
         data.targets,
         data.training,
         data.validation,
-        options.recipe,
+        recipe,
         run.seed,
         run.checkpoint,
         run.depends,
         run.log,
         standardise=False,
     )
-    told = Clues(ids=clues.ids, texts=clues.texts, weighting=options.weighting, fusion=options.fusion)
-    model = exported(fitted.net, fitted.temperature, told, [*alone, *attends], data.space)
-    return Fitted(
-        model, fitted.history, fitted.best, {"clues": len(clues.ids), "guided": bool(alpha), **fitted.figures}
+
+
+def _on_photos(
+    net: Any,
+    tower: "Trainable",
+    features: list[np.ndarray],
+    alone: int,
+    total: Any,
+    weights: "torch.Tensor",
+    data: Data,
+    recipe: NetworkRecipe,
+    run: Run,
+) -> "photo_classifier.Fitted":
+    """Train a tower along, on photos and features, of which attention does not read the first ``alone``."""
+    import torch
+
+    from geoloc_core.training import photo_classifier
+    from geoloc_core.training.recipe import freeze
+
+    freeze(tower.network, tower.blocks, tower.after, recipe.freeze, "network.freeze")
+    assert data.photos is not None
+    used = np.concatenate([data.training, data.validation])
+    training, validation = np.split(np.arange(len(used)), [len(data.training)])
+
+    def called(net: Any, x: "torch.Tensor", known: "list[torch.Tensor]") -> "tuple[torch.Tensor, torch.Tensor]":
+        found: tuple[torch.Tensor, torch.Tensor] = net(x, torch.cat(known[alone:], dim=1), *known[:alone])
+        return found
+
+    def loss(net: Any, x: "torch.Tensor", known: "list[torch.Tensor]", truth: "torch.Tensor") -> "torch.Tensor":
+        logits, scores = called(net, x, known)
+        found: torch.Tensor = total(photo_classifier.of_class(logits, truth, weights), scores, truth)
+        return found
+
+    return photo_classifier.fit(
+        net,
+        loss,
+        lambda net, x, known: called(net, x, known)[0],
+        tower.preprocess,
+        data.photos.take(used),
+        [part[used] for part in features],
+        data.targets[used],
+        training,
+        validation,
+        recipe,
+        run,
     )
 
 
@@ -277,7 +380,7 @@ def network(
         weighting: See :data:`Weighting`.
         fusion: See :data:`Fusion`.
         hidden: Widths of hidden layers of the classifier.
-        trunk: What makes the image's features (N, I) of what it is given; left out, they are given.
+        trunk: Makes the first of the image's features of photos (N, 3, size, size); left out, all are given.
     """
     import torch
     from torch import nn
@@ -296,16 +399,20 @@ def network(
         def weigh(self, scores: torch.Tensor) -> torch.Tensor:
             return scores.softmax(dim=1) if weighting == "softmax" else scores.relu().sigmoid()
 
-        def forward(self, image: torch.Tensor, clip: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def forward(
+            self, image: torch.Tensor, clip: torch.Tensor, *others: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
             scores = self.attention(clip)
             text = self.weigh(scores) @ self.clues
             parts = [text, clip] if fusion == "concat" else [text + clip]
-            return self.classifier(torch.cat([self.trunk(image), *parts], dim=1)), scores
+            return self.classifier(torch.cat([self.trunk(image), *others, *parts], dim=1)), scores
 
     return Network()
 
 
-def exported(net: Any, temperature: float, clues: Clues, encoders: list[str], space: LabelSpace) -> Attention:
+def exported(
+    net: Any, temperature: float, clues: Clues, encoders: list[str], space: LabelSpace, tower: Carried | None = None
+) -> Attention:
     """A trained network on given features as a model that answers in NumPy."""
     mean, std, [(query, bias)] = heads.normalised_layers(net.attention)
     joined_mean, joined_std, layers = heads.normalised_layers(net.classifier)
@@ -319,7 +426,7 @@ def exported(net: Any, temperature: float, clues: Clues, encoders: list[str], sp
         "joined_std": joined_std,
         "temperature": np.array([temperature], np.float32),
     }
-    return Attention(encoders, space, clues, tensors, layers)
+    return Attention(encoders, space, clues, tensors, layers, tower)
 
 
 def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Attention:
@@ -340,4 +447,5 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Attentio
     expected |= {"clues": (m, text), "joined_mean": (f,), "joined_std": (f,), "temperature": (1,)}
     check_shapes(folder, remedy, tensors, expected | dense.shapes(tensors, f, len(space)))
     own = {name: tensors[name] for name in expected}
-    return Attention(needs.encoders, space, clues, own, dense.of_tensors(tensors))
+    tower = None if clues.tower is None else Carried.load(clues.tower, folder / TOWER, remedy)
+    return Attention(needs.encoders, space, clues, own, dense.of_tensors(tensors), tower)

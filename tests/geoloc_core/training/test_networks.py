@@ -17,6 +17,7 @@ from geoloc_core.corpora import manifest
 from geoloc_core.errors import UserError
 from geoloc_core.training import loop, networks
 from geoloc_core.training.recipe import NetworkRecipe
+from geoloc_core.training.schedules import Constant, Cosine, MultiStep
 
 from ...conftest import ROOT
 from . import trained_networks as small
@@ -61,7 +62,7 @@ def stopped_after(calls):
 def test_a_network_learns_and_ends_with_its_best_epoch(folder, tmp_path):
     logged = []
     net, outcome = small.train(
-        folder, tmp_path / "c.pt", epochs=6, lr=0.01, log=lambda metrics, number: logged.append((number, metrics))
+        folder, tmp_path / "c.pt", epochs=6, optimiser={"kind": "adamw", "lr": 0.01}, log=lambda metrics, number: logged.append((number, metrics))
     )
     assert logged == list(enumerate(outcome.history))
     scores = [epoch["validation_accuracy"] for epoch in outcome.history]
@@ -92,8 +93,9 @@ def test_the_weights_kept_are_those_of_the_best_epoch_and_training_stops_early(f
 @pytest.mark.parametrize(("cache_gb", "dropout"), [(1.0, 0.3), (0.0, 0.0)])
 def test_stopped_in_the_midst_of_an_epoch_it_ends_the_same(folder, tmp_path, always_saves, cache_gb, dropout):
     """With batch normalisation, dropout, momentum, a schedule and drawn rows: all that has a state."""
-    given = {"schedule": "cosine", "warmup": 0.2, "optimiser": "sgd", "cache_gb": cache_gb, "micro_batch": 5}
-    given |= {"weights": np.linspace(1, 3, len(small.TRAINING)), "weight_decay": 1e-3}
+    given = {"schedule": {"kind": "cosine"}, "warmup": 0.2, "cache_gb": cache_gb, "micro_batch": 5}
+    given |= {"optimiser": {"kind": "sgd", "lr": 0.003, "weight_decay": 1e-3}}
+    given |= {"weights": np.linspace(1, 3, len(small.TRAINING))}
 
     def net():
         torch.manual_seed(1)
@@ -246,30 +248,34 @@ def test_two_processes_end_as_one_with_the_same_batch(folder, tmp_path):
     ("given", "reason"),
     [
         ({"micro_batch": 9, "batch": 8}, "micro_batch 9 is larger than batch 8"),
-        ({"schedule": "multi_step"}, "milestones and schedule: multi_step need each other; schedule is multi_step"),
-        ({"milestones": (2,)}, "need each other; schedule is constant"),
+        ({"schedule": {"kind": "plateau"}}, "Input tag 'plateau' found using 'kind' does not match"),
         ({"freeze": -1}, "greater than or equal to 0"),
         ({"momentun": 0.9}, "Extra inputs"),
     ],
 )
 def test_recipes_that_do_not_fit_together_are_refused(given, reason):
     with pytest.raises(ValueError, match=reason):
-        NetworkRecipe(lr=1.0, **given)
+        NetworkRecipe.model_validate(given)
 
 
 def test_rates_rise_and_fall_by_the_recipe():
-    steps = NetworkRecipe(lr=1.0, schedule="multi_step", milestones=(2, 3), epochs=4, warmup=0.25)
+    steps = NetworkRecipe(schedule=MultiStep(milestones=(2, 3)), epochs=4, warmup=0.25)
     assert [steps.rate_at(step, 2) for step in range(8)] == [0.5, 1, 1, 1, 0.5, 0.5, 0.25, 0.25]
-    cosine = NetworkRecipe(lr=1.0, schedule="cosine", epochs=4)
+    cosine = NetworkRecipe(schedule=Cosine(), epochs=4)
     assert [cosine.rate_at(step, 1) for step in range(4)] == pytest.approx([1, 0.8536, 0.5, 0.1464], abs=1e-4)
-    assert {NetworkRecipe(lr=1.0, epochs=9).rate_at(step, 3) for step in range(27)} == {1.0}
+    assert {NetworkRecipe(schedule=Constant(), epochs=9).rate_at(step, 3) for step in range(27)} == {1.0}
+
+
+def recipe_of(optimiser):
+    return NetworkRecipe.model_validate({"optimiser": optimiser})
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_parts_have_rates_of_their_own(folder, tmp_path, kind):
     logged = []
     small.train(
-        folder, tmp_path / "a.pt", optimiser=kind, rates={"trunk": 1e-4}, weight_decay=0.1, epochs=1,
+        folder, tmp_path / "a.pt", epochs=1,
+        optimiser={"kind": kind, "lr": 0.003, "rates": {"trunk": 1e-4}, "weight_decay": 0.1},
         log=lambda metrics, number: logged.append(metrics),
     )  # fmt: skip
     assert logged[0]["lr"] == pytest.approx(0.003)
@@ -278,16 +284,16 @@ def test_parts_have_rates_of_their_own(folder, tmp_path, kind):
 
 def test_only_matrices_decay_with_adamw_and_all_with_sgd():
     for kind, expected in (("adamw", {0.1: 2, 0.0: 4}), ("sgd", {0.1: 6})):
-        optimiser, _ = small.optimise(NetworkRecipe(lr=1.0, optimiser=kind, weight_decay=0.1), small.Net(), 3)
+        optimiser, _ = small.optimise(recipe_of({"kind": kind, "lr": 1.0, "weight_decay": 0.1}), small.Net(), 3)
         found = {group["weight_decay"]: len(group["params"]) for group in optimiser.param_groups}
         assert found == expected
 
 
 def test_a_part_that_is_none_and_nothing_to_train_are_said():
     with pytest.raises(UserError, match=r"rates: trunc: not a part of the network; expected one of trunk, head"):
-        small.optimise(NetworkRecipe(lr=1.0, rates={"trunc": 0.1}), small.Net(), 3)
+        small.optimise(recipe_of({"kind": "sgd", "lr": 1.0, "rates": {"trunc": 0.1}}), small.Net(), 3)
     with pytest.raises(UserError, match=r"freeze: all_but_last: leaves nothing of the network to train"):
-        small.optimise(NetworkRecipe(lr=1.0, freeze="all_but_last"), small.Net().requires_grad_(False), 3)
+        small.optimise(NetworkRecipe(freeze="all_but_last"), small.Net().requires_grad_(False), 3)
 
 
 def test_what_is_called_is_the_network_alone(folder, tmp_path):

@@ -25,7 +25,13 @@ PREPARED = Preprocess(32, "crop", "bicubic", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 COLOURS = ((200, 40, 40), (40, 200, 40), (40, 40, 200))
 COUNT = 66
 TRAINING, VALIDATION = np.arange(COUNT)[np.arange(COUNT) % 4 > 0], np.arange(0, COUNT, 4)
-PLAIN = {"batch": 8, "epochs": 3, "lr": 0.003, "precision": "fp32"}
+PLAIN = {
+    "batch": 8,
+    "epochs": 3,
+    "optimiser": {"kind": "adamw", "lr": 0.003, "weight_decay": 0.0},
+    "schedule": {"kind": "constant"},
+    "precision": "fp32",
+}
 
 
 class Net(nn.Module):
