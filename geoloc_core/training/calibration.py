@@ -12,7 +12,7 @@ from geoloc_core.contracts.prediction import softmax
 if TYPE_CHECKING:
     import torch
 
-LOWEST, HIGHEST = 0.25, 10.0
+LOWEST, HIGHEST = 0.1, 10.0
 """Bounds of a temperature: where all validation rows are right, only the bound keeps it from zero."""
 BINS = 15
 HELD, LEAST = 2**22, 1000
