@@ -150,8 +150,7 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
             for name, options in profile.cells.items()
         },
         "train": {  # what a variant is scored on is no reason to train it again
-            name: Instance("train", _plugins(profile, name), _learned(profile, name))
-            for name in variants
+            name: Instance("train", _plugins(profile, name), _learned(profile, name)) for name in variants
         },
         "answer": {
             name: Instance("answer", _plugins(profile, name), (evaluation.candidates, profile.labels.test_share))

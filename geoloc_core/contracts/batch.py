@@ -106,11 +106,13 @@ class Pieces:
         return self._of(which + np.repeat(self.starts[:-1][photos] - (ends - counts), counts), counts)
 
     def _of(self, which: np.ndarray, counts: np.ndarray) -> "Pieces":
-        stored = isinstance(self.pictures, Stored)
-        pictures = self.pictures.take(which) if stored else [self.pictures[at] for at in which]  # type: ignore[union-attr, index]
+        held = self.pictures
+        pictures = held.take(which) if isinstance(held, Stored) else [held[at] for at in which]
         starts = np.concatenate([[0], np.cumsum(counts)])
-        columns = (values[which] for values in (self.classes, self.groups, self.scores, self.areas))
-        return Pieces(starts, *columns, pictures)
+        classes, groups, scores, areas = (
+            values[which] for values in (self.classes, self.groups, self.scores, self.areas)
+        )
+        return Pieces(starts, classes, groups, scores, areas, pictures)
 
     def read(self) -> "Pieces":
         """The same with the pictures at hand."""

@@ -63,9 +63,7 @@ class Model(Strict):
     variant: str
 
 
-Input = Annotated[
-    ImageFeatures | TextFeatures | Answers | Photos | Pieces | Tower | Model, Field(discriminator="kind")
-]
+Input = Annotated[ImageFeatures | TextFeatures | Answers | Photos | Pieces | Tower | Model, Field(discriminator="kind")]
 
 
 class Needs(Strict):

@@ -290,7 +290,8 @@ def shards(folder: Path) -> list[Path]:
     """
     if not store.note(folder).get("pictures"):
         raise UserError(
-            f"{folder}: holds one array rather than features of segments; name a segmenter, such as an encoder of kind mask2former"
+            f"{folder}: holds one array rather than features of segments; "
+            "name a segmenter, such as an encoder of kind mask2former"
         )
     return manifest.shards(folder)
 

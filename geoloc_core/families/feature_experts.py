@@ -189,7 +189,9 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> FeatureE
     """
     card: Experts = read_json(folder / EXPERTS, remedy, Experts)
     if card.names != needs.models:
-        raise UserError(f"{folder / EXPERTS}: experts {', '.join(card.names)}; expected {', '.join(needs.models)}; {remedy}")
+        raise UserError(
+            f"{folder / EXPERTS}: experts {', '.join(card.names)}; expected {', '.join(needs.models)}; {remedy}"
+        )
     experts = {name: geolocator.load(folder / name, remedy) for name in card.names}
     tensors = read_tensors(folder, remedy)
     expected: dict[str, tuple[int, ...]] = {"prior": (len(space),)}

@@ -5,7 +5,8 @@ Mask2Former cut from them, and on the features of one group (the experts). The p
 epochs and the augmentation.
 
 Luo et al. 2022 (G³), without attention: ISN, a ResNet-50, is fine-tuned, its 2,048 features are joined to CLIP's 768,
-and batch normalisation and a linear layer name one of 249 classes: 23.5 M + 2 · 2,816 + 2,817 · 249 = 24.2 M parameters.
+and batch normalisation and a linear layer name one of 249 classes: 23.5 M + 2 · 2,816 + 2,817 · 249 parameters are the
+printed 24.2 M.
 """
 
 from dataclasses import dataclass
@@ -188,9 +189,7 @@ def shown(data: Data, options: Options, seed: int) -> Shown:
         assert isinstance(pieces.pictures, Stored)
         pictures, rows = pieces.pictures, pieces.photos
         kept = of_groups(pieces, options.groups)
-        training, validation = (
-            np.flatnonzero(kept & np.isin(rows, some)) for some in (data.training, data.validation)
-        )
+        training, validation = (np.flatnonzero(kept & np.isin(rows, some)) for some in (data.training, data.validation))
         if not len(training) or not len(validation):
             named = ", ".join(options.groups or ("any group",))
             raise UserError(
@@ -242,7 +241,9 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     freeze(tower.network, tower.blocks, tower.after, recipe.freeze, "recipe.freeze")
     features = [data.images[name][given.rows] for name in options.encoders]
     torch.manual_seed(run.seed)
-    net = network(tower.network, tower.dim + sum(part.shape[1] for part in features), len(data.space), options.normalise)
+    net = network(
+        tower.network, tower.dim + sum(part.shape[1] for part in features), len(data.space), options.normalise
+    )
     of_classes = class_weights(recipe.weights, given.targets[given.training], len(data.space))
     weights = torch.from_numpy(of_classes).to(device())
 
@@ -325,8 +326,6 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> FineTune
     width, count = tensors.get("mean", np.empty(0)).size, len(space)
     width = width if needs.encoders else tower.encoder.shape[0]
     expected: dict[str, tuple[int, ...]] = {"mean": (width,), "std": (width,), "temperature": (1,)}
-    check_shapes(
-        folder, remedy, tensors, expected | {"weight": (count, width), "bias": (count,), "prior": (count,)}
-    )
+    check_shapes(folder, remedy, tensors, expected | {"weight": (count, width), "bias": (count,), "prior": (count,)})
     segmenter = needs.segmenters[0] if needs.segmenters else None
     return FineTuned(space, segmenter, needs.encoders, card, tower, {name: tensors[name] for name in TENSORS})

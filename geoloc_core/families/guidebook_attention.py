@@ -137,7 +137,9 @@ class Options(Variant):
         alone, attends = self.joined
         images = [ImageFeatures(encoder=name) for name in (*alone, *attends)]
         trained = [] if self.tower is None else [Photos(), Tower(encoder=self.tower)]
-        return Needs(inputs=(*trained, *images, TextFeatures(encoder=self.text_encoder, texts=self.texts)), labels=self.labels)
+        return Needs(
+            inputs=(*trained, *images, TextFeatures(encoder=self.text_encoder, texts=self.texts)), labels=self.labels
+        )
 
 
 class Clues(Strict):
@@ -262,6 +264,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
 
     told = Clues(ids=clues.ids, texts=clues.texts, weighting=options.weighting, fusion=options.fusion)
     names, figures = [*alone, *attends], {"clues": len(clues.ids), "guided": bool(alpha)}
+    fitted: heads.Fitted | photo_classifier.Fitted
     if tower is None or start is None:
         fitted = _on_features(net, Features(tuple(found)), given_, total, weights, data, options.recipe, run)
         carried = None

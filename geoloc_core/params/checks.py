@@ -10,7 +10,6 @@ from geoloc_core.encoders.options import Segmenter
 from geoloc_core.params.schema import HOMES, VALIDATION, Profile
 from geoloc_core.sets import leak_parts, splits_of
 
-
 UNKNOWN = "unknown; expected one of `encoders`"
 
 
@@ -85,13 +84,19 @@ def _wrong(profile: Profile, need: Input) -> str | None:
             return f"texts {need.texts!r}: unknown; expected one of `texts`"
         case Pieces():
             tower = profile.encoders.get(need.encoder)
-            wrong = UNKNOWN if tower is None else None if isinstance(tower, Segmenter) else "cuts no pieces; expected a segmenter"
+            wrong = (
+                UNKNOWN
+                if tower is None
+                else None
+                if isinstance(tower, Segmenter)
+                else "cuts no pieces; expected a segmenter"
+            )
             return wrong and f"pieces: encoder {need.encoder!r}: {wrong}"
         case Tower():
             tower = profile.encoders.get(need.encoder)
             wrong = UNKNOWN if tower is None else _untrained(tower)
             return wrong and f"tower: encoder {need.encoder!r}: {wrong}"
-        case (Answers() | Model()) if need.variant not in profile.variants:
+        case Answers() | Model() if need.variant not in profile.variants:
             return f"variant {need.variant!r}: unknown; expected one of `variants`"
     return None
 

@@ -165,6 +165,7 @@ def load(folder: Path) -> Bundle:
         UserError: The folder does not hold a bundle.
     """
     card = read_json(folder / CARD, f"expected a packed model; {REMEDY}", Card)
+    towers: dict[str, encoders.Encoder | Instances]
     towers = {name: encoders.load(block, folder / "encoders" / name, REMEDY) for name, block in card.encoders.items()}
     models = {name: geolocator.load(folder / "models" / name, REMEDY) for name in (*card.members, card.variant)}
     for name, trained in models.items():

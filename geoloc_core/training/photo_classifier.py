@@ -48,8 +48,11 @@ class Fitted:
 
 
 def of_class(logits: "torch.Tensor", truth: "torch.Tensor", weights: "torch.Tensor") -> "torch.Tensor":
-    """Class-weighted cross entropy, Σ w_y · −log p_y / b: with weights of mean one, that of all rows is the same as
-    :func:`geoloc_core.training.losses.of_class`, and the parts of a batch add up."""
+    """Class-weighted cross entropy, Σ w_y · −log p_y / b.
+
+    Its weights are one on average over all rows, so that there it is :func:`geoloc_core.training.losses.of_class`; and
+    those of the parts of a batch add up.
+    """
     from torch.nn.functional import cross_entropy
 
     return cross_entropy(logits, truth, weights, reduction="sum") / len(truth)

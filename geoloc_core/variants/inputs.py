@@ -118,9 +118,7 @@ def pieces(project: "Project", segmenter: str, corpus: str) -> Pieces:
         raise UserError(f"{folder}: not cut from the photos of {corpus} as they are; {store.remedy(folder)} again")
     starts = np.concatenate([[0], np.cumsum(np.bincount(at, minlength=len(ids)))])
     classes, groups = (np.array(table[name].to_pylist(), dtype=object) for name in ("class", "group"))
-    return Pieces(
-        starts, classes, groups, table["score"].to_numpy(), table["area"].to_numpy(), Stored.all_of(folder)
-    )
+    return Pieces(starts, classes, groups, table["score"].to_numpy(), table["area"].to_numpy(), Stored.all_of(folder))
 
 
 def towers(project: "Project", encoders: list[str]) -> dict[str, Tower]:

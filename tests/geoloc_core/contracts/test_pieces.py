@@ -63,7 +63,13 @@ def test_a_batch_is_as_long_as_its_photos_with_or_without_pieces():
 
 def test_needs_tell_what_is_to_be_encoded_and_what_is_only_read():
     needs = Needs(
-        inputs=(ImageFeatures(encoder="clip"), Photos(), NeedsPieces(encoder="cut"), Tower(encoder="vit"), Model(variant="a")),
+        inputs=(
+            ImageFeatures(encoder="clip"),
+            Photos(),
+            NeedsPieces(encoder="cut"),
+            Tower(encoder="vit"),
+            Model(variant="a"),
+        ),
         labels="country",
     )
     assert needs.encoders == ["clip"]

@@ -12,10 +12,10 @@ from PIL import Image
 from geoloc_core.contracts.batch import Batch, Pieces
 from geoloc_core.contracts.geolocator import Card, Trained
 from geoloc_core.contracts.prediction import Prediction
-from geoloc_core.families import classifier as classifiers
 from geoloc_core.encoders import encoder as encoders
 from geoloc_core.encoders.carried import Carried
 from geoloc_core.encoders.towers.vit import Options as ViT
+from geoloc_core.families import classifier as classifiers
 from geoloc_core.families import ensemble as ensembles
 from geoloc_core.families import feature_experts, fine_tuned
 from geoloc_core.families import guidebook_attention as attentions
@@ -87,7 +87,14 @@ def _tower() -> Path:
 
 def tuned(pieces=None, groups=None, classes=6) -> Trained:
     """A fine-tuned network, of photos or of pieces."""
-    options = {"kind": "fine_tuned", "corpus": "c", "tower": "v", "labels": "country", "pieces": pieces, "groups": groups}
+    options = {
+        "kind": "fine_tuned",
+        "corpus": "c",
+        "tower": "v",
+        "labels": "country",
+        "pieces": pieces,
+        "groups": groups,
+    }
     block = fine_tuned.Options.model_validate(options)
     tower = ViT(kind="vit")
     opened = Carried(tower, _tower(), encoders.load(tower, _tower()))

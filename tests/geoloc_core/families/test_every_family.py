@@ -45,7 +45,9 @@ def test_saved_and_loaded_it_answers_the_same(saved):
     assert loaded.card == trained.card
     truth = np.arange(20) % 7 - 1
     same(trained.model.predict(photos(20), 4, truth), loaded.model.predict(photos(20), 4, truth))
-    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".json", ".safetensors"}, "nothing is pickled"
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".json", ".safetensors"}, (
+        "nothing is pickled"
+    )
 
 
 @pytest.mark.parametrize("hidden", [(), (8,)])

@@ -37,7 +37,9 @@ def data(tmp_path_factory) -> Data:
             writer.add(f"p{number}", png((shade, shade, shade)), f"{number}.png")
     features = rng.normal(size=(80, 6)).astype(np.float16)
     features[:, 0] += 4 * (classes % 2)
-    clues = Sentences(["a", "b", "c"], ["A", "B", "C"], [("C00",), ("C01", "C02"), ()], rng.normal(size=(3, 5)).astype("f4"))
+    clues = Sentences(
+        ["a", "b", "c"], ["A", "B", "C"], [("C00",), ("C01", "C02"), ()], rng.normal(size=(3, 5)).astype("f4")
+    )
     return Data(
         {"clip": features, "more": features[:, 1:3]}, {("words", "clues"): clues}, {}, space(4), classes,
         np.arange(64), np.arange(64, 80), photos=Stored.all_of(folder / "c"),
@@ -93,8 +95,10 @@ def asked(data) -> Batch:
     ],
 )
 def test_photo_and_feature_together_tell_all_classes_apart(data, tmp_path, family, block):
-    options, found, model = fitted(family, block, data, tmp_path / "run")
-    assert found.history[found.best]["validation_accuracy"] > 70, "neither the photo nor the feature alone tells more than half"
+    _, found, model = fitted(family, block, data, tmp_path / "run")
+    assert found.history[found.best]["validation_accuracy"] > 70, (
+        "neither the photo nor the feature alone tells more than half"
+    )
     answer = found.model.predict(asked(data), 4, data.targets)
     assert (answer.truth.rank[64:] == 0).mean() * 100 == pytest.approx(
         found.history[found.best]["validation_accuracy"], abs=7
@@ -110,7 +114,7 @@ def test_the_answer_is_the_forward_pass_of_the_network_that_was_trained(data, tm
     kept = []
     made = guidebook_attention.network
     monkeypatch.setattr(guidebook_attention, "network", lambda *a: kept.append(made(*a)) or kept[-1])
-    options, found, model = fitted(guidebook_attention, {**GUIDED, "network": FAST}, data, tmp_path / "run")
+    _, _, model = fitted(guidebook_attention, {**GUIDED, "network": FAST}, data, tmp_path / "run")
     net, rows = kept[0].eval(), np.arange(64, 80)
     batch = asked(data).rows(rows)
     pixels = model.tower.encoder.preprocess(batch.photos)

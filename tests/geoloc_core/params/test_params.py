@@ -77,6 +77,9 @@ def many(demo) -> None:
     demo["variants"]["many"] = {**demo["variants"]["linear_clip_cells"], "encoders": names}
 
 
+FAMILIES = "classifier, ensemble, feature_experts, fine_tuned, guidebook_attention"
+
+
 def tuned(demo, **more) -> None:
     """Add a segmenter, and a network that is fine-tuned."""
     demo["encoders"]["cut"], demo["checkpoints"]["cut"] = {"kind": "mask2former"}, {"file": "x"}
@@ -130,9 +133,9 @@ def experts(demo, *names, **more) -> None:
         (lambda d: d["variants"]["guidebook_country"].update(benchmarks=["im2gps"]),
          "ensemble_country.benchmarks: 'im2gps3k': 'guidebook_country', whose answers it reads, is not scored on it"),
         (lambda d: d["variants"].update(guesser={"kind": "guesser"}),
-         "variants.guesser: unknown kind 'guesser'; expected one of classifier, ensemble, feature_experts, fine_tuned, guidebook_attention"),
+         "variants.guesser: unknown kind 'guesser'; expected one of " + FAMILIES),
         (lambda d: d["variants"].update(guesser={}),
-         "variants.guesser: expected a mapping with `kind`, one of classifier, ensemble, feature_experts, fine_tuned, guidebook_attention"),
+         "variants.guesser: expected a mapping with `kind`, one of " + FAMILIES),
         (lambda d: d.update(variants=["guesser"]), "variants: "),
         (lambda d: d["variants"].update(x=linear(recipe={"optimiser": {"lr": 0.1}})),
          "variants.x.recipe.optimiser: expected a mapping with `kind`"),
@@ -183,10 +186,13 @@ def experts(demo, *names, **more) -> None:
          "'mp16/test' is not a set of photos"),
         (lambda d: (d["corpora"].update(test=d["corpora"]["mp16"]), d["labels"].update(test_share=0.1)),
          "corpora.test: the name is taken"),
-        (lambda d: tuned(d, tower="clips"), "variants.tuned: tower: encoder 'clips': unknown; expected one of `encoders`"),
-        (lambda d: tuned(d, pieces="clip"), "variants.tuned: pieces: encoder 'clip': cuts no pieces; expected a segmenter"),
+        (lambda d: tuned(d, tower="clips"),
+         "variants.tuned: tower: encoder 'clips': unknown; expected one of `encoders`"),
+        (lambda d: tuned(d, pieces="clip"),
+         "variants.tuned: pieces: encoder 'clip': cuts no pieces; expected a segmenter"),
         (lambda d: tuned(d, tower="cut"), "variants.tuned: tower: encoder 'cut': kind mask2former: not a network that"),
-        (lambda d: tuned(d, groups=["ground"]), "variants.tuned.groups: goes with pieces; expected `pieces`, a segmenter"),
+        (lambda d: tuned(d, groups=["ground"]),
+         "variants.tuned.groups: goes with pieces; expected `pieces`, a segmenter"),
         (lambda d: tuned(d, pieces="cut", groups=["sky"]), "variants.tuned.groups"),
         (
             lambda d: (tuned(d, pieces="cut", groups=["ground"]), experts(d, "tuned", "linear_clip_cells")),

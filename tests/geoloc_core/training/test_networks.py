@@ -62,7 +62,11 @@ def stopped_after(calls):
 def test_a_network_learns_and_ends_with_its_best_epoch(folder, tmp_path):
     logged = []
     net, outcome = small.train(
-        folder, tmp_path / "c.pt", epochs=6, optimiser={"kind": "adamw", "lr": 0.01}, log=lambda metrics, number: logged.append((number, metrics))
+        folder,
+        tmp_path / "c.pt",
+        epochs=6,
+        optimiser={"kind": "adamw", "lr": 0.01},
+        log=lambda metrics, number: logged.append((number, metrics)),
     )
     assert logged == list(enumerate(outcome.history))
     scores = [epoch["validation_accuracy"] for epoch in outcome.history]

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from geoloc_core.contracts.batch import Units
 from geoloc_core.encoders import store
 from geoloc_core.encoders.text.sentences import SCHEMA
 from geoloc_core.errors import UserError
 from geoloc_core.families import guidebook_attention
-from geoloc_core.contracts.batch import Units
 from geoloc_core.variants import inputs
 from geoloc_core.variants.answer import answer
 from tests.geoloc_core.made_answers import JOINT, VARIANTS, with_joint, without_features
