@@ -10,6 +10,7 @@ from geoloc_core.corpora import manifest
 from geoloc_core.corpora.stored import Stored
 from geoloc_core.encoders.towers.vit import Options as ViT
 from geoloc_core.families import fine_tuned, guidebook_attention
+from geoloc_core.training import calibration
 from tests.geoloc_core.encoders import made_segmenters
 
 from .made_models import space
@@ -106,7 +107,7 @@ def test_photo_and_feature_together_tell_all_classes_apart(data, tmp_path, famil
     loaded = model.predict(asked(data), 4, data.targets)
     np.testing.assert_allclose(loaded.probabilities, answer.probabilities, rtol=1e-4, atol=1e-6)
     assert found.figures["trainable_parameters"] == found.figures["parameters"]
-    assert 0.25 <= model.tensors["temperature"][0] <= 10
+    assert calibration.LOWEST <= model.tensors["temperature"][0] <= calibration.HIGHEST
 
 
 def test_the_answer_is_the_forward_pass_of_the_network_that_was_trained(data, tmp_path, monkeypatch):
