@@ -50,6 +50,15 @@ TOWERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small are slower on several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(params=TOWERS)
 def tower(request, tmp_path):
     options, write = TOWERS[request.param]

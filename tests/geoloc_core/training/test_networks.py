@@ -30,6 +30,15 @@ def folder(tmp_path_factory):
     return found
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small are slower on several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def always_saves(monkeypatch):
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
