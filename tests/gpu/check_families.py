@@ -145,7 +145,7 @@ def on_photos(name: str, sizes: Sizes, net: Any, loss: Callable[..., Any], batch
     noise = np.random.default_rng(0).integers(0, 256, (len(at), sizes.pixels, sizes.pixels, 3), np.uint8)
     half = (0.5, 0.5, 0.5)
     pictures = Photos(Path(), Preprocess(sizes.pixels, "crop", "bilinear", half, half), at * 0, at, noise)
-    recipe = NetworkRecipe(batch=batch, epochs=STEPS, lr=1e-4, precision="bf16", augment="wide_crop")
+    recipe = NetworkRecipe(batch=batch, epochs=STEPS, precision="bf16", augment="wide_crop")
     speeds: list[float] = []
     began = [time.perf_counter()]
 
