@@ -306,12 +306,12 @@ def write(world: Simulation, folder: Path, options: Options) -> None:
     """Write rendered photos as this family is published.
 
     The list of addresses has no header line, as the readers of the published one name its two columns themselves.
-    In addition to the published files, it writes ``captions.csv``, as titles are not part of them, and for corpora in
+    In addition to the published files, it writes ``captions.csv``, titles and what photos show, and for corpora in
     shards ``clues.csv``, what a guidebook would say about each country.
     """
     with ExitStack() as stack:
         metadata = stack.enter_context(csv_table(folder / options.metadata, COLUMNS))
-        captions = stack.enter_context(csv_table(folder / "captions.csv", ("IMG_ID", "caption")))
+        captions = stack.enter_context(csv_table(folder / "captions.csv", ("IMG_ID", "caption", "seen")))
         urls = stack.enter_context(csv_table(folder / options.urls, None)) if options.urls else None
         shards = stack.enter_context(_ShardWriter(folder, options.shards)) if options.shards else None
         if options.images:
@@ -320,7 +320,7 @@ def write(world: Simulation, folder: Path, options: Options) -> None:
             name = _name(shot, options)
             place = (shot.latitude, shot.longitude)
             metadata.writerow((name, shot.author, *place, *shot.labels, *shot.probabilities))
-            captions.writerow((name, shot.caption))
+            captions.writerow((name, shot.caption, shot.seen))
             if urls:
                 urls.writerow((name, shot.url))
             if shards:

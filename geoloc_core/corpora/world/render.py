@@ -40,10 +40,12 @@ class Rendered:
 
     Attributes:
         image: RGB.
+        things: What has been drawn: classes of ``paint.canvas.CLASSES``, or more exact names of theirs.
         mask: 1,000 × class + instance, shape (size, size), int32; see ``paint.canvas.CLASSES``. None unless asked for.
     """
 
     image: Image.Image
+    things: frozenset[str]
     mask: np.ndarray | None
 
     def jpeg(self, quality: int = 87) -> bytes:
@@ -63,7 +65,8 @@ def render(photo: Photo, size: int = 224, masks: bool = False) -> Rendered:
     """
     rng = photo.stream("picture")
     canvas = outdoors(rng, photo.facts, size, masks) if photo.facts else indoors.draw(rng, photo.scene, size, masks)
-    return Rendered(_developed(rng, canvas.finished()), None if canvas.mask is None else np.array(canvas.mask))
+    mask = None if canvas.mask is None else np.array(canvas.mask)
+    return Rendered(_developed(rng, canvas.finished()), frozenset(canvas.things), mask)
 
 
 def _developed(rng: random.Random, image: Image.Image) -> Image.Image:

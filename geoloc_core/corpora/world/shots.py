@@ -19,7 +19,7 @@ from geoloc_core.corpora.world.people import Place, near_city
 from geoloc_core.corpora.world.render import render
 from geoloc_core.corpora.world.rng import stable_hash, stream
 from geoloc_core.corpora.world.scenes import probabilities
-from geoloc_core.corpora.world.words import caption
+from geoloc_core.corpora.world.words import caption, seen
 from geoloc_core.files import replacing
 
 MODULUS = 8_999_999_993
@@ -59,7 +59,8 @@ def render_piece(piece: Piece) -> None:
         for photo, spot, heading in views(piece.seed, piece.name, piece.start, piece.stop, piece.plan, piece.spread):
             drawn = render(photo, piece.size, piece.masks)
             mask = None if drawn.mask is None else _png(drawn.mask)
-            shot = shot_of(photo, spot, heading, drawn.jpeg(80 + photo.index % 11), mask)
+            jpeg, shown = drawn.jpeg(80 + photo.index % 11), "; ".join(seen(photo, drawn.things))
+            shot = shot_of(photo, spot, heading, jpeg, mask, shown)
             records.write(msgpack.packb([getattr(shot, field.name) for field in fields(Shot)]))
 
 
@@ -121,7 +122,9 @@ def _cities(country: str, within: tuple[float, float, float, float]) -> list[int
     ]
 
 
-def shot_of(photo: world.Photo, spot: int, heading: int | None, jpeg: bytes, mask: bytes | None) -> Shot:
+def shot_of(
+    photo: world.Photo, spot: int, heading: int | None, jpeg: bytes, mask: bytes | None, seen: str = ""
+) -> Shot:
     """A photo with what a corpus could publish of it, given its place's number, its heading and what was drawn."""
     rng = photo.stream("name")
     number = 1_000_000_000 + (photo.index * 2_654_435_761 + stable_hash(f"{photo.key}")) % MODULUS
@@ -145,6 +148,7 @@ def shot_of(photo: world.Photo, spot: int, heading: int | None, jpeg: bytes, mas
         server=rng.randint(1, 1400),
         jpeg=jpeg,
         mask=mask,
+        seen=seen,
     )
 
 

@@ -1,6 +1,7 @@
 """Captions and clues in English, from the same facts as the pictures."""
 
 import random
+from collections.abc import Collection
 
 from geoloc_core.corpora.world import known
 from geoloc_core.corpora.world.culture import OPTIONS, Culture, culture
@@ -154,6 +155,35 @@ def caption(photo: Photo) -> str:
         when = _when(rng, facts)
         text += f" {when}" if when.startswith(("in ", "at ")) else f", {when}"
     return text
+
+
+def seen(photo: Photo, things: Collection[str]) -> list[str]:
+    """What a photo shows, as phrases without a word on where that is: no place, no climate.
+
+    Args:
+        photo: Which one.
+        things: What was drawn of it, see :class:`~geoloc_core.corpora.world.render.Rendered`.
+    """
+    facts = photo.facts
+    if facts is None:
+        return [photo.scene.name.split("/")[0].replace("_", " ")]
+    it = facts.culture
+    phrases = {
+        "building": HOUSES[it.style],
+        "vegetation": _trees(facts),
+        "marking": f"{it.centre} {it.dash} line",
+        "edge line": f"{it.centre} {it.dash} line with {it.edge} edges",
+        "plate": "white and blue plate" if it.plate == "eu" else f"{it.plate} plate",
+        "bollard": f"{it.bollard} posts",
+        "utility pole": f"{it.pole} poles",
+        "direction sign": f"{it.sign} board in {it.script} letters",
+        "warning sign": f"{it.warning} sign",
+        "shop sign": f"shop in {facts.script} letters",
+        "flag": "flag",
+    }
+    ground = "snow" if facts.climate.snow > 0.5 else f"{_soil(facts)} ground"
+    scene = facts.scene.name.split("/")[0].replace("_", " ")
+    return [scene, ground, *(text for thing, text in phrases.items() if thing in things)]
 
 
 def _sentences(name: str, it: Culture) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ from geoloc_core.corpora.world.photo import Photo, facts, photo, photos
 from geoloc_core.corpora.world.render import render
 from geoloc_core.corpora.world.rng import stream
 from geoloc_core.corpora.world.shots import views
-from geoloc_core.corpora.world.words import BIOME, HOUSES, PLACELESS, SCENES, caption, clues
+from geoloc_core.corpora.world.words import BIOME, HOUSES, PLACELESS, SCENES, caption, clues, seen
 from geoloc_core.files import digest
 
 ROOT = str(Path(__file__).parents[3])
@@ -491,6 +491,16 @@ class TestWords:
         outdoors = [p for p in SOME if p.facts]
         share = np.mean([countries()[p.place.country].name in caption(p) for p in outdoors])
         assert 0.3 < share < 0.9
+
+    def test_what_is_seen_names_no_place_and_nothing_that_was_not_drawn(self):
+        names = {name.lower() for country in countries().values() for name in (country.name, country.continent)}
+        for p in SOME[:60]:
+            things = render(p, 32).things
+            phrases = seen(p, things)
+            assert 0 < len(phrases) <= 24
+            assert not names & set(" ".join(phrases).lower().split())
+            assert any("plate" in phrase for phrase in phrases) == ("plate" in things)
+            assert any("posts" in phrase for phrase in phrases) == ("bollard" in things)
 
     def test_clues_say_what_is_drawn(self):
         texts = {row["text"] for row in clues()}

@@ -85,7 +85,7 @@ def surface(canvas: Canvas, camera: Camera, rng: random.Random, facts: Facts, ro
 
 def _markings(canvas: Canvas, camera: Camera, facts: Facts, road: Road) -> None:
     culture = facts.culture
-    canvas.start("marking")
+    canvas.start("marking", "edge line" if culture.edge != "none" and road.kind == "highway" else None)
     colour = LINE[culture.centre]
     if culture.dash == "solid":
         canvas.polygon(road.strip(camera, -0.1, 0.1), colour)

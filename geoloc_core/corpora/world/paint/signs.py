@@ -19,7 +19,7 @@ POLES: dict[str, RGB] = {"wood": (108, 82, 60), "concrete": (176, 174, 168), "st
 
 def pole(canvas: Canvas, camera: Camera, facts: Facts, x: float, z: float) -> None:
     """A utility pole with its crossbars."""
-    canvas.start("pole")
+    canvas.start("pole", "utility pole")
     k, kind = camera.focal / z, facts.culture.pole
     px, ground = camera.at(x, 0, z)
     colour = POLES[kind]
@@ -90,7 +90,7 @@ def direction_sign(canvas: Canvas, camera: Camera, rng: random.Random, facts: Fa
     canvas.start("pole")
     for dx in (-0.9, 0.9):
         canvas.line([(px + dx * k, ground), (px + dx * k, ground - 3.4 * k)], (140, 144, 148), max(1.0, 0.12 * k))
-    canvas.start("sign")
+    canvas.start("sign", "direction sign")
     left, right, top, bottom = px - 1.9 * k, px + 1.9 * k, ground - 4.4 * k, ground - 2.0 * k
     canvas.box(left, top, right, bottom, colour)
     canvas.line(
@@ -116,7 +116,7 @@ def warning_sign(canvas: Canvas, camera: Camera, rng: random.Random, facts: Fact
     px, ground = camera.at(x, 0, z)
     canvas.start("pole")
     canvas.line([(px, ground), (px, ground - 2.4 * k)], (140, 144, 148), max(1.0, 0.1 * k))
-    canvas.start("sign")
+    canvas.start("sign", "warning sign")
     y, kind = ground - 2.6 * k, facts.culture.warning
     if kind == "yellow diamond":
         canvas.polygon(ring(px, y, 0.85 * k, 4), (30, 30, 30))
