@@ -111,7 +111,7 @@ def _row(project: Project, name: str, encoder: NamedEncoder, mine: bool) -> Row:
 def _what(encoder: NamedEncoder) -> str:
     if encoder.image is None:
         return "text"
-    image = "instances" if encoder.image.kind == "mask2former" else "image"
+    image = "instances" if encoder.image.pictures else "image"
     return f"{image} + text" if encoder.text else image
 
 
@@ -122,7 +122,7 @@ def _remedy(project: Project, name: str, encoder: NamedEncoder, mine: bool) -> s
 
 
 def _source(checkpoint: Checkpoint | None) -> str:
-    if checkpoint is None:
+    if checkpoint is None or checkpoint.trained:
         return "trained here"
     if checkpoint.parts:
         several = len(checkpoint.parts) > 2

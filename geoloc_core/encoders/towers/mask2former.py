@@ -19,17 +19,17 @@ from geoloc_core.encoders.groups import GROUPS, group_of
 from geoloc_core.encoders.huggingface import CONFIG, config_of, open_network, open_processor
 from geoloc_core.encoders.instances import Instances, Segment
 from geoloc_core.encoders.memory import Halving
+from geoloc_core.encoders.options import Segmenter
 from geoloc_core.encoders.published import TRANSFORMERS
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest
-from geoloc_core.plugins import Strict
 
 FILES = TRANSFORMERS
 LONGEST = 1333
 """The longer edge of a map of segments, pixels: larger photos are masked by the nearest of them, in bounded memory."""
 
 
-class Options(Strict):
+class Options(Segmenter):
     """A segmenter. The paper states no thresholds: these are the library's."""
 
     kind: Literal["mask2former"]
@@ -41,9 +41,6 @@ class Options(Strict):
     """Probability from which a pixel belongs to a feature, where overlaps are judged (``panoptic``)."""
     overlap: float = Field(0.8, ge=0, lt=1)
     """A feature of which more confident ones leave no more than this share is left out (``panoptic``)."""
-    min_area: float = Field(0.001, ge=0, lt=1)
-    """A feature that covers a smaller share of the photo is left out: 0.001 of 1024 × 768 is 28 × 28 pixels."""
-    batch: int = Field(8, gt=0)
 
 
 def load(options: Options, weights: Path) -> Instances:
