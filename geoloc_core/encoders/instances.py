@@ -296,7 +296,7 @@ def shards(folder: Path) -> list[Path]:
     """
     if not store.note(folder).get("pictures"):
         raise UserError(
-            f"{folder}: holds one array rather than pictures; name an encoder of a kind that cuts photos, such as mask2former"
+            f"{folder}: holds one array rather than pictures; name an encoder that cuts photos up"
         )
     return manifest.shards(folder)
 
