@@ -295,9 +295,7 @@ def shards(folder: Path) -> list[Path]:
         UserError: There are none yet, or they are an array.
     """
     if not store.note(folder).get("pictures"):
-        raise UserError(
-            f"{folder}: holds one array rather than pictures; name an encoder that cuts photos up"
-        )
+        raise UserError(f"{folder}: holds one array rather than pictures; name an encoder that cuts photos up")
     return manifest.shards(folder)
 
 

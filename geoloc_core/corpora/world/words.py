@@ -4,7 +4,7 @@ import random
 from collections.abc import Collection
 
 from geoloc_core.corpora.world import known
-from geoloc_core.corpora.world.culture import OPTIONS, Culture, culture
+from geoloc_core.corpora.world.culture import OPTIONS, RGB, Culture, culture
 from geoloc_core.corpora.world.gazetteer import centres, countries
 from geoloc_core.corpora.world.photo import Facts, Photo
 
@@ -22,6 +22,17 @@ MONTHS = (
     "November",
     "December",
 )
+COLOURS = {
+    "black": (20, 20, 20),
+    "white": (250, 250, 250),
+    "red": (205, 20, 35),
+    "orange": (255, 145, 50),
+    "yellow": (252, 209, 20),
+    "green": (0, 115, 70),
+    "blue": (10, 50, 150),
+    "light blue": (90, 165, 225),
+}
+"""Names of the colours of flags."""
 BIOME = {
     "tundra": "tundra",
     "boreal": "boreal forest",
@@ -157,6 +168,17 @@ def caption(photo: Photo) -> str:
     return text
 
 
+def _flag(country: str) -> str:
+    """The colours of a flag, those that are there twice once."""
+    flag = known.flag_of(country)
+    names = [min(COLOURS, key=lambda name: _far(COLOURS[name], colour)) for colour in (flag[1] if flag else ())]
+    return " ".join(dict.fromkeys(names))
+
+
+def _far(one: RGB, other: RGB) -> int:
+    return sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
+
+
 def seen(photo: Photo, things: Collection[str]) -> list[str]:
     """What a photo shows, as phrases without a word on where that is: no place, no climate.
 
@@ -179,7 +201,7 @@ def seen(photo: Photo, things: Collection[str]) -> list[str]:
         "direction sign": f"{it.sign} board in {it.script} letters",
         "warning sign": f"{it.warning} sign",
         "shop sign": f"shop in {facts.script} letters",
-        "flag": "flag",
+        "flag": f"{_flag(it.country)} flag",
     }
     ground = "snow" if facts.climate.snow > 0.5 else f"{_soil(facts)} ground"
     scene = facts.scene.name.split("/")[0].replace("_", " ")

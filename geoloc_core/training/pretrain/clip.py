@@ -193,6 +193,8 @@ def pretrain(
     Returns:
         The metrics of every epoch, and figures for the summary.
     """
+    import torch
+
     from geoloc_core.encoders.openclip import save_clip
 
     where = f"params.yaml: {'pretrain_from' if options.start else 'pretrain'}.{partial.name}"
@@ -214,6 +216,7 @@ def pretrain(
         log,
         save_steps=options.save_steps,
     )
+    network.model.visual.to(memory_format=torch.contiguous_format)  # as checkpoints are
     save_clip(network.model, network.config["model_cfg"], network.config["preprocess_cfg"], out)
     scores: dict[str, dict[str, dict[str, float]]] = {"zero_shot": corpus.score(network, options)}
     if start:
@@ -230,7 +233,10 @@ def pretrain(
 
 def _prepare(model: Any, options: Options, where: str) -> None:
     """Bring the model to its device, and freeze what stays as it is."""
+    import torch
+
     model.to(device())
+    model.visual.to(memory_format=torch.channels_last)  # convolutions are faster so
     if options.micro_batch and options.micro_batch < options.batch:
         contrastive.check_micro_batches(model, f"{where}.micro_batch")
     if options.freeze_text:
@@ -373,6 +379,7 @@ class _Trainer:
         tokens = self.corpus.tokens_of(rows, epoch).to(device())
         self.optimiser.zero_grad()
         micro = options.micro_batch or options.batch
+        images = images.contiguous(memory_format=torch.channels_last)
         outcome = contrastive.backward(model, images, tokens, micro, options.compare == "batch", self.autocast)
         if not np.isfinite(outcome.loss):
             raise UserError(
