@@ -179,6 +179,18 @@ def _far(one: RGB, other: RGB) -> int:
     return sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
 
 
+def _cast(factors: tuple[float, float, float]) -> str:
+    """What a colour leans to, given how much its bands are changed."""
+    red, green, blue = factors
+    names = {"reddish": red, "greenish": green, "bluish": blue}
+    leans = "plain" if max(factors) - min(factors) < 0.08 else max(names, key=lambda name: names[name])
+    return f"{'pale' if sum(factors) > 3.15 else 'dark' if sum(factors) < 2.85 else 'mild'} {leans}"
+
+
+def _light(asphalt: float) -> str:
+    return "pale" if asphalt > 0.6 else "dark" if asphalt < -0.6 else "grey"
+
+
 def seen(photo: Photo, things: Collection[str]) -> list[str]:
     """What a photo shows, as phrases without a word on where that is: no place, no climate.
 
@@ -203,9 +215,14 @@ def seen(photo: Photo, things: Collection[str]) -> list[str]:
         "shop sign": f"shop in {facts.script} letters",
         "flag": f"{_flag(it.country)} flag",
     }
-    ground = "snow" if facts.climate.snow > 0.5 else f"{_soil(facts)} ground"
+    near = facts.locality
+    snow = facts.climate.snow > 0.5
+    ground = "snow" if snow else f"{_cast(near.earth)} {_soil(facts)} ground"
+    if not snow:
+        road = "dirt road" if facts.scene.road == "track" else f"{_light(near.asphalt)} road"
+        phrases |= {"ground": f"{_cast(near.grass)} grass", "road": road}
     scene = facts.scene.name.split("/")[0].replace("_", " ")
-    return [scene, ground, *(text for thing, text in phrases.items() if thing in things)]
+    return [scene, ground, *(text for thing, text in phrases.items() if thing in {*things, "ground"})]
 
 
 def _sentences(name: str, it: Culture) -> list[tuple[str, str]]:

@@ -61,7 +61,7 @@ def surface(canvas: Canvas, camera: Camera, rng: random.Random, facts: Facts, ro
         for rut in (-1.1, 0.7):
             canvas.polygon(road.strip(camera, rut - 0.28, rut + 0.42), shade(dirt, 0.86))
         return
-    grey = 92 + 17 * facts.locality.asphalt + (26 if climate.biome in ("desert", "savanna") else 0)
+    grey = 92 + 24 * facts.locality.asphalt + (26 if climate.biome in ("desert", "savanna") else 0)
     asphalt = mix((int(grey), int(grey), int(grey + 4)), climate.soil, 0.14)
     asphalt = tone(asphalt, facts.locality.earth)
     asphalt = mix(asphalt, (226, 230, 238), 0.55 * climate.snow)
