@@ -5,6 +5,8 @@ each training and each answer reads. DVC cannot template a list of dependencies,
 how much they read: ``train_3`` are those that read three things.
 """
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from geoloc_core.contracts.needs import MOST
@@ -14,6 +16,8 @@ from geoloc_core.project import Project
 from geoloc_core.variants import inputs
 
 FILE = "plan.yaml"
+MOST_PARTS = 4
+"""Encoders trained here that another one is made of, at most: as many templates are in ``dvc.yaml``."""
 HEAD = "# Written by `geoloc plan` from params.yaml: the lists that the stages of dvc.yaml go through.\n"
 
 
@@ -43,14 +47,18 @@ def plan(project: Project) -> dict[str, Any]:
     cells = dict.fromkeys(
         (n.labels, profile.variants[name].corpus) for name, n in needs.items() if n.labels in profile.cells
     )
+    composed = {name: checkpoint.made_of for name, checkpoint in profile.checkpoints.items() if checkpoint.made_of}
+    weights = {name: {"reads": _paths(project, map(project.weights, of))} for name, of in composed.items()}
     return {
         "benchmarks": profile.benchmarks,
+        "download": [name for name in profile.checkpoints if name not in composed],
+        **_grouped("compose", weights, MOST_PARTS),
         "encode": {f"{encoder}-{corpus}": {"encoder": encoder, "corpus": corpus} for encoder, corpus in pairs},
         "encode_text": {f"{encoder}-{name}": {"encoder": encoder, "texts": name} for encoder, name in texts},
         "cells": {f"{name}-{corpus}": {"cells": name, "corpus": corpus} for name, corpus in cells},
         "truth": answered(profile),
-        **_grouped("train", {name: _train(project, name) for name in profile.variants}),
-        **_grouped("answer", {name: _answer(project, name) for name in profile.variants}),
+        **_grouped("train", {name: _train(project, name) for name in profile.variants}, MOST),
+        **_grouped("answer", {name: _answer(project, name) for name in profile.variants}, MOST),
     }
 
 
@@ -89,13 +97,13 @@ def _answer(project: Project, name: str) -> dict[str, Any]:
     return {"benchmarks": benchmarks, "reads": _paths(project, reads)}
 
 
-def _paths(project: Project, reads: list[Any]) -> list[str]:
+def _paths(project: Project, reads: Iterable[Path]) -> list[str]:
     return [path.relative_to(project.root).as_posix() for path in reads]
 
 
-def _grouped(stage: str, items: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _grouped(stage: str, items: dict[str, dict[str, Any]], most: int) -> dict[str, dict[str, Any]]:
     """The items by how much they read."""
     return {
         f"{stage}_{count}": {name: item for name, item in items.items() if len(item["reads"]) == count}
-        for count in range(1, MOST + 1)
+        for count in range(1, most + 1)
     }

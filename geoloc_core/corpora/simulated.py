@@ -56,6 +56,7 @@ class Shot:
         server: A small number.
         jpeg: The photo.
         mask: Its mask as a PNG, if asked for.
+        seen: What the photo shows, in English and without a word on where: phrases with ``; `` between them.
     """
 
     index: int
@@ -76,6 +77,7 @@ class Shot:
     server: int
     jpeg: bytes
     mask: bytes | None
+    seen: str = ""
 
     @property
     def url(self) -> str:

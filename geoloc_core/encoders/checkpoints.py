@@ -41,7 +41,7 @@ def download(project: Project, name: str, encoder: NamedEncoder) -> None:
     partial, where = project.partial("download", name), f"params.yaml: checkpoints.{name}"
     with replacing_folder(project.weights(name), "weights") as aside:
         aside.mkdir()
-        source = _fetched(encoder.checkpoint, partial, project.root)
+        source = _fetched(encoder.checkpoint, partial, project)
         _bring(source, encoder, where, aside, shutil.copyfile)
         sizes = {name: (aside / name).stat().st_size for name in files_under(aside)}
         figures = {"megabytes": round(sum(sizes.values()) / 1e6, 3), "sha256": digest(aside), "files": sizes}
@@ -87,8 +87,12 @@ def of_your_own(encoder: NamedEncoder, path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _fetched(checkpoint: Checkpoint, partial: Path, root: Path) -> Checkpoint:
-    """The same checkpoint as a local file: downloaded if it has a URL, and resolved against the project's root."""
+def _fetched(checkpoint: Checkpoint, partial: Path, project: Project) -> Checkpoint:
+    """The same checkpoint as a local file: downloaded if it has a URL, and resolved against the project's root.
+
+    Raises:
+        UserError: It is of an encoder that has not been trained yet.
+    """
     if checkpoint.url:
         from geoloc_core.download import download as fetch
 
@@ -96,9 +100,14 @@ def _fetched(checkpoint: Checkpoint, partial: Path, root: Path) -> Checkpoint:
         fetch(checkpoint.url, file, sha256=checkpoint.sha256)
         return checkpoint.model_copy(update={"url": None, "file": file})
     if checkpoint.parts:
-        parts = {name: _fetched(part, partial / name, root) for name, part in checkpoint.parts.items()}
+        parts = {name: _fetched(part, partial / name, project) for name, part in checkpoint.parts.items()}
         return checkpoint.model_copy(update={"parts": parts})
-    return checkpoint.model_copy(update={"file": root / checkpoint.file}) if checkpoint.file else checkpoint
+    if checkpoint.trained:
+        folder = project.weights(checkpoint.trained)
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; run `geoloc pretrain {checkpoint.trained}` first")
+        return checkpoint.model_copy(update={"trained": None, "file": folder})
+    return checkpoint.model_copy(update={"file": project.root / checkpoint.file}) if checkpoint.file else checkpoint
 
 
 def _bring(

@@ -98,7 +98,7 @@ def load(options: Any, weights: Path, remedy: str = store.WEIGHTS_REMEDY) -> Enc
         remedy: What brings them anew.
 
     Returns:
-        The tower; of a segmenter an :class:`~geoloc_core.encoders.instances.Instances`.
+        The tower; for a segmenter such as ``mask2former`` an :class:`~geoloc_core.encoders.instances.Instances`.
 
     Raises:
         UserError: The folder does not hold what the kind expects.

@@ -176,7 +176,7 @@ def _cut(image: Image.Image, segment: Segment, min_area: float) -> dict[str, Any
     """A feature's picture and what is said of it; None where it is too small."""
     mask = _at_size(segment.mask, *image.size)
     area = int(mask.sum())
-    if area == 0 or area < min_area * mask.size:
+    if not large_enough(segment, image.size, min_area):
         return None
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = [int(side) for side in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)]
@@ -190,6 +190,12 @@ def _cut(image: Image.Image, segment: Segment, min_area: float) -> dict[str, Any
         "box": box,
         "area": area,
     }
+
+
+def large_enough(segment: Segment, size: tuple[int, int], min_area: float) -> bool:
+    """Whether a segment covers any of a photo of ``size``, width and height in pixels, and ``min_area`` of it."""
+    area = int(_at_size(segment.mask, *size).sum())
+    return area > 0 and area >= min_area * size[0] * size[1]
 
 
 def _at_size(mask: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -289,10 +295,7 @@ def shards(folder: Path) -> list[Path]:
         UserError: There are none yet, or they are an array.
     """
     if not store.note(folder).get("pictures"):
-        raise UserError(
-            f"{folder}: holds one array rather than features of segments; "
-            "name a segmenter, such as an encoder of kind mask2former"
-        )
+        raise UserError(f"{folder}: holds one array rather than pictures; name an encoder that cuts photos up")
     return manifest.shards(folder)
 
 

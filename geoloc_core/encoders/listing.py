@@ -6,7 +6,6 @@ from typing import Any
 
 from geoloc_core import escape
 from geoloc_core.encoders.checkpoints import remedy
-from geoloc_core.encoders.options import Segmenter
 from geoloc_core.errors import UserError
 from geoloc_core.params import Checkpoint, NamedEncoder
 from geoloc_core.progress import output, plain
@@ -112,7 +111,7 @@ def _row(project: Project, name: str, encoder: NamedEncoder, mine: bool) -> Row:
 def _what(encoder: NamedEncoder) -> str:
     if encoder.image is None:
         return "text"
-    image = "instances" if isinstance(encoder.image, Segmenter) else "image"
+    image = "instances" if encoder.image.pictures else "image"
     return f"{image} + text" if encoder.text else image
 
 
@@ -123,7 +122,7 @@ def _remedy(project: Project, name: str, encoder: NamedEncoder, mine: bool) -> s
 
 
 def _source(checkpoint: Checkpoint | None) -> str:
-    if checkpoint is None:
+    if checkpoint is None or checkpoint.trained:
         return "trained here"
     if checkpoint.parts:
         several = len(checkpoint.parts) > 2

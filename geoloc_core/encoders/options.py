@@ -1,5 +1,7 @@
 """What every kind of tower can be told, beside its own options."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from geoloc_core.encoders.compute import Precision
@@ -9,6 +11,8 @@ from geoloc_core.plugins import Strict
 class Tower(Strict):
     """A tower, whatever computes it."""
 
+    pictures: ClassVar[bool] = False
+    """Whether it gives pictures of what photos show, rather than a feature of each photo."""
     batch: int = Field(256, gt=0)
     """Photos per forward pass; halved where memory runs out."""
     reducing_gap: float | None = Field(None, ge=1)
@@ -26,9 +30,9 @@ class TorchTower(Tower):
 
 
 class Segmenter(Strict):
-    """A tower whose features are pictures: the pieces that it cuts from a photo."""
+    """A tower that cuts photos into pictures of what they show."""
 
-    batch: int = Field(8, gt=0)
-    """Photos per forward pass."""
+    pictures: ClassVar[bool] = True
     min_area: float = Field(0.001, ge=0, lt=1)
     """A piece that covers a smaller share of the photo is left out: 0.001 of 1024 × 768 is 28 × 28 pixels."""
+    batch: int = Field(8, gt=0)

@@ -169,15 +169,15 @@ def _check_pretraining(profile: Profile) -> list[str]:
     return errors
 
 
-WRITES = {"clip": "open_clip", "vit": "vit"}
+WRITES = {"clip": "open_clip", "vit": "vit", "segformer": "segformer"}
 """The kind of tower that reads what a kind of pre-training writes."""
 
 
 def _no_vector(tower: Any) -> str | None:
     """Why a head cannot be trained on an encoder; None where it gives a vector per photo."""
     if tower is None:
-        return UNKNOWN
-    if isinstance(tower, Segmenter):
+        return "unknown; expected one of `encoders`"
+    if tower.pictures:
         return "gives pictures; expected one that gives a vector per photo"
     if getattr(tower, "pooling", None) == "tokens":
         return "gives many tokens per photo; expected another pooling"
@@ -194,6 +194,13 @@ def _check_encoders(profile: Profile) -> list[str]:
             homes = [home for home in HOMES if name in getattr(profile, home)]
             if len(homes) != 1:
                 errors.append(f"{where}.{name}: needs its weights from exactly one of {' and '.join(HOMES)}")
+    trained = profile.pretrain | profile.pretrain_from
+    errors += [
+        f"checkpoints.{name}: trained: {other!r}; expected one of `pretrain` and `pretrain_from`: {', '.join(trained)}"
+        for name, checkpoint in profile.checkpoints.items()
+        for other in checkpoint.made_of
+        if other not in trained
+    ]
     for home in HOMES:
         errors += [f"{home}.{name}: no encoder of that name" for name in getattr(profile, home) if name not in names]
     errors += [

@@ -133,7 +133,7 @@ class About(Strict):
 
 
 class Checkpoint(Strict):
-    """Where published weights come from: one of ``hub``, ``url``, ``tag``, ``file`` and ``parts``."""
+    """Where weights come from: one of ``hub``, ``url``, ``tag``, ``file``, ``trained`` and ``parts``."""
 
     hub: str | None = None
     """Repository of the Hugging Face hub."""
@@ -147,6 +147,8 @@ class Checkpoint(Strict):
     """open_clip pretrained tag."""
     file: Path | None = None
     """A local file or folder of weights, or an ONNX network."""
+    trained: EncoderName | None = None
+    """An encoder under ``pretrain`` or ``pretrain_from``, whose weights these are."""
     parts: dict[Name, "Checkpoint"] | None = None
     """Of an encoder of several networks, the checkpoint of each."""
     sha256: Sha256 | None = None
@@ -154,9 +156,12 @@ class Checkpoint(Strict):
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
-        given = [name for name in ("hub", "url", "tag", "file", "parts") if getattr(self, name) is not None]
+        sources = ("hub", "url", "tag", "file", "trained", "parts")
+        given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"expected one of hub, url, tag, file and parts, got {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"expected one of hub, url, tag, file, trained and parts, got {' and '.join(given) or 'none'}"
+            )
         if self.hub and not self.revision:
             raise ValueError(f"no revision; expected the commit of {self.hub}, which never moves")
         if self.url and not self.sha256:
@@ -166,6 +171,12 @@ class Checkpoint(Strict):
         if self.tag and not self.model:
             raise ValueError(f"no model; expected the open_clip architecture that {self.tag} belongs to")
         return self
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The encoders trained here whose weights it is made of, each once."""
+        parts = (self.parts or {}).values()
+        return (self.trained,) if self.trained else tuple(dict.fromkeys(n for part in parts for n in part.made_of))
 
 
 class Texts(Strict):

@@ -11,8 +11,11 @@ location, people drive on the right side of the road.*
 The sentence about the location comes first, the others follow in any order. Beside a sentence about the climate, the
 one about the location may be left out; the driving side is told only where the climate is not. A fact that is not
 known leaves out its words. All is drawn anew in every epoch.
+
+``seen`` is for what these start from: a CLIP that was told what photos show and not where.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -53,6 +56,8 @@ MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
+MOST_PHRASES, SEPARATOR = 24, "; "
+"""Phrases that a caption of what is seen may have, and what separates them."""
 DIRECTIONS = ("north", "east", "south", "west")
 
 _FIRST = {"A": "tropical", "B": "arid", "C": "temperate", "D": "cold", "E": "polar"}
@@ -94,6 +99,16 @@ class Captions(Strict):
     def _published(cls, given: Any) -> Any:
         template = given.get("template") if isinstance(given, dict) else None
         return {**PUBLISHED[template], **given} if template in PUBLISHED else given
+
+
+class Seen(Strict):
+    """Captions of what a photo shows and none of geography, as those of an ordinary CLIP mostly are."""
+
+    template: Literal["seen"]
+    column: str = "seen"
+    """Column of what the corpus publishes that holds phrases, with ``; `` between them."""
+    share: Share = 0.6
+    """Share of the phrases beside the first one that a caption has."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +166,37 @@ def draw(facts: Facts, how: Captions, rows: np.ndarray, seed: int, epoch: int) -
     others = np.stack([np.where(untold, side, climate), facing, month], axis=1)
     others = np.take_along_axis(others, chance[7:].T.argsort(axis=1), axis=1)
     return [text.strip() for text in location + others.sum(axis=1)]
+
+
+def draw_seen(phrases: np.ndarray, how: Seen, rows: np.ndarray, seed: int, epoch: int) -> list[str]:
+    """Captions of what photos show: the first phrase, and some of the others in any order.
+
+    Args:
+        phrases: (N,) of all photos: a tuple of phrases each, at most :data:`MOST_PHRASES`.
+        how: How much is told.
+        rows: (n,) positions of the photos among them.
+        seed: Of the training.
+        epoch: Its number.
+
+    Returns:
+        n captions, such as *A photo of a street, wood poles, yellow plate.*; empty where nothing is known.
+    """
+    chance = uniforms(seed, epoch, rows, 2 * MOST_PHRASES)
+    found = []
+    for row, told, place in zip(rows, chance[:, :MOST_PHRASES], chance[:, MOST_PHRASES:], strict=True):
+        first, others = phrases[row][:1], phrases[row][1:]
+        kept = sorted((place[k], text) for k, text in enumerate(others) if told[k] < how.share)
+        words = [*first, *(text for _, text in kept)]
+        found.append(f"A photo of {', '.join(words)}." if words else "")
+    return found
+
+
+def split_phrases(texts: Iterable[str | None]) -> np.ndarray:
+    """(N,) tuples of the phrases of each text, at most :data:`MOST_PHRASES`; none where there is no text."""
+    found = [tuple(filter(None, (text or "").split(SEPARATOR)))[:MOST_PHRASES] for text in texts]
+    array = np.empty(len(found), dtype=object)
+    array[:] = found
+    return array
 
 
 def _locations(facts: Facts, template: Template, rows: np.ndarray, before: np.ndarray) -> np.ndarray:

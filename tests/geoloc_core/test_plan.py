@@ -22,10 +22,10 @@ DVC_YAML = (ROOT / "dvc.yaml").read_text()
 
 
 def planned(project: Project) -> dict:
-    """The plan, with trainings and answers of any number of reads together."""
+    """The plan, with trainings, answers and composed weights of any number of reads together."""
     found = plan.plan(project)
-    for stage in ("train", "answer"):
-        groups = [found.pop(f"{stage}_{count}") for count in range(1, MOST + 1)]
+    for stage, most in (("train", MOST), ("answer", MOST), ("compose", plan.MOST_PARTS)):
+        groups = [found.pop(f"{stage}_{count}") for count in range(1, most + 1)]
         for count, group in enumerate(groups, 1):
             assert all(len(item["reads"]) == count for item in group.values())
         found[stage] = {name: item for group in groups for name, item in group.items()}
@@ -115,7 +115,17 @@ def test_what_photos_and_pieces_need_is_read(tmp_path):
 
 def test_nothing_is_made_for_no_variant(tmp_path):
     found = planned(opened(tmp_path, "catalogue"))
+    assert set(found.pop("download")) == set(opened(tmp_path, "catalogue").profile.checkpoints)
     assert not any(found.values())
+
+
+def test_weights_made_of_those_trained_here_wait_for_them(tmp_path):
+    found = planned(opened(tmp_path, "papers"))
+    assert found["download"] == []
+    assert found["compose"] == {
+        "crops": {"reads": ["data/weights/pieces"]},
+        "seg-vit": {"reads": ["data/weights/pieces", "data/weights/vit"]},
+    }
 
 
 def test_a_stage_reads_what_its_family_needs(tmp_path):

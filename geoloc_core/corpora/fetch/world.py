@@ -34,6 +34,10 @@ class Options(Strict):
     photos: int = Field(ge=100, le=1_000_000)
     size: int = Field(224, ge=32, le=2048)
     """Width and height in pixels."""
+    countries: int | None = Field(None, ge=1)
+    """Only the countries in which most photos are taken, so many; left out, all of them."""
+    evenness: float = Field(0.0, ge=0, le=1)
+    """From 0, as unequal as countries are on photo sites, to 1, as many places in each."""
     masks: bool = False
     """Whether to write the mask of every photo too."""
 
@@ -58,6 +62,7 @@ def fetch(
     Raises:
         UserError: Masks are requested and the layout does not support them.
     """
+    from geoloc_core.corpora.world.gazetteer import Spread
     from geoloc_core.corpora.world.people import BLOCK
     from geoloc_core.corpora.world.shots import Piece
     from geoloc_core.corpora.world.words import clues
@@ -87,6 +92,7 @@ def fetch(
             options.size,
             options.masks,
             layout.PLAN,
+            Spread(options.countries, options.evenness),
         )
         for start in range(0, options.photos, BLOCK)
     ]

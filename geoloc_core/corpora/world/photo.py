@@ -9,6 +9,7 @@ from typing import Literal
 from geoloc_core.corpora.world import climate as land
 from geoloc_core.corpora.world import culture as built
 from geoloc_core.corpora.world import people, scenes, sun
+from geoloc_core.corpora.world.gazetteer import NATURAL, Spread
 from geoloc_core.corpora.world.rng import stream
 
 PLACELESS = 0.27
@@ -63,8 +64,8 @@ def _authors(seed: int, corpus: str, block: int) -> list[int]:
 
 
 @lru_cache(maxsize=512)
-def _author(seed: int, corpus: str, block: int, number: int) -> people.Author:
-    return people.author(seed, corpus, block, number)
+def _author(seed: int, corpus: str, block: int, number: int, spread: Spread) -> people.Author:
+    return people.author(seed, corpus, block, number, spread)
 
 
 def facts(rng: random.Random, place: people.Place, style: Style = "flickr", month: int | None = None) -> Facts:
@@ -87,10 +88,10 @@ def facts(rng: random.Random, place: people.Place, style: Style = "flickr", mont
     )
 
 
-def photo(seed: int, corpus: str, index: int, style: Style = "flickr") -> Photo:
+def photo(seed: int, corpus: str, index: int, style: Style = "flickr", spread: Spread = NATURAL) -> Photo:
     """Photo number ``index``: the same whatever else is rendered."""
     block, row = divmod(index, people.BLOCK)
-    by = _author(seed, corpus, block, _authors(seed, corpus, block)[row])
+    by = _author(seed, corpus, block, _authors(seed, corpus, block)[row], spread)
     rng = stream(seed, f"{corpus} photo", index)
     place = people.place(rng, by)
     shown = None if style == "flickr" and rng.random() < PLACELESS else facts(rng, place, style)
@@ -98,6 +99,8 @@ def photo(seed: int, corpus: str, index: int, style: Style = "flickr") -> Photo:
     return Photo(index, (seed, corpus), by.name, place, scene, shown, scenes.probabilities(rng, scene))
 
 
-def photos(seed: int, corpus: str, start: int, stop: int, style: Style = "flickr") -> Iterator[Photo]:
+def photos(
+    seed: int, corpus: str, start: int, stop: int, style: Style = "flickr", spread: Spread = NATURAL
+) -> Iterator[Photo]:
     """Photos ``start`` to ``stop`` of a corpus."""
-    return (photo(seed, corpus, index, style) for index in range(start, stop))
+    return (photo(seed, corpus, index, style, spread) for index in range(start, stop))

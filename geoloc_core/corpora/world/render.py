@@ -40,10 +40,12 @@ class Rendered:
 
     Attributes:
         image: RGB.
+        things: What has been drawn: classes of ``paint.canvas.CLASSES``, or more exact names of theirs.
         mask: 1,000 × class + instance, shape (size, size), int32; see ``paint.canvas.CLASSES``. None unless asked for.
     """
 
     image: Image.Image
+    things: frozenset[str]
     mask: np.ndarray | None
 
     def jpeg(self, quality: int = 87) -> bytes:
@@ -63,7 +65,8 @@ def render(photo: Photo, size: int = 224, masks: bool = False) -> Rendered:
     """
     rng = photo.stream("picture")
     canvas = outdoors(rng, photo.facts, size, masks) if photo.facts else indoors.draw(rng, photo.scene, size, masks)
-    return Rendered(_developed(rng, canvas.finished()), None if canvas.mask is None else np.array(canvas.mask))
+    mask = None if canvas.mask is None else np.array(canvas.mask)
+    return Rendered(_developed(rng, canvas.finished()), frozenset(canvas.things), mask)
 
 
 def _developed(rng: random.Random, image: Image.Image) -> Image.Image:
@@ -86,7 +89,7 @@ def outdoors(rng: random.Random, facts: Facts, size: int, masks: bool) -> Canvas
     image, classes = backdrop(rng, size, horizon, facts.scene, facts.climate, facts.locality, facts.moment)
     canvas = Canvas(image, tint(facts.moment), classes if masks else None)
     camera = Camera(
-        canvas.pixels, rng.uniform(1.6, 2.6), int(size * horizon) * OVERSAMPLE, canvas.pixels * rng.uniform(0.72, 0.95)
+        canvas.pixels, rng.uniform(1.6, 2.6), int(size * horizon) * OVERSAMPLE, canvas.pixels * rng.uniform(0.95, 1.25)
     )
     land.mountains(canvas, camera, rng, facts)
     if facts.scene.water != "none":
@@ -190,8 +193,8 @@ def _square(canvas: Canvas, camera: Camera, rng: random.Random, facts: Facts) ->
     """What stands in front of a row of houses: a flag, parked cars."""
     items: list[Item] = []
     flag = known.flag_of(facts.culture.country)
-    if flag and rng.random() < 0.4:
-        items.append((13.0, partial(signs.flag, canvas, camera, flag, rng.uniform(-5, 3), 13.0)))
+    if flag and rng.random() < 0.5:
+        items.append((13.0, partial(signs.flag, canvas, camera, flag, rng.uniform(-5, 2), 13.0)))
     if facts.scene.name == "parking_lot":
         spots = [(x, z) for z in (9.0, 17.0) for x in (-5.2, -2.0, 1.2, 4.4) if rng.random() < 0.8]
         items += [(z, partial(roads.car, canvas, camera, rng, facts, x, z, True)) for x, z in spots]
@@ -219,23 +222,24 @@ def _beside(canvas: Canvas, camera: Camera, rng: random.Random, facts: Facts, ro
             items.append((z, partial(signs.pole, canvas, camera, facts, x, z)))
         if facts.culture.pole != "steel":
             items.append((depths[-1], partial(signs.wires, canvas, camera, road, side * edge, depths)))
-    if road.kind == "highway":
-        for k in range(7):
-            z = 6 + 13 * k
+    if road.kind == "highway" or rng.random() < 0.35:
+        first, step = (5.0, 9.0) if road.kind == "highway" else (5.5, 4.5)
+        for k in range(8):
+            z = first + step * k
             for hand in (-1, 1):
-                x = road.x(hand * (road.half + 1.0), z)
+                x = road.x(hand * (road.half + 0.9), z)
                 items.append((z, partial(signs.bollard, canvas, camera, facts, x, z)))
     own = -1 if facts.culture.left else 1
-    if rng.random() < (0.65 if road.kind == "highway" else 0.4):
-        z = rng.uniform(13, 22)
-        x = road.x(own * (edge + 2.4), z)
+    if rng.random() < (0.75 if road.kind == "highway" else 0.5):
+        z = rng.uniform(17, 23)
+        x = road.x(own * (edge + 1.6), z)
         items.append((z, partial(signs.direction_sign, canvas, camera, rng, facts, x, z)))
     flag = known.flag_of(facts.culture.country)
-    if flag and road.walk and rng.random() < 0.18:
-        far = rng.uniform(11, 18)
+    if flag and road.walk and rng.random() < 0.35:
+        far = rng.uniform(16, 21)
         items.append((far, partial(signs.flag, canvas, camera, flag, road.x(-own * edge, far), far)))
-    if rng.random() < 0.4:
-        near = rng.uniform(6.5, 9.5)
+    if rng.random() < 0.55:
+        near = rng.uniform(10, 13)
         at = road.x(own * (edge + 0.3), near)
         items.append((near, partial(signs.warning_sign, canvas, camera, rng, facts, at, near)))
     return items
@@ -247,7 +251,7 @@ def _traffic(canvas: Canvas, camera: Camera, rng: random.Random, facts: Facts, r
     items: list[Item] = []
     own = -road.centre if road.kind != "track" else 0.0
     for offset, away in ((own, True), (-own, False)):
-        z = rng.uniform(7, 14) if away else rng.uniform(10, 25)
+        z = rng.uniform(5.5, 11) if away else rng.uniform(9, 22)
         while z < 70:
             if rng.random() < busy:
                 x = road.x(offset, z)

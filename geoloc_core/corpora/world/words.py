@@ -1,9 +1,10 @@
 """Captions and clues in English, from the same facts as the pictures."""
 
 import random
+from collections.abc import Collection
 
 from geoloc_core.corpora.world import known
-from geoloc_core.corpora.world.culture import OPTIONS, Culture, culture
+from geoloc_core.corpora.world.culture import OPTIONS, RGB, Culture, culture
 from geoloc_core.corpora.world.gazetteer import centres, countries
 from geoloc_core.corpora.world.photo import Facts, Photo
 
@@ -21,6 +22,17 @@ MONTHS = (
     "November",
     "December",
 )
+COLOURS = {
+    "black": (20, 20, 20),
+    "white": (250, 250, 250),
+    "red": (205, 20, 35),
+    "orange": (255, 145, 50),
+    "yellow": (252, 209, 20),
+    "green": (0, 115, 70),
+    "blue": (10, 50, 150),
+    "light blue": (90, 165, 225),
+}
+"""Names of the colours of flags."""
 BIOME = {
     "tundra": "tundra",
     "boreal": "boreal forest",
@@ -154,6 +166,63 @@ def caption(photo: Photo) -> str:
         when = _when(rng, facts)
         text += f" {when}" if when.startswith(("in ", "at ")) else f", {when}"
     return text
+
+
+def _flag(country: str) -> str:
+    """The colours of a flag, those that are there twice once."""
+    flag = known.flag_of(country)
+    names = [min(COLOURS, key=lambda name: _far(COLOURS[name], colour)) for colour in (flag[1] if flag else ())]
+    return " ".join(dict.fromkeys(names))
+
+
+def _far(one: RGB, other: RGB) -> int:
+    return sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
+
+
+def _cast(factors: tuple[float, float, float]) -> str:
+    """What a colour leans to, given how much its bands are changed."""
+    red, green, blue = factors
+    names = {"reddish": red, "greenish": green, "bluish": blue}
+    leans = "plain" if max(factors) - min(factors) < 0.08 else max(names, key=lambda name: names[name])
+    return f"{'pale' if sum(factors) > 3.15 else 'dark' if sum(factors) < 2.85 else 'mild'} {leans}"
+
+
+def _light(asphalt: float) -> str:
+    return "pale" if asphalt > 0.6 else "dark" if asphalt < -0.6 else "grey"
+
+
+def seen(photo: Photo, things: Collection[str]) -> list[str]:
+    """What a photo shows, as phrases without a word on where that is: no place, no climate.
+
+    Args:
+        photo: Which one.
+        things: What was drawn of it, see :class:`~geoloc_core.corpora.world.render.Rendered`.
+    """
+    facts = photo.facts
+    if facts is None:
+        return [photo.scene.name.split("/")[0].replace("_", " ")]
+    it = facts.culture
+    phrases = {
+        "building": HOUSES[it.style],
+        "vegetation": _trees(facts),
+        "marking": f"{it.centre} {it.dash} line",
+        "edge line": f"{it.centre} {it.dash} line with {it.edge} edges",
+        "plate": "white and blue plate" if it.plate == "eu" else f"{it.plate} plate",
+        "bollard": f"{it.bollard} posts",
+        "utility pole": f"{it.pole} poles",
+        "direction sign": f"{it.sign} board in {it.script} letters",
+        "warning sign": f"{it.warning} sign",
+        "shop sign": f"shop in {facts.script} letters",
+        "flag": f"{_flag(it.country)} flag",
+    }
+    near = facts.locality
+    snow = facts.climate.snow > 0.5
+    ground = "snow" if snow else f"{_cast(near.earth)} {_soil(facts)} ground"
+    if not snow:
+        road = "dirt road" if facts.scene.road == "track" else f"{_light(near.asphalt)} road"
+        phrases |= {"ground": f"{_cast(near.grass)} grass", "road": road}
+    scene = facts.scene.name.split("/")[0].replace("_", " ")
+    return [scene, ground, *(text for thing, text in phrases.items() if thing in {*things, "ground"})]
 
 
 def _sentences(name: str, it: Culture) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ from geoloc_core.progress import say
 from geoloc_core.project import Project
 from geoloc_core.sets import Split
 from geoloc_core.training import contrastive, geography, held_out, loop, photos, recipe
-from geoloc_core.training.captions import LISTED, OPENING, Captions, draw
+from geoloc_core.training.captions import LISTED, OPENING, Captions, Seen, draw, draw_seen, split_phrases
 
 if TYPE_CHECKING:
     import torch
@@ -53,8 +53,8 @@ class Options(Strict):
 
     caption: str = "caption"
     """Column of what the corpus publishes that holds its own captions."""
-    captions: Captions | None = None
-    """Captions made of geography, in place of the corpus' own."""
+    captions: Annotated[Captions | Seen, Field(discriminator="template")] | None = None
+    """Captions made of geography, or of what is seen, in place of the corpus' own."""
     facts: geography.Sources = geography.Sources()
     """Where those have their facts from."""
     hold_out: tuple[CountryCode, ...] = ()
@@ -99,8 +99,8 @@ class Options(Strict):
                 )
         if self.micro_batch and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
-        if "facts" in self.model_fields_set and not self.captions:
-            raise ValueError("facts: only captions use them; add captions, or leave facts out")
+        if "facts" in self.model_fields_set and not isinstance(self.captions, Captions):
+            raise ValueError("facts: only captions of geography use them; add captions, or leave facts out")
         if self.compare == "micro_batch" and not self.micro_batch:
             raise ValueError("compare: micro_batch needs the size of a micro-batch; set micro_batch")
         return self
@@ -193,6 +193,8 @@ def pretrain(
     Returns:
         The metrics of every epoch, and figures for the summary.
     """
+    import torch
+
     from geoloc_core.encoders.openclip import save_clip
 
     where = f"params.yaml: {'pretrain_from' if options.start else 'pretrain'}.{partial.name}"
@@ -214,6 +216,7 @@ def pretrain(
         log,
         save_steps=options.save_steps,
     )
+    network.model.visual.to(memory_format=torch.contiguous_format)  # as checkpoints are
     save_clip(network.model, network.config["model_cfg"], network.config["preprocess_cfg"], out)
     scores: dict[str, dict[str, dict[str, float]]] = {"zero_shot": corpus.score(network, options)}
     if start:
@@ -230,7 +233,10 @@ def pretrain(
 
 def _prepare(model: Any, options: Options, where: str) -> None:
     """Bring the model to its device, and freeze what stays as it is."""
+    import torch
+
     model.to(device())
+    model.visual.to(memory_format=torch.channels_last)  # convolutions are faster so
     if options.micro_batch and options.micro_batch < options.batch:
         contrastive.check_micro_batches(model, f"{where}.micro_batch")
     if options.freeze_text:
@@ -276,7 +282,7 @@ class _Corpus:
         held_out.check_countries(options.hold_out, countries.index, f"{where}.hold_out")
         labels = geography.read_labels(project, options.corpus, ["gid_0", "split"])
         split, codes = labels["split"], labels["gid_0"]
-        need_country = bool(options.captions or options.hold_out)
+        need_country = isinstance(options.captions, Captions) or bool(options.hold_out)
         rows = held_out.training_rows(split, codes, options.hold_out, need_country)
         photos.batches_per_epoch(rows, options.batch, options.corpus)
         left_out = int((split == Split.TRAIN).sum()) - len(rows)
@@ -298,8 +304,10 @@ class _Corpus:
 
     def score(self, network: Network, options: Options) -> dict[str, dict[str, float]]:
         """Zero-shot scores on seen and unseen countries."""
-        template = options.captions.template if options.captions else None
-        opening, listed = (OPENING[template], LISTED[template]) if template else (OWN_TITLES, ())
+        how = options.captions
+        opening, listed = (
+            (OPENING[how.template], LISTED[how.template]) if isinstance(how, Captions) else (OWN_TITLES, ())
+        )
         return held_out.score(
             network.model.to(device()),
             text_embedder(network.model, network.tokenise, device()),
@@ -316,8 +324,11 @@ class _Corpus:
 
 def _tokens_of(project: Project, options: Options, network: Network) -> "Callable[[np.ndarray, int], torch.Tensor]":
     """How captions come to be: drawn anew in every epoch, or the corpus' own."""
-    if options.captions:
-        how, seed = options.captions, project.profile.seed
+    how, seed = options.captions, project.profile.seed
+    if isinstance(how, Seen):
+        seen = split_phrases(photos.attribute(project, options.corpus, how.column))
+        return lambda rows, epoch: network.tokenise(draw_seen(seen, how, rows, seed, epoch))
+    if how:
         facts = geography.gather(project, options.corpus, options.facts)
         return lambda rows, epoch: network.tokenise(draw(facts, how, rows, seed, epoch))
     own = network.tokenise([text or "" for text in photos.attribute(project, options.corpus, options.caption)]).int()
@@ -368,6 +379,7 @@ class _Trainer:
         tokens = self.corpus.tokens_of(rows, epoch).to(device())
         self.optimiser.zero_grad()
         micro = options.micro_batch or options.batch
+        images = images.contiguous(memory_format=torch.channels_last)
         outcome = contrastive.backward(model, images, tokens, micro, options.compare == "batch", self.autocast)
         if not np.isfinite(outcome.loss):
             raise UserError(

@@ -4,7 +4,7 @@ It is saved in the folder format of published ViT checkpoints, and read by the s
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -15,6 +15,10 @@ from geoloc_core.files import write_json
 from geoloc_core.plugins import Strict
 from geoloc_core.project import Project
 from geoloc_core.training import loop, photos, recipe
+from geoloc_core.training.captions import split_phrases
+
+if TYPE_CHECKING:
+    import torch
 
 HALF = (0.5, 0.5, 0.5)
 """Mean and standard deviation of Google's ViT checkpoints, and the thesis'."""
@@ -26,7 +30,9 @@ class Options(Strict):
     kind: Literal["vit"]
     corpus: str
     target: str
-    """Column of ``attributes.parquet`` that holds the class."""
+    """Column of ``attributes.parquet`` that holds the class, or classes with ``; `` between them."""
+    several: bool = False
+    """Whether a photo has several classes, as those of ImageNet-21k have, or just one."""
     image_size: int = Field(64, ge=16)
     patch_size: int = Field(8, gt=0)
     dim: int = Field(96, gt=0)
@@ -62,7 +68,6 @@ def pretrain(
         The metrics of every epoch, and figures for the summary.
     """
     import torch
-    from torch.nn.functional import cross_entropy
     from transformers import ViTConfig, ViTForImageClassification
     from transformers.utils import logging
 
@@ -73,7 +78,7 @@ def pretrain(
     steps = photos.batches_per_epoch(rows, options.batch, options.corpus)
     made_of = photos.fingerprint(project, options.corpus)
     images = photos.Photos.open(project.corpus(options.corpus), preprocess, partial / f"{made_of[:16]}.npy")
-    names, classes = np.unique(photos.attribute(project, options.corpus, options.target), return_inverse=True)
+    classes = _classes(photos.attribute(project, options.corpus, options.target), options.several)
     targets = torch.from_numpy(classes)
     torch.manual_seed(project.profile.seed)
     config = ViTConfig(
@@ -83,7 +88,7 @@ def pretrain(
         num_hidden_layers=options.layers,
         num_attention_heads=options.heads,
         intermediate_size=4 * options.dim,
-        num_labels=len(names),
+        num_labels=classes.shape[1],
     )
     model = ViTForImageClassification(config).to(device())
     optimiser = torch.optim.AdamW(model.parameters(), options.lr, weight_decay=options.weight_decay)
@@ -100,12 +105,12 @@ def pretrain(
             )
             inputs = photos.augmented(torch.from_numpy(pixels).to(device()), preprocess, generator)
             logits = model(pixel_values=inputs).logits.cpu()
-            loss = cross_entropy(logits, targets[batch])
+            loss = _loss(logits, targets[batch], options.several)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             total += loss.item()
-            hits += int((logits.argmax(1) == targets[batch]).sum())
+            hits += int(targets[batch].gather(1, logits.argmax(1, keepdim=True)).sum())
         return {"loss": total / steps, "accuracy": hits / (steps * options.batch)}
 
     history = loop.run_epochs(
@@ -131,4 +136,23 @@ def pretrain(
             "image_std": list(HALF),
         },
     )
-    return history, {"photos": len(rows), "classes": len(names), "parameters": model.num_parameters()}
+    return history, {"photos": len(rows), "classes": classes.shape[1], "parameters": model.num_parameters()}
+
+
+def _classes(values: list, several: bool) -> np.ndarray:
+    """Which classes each photo has: (N, C) float32 of 0 and 1, classes in their order."""
+    own = split_phrases(values) if several else [(value,) for value in values]
+    names = {name: column for column, name in enumerate(sorted({name for found in own for name in found}))}
+    targets = np.zeros((len(own), len(names)), np.float32)
+    for row, found in enumerate(own):
+        targets[row, [names[name] for name in found]] = 1
+    return targets
+
+
+def _loss(logits: "torch.Tensor", targets: "torch.Tensor", several: bool) -> "torch.Tensor":
+    """Cross entropy with the one class of each photo, or of each class by itself, summed over the classes."""
+    from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+    if several:
+        return binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
+    return cross_entropy(logits, targets)

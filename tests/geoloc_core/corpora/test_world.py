@@ -25,7 +25,7 @@ from geoloc_core.corpora.world import known, scenes, sun
 from geoloc_core.corpora.world.climate import climate, season_of
 from geoloc_core.corpora.world.culture import OPTIONS, culture
 from geoloc_core.corpora.world.fields import field, unit_vectors
-from geoloc_core.corpora.world.gazetteer import centres, cities, countries
+from geoloc_core.corpora.world.gazetteer import NATURAL, Spread, centres, cities, countries, cumulative
 from geoloc_core.corpora.world.paint.canvas import CLASSES
 from geoloc_core.corpora.world.paint.script import LETTERS
 from geoloc_core.corpora.world.people import BLOCK, Place, authors_of
@@ -33,7 +33,7 @@ from geoloc_core.corpora.world.photo import Photo, facts, photo, photos
 from geoloc_core.corpora.world.render import render
 from geoloc_core.corpora.world.rng import stream
 from geoloc_core.corpora.world.shots import views
-from geoloc_core.corpora.world.words import BIOME, HOUSES, PLACELESS, SCENES, caption, clues
+from geoloc_core.corpora.world.words import BIOME, HOUSES, PLACELESS, SCENES, caption, clues, seen
 from geoloc_core.files import digest
 
 ROOT = str(Path(__file__).parents[3])
@@ -225,7 +225,16 @@ class TestViews:
 
 class TestOptions:
     @pytest.mark.parametrize(
-        "changes", [{"photos": 99}, {"photos": 1_000_001}, {"size": 0}, {"colour": 1}, {"kind": "files"}]
+        "changes",
+        [
+            {"photos": 99},
+            {"photos": 1_000_001},
+            {"size": 0},
+            {"colour": 1},
+            {"kind": "files"},
+            {"countries": 0},
+            {"evenness": 1.1},
+        ],
     )
     def test_nonsense_is_refused(self, changes):
         with pytest.raises(ValidationError):
@@ -249,15 +258,35 @@ class TestPeople:
     def test_every_photo_of_a_block_has_an_author(self, seed, block):
         assert len(authors_of(seed, "any", block)) == BLOCK
 
+    @staticmethod
+    def shares(spread):
+        found = Counter()
+        for code, share in zip(cities().country, np.diff(cumulative(spread), prepend=0).tolist(), strict=True):
+            found[code] += share
+        return +found
+
     def test_photos_are_uneven_over_countries_with_a_long_tail(self):
-        table = cities()
-        shares = Counter()
-        for code, share in zip(table.country, np.diff(table.cumulative, prepend=0).tolist(), strict=True):
-            shares[code] += share
+        shares = self.shares(NATURAL)
         assert [code for code, _ in shares.most_common(4)] == ["US", "GB", "ES", "FR"]
         assert 0.06 < shares["US"] < 0.15
         assert all(share > 0 for share in shares.values())
         assert len(shares) > 230
+
+    @pytest.mark.parametrize(("countries", "evenness"), [(None, 0.5), (40, 0.5), (40, 0.0), (3, 1.0)])
+    def test_evenness_brings_countries_closer_and_a_limit_keeps_the_most_photographed(self, countries, evenness):
+        shares, natural = self.shares(Spread(countries, evenness)), self.shares(NATURAL)
+        assert len(shares) == (countries or len(natural))
+        assert all(natural[c] < 1.0001 * min(natural[code] for code in shares) for c in natural.keys() - shares)
+        ratio = max(shares.values()) / min(shares.values())
+        assert ratio == pytest.approx(
+            (max(natural[c] for c in shares) / min(natural[c] for c in shares)) ** (1 - evenness)
+        )
+
+    def test_views_of_an_even_corpus_show_as_many_places_of_each_country(self):
+        plan = Plan("street", (0, 180))
+        shown = Counter(p.place.country for p, _, _ in views(3, "even", 0, 240, plan, Spread(6, 1.0)))
+        assert len(shown) == 6
+        assert max(shown.values()) - min(shown.values()) <= 4 * len(plan.headings)
 
 
 class TestLand:
@@ -461,7 +490,17 @@ class TestWords:
     def test_many_captions_name_the_place(self):
         outdoors = [p for p in SOME if p.facts]
         share = np.mean([countries()[p.place.country].name in caption(p) for p in outdoors])
-        assert 0.3 < share < 0.8
+        assert 0.3 < share < 0.9
+
+    def test_what_is_seen_names_no_place_and_nothing_that_was_not_drawn(self):
+        names = {name.lower() for country in countries().values() for name in (country.name, country.continent)}
+        for p in SOME[:60]:
+            things = render(p, 32).things
+            phrases = seen(p, things)
+            assert 0 < len(phrases) <= 24
+            assert not names & set(" ".join(phrases).lower().split())
+            assert any("plate" in phrase for phrase in phrases) == ("plate" in things)
+            assert any("posts" in phrase for phrase in phrases) == ("bollard" in things)
 
     def test_clues_say_what_is_drawn(self):
         texts = {row["text"] for row in clues()}

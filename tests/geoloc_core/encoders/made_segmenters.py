@@ -14,20 +14,27 @@ def vit(folder, size=32, dim=24):
     ViTImageProcessorPil(size={"height": size, "width": size}).save_pretrained(folder)
 
 
-def segformer(folder, size=64, classes=150):
-    """A SegFormer of transformers, with ADE20K's classes unless told otherwise."""
+def segformer(folder, size=64, classes=150, labels=None):
+    """A SegFormer of transformers, with as many classes as ADE20K unless told otherwise."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
     from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 
     torch.manual_seed(2)
+    named = (
+        {"id2label": dict(enumerate(labels)), "label2id": {name: n for n, name in enumerate(labels)}} if labels else {}
+    )
     config = SegformerConfig(
-        num_labels=classes,
+        num_labels=len(labels or range(classes)),
+        **named,
         hidden_sizes=[8, 8, 8, 8],
         depths=[1] * 4,
         num_attention_heads=[1] * 4,
         decoder_hidden_size=16,
     )
-    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    model = SegformerForSemanticSegmentation(config)
+    if labels:
+        torch.nn.init.normal_(model.decode_head.classifier.weight, std=3)  # random weights tell classes apart
+    model.save_pretrained(folder)
     SegformerImageProcessorPil(size={"height": size, "width": size}).save_pretrained(folder)
 
 

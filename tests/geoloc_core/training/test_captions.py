@@ -11,7 +11,19 @@ from pydantic import ValidationError
 
 from geoloc_core.geo.articles import PIGEON, PIGEOTTO, with_article
 from geoloc_core.geo.rasters import KOPPEN_BECK, KOPPEN_RUBEL
-from geoloc_core.training.captions import MONTHS, PUBLISHED, Captions, Facts, climate_name, draw, facing, uniforms
+from geoloc_core.training.captions import (
+    MONTHS,
+    PUBLISHED,
+    Captions,
+    Facts,
+    Seen,
+    climate_name,
+    draw,
+    draw_seen,
+    facing,
+    split_phrases,
+    uniforms,
+)
 
 LOCATION = "A Street View photo close to the town of Zeist in the region of Utrecht in the Netherlands."
 CLIMATE = " This location has a temperate, no dry season, warm summer climate."
@@ -201,3 +213,22 @@ def test_uniforms_are_uniform_and_unrelated():
 
 def test_all_months_have_a_name():
     assert len(set(MONTHS)) == 12
+
+
+def test_what_is_seen_is_told_in_part_and_always_begins_with_the_scene():
+    phrases = split_phrases(["street; wood poles; yellow plate; flag"] * 400)
+    texts = draw_seen(phrases, Seen(template="seen", share=0.5), np.arange(400), 20, 0)
+    assert {text.split(",")[0].rstrip(".") for text in texts} == {"A photo of street"}
+    assert 0.4 < np.mean([text.count(",") / 3 for text in texts]) < 0.6
+    assert len(set(texts)) == 16  # every selection of three phrases, in every order
+    assert texts[5:9] == draw_seen(phrases, Seen(template="seen", share=0.5), np.arange(5, 9), 20, 0)
+    assert texts != draw_seen(phrases, Seen(template="seen", share=0.5), np.arange(400), 20, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a; b", "A photo of a, b."), ("a", "A photo of a."), ("", ""), (None, "")]
+)
+def test_all_that_is_seen_or_nothing(text, expected):
+    phrases = split_phrases([text])
+    told = draw_seen(phrases, Seen(template="seen", share=1), np.array([0]), 20, 0)
+    assert told == [expected]

@@ -231,12 +231,18 @@ def test_whatever_trains_waits_for_the_verdict_on_leaks():
     [
         (
             {"captions": {"template": "dove"}},
-            r"pretrain\.clip\.captions\.template: Input should be 'pigeon'",
+            r"pretrain\.clip\.captions: .*'dove' .*'pigeon'",
         ),
-        ({"captions": {"template": "pigeon", "town": 2}}, r"pretrain\.clip\.captions\.town: .*less than or equal to 1"),
-        ({"captions": {"template": "pigeon", "village": 1}}, r"pretrain\.clip\.captions\.village: unknown key"),
+        (
+            {"captions": {"template": "pigeon", "town": 2}},
+            r"pretrain\.clip\.captions\.pigeon\.town: .*less than or equal to 1",
+        ),
+        ({"captions": {"template": "pigeon", "village": 1}}, r"pretrain\.clip\.captions\.pigeon\.village: unknown key"),
         ({"facts": {"legend": "koppen"}}, r"pretrain\.clip\.facts\.legend: Input should be 'beck' or 'rubel'"),
-        ({"facts": {"climate": "koppen.tif"}}, r"pretrain\.clip: facts: only captions use them; add captions"),
+        (
+            {"facts": {"climate": "koppen.tif"}},
+            r"pretrain\.clip: facts: only captions of geography use them; add captions",
+        ),
         ({"hold_out": ["France"]}, r"pretrain\.clip\.hold_out\.0: .*pattern"),
         ({"micro_batch": 9}, r"pretrain\.clip: micro_batch 9 is larger than batch 8"),
         ({"compare": "micro_batch"}, r"pretrain\.clip: compare: micro_batch needs the size"),

@@ -266,7 +266,7 @@ def _shop(canvas: Canvas, camera: Camera, rng: random.Random, facts: Facts, it: 
         near, far = (it.left, it.near), (it.right, it.near)
     canvas.polygon(_wall(camera, near, far, 0, 2.4), (70, 76, 84))
     accent = facts.culture.accent if rng.random() < 0.65 else shade(facts.culture.accent, rng.uniform(0.6, 1.3))
-    canvas.start("sign")
+    canvas.start("sign", "shop sign")
     board = _wall(camera, near, far, 2.5, 3.7)
     canvas.polygon(board, accent)
     ink: RGB = (255, 250, 236) if sum(accent) < 430 else (40, 30, 40)
@@ -285,7 +285,7 @@ def _banner(canvas: Canvas, camera: Camera, rng: random.Random, facts: Facts, at
     """A sign that hangs over the pavement, written from top to bottom."""
     out = 1.2 if at[0] < 0 else -1.2
     colour = rng.choice(((222, 44, 40), (250, 222, 60), (34, 102, 190), facts.culture.accent))
-    canvas.start("sign")
+    canvas.start("sign", "shop sign")
     corners = _wall(camera, at, (at[0] + out, at[1]), 3.2, 7.0)
     canvas.polygon(corners, colour)
     left, right = min(p[0] for p in corners), max(p[0] for p in corners)

@@ -100,9 +100,12 @@ class Canvas:
         self._tint = tint
         self._counts: dict[str, int] = {}
         self._label = 0
+        self.things: set[str] = set()
+        """What has been drawn, by class or more exactly."""
 
-    def start(self, kind: str) -> None:
-        """What is drawn next is a new instance of a class."""
+    def start(self, kind: str, thing: str | None = None) -> None:
+        """What is drawn next is a new instance of a class, which ``thing`` calls by a more exact name."""
+        self.things.add(thing or kind)
         count = self._counts[kind] = self._counts.get(kind, -1) + 1
         self._label = 1000 * CLASSES.index(kind) + min(count, 999)
 

@@ -61,7 +61,7 @@ def surface(canvas: Canvas, camera: Camera, rng: random.Random, facts: Facts, ro
         for rut in (-1.1, 0.7):
             canvas.polygon(road.strip(camera, rut - 0.28, rut + 0.42), shade(dirt, 0.86))
         return
-    grey = 92 + 17 * facts.locality.asphalt + (26 if climate.biome in ("desert", "savanna") else 0)
+    grey = 92 + 24 * facts.locality.asphalt + (26 if climate.biome in ("desert", "savanna") else 0)
     asphalt = mix((int(grey), int(grey), int(grey + 4)), climate.soil, 0.14)
     asphalt = tone(asphalt, facts.locality.earth)
     asphalt = mix(asphalt, (226, 230, 238), 0.55 * climate.snow)
@@ -85,23 +85,23 @@ def surface(canvas: Canvas, camera: Camera, rng: random.Random, facts: Facts, ro
 
 def _markings(canvas: Canvas, camera: Camera, facts: Facts, road: Road) -> None:
     culture = facts.culture
-    canvas.start("marking")
+    canvas.start("marking", "edge line" if culture.edge != "none" and road.kind == "highway" else None)
     colour = LINE[culture.centre]
     if culture.dash == "solid":
-        canvas.polygon(road.strip(camera, -0.1, 0.1), colour)
+        canvas.polygon(road.strip(camera, -0.15, 0.15), colour)
     elif culture.dash == "double":
-        for offset in (-0.22, 0.1):
-            canvas.polygon(road.strip(camera, offset, offset + 0.13), colour)
+        for offset in (-0.34, 0.14):
+            canvas.polygon(road.strip(camera, offset, offset + 0.2), colour)
     else:
         length, gap = (2.5, 3.5) if culture.dash == "short" else (5.0, 7.0)
         z = 2.4
         while z < 90:
-            canvas.polygon(road.strip(camera, -0.1, 0.1, z, z + length), colour)
+            canvas.polygon(road.strip(camera, -0.15, 0.15, z, z + length), colour)
             z += length + gap
     if culture.edge != "none" and road.kind == "highway":
         for side in (-1, 1):
             inner = side * (road.half - 0.45)
-            canvas.polygon(road.strip(camera, inner, inner + 0.15), LINE[culture.edge])
+            canvas.polygon(road.strip(camera, inner, inner + 0.25), LINE[culture.edge])
     if facts.scene.name == "crosswalk":
         for k in range(-4, 4):
             canvas.polygon(road.strip(camera, k + 0.1, k + 0.6, 6.5, 9.5), (242, 242, 238))
@@ -159,7 +159,7 @@ def _plate(canvas: Canvas, rng: random.Random, facts: Facts, x: float, y: float,
     if kind == "yellow" and not rear and facts.culture.country in ("GB", "KE", "HK", "LK", "UG", "CY", "MO"):
         kind = "white"
     colour, strip = PLATES[kind]
-    half, tall = (0.26 if facts.culture.country in ("US", "CA", "JP", "AU") else 0.34) * k, 0.1 * k
+    half, tall = (0.3 if facts.culture.country in ("US", "CA", "JP", "AU") else 0.42) * k, 0.14 * k
     canvas.start("plate")
     canvas.box(x - half, y - tall, x + half, y + tall, colour)
     if strip:

@@ -19,11 +19,11 @@ POLES: dict[str, RGB] = {"wood": (108, 82, 60), "concrete": (176, 174, 168), "st
 
 def pole(canvas: Canvas, camera: Camera, facts: Facts, x: float, z: float) -> None:
     """A utility pole with its crossbars."""
-    canvas.start("pole")
+    canvas.start("pole", "utility pole")
     k, kind = camera.focal / z, facts.culture.pole
     px, ground = camera.at(x, 0, z)
     colour = POLES[kind]
-    canvas.line([(px, ground), (px, ground - 9 * k)], colour, max(1.0, 0.28 * k))
+    canvas.line([(px, ground), (px, ground - 9 * k)], colour, max(1.0, 0.36 * k))
     bars = {"wood": (8.3,), "concrete": (8.5, 7.6), "steel": ()}[kind]
     for height in bars:
         canvas.line(
@@ -61,7 +61,7 @@ def bollard(canvas: Canvas, camera: Camera, facts: Facts, x: float, z: float) ->
     k = camera.focal / z
     px, ground = camera.at(x, 0, z)
     kind = facts.culture.bollard
-    half, top = 0.1 * k, 1.05 * k
+    half, top = 0.16 * k, 1.15 * k
     if kind == "orange" or kind == "yellow":
         canvas.box(px - half, ground - top, px + half, ground, (238, 112, 36) if kind == "orange" else (246, 202, 40))
         canvas.box(px - half, ground - top * 0.8, px + half, ground - top * 0.62, (250, 250, 250))
@@ -90,7 +90,7 @@ def direction_sign(canvas: Canvas, camera: Camera, rng: random.Random, facts: Fa
     canvas.start("pole")
     for dx in (-0.9, 0.9):
         canvas.line([(px + dx * k, ground), (px + dx * k, ground - 3.4 * k)], (140, 144, 148), max(1.0, 0.12 * k))
-    canvas.start("sign")
+    canvas.start("sign", "direction sign")
     left, right, top, bottom = px - 1.9 * k, px + 1.9 * k, ground - 4.4 * k, ground - 2.0 * k
     canvas.box(left, top, right, bottom, colour)
     canvas.line(
@@ -116,15 +116,15 @@ def warning_sign(canvas: Canvas, camera: Camera, rng: random.Random, facts: Fact
     px, ground = camera.at(x, 0, z)
     canvas.start("pole")
     canvas.line([(px, ground), (px, ground - 2.4 * k)], (140, 144, 148), max(1.0, 0.1 * k))
-    canvas.start("sign")
-    y, kind = ground - 2.6 * k, facts.culture.warning
+    canvas.start("sign", "warning sign")
+    y, kind = ground - 2.8 * k, facts.culture.warning
     if kind == "yellow diamond":
-        canvas.polygon(ring(px, y, 0.85 * k, 4), (30, 30, 30))
-        canvas.polygon(ring(px, y, 0.77 * k, 4), (252, 204, 30))
+        canvas.polygon(ring(px, y, 1.05 * k, 4), (30, 30, 30))
+        canvas.polygon(ring(px, y, 0.95 * k, 4), (252, 204, 30))
     else:
-        canvas.polygon(ring(px, y, 0.85 * k, 3, -1.5708), (214, 32, 38))
+        canvas.polygon(ring(px, y, 1.05 * k, 3, -1.5708), (214, 32, 38))
         canvas.polygon(
-            ring(px, y, 0.55 * k, 3, -1.5708), (252, 206, 40) if kind == "yellow triangle" else (250, 250, 250)
+            ring(px, y, 0.68 * k, 3, -1.5708), (252, 206, 40) if kind == "yellow triangle" else (250, 250, 250)
         )
     canvas.box(px - 0.07 * k, y - 0.25 * k, px + 0.07 * k, y + 0.2 * k, (24, 24, 24))
 
@@ -137,7 +137,7 @@ def flag(canvas: Canvas, camera: Camera, look: tuple[str, list[RGB]], x: float, 
     canvas.start("pole")
     canvas.line([(px, ground), (px, ground - 8.5 * k)], (210, 212, 214), max(1.0, 0.12 * k))
     canvas.start("flag")
-    left, top, wide, tall = px, ground - 8.4 * k, 3.6 * k, 2.4 * k
+    left, top, wide, tall = px, ground - 8.4 * k, 4.5 * k, 3.0 * k
     if pattern in ("v", "h", "u"):
         stripes = colours[:-1] if pattern == "u" else colours
         for n, colour in enumerate(stripes):
