@@ -236,11 +236,9 @@ class _Trainer:
         share = -(-batch // fabric.world_size)
         micro = min(recipe.micro_batch or share, share)
         on_gpu = fabric.device.type == "cuda"
-        if fabric.world_size > 1 and on_gpu:
-            net = torch.nn.SyncBatchNorm.convert_sync_batchnorm(net)
         net.to(fabric.device)
         if on_gpu:
-            net.to(memory_format=torch.channels_last)
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser, schedule = optimise(net, len(training) // batch)
         trainer = cls(
             fabric, net, net, optimiser, optimiser, schedule, pictures, loss, measure, training, validation, weights,
@@ -248,7 +246,9 @@ class _Trainer:
         )  # fmt: skip
         if fabric.world_size > 1:
             trainer._find_micro()
-        called = torch.compile(net) if recipe.compile and on_gpu else net
+            if on_gpu:  # not before: a process that runs out of memory would leave the others waiting for statistics
+                net = torch.nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        called: Any = torch.compile(net) if recipe.compile and on_gpu else net
         trainer.wrapped, trainer.stepper = fabric.setup(called, optimiser)
         return trainer
 
