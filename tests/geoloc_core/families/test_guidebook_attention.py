@@ -268,3 +268,7 @@ def test_the_image_s_features_may_come_from_a_network_that_learns():
     assert (logits.shape, scores.shape) == ((8, 6), (8, 5))
     logits.logsumexp(1).sum().backward()
     assert net.trunk.weight.grad.abs().sum() > 0
+    whole = counts(net)
+    net.trunk.requires_grad_(False)
+    assert whole["trainable_parameters"] == whole["parameters"] == counts(net)["parameters"]
+    assert counts(net)["trainable_parameters"] == whole["parameters"] - (7 * 2 + 2)
