@@ -76,7 +76,9 @@ def test_clues_about_no_country_guide_nothing(tmp_path):
 
 
 def test_the_epoch_that_is_kept_answers(tmp_path):
+    """Features far from zero are normalised by batches alone, in training and after it."""
     given, _ = lesson()
+    given.images["a"][:] += 20
     fitted = fit(given, options({"epochs": 3}), run(tmp_path))
     held = given.validation
     answer = fitted.model.predict(joined(given, held), 4)
@@ -266,3 +268,7 @@ def test_the_image_s_features_may_come_from_a_network_that_learns():
     assert (logits.shape, scores.shape) == ((8, 6), (8, 5))
     logits.logsumexp(1).sum().backward()
     assert net.trunk.weight.grad.abs().sum() > 0
+    whole = counts(net)
+    net.trunk.requires_grad_(False)
+    assert whole["trainable_parameters"] == whole["parameters"] == counts(net)["parameters"]
+    assert counts(net)["trainable_parameters"] == whole["parameters"] - (7 * 2 + 2)
