@@ -51,6 +51,7 @@ NOT_FOLLOWED = {
 LIBRARIES = {
     "PIL": "pillow",
     "pillow_heif": "pillow-heif",
+    "lightning_fabric": "lightning-fabric",
     "onnxruntime": "onnxruntime",
     "open_clip": "open_clip_torch",
     "tokenizers": "tokenizers",
