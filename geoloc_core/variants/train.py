@@ -157,9 +157,10 @@ def _summarise(project: Project, variant: str, fitted: Fitted, data: Data) -> No
     write_json(project.summary("train", variant), figures)
     _plot(project, variant, fitted)
     if fitted.history:
+        what = "pieces" if "validation_pieces" in figures else "photos"
         say(
-            f"train {variant}: {figures.get('validation_accuracy', '–')} % of {len(data.validation):,} validation "
-            f"photos right at epoch {figures['best_epoch']} of {figures['epochs']}"
+            f"train {variant}: {figures.get('validation_accuracy', '–')} % of {figures[f'validation_{what}']:,} "
+            f"validation {what} right at epoch {figures['best_epoch']} of {figures['epochs']}"
         )
 
 
