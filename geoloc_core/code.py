@@ -137,8 +137,7 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
             for name, block in profile.checkpoints.items()
         },
         "encode": {
-            name: Instance("encode", (f"encoders.towers.{tower.kind}",), (tower,))
-            for name, tower in profile.encoders.items()
+            name: Instance("encode", _towers(tower), (tower,)) for name, tower in profile.encoders.items()
         },
         "texts": {name: Instance("texts", (), (block,)) for name, block in profile.texts.items()},
         "encode_text": {
@@ -173,7 +172,7 @@ def _plugins(profile: Profile, name: str) -> tuple[str, ...]:
     needs = block.needs()
     cells = profile.cells.get(needs.labels)
     found = [f"families.{block.kind}", *([f"geo.geocells.schemes.{cells.kind}"] if cells else [])]
-    found += [f"encoders.towers.{profile.encoders[tower].kind}" for tower in needs.towers]
+    found += [plugin for tower in needs.towers for plugin in _towers(profile.encoders[tower])]
     found += [plugin for part in needs.models for plugin in _plugins(profile, part)]
     return tuple(dict.fromkeys(found))
 
@@ -183,6 +182,12 @@ def _learned(profile: Profile, name: str) -> tuple[Any, ...]:
     block = profile.variants[name]
     towers = [profile.encoders[tower] for tower in block.needs().towers]
     return (block.model_copy(update={"benchmarks": None}), *towers)
+
+
+def _towers(tower: Any) -> tuple[str, ...]:
+    """The module of a tower, and of the tower that it is made of."""
+    of = getattr(tower, "of", None)
+    return (f"encoders.towers.{tower.kind}", *(_towers(of) if of is not None else ()))
 
 
 def _downloaded(profile: Profile, name: str) -> tuple[Any, ...]:
