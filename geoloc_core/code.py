@@ -238,8 +238,7 @@ class Sources:
 
     def _templates(self, defined: list[Name]) -> set[str]:
         """The templates that some definitions name, and those that these name themselves."""
-        statements = (statement for module, name in defined for statement in self._of(module).statements[name])
-        waiting = [text for statement in statements for text in _texts(statement) if TEMPLATE.fullmatch(text)]
+        waiting = [text for module, name in defined for text in self._of(module).templates[name]]
         found: set[str] = set()
         while waiting:
             name = waiting.pop()
@@ -289,9 +288,8 @@ class Sources:
     def _references(self, module: str, name: str) -> Iterator[Name]:
         """What one definition leads to."""
         here = self._of(module)
-        for statement in here.statements[name]:
-            inside = _imports(statement)
-            for dotted in _names(statement):
+        for inside, names in here.reads[name]:
+            for dotted in names:
                 first, *attributes = dotted
                 if first in inside:
                     yield from self._resolved(inside[first], attributes)
@@ -379,6 +377,19 @@ class Module:
     def digests(self) -> Mapping[str, str]:
         """By name, the digest of its syntax tree: equal on every supported Python."""
         return {name: _sha256(repr([_plain(s) for s in given])) for name, given in self.statements.items()}
+
+    @cached_property
+    def templates(self) -> Mapping[str, list[str]]:
+        """By name, the strings that may name a template."""
+        return {
+            name: [text for statement in given for text in _texts(statement) if TEMPLATE.fullmatch(text)]
+            for name, given in self.statements.items()
+        }
+
+    @cached_property
+    def reads(self) -> Mapping[str, list[tuple[Mapping[str, tuple[str, str | None]], set[tuple[str, ...]]]]]:
+        """By name, for each statement what it imports inside, and the names that it reads."""
+        return {name: [(_imports(s), _names(s)) for s in given] for name, given in self.statements.items()}
 
 
 def is_left_out(at: Name) -> bool:

@@ -17,6 +17,22 @@ from tests.conftest import ROOT
 PACKAGE = Path(geoloc_core.__file__).parent
 
 
+@pytest.fixture(scope="module", autouse=True)
+def parsed_once():
+    """Sources of the same text are parsed once: a test edits one of two hundred."""
+    parse, known = Module.parsed, {}
+
+    def parsed(name, path):
+        key = name, path.read_bytes()
+        if key not in known:
+            known[key] = parse(name, path)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Module, "parsed", parsed)
+        yield
+
+
 @pytest.fixture(scope="module")
 def profile():
     return load(ROOT / "params.yaml")
@@ -80,7 +96,6 @@ def test_comments_docstrings_and_layout_do_not_count(profile, before, sources):
     assert stale(before, profile, sources) == set()
 
 
-@pytest.mark.slow
 def test_what_is_new_makes_nothing_out_of_date(profile, before, sources):
     for room in (
         "families",
@@ -100,7 +115,6 @@ def test_what_is_new_makes_nothing_out_of_date(profile, before, sources):
     assert stale(before, profile, sources) == set()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "old", "new", "expected"),
     [
