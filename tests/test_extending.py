@@ -1,11 +1,7 @@
 """What docs/extending.md promises: a layout, an encoder kind and a family are a module and an entry each."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +11,7 @@ from PIL import Image
 from geoloc_core.code import Sources, digests
 from geoloc_core.params import load
 
+from .commands import commands
 from .conftest import PHOTOS, ROOT
 
 pytestmark = pytest.mark.slow
@@ -187,26 +184,13 @@ def profile():
     }
 
 
-def geoloc(root: Path, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "geoloc_core", *words],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
 def test_modules_and_entries_alone_run_from_photos_to_the_leaderboard(extended):
-    said = {words: geoloc(extended, *words.split()) for words in STAGES}
-    assert "30 kept + 0 refused = 30 seen" in said["ingest photos"]
+    *stages, shown = commands(extended, *STAGES, "leaderboard --show", PYTHONPATH=str(extended))
+    assert "30 kept + 0 refused = 30 seen" in stages[STAGES.index("ingest photos")]
     scores = json.loads((extended / "data/scores/nearest/scores.json").read_text())["benchmarks"]["validation"]
     assert scores["accuracy"] > scores["majority_accuracy"]
     assert scores["accuracy"] == 100
-    assert "nearest" in geoloc(extended, "leaderboard", "--show")
+    assert "nearest" in shown
 
 
 def test_they_make_no_other_stage_out_of_date(extended):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -11,9 +12,18 @@ import yaml
 
 from geoloc_core.files import sha256_of
 
+from .commands import commands
 from .conftest import PHOTOS
 
 pytestmark = pytest.mark.slow
+
+
+PHOTO = "images/exif_gps/ianare+exif-samples/jpg/gps/DSCN0010.jpg"
+COMMANDS = (
+    "fetch photos", "boundaries", "ingest photos", "label photos", "leaks", "download net",
+    "encode photos --encoder net", "truth photos", "train linear", "answer linear", "score linear", "leaderboard",
+    "promote", "promote", "predict {photo}", "predict --json {photo} {photo}", "predict --csv {photo}",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +45,8 @@ def road(shared, tmp_path_factory):
         "checkpoints": {"net": {"file": str(shared / "weights" / "mobilenetv2_same_tf2.onnx")}},
     }
     (root / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
-    said = {}
-    for words in (
-        "fetch photos", "boundaries", "ingest photos", "label photos", "leaks", "download net",
-        "encode photos --encoder net", "truth photos", "train linear", "answer linear", "score linear", "leaderboard",
-        "promote",
-    ):  # fmt: skip
-        said[words] = geoloc(root, *words.split())
-    return root, said
-
-
-def geoloc(root, *words) -> str:
-    run = subprocess.run(
-        [sys.executable, "-m", "geoloc_core", *words], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout + run.stderr
+    said = commands(root, *(line.format(photo=shlex.quote(str(shared / PHOTO))) for line in COMMANDS))
+    return root, {f"{line} again" if line in COMMANDS[:n] else line: said[n] for n, line in enumerate(COMMANDS)}
 
 
 def test_every_photo_is_kept_or_refused_with_a_reason(road, shared):
@@ -81,20 +77,18 @@ def test_the_score_states_its_sample(road):
     assert 0 < scores["validation"]["n"] < 77
 
 
-def test_the_champion_answers_in_every_form(road, shared):
-    root, said = road
+def test_the_champion_answers_in_every_form(road):
+    _, said = road
     assert "is the champion now" in said["promote"]
     assert "Warning" not in said["promote"]
-    photo = str(shared / "images/exif_gps/ianare+exif-samples/jpg/gps/DSCN0010.jpg")
-    table = geoloc(root, "predict", photo)
-    assert "DSCN0010.jpg" in table
-    answer = json.loads(geoloc(root, "predict", "--json", photo, photo))
+    assert "DSCN0010.jpg" in said["predict {photo}"]
+    answer = json.loads(said["predict --json {photo} {photo}"])
     assert len(answer["places"]) == 10
     first = answer["places"][:5]
     assert [place["rank"] for place in first] == [1, 2, 3, 4, 5]
     assert sorted((p["probability"] for p in first), reverse=True) == [p["probability"] for p in first]
     assert answer["places"][5:] == first
-    lines = geoloc(root, "predict", "--csv", photo).splitlines()
+    lines = said["predict --csv {photo}"].splitlines()
     assert lines[0] == "photo,rank,id,name,probability,latitude,longitude"
     assert len(lines) == 6
 
@@ -110,9 +104,9 @@ print(json.dumps([places["id"].tolist(), places["probability"].tolist(), inputs]
 
 
 def test_mlflow_serves_the_same_answer(road, shared):
-    root, _ = road
-    path = shared / "images/exif_gps/ianare+exif-samples/jpg/gps/DSCN0010.jpg"
-    answer = json.loads(geoloc(root, "predict", "--json", str(path)))["places"]
+    root, said = road
+    path = shared / PHOTO
+    answer = json.loads(said["predict --json {photo} {photo}"])["places"][:5]
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{root}/.state/mlflow/mlflow.db"}
     served = subprocess.run(
         [sys.executable, "-c", SERVE, path], env={**os.environ, **store}, capture_output=True, text=True, check=False
@@ -125,5 +119,4 @@ def test_mlflow_serves_the_same_answer(road, shared):
 
 
 def test_promoting_twice_changes_nothing(road):
-    root, _ = road
-    assert "is the champion already" in geoloc(root, "promote")
+    assert "is the champion already" in road[1]["promote again"]
