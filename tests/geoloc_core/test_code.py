@@ -115,10 +115,18 @@ def test_what_is_new_makes_nothing_out_of_date(profile, before, sources):
     assert stale(before, profile, sources) == set()
 
 
+TUNED = ("ground", "structures", "experts")
+"""Variants whose networks start from the ViT."""
+
+
 @pytest.mark.parametrize(
     ("path", "old", "new", "expected"),
     [
-        ("encoders/towers/vit.py", "def load(", "ANSWER = 42\n\n\ndef load(", {"encode.vit"}),
+        ("encoders/towers/vit.py", "def load(", "ANSWER = 42\n\n\ndef load(",
+         {"encode.vit"} | {f"{stage}.{name}_country" for stage in ("train", "answer") for name in TUNED}),
+        ("families/fine_tuned.py", "TOWER = ", "ANSWER = 42\nTOWER = ",
+         {f"{stage}.{name}_country" for stage in ("train", "answer") for name in TUNED}),
+        ("families/feature_experts.py", "NAMED = 3", "NAMED = 4", {"train.experts_country", "answer.experts_country"}),
         ("families/classifier.py", "def fit(", "ANSWER = 42\n\n\ndef fit(",
          {f"{stage}.{name}" for stage in ("train", "answer")
           for name in ("mlp_clip_vit_country", "linear_clip_cells")}),

@@ -133,6 +133,7 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
     reads = {name: (train[name]["reads"], answer[name]["reads"]) for name in train}
     members = ["data/answers/mlp_clip_vit_country", "data/answers/guidebook_country"]
     cells = "data/cells/semantic/mp16"
+    tuned = (["data/features/pieces/g50", "data/weights/vit"], ["data/features/pieces"])
     assert reads == {
         "mlp_clip_vit_country": (
             ["data/features/clip/mp16", "data/features/vit/mp16"],
@@ -141,11 +142,17 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
         "linear_clip_cells": (["data/features/clip/mp16", cells], ["data/features/clip", cells]),
         # the clues are in the model
         "guidebook_country": (["data/features/clip/mp16", "data/text_features/clip/clues"], ["data/features/clip"]),
+        "ground_country": tuned,
+        "structures_country": tuned,
+        "experts_country": (
+            ["data/features/pieces/g50", "data/models/ground_country", "data/models/structures_country"],
+            ["data/features/pieces"],
+        ),
         "ensemble_country": (members, members),
     }
     assert {(item["family"], item["labels"]) for item in train.values()} == {
         ("classifier", "country"), ("classifier", "semantic"), ("guidebook_attention", "country"),
-        ("ensemble", "country"),
+        ("ensemble", "country"), ("fine_tuned", "country"), ("feature_experts", "country"),
     }  # fmt: skip
 
 

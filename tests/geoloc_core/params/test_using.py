@@ -7,6 +7,7 @@ import yaml
 from click.testing import CliRunner
 
 from geoloc_core.cli import geoloc
+from geoloc_core.contracts.needs import MOST
 from geoloc_core.errors import UserError
 from geoloc_core.params import load
 from geoloc_core.params.using import use, used
@@ -86,7 +87,7 @@ def test_the_command_writes_what_follows_from_the_profile(params):
     assert done.exit_code == 0, done.output
     assert "the profile in use is papers" in done.output
     plan = yaml.safe_load((params.parent / "plan.yaml").read_text())["plan"]
-    assert {*plan["train_1"], *plan["train_2"]} == {*load(params).variants}
+    assert {name for count in range(1, MOST + 1) for name in plan[f"train_{count}"]} == {*load(params).variants}
     assert "linear_clip_country" in (params.parent / "code.yaml").read_text()
 
 
