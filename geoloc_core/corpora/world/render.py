@@ -224,11 +224,10 @@ def _beside(canvas: Canvas, camera: Camera, rng: random.Random, facts: Facts, ro
             items.append((depths[-1], partial(signs.wires, canvas, camera, road, side * edge, depths)))
     if road.kind == "highway" or rng.random() < 0.35:
         first, step = (5.0, 9.0) if road.kind == "highway" else (5.5, 4.5)
-        for k in range(8):
-            z = first + step * k
+        for away in (first + step * k for k in range(8)):
             for hand in (-1, 1):
-                x = road.x(hand * (road.half + 0.9), z)
-                items.append((z, partial(signs.bollard, canvas, camera, facts, x, z)))
+                x = road.x(hand * (road.half + 0.9), away)
+                items.append((away, partial(signs.bollard, canvas, camera, facts, x, away)))
     own = -1 if facts.culture.left else 1
     if rng.random() < (0.75 if road.kind == "highway" else 0.5):
         z = rng.uniform(17, 23)
