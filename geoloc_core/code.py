@@ -136,9 +136,7 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
             name: Instance("download", (), (block, *_downloaded(profile, name)))
             for name, block in profile.checkpoints.items()
         },
-        "encode": {
-            name: Instance("encode", _towers(tower), (tower,)) for name, tower in profile.encoders.items()
-        },
+        "encode": {name: Instance("encode", _towers(tower), (tower,)) for name, tower in profile.encoders.items()},
         "texts": {name: Instance("texts", (), (block,)) for name, block in profile.texts.items()},
         "encode_text": {
             name: Instance("encode_text", (f"encoders.text.towers.{tower.kind}",), (tower,))

@@ -215,7 +215,7 @@ def _beside(canvas: Canvas, camera: Camera, rng: random.Random, facts: Facts, ro
     edge = road.half + (road.walk - 0.4 if road.walk else 1.4)
     side = rng.choice((-1, 1))
     if rng.random() < 0.7:
-        start, step = rng.uniform(7, 20), 28 if road.kind == "highway" else 22
+        start, step = rng.uniform(7, 20), 28.0 if road.kind == "highway" else 22.0
         depths = [start + step * k for k in range(5)]
         for z in depths:
             x = road.x(side * edge, z)
