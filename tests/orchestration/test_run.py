@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from orchestration.turn import holder
-from tests.orchestration.small_project import REPOSITORY, replace
+from tests.orchestration.small_project import PIPELINE, REPOSITORY, replace
 
 pytestmark = pytest.mark.slow
 
@@ -20,6 +20,13 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def project(project):
     replace(project / "dvc.yaml", ", check: manifest", "")  # there is no corpus behind it
+    return project
+
+
+@pytest.fixture
+def short(project):
+    """A project of two stages, which run at the same time."""
+    (project / "dvc.yaml").write_text(PIPELINE[: PIPELINE.index("  ingest:")])
     return project
 
 
@@ -97,21 +104,26 @@ def wait_for(path, process):
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_told_to_end_leaves_nothing_behind(project, number):
-    script = (project / "code" / "work.sh").read_text()
-    (project / "code" / "work.sh").write_text(f"touch started\nsleep 300\n{script}")
-    process = demo(project)
-    wait_for(project / "started", process)
+@pytest.mark.parametrize(
+    ("number", "stages", "told"),
+    [(signal.SIGINT, "short", "2 stopped in "), (signal.SIGTERM, "project", "2 stopped, 8 not started in ")],
+    ids=["all at work", "more to come"],
+)
+def test_a_run_that_is_told_to_end_leaves_nothing_behind(request, number, stages, told):
+    root = request.getfixturevalue(stages)
+    script = (root / "code" / "work.sh").read_text()
+    (root / "code" / "work.sh").write_text(f"touch started\nsleep 300\n{script}")
+    process = demo(root)
+    wait_for(root / "started", process)
     os.killpg(process.pid, number)  # as a terminal and `timeout` do
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert said.splitlines()[-1] == "geoloc: stopped; run the same command again to go on"
-    assert "stopped, " in said.splitlines()[-2]
+    assert said.splitlines()[-2].startswith(told)
     assert "Dagster" not in said
-    assert not [p for p in alive(project) if p.name() == "sleep"]
-    (project / "code" / "work.sh").write_text(script)
-    assert run(project)[0] == 0
+    assert not [p for p in alive(root) if p.name() == "sleep"]
+    (root / "code" / "work.sh").write_text(script)
+    assert run(root)[0] == 0
 
 
 def alive(root):
@@ -125,19 +137,19 @@ def _of(process, project):
         return False
 
 
-def test_a_killed_run_is_taken_up_by_the_next(project, monkeypatch):
-    script = (project / "code" / "work.sh").read_text()
-    (project / "code" / "work.sh").write_text(f"touch started\nsleep 300\n{script}")
-    process = start(project, start_new_session=True)
-    wait_for(project / "started", process)
+def test_a_killed_run_is_taken_up_by_the_next(short, monkeypatch):
+    script = (short / "code" / "work.sh").read_text()
+    (short / "code" / "work.sh").write_text(f"touch started\nsleep 300\n{script}")
+    process = start(short, start_new_session=True)
+    wait_for(short / "started", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    (project / "code" / "work.sh").write_text(script)
-    code, lines = run(project)
+    (short / "code" / "work.sh").write_text(script)
+    code, lines = run(short)
     assert code == 0, lines
-    monkeypatch.setenv("GEOLOC_STEP_LOGS", str(project / ".state" / "logs"))
-    monkeypatch.setenv("DAGSTER_HOME", str(project / ".state" / "dagster"))
-    assert runs(project) == ["SUCCESS", "FAILURE"]
+    monkeypatch.setenv("GEOLOC_STEP_LOGS", str(short / ".state" / "logs"))
+    monkeypatch.setenv("DAGSTER_HOME", str(short / ".state" / "dagster"))
+    assert runs(short) == ["SUCCESS", "FAILURE"]
 
 
 ONE_STAGE = """
@@ -183,17 +195,17 @@ def kin(process, root):
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("killed", ["geoloc demo", "orchestrator", "server of steps", "step", "command"])
-def test_whichever_process_is_killed_the_others_end_and_the_next_run_goes_on(long, monkeypatch, killed):
+def test_whichever_process_is_killed_the_others_end_and_the_next_run_goes_on(long, monkeypatch):
     monkeypatch.setenv("GEOLOC_CODE", str(REPOSITORY))
-    process = demo(long)
-    os.kill(kin(process, long)[killed], signal.SIGKILL)
-    process.communicate(timeout=120)
-    assert process.returncode != 0
-    deadline = time.monotonic() + 60
-    while left := alive(long):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.2)
+    for killed in ("geoloc demo", "orchestrator", "server of steps", "step", "command"):
+        process = demo(long)
+        os.kill(kin(process, long)[killed], signal.SIGKILL)  # each run comes as far as the one before
+        process.communicate(timeout=120)
+        assert process.returncode != 0, killed
+        deadline = time.monotonic() + 60
+        while left := alive(long):
+            assert time.monotonic() < deadline, (killed, left)
+            time.sleep(0.2)
     (long / "over").touch()
     code, lines = run(long)
     if lines[0].startswith("geoloc: .dvc/tmp/rwlock: not readable; deleted"):
@@ -202,17 +214,17 @@ def test_whichever_process_is_killed_the_others_end_and_the_next_run_goes_on(lon
     assert (long / "data" / "raw" / "mp16").read_text() == "mp16\na"
 
 
-def test_of_two_at_once_the_second_is_told_and_the_first_goes_on(project):
-    script = (project / "code" / "work.sh").read_text()
-    (project / "code" / "work.sh").write_text(f"touch started; while [ ! -e over ]; do sleep 0.2; done\n{script}")
-    first = start(project)
-    while holder(project) is None:
+def test_of_two_at_once_the_second_is_told_and_the_first_goes_on(short):
+    script = (short / "code" / "work.sh").read_text()
+    (short / "code" / "work.sh").write_text(f"touch started; while [ ! -e over ]; do sleep 0.2; done\n{script}")
+    first = start(short)
+    while holder(short) is None:
         assert first.poll() is None, first.communicate()
         time.sleep(0.05)
-    code, lines = run(project)  # while the first asks what is out of date
+    code, lines = run(short)  # while the first asks what is out of date
     assert (code, len(lines)) == (2, 1)
     started = f"geoloc: error: geoloc demo (process {first.pid}) is already running on this project; wait"
     assert lines[0].startswith(started)
-    (project / "over").touch()
+    (short / "over").touch()
     _, said = first.communicate(timeout=300)
     assert first.returncode == 0, said
