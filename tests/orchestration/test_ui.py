@@ -114,7 +114,7 @@ def test_the_servers_answer_to_their_own_names_only_and_end_with_whoever_started
 
 
 @pytest.mark.slow
-def test_both_pages_open_and_close(pages, tmp_path):
+def test_both_pages_open_and_close(pages):
     with urllib.request.urlopen(f"{pages['MLflow']}/", timeout=30) as answer:
         assert b"MLflow" in answer.read()
     led = httpx.get(f"{pages['Dagster']}/mlflow/experiments/1/runs/a")
@@ -129,13 +129,10 @@ def test_both_pages_open_and_close(pages, tmp_path):
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("chromium is not on PATH")
-    picture = tmp_path / "assets.png"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1700,1000", "--virtual-time-budget=30000"]
     page = f"{pages['Dagster']}/asset-groups"
-    subprocess.run([browser, *flags, f"--screenshot={picture}", page], check=True, capture_output=True, timeout=180)
     text = subprocess.run(
         [browser, *flags, "--dump-dom", page], check=True, capture_output=True, text=True, timeout=180
     )
-    assert picture.stat().st_size > 20_000
     for group in ("1_fetch", "2_ingest", "4_encode", "5_train"):
         assert group in text.stdout
