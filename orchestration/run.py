@@ -99,10 +99,10 @@ def _tell(progress: "Progress", seconds: float, console: Console) -> int:
     count["not started"] = progress.not_started
     parts = ", ".join(f"{number} {state}" for state, number in count.items() if number)
     console.print(f"{parts} in {seconds:.0f} s")
-    if not progress.failures and len(progress.done) == len(progress.labels):
-        return 0
     if progress.stopped and not progress.failures:
         return STOPPED
+    if not progress.failures and len(progress.done) == len(progress.labels):
+        return 0
     return USER_ERROR if progress.exit_codes and set(progress.exit_codes) == {USER_ERROR} else OTHER_ERROR
 
 

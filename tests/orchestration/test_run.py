@@ -104,21 +104,26 @@ def wait_for(path, process):
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_told_to_end_leaves_nothing_behind(short, number):
-    script = (short / "code" / "work.sh").read_text()
-    (short / "code" / "work.sh").write_text(f"touch started\nsleep 300\n{script}")
-    process = demo(short)
-    wait_for(short / "started", process)
+@pytest.mark.parametrize(
+    ("number", "stages", "told"),
+    [(signal.SIGINT, "short", "2 stopped in "), (signal.SIGTERM, "project", "2 stopped, 8 not started in ")],
+    ids=["all at work", "more to come"],
+)
+def test_a_run_that_is_told_to_end_leaves_nothing_behind(request, number, stages, told):
+    root = request.getfixturevalue(stages)
+    script = (root / "code" / "work.sh").read_text()
+    (root / "code" / "work.sh").write_text(f"touch started\nsleep 300\n{script}")
+    process = demo(root)
+    wait_for(root / "started", process)
     os.killpg(process.pid, number)  # as a terminal and `timeout` do
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert said.splitlines()[-1] == "geoloc: stopped; run the same command again to go on"
-    assert "stopped, " in said.splitlines()[-2]
+    assert said.splitlines()[-2].startswith(told)
     assert "Dagster" not in said
-    assert not [p for p in alive(short) if p.name() == "sleep"]
-    (short / "code" / "work.sh").write_text(script)
-    assert run(short)[0] == 0
+    assert not [p for p in alive(root) if p.name() == "sleep"]
+    (root / "code" / "work.sh").write_text(script)
+    assert run(root)[0] == 0
 
 
 def alive(root):
