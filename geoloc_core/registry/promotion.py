@@ -38,6 +38,7 @@ LIBRARIES = (
     "pyyaml",
     "rich",
     "safetensors",
+    "scipy",
     "simplejpeg",
     "threadpoolctl",
     "timm",

@@ -371,19 +371,13 @@ class _Trainer:
             self._halve()
 
     def _fits(self) -> bool:
-        import torch
-
         size = self.pictures.preprocess.size
         rows = self.training[: self.micro]
         part = _Part(rows, np.zeros((len(rows), size, size, 3), np.uint8), Share(0, len(rows)))
         before = [buffer.clone() for buffer in self.net.buffers()]
         _train_mode(self.net)
-        trained = sum(p.numel() for p in self.net.parameters() if p.requires_grad)
         try:
-            held = torch.empty(STATES * trained, device=self.fabric.device)
-            with self.fabric.autocast():
-                self.loss(self.net, self._inputs(part, None), self._to_device(rows)).backward()
-            del held
+            self._take(part)
         except Exception as error:  # any: as above
             if not ran_out(error):
                 raise
@@ -391,6 +385,16 @@ class _Trainer:
         finally:
             self._restore(before)
         return True
+
+    def _take(self, part: _Part) -> None:
+        """Use the memory that a step with some photos would use."""
+        import torch
+
+        trained = sum(p.numel() for p in self.net.parameters() if p.requires_grad)
+        held = torch.empty(STATES * trained, device=self.fabric.device)
+        with self.fabric.autocast():
+            self.loss(self.net, self._inputs(part, None), self._to_device(part.rows)).backward()
+        del held
 
     def _halve(self) -> None:
         if self.micro == 1:

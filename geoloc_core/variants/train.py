@@ -23,6 +23,10 @@ from geoloc_core.sets import Split
 from geoloc_core.variants import inputs
 
 
+PACE = ("seconds_per_epoch", "photos_per_second")
+"""Figures that differ from run to run: MLflow has them, and what DVC keeps does not."""
+
+
 def train(project: Project, variant: str) -> None:
     """Train one variant.
 
@@ -59,6 +63,7 @@ def train(project: Project, variant: str) -> None:
             aside.mkdir()
             Trained(card, fitted.model).save(aside)
         log.model(project.model(variant))
+        log({name: fitted.figures[name] for name in PACE if fitted.figures.get(name)}, fitted.best)
         _summarise(project, variant, fitted, data)
     remove(checkpoint.parent)
 
@@ -153,7 +158,7 @@ def _summarise(project: Project, variant: str, fitted: Fitted, data: Data) -> No
         "training_photos": len(data.training),
         "validation_photos": len(data.validation),
     }
-    figures = told.figures | counts | fitted.figures
+    figures = told.figures | counts | {name: known for name, known in fitted.figures.items() if name not in PACE}
     write_json(project.summary("train", variant), figures)
     _plot(project, variant, fitted)
     if fitted.history:

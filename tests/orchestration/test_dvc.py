@@ -98,11 +98,13 @@ def real(project):
 @pytest.mark.slow
 def test_no_answer_waits_for_a_corpus_that_nobody_learns_from_or_is_scored_on(real):
     run = yaml.safe_load((real / "params.yaml").read_text())["run"]
-    used = ("mp16", *run["evaluation"]["benchmarks"])
+    learned = {variant["corpus"] for variant in run["variants"].values()}
+    used = (*learned, *run["evaluation"]["benchmarks"])
     stages, truth = by_name(real), {f"truth@{name}" for name in used}
     assert len(truth) < len(run["corpora"])
     assert {name for name in stages if name.startswith("truth@")} == truth
-    inputs = {"classifier": {"encode"}, "guidebook_attention": {"encode"}, "ensemble": {"answer"}}
+    inputs = dict.fromkeys(("classifier", "guidebook_attention", "fine_tuned", "feature_experts"), {"encode"})
+    inputs["ensemble"] = {"answer"}
     for name, variant in run["variants"].items():
         (answer,) = [stage for at, stage in stages.items() if re.fullmatch(rf"answer_\d@{name}", at)]
         kinds = {re.split("[@_]", at)[0] for at in answer.stages}
