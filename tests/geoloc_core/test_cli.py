@@ -45,7 +45,10 @@ def test_every_stage_of_the_graph_has_its_command():
         (["train", "nothing"], "variant 'nothing': not in the profile in use"),
         (["encode", "nowhere", "--encoder", "clip"], "corpus 'nowhere'"),
         (["pretrain", "nothing"], "pretrain 'nothing'"),
-        (["download", "nothing"], "encoder 'nothing': not in params.yaml; expected one of: clip, vit, pieces, clip-vit"),
+        (
+            ["download", "nothing"],
+            "encoder 'nothing': not in params.yaml; expected one of: clip, vit, pieces, clip-vit",
+        ),
         (["download", "clip"], "encoder 'clip': is trained here rather than downloaded; run `geoloc pretrain clip`"),
         (
             ["encode", "mp16", "--encoder", "nothing"],

@@ -223,8 +223,8 @@ def _beside(canvas: Canvas, camera: Camera, rng: random.Random, facts: Facts, ro
         if facts.culture.pole != "steel":
             items.append((depths[-1], partial(signs.wires, canvas, camera, road, side * edge, depths)))
     if road.kind == "highway" or rng.random() < 0.35:
-        first, step = (5.0, 9.0) if road.kind == "highway" else (5.5, 4.5)
-        for away in (first + step * k for k in range(8)):
+        first, gap = (5.0, 9.0) if road.kind == "highway" else (5.5, 4.5)
+        for away in (first + gap * k for k in range(8)):
             for hand in (-1, 1):
                 x = road.x(hand * (road.half + 0.9), away)
                 items.append((away, partial(signs.bollard, canvas, camera, facts, x, away)))
