@@ -22,7 +22,6 @@ from geoloc_core.registry import tracking
 from geoloc_core.sets import Split
 from geoloc_core.variants import inputs
 
-
 PACE = ("seconds_per_epoch", "photos_per_second")
 """Figures that differ from run to run: MLflow has them, and what DVC keeps does not."""
 
