@@ -63,6 +63,7 @@ def evidence(
         {"photo": name, "kind": found.kind, "id": piece, "text": explain(found.kind, piece), "weight": round(weight, 6)}
         for name, ids, weights in zip(names, found.ids.tolist(), found.weights.tolist(), strict=True)
         for piece, weight in zip(ids, weights, strict=True)
+        if piece  # a photo may have fewer than others
     ]
 
 

@@ -57,3 +57,10 @@ def test_evidence_is_a_row_for_each_piece_in_words():
     assert pieces[1] == {"photo": "a.jpg", "kind": "clue", "id": "8", "text": "clue 8", "weight": 0.5}
     assert len(pieces) == 4
     assert answer.evidence(PREDICTION, str) == []
+
+
+def test_a_photo_with_fewer_pieces_than_others_shows_those_it_has():
+    ids = np.array([["road", "tree"], ["road", ""]], dtype=object)
+    prediction = replace(PREDICTION, evidence=Evidence("piece", ids, np.array([[0.9, 0.1], [1.0, 0.0]])))
+    shown = answer.evidence(prediction, lambda kind, name: name, ["a.jpg", "b.jpg"])
+    assert [(row["photo"], row["id"]) for row in shown] == [("a.jpg", "road"), ("a.jpg", "tree"), ("b.jpg", "road")]
