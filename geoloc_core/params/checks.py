@@ -6,7 +6,6 @@ from typing import Any
 from geoloc_core.contracts.metrics import names as metric_names
 from geoloc_core.contracts.needs import MOST, Answers, ImageFeatures, Input, Model, Photos, Pieces, TextFeatures, Tower
 from geoloc_core.contracts.truth import UNITS
-from geoloc_core.encoders.options import Segmenter
 from geoloc_core.params.schema import HOMES, VALIDATION, Profile
 from geoloc_core.sets import leak_parts, splits_of
 
@@ -84,14 +83,9 @@ def _wrong(profile: Profile, need: Input) -> str | None:
             return f"texts {need.texts!r}: unknown; expected one of `texts`"
         case Pieces():
             tower = profile.encoders.get(need.encoder)
-            wrong = (
-                UNKNOWN
-                if tower is None
-                else None
-                if isinstance(tower, Segmenter)
-                else "cuts no pieces; expected a segmenter"
-            )
-            return wrong and f"pieces: encoder {need.encoder!r}: {wrong}"
+            if tower is None or not tower.pictures:
+                wrong = UNKNOWN if tower is None else "cuts no pieces; expected a segmenter"
+                return f"pieces: encoder {need.encoder!r}: {wrong}"
         case Tower():
             tower = profile.encoders.get(need.encoder)
             wrong = UNKNOWN if tower is None else _untrained(tower)

@@ -99,7 +99,7 @@ def fit_network(
     """
     import torch
 
-    keeper = _Keeper(net)
+    keeper = Keeper(net)
     seconds: dict[int, float] = {}  # not in the history, which is the same in every run
     speeds: dict[int, float] = {}
 
@@ -170,7 +170,7 @@ def averaged(found: Iterable[dict[str, tuple[float, int]]]) -> loop.Metrics:
     return {name: sums[name] / counts[name] if counts[name] else math.nan for name in sums}
 
 
-class _Keeper:
+class Keeper:
     """Keeps the weights of the epoch with the best score, through a kill too."""
 
     def __init__(self, net: "torch.nn.Module") -> None:
@@ -182,11 +182,14 @@ class _Keeper:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
 
     def see(self, score: float) -> None:
+        """Keep the weights as they are now if the score is better than all before."""
         if score > self.score:
             self.score, self.weights = score, self._copy()
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
         return {"score": self.score, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
         self.score, self.weights = state["score"], state["weights"]

@@ -186,7 +186,6 @@ def fit_classifier(
         UserError: See :func:`fit`.
     """
     import torch
-    from torch.nn.functional import cross_entropy
 
     if (targets[validation_rows] == UNKNOWN).all():
         raise UserError(
@@ -210,12 +209,7 @@ def fit_classifier(
         return loss_of(net, x, wanted[rows])
 
     def measure(x: "torch.Tensor", rows: "torch.Tensor") -> dict[str, tuple[float, int]]:
-        logits, right = logits_of(net, x), wanted[rows]
-        known = int((right != UNKNOWN).sum())
-        return {
-            "validation_loss": (cross_entropy(logits, right, ignore_index=UNKNOWN).item(), known),
-            "validation_accuracy": (100 * (logits.argmax(1) == right).float().mean().item(), len(rows)),
-        }
+        return measured(logits_of(net, x), wanted[rows])
 
     outcome = fit_network(
         net,
@@ -244,6 +238,22 @@ def fit_classifier(
         calibration.temperature,
         {**counts(net), **vars(outcome.pace), **vars(calibration)},
     )
+
+
+def measured(logits: "torch.Tensor", right: "torch.Tensor") -> dict[str, tuple[float, int]]:
+    """Loss and accuracy of validation rows, each a mean and over how many: a row of no known class is a miss.
+
+    Args:
+        logits: (B, C) float32.
+        right: (B,) int64 classes; :data:`UNKNOWN` where there is none.
+    """
+    from torch.nn.functional import cross_entropy
+
+    known = int((right != UNKNOWN).sum())
+    return {
+        "validation_loss": (cross_entropy(logits, right, ignore_index=UNKNOWN).item(), known),
+        "validation_accuracy": (100 * (logits.argmax(1) == right).float().mean().item(), len(right)),
+    }
 
 
 def seed_of(recipe: Recipe, seed: int) -> int:

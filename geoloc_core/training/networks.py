@@ -21,10 +21,11 @@ from geoloc_core.encoders.memory import free, ran_out
 from geoloc_core.errors import UserError, in_a_line
 from geoloc_core.progress import say, track
 from geoloc_core.training import checkpoints, loop, photos
-from geoloc_core.training.fitting import Loss, Measure, Score, _Keeper, averaged
+from geoloc_core.training.fitting import Keeper, Loss, Measure, averaged
 from geoloc_core.training.optimisers import rates_now
 from geoloc_core.training.photos import Photos, Share
 from geoloc_core.training.recipe import NetworkRecipe
+from geoloc_core.training.stopping import Score, best_epoch, is_over
 
 if TYPE_CHECKING:
     import torch
@@ -100,16 +101,10 @@ def fit_network_on_photos(
     """
     trainer = _Trainer.of(net, pictures, loss, measure, training, validation, weights, optimise, recipe, seed)
     first = trainer.fabric.is_global_zero
-    keeper, clock = _Keeper(net), _Clock()
+    keeper, clock = Keeper(net), _Clock()
     parts = {"net": net, "optimiser": trainer.optimiser, "best": keeper, "clock": clock}
     if trainer.schedule is not None:
         parts["schedule"] = trainer.schedule
-
-    def best(history: list[loop.Metrics]) -> int:
-        return max(range(len(history)), key=lambda epoch: score(history[epoch]))
-
-    def stop(history: list[loop.Metrics]) -> bool:
-        return recipe.stop_patience is not None and len(history) - 1 - best(history) >= recipe.stop_patience
 
     def steps_of(epoch: int, begin: int) -> Iterator[loop.Metrics]:
         clock.start()
@@ -136,7 +131,7 @@ def fit_network_on_photos(
         checkpoint,
         depends,
         log if first else lambda metrics, epoch: None,
-        stop,
+        lambda history: is_over(history, score, recipe.stop_patience),
         finish=finish,
         saves=first,
     )
@@ -144,7 +139,7 @@ def fit_network_on_photos(
     net.eval()
     sizes = [(p.numel(), p.requires_grad) for p in net.parameters()]
     counts = {"parameters": sum(n for n, _ in sizes), "trainable_parameters": sum(n for n, moved in sizes if moved)}
-    return Outcome(history, best(history), {**counts, **clock.figures()})
+    return Outcome(history, best_epoch(history, score), {**counts, **clock.figures()})
 
 
 def _of_rows(training: np.ndarray, weights: np.ndarray | None) -> str:

@@ -13,7 +13,7 @@ from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
 from geoloc_core.training import loop
 from geoloc_core.training.calibration import calibrate
-from geoloc_core.training.heads import UNKNOWN
+from geoloc_core.training.heads import UNKNOWN, measured
 from geoloc_core.training.networks import fit_network_on_photos
 from geoloc_core.training.photos import Photos
 from geoloc_core.training.recipe import NetworkRecipe, optimise
@@ -91,7 +91,6 @@ def fit(
             :func:`geoloc_core.training.networks.fit_network_on_photos`.
     """
     import torch
-    from torch.nn.functional import cross_entropy
 
     if (targets[validation] == UNKNOWN).all():
         raise UserError(
@@ -111,12 +110,7 @@ def fit(
         return loss_of(net, x, given(rows), wanted[rows])
 
     def measure(x: "torch.Tensor", rows: "torch.Tensor") -> dict[str, tuple[float, int]]:
-        logits, right = logits_of(net, x, given(rows)).float(), wanted[rows]
-        known = int((right != UNKNOWN).sum())
-        return {
-            "validation_loss": (cross_entropy(logits, right, ignore_index=UNKNOWN).item(), known),
-            "validation_accuracy": (100 * (logits.argmax(1) == right).float().mean().item(), len(rows)),
-        }
+        return measured(logits_of(net, x, given(rows)).float(), wanted[rows])
 
     cache = run.checkpoint.parent / "scaled.npy"
     scaled = Photos.of(pictures.folder, pictures.shards, pictures.rows, preprocess, cache, recipe.cache_gb)

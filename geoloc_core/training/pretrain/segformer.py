@@ -17,7 +17,7 @@ from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import Strict
 from geoloc_core.project import Project
-from geoloc_core.training import loop, photos, recipe
+from geoloc_core.training import loop, photos, recipe, seeds
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +84,7 @@ def pretrain(
 
     def one_epoch(epoch: int) -> loop.Metrics:
         model.train()
-        torch.manual_seed(project.profile.seed * 1000 + epoch)
+        torch.manual_seed(seeds.of_epoch(project.profile.seed, epoch))
         total, right, pixels_seen = 0.0, 0, 0
         batches = list(photos.batches(photos.order(rows, images.groups, project.profile.seed, epoch), options.batch))
         for step, (batch, pixels) in enumerate(zip(batches, images.read(batches), strict=True)):

@@ -14,7 +14,7 @@ from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.files import write_json
 from geoloc_core.plugins import Strict
 from geoloc_core.project import Project
-from geoloc_core.training import loop, photos, recipe
+from geoloc_core.training import loop, photos, recipe, seeds
 from geoloc_core.training.captions import split_phrases
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def pretrain(
 
     def one_epoch(epoch: int) -> loop.Metrics:
         model.train()
-        generator = torch.Generator().manual_seed(project.profile.seed * 1000 + epoch)
+        generator = torch.Generator().manual_seed(seeds.of_epoch(project.profile.seed, epoch))
         total, hits = 0.0, 0
         shuffled = photos.order(rows, images.groups, project.profile.seed, epoch)
         batches = list(photos.batches(shuffled, options.batch))
