@@ -19,7 +19,7 @@ ui: $(READY)
 	geoloc ui
 
 test: $(READY)
-	pytest $(TWO) --dist loadfile
+	pytest $(TWO) --dist loadfile --no-loadscope-reorder
 
 fast: $(READY)
 	pytest -m "not slow" $(TWO)

@@ -21,7 +21,14 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("default" if "HYPOTHESIS_EXPLORE" in os.environ else "repeatable")
 
 ROOT = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
 SHARED = ROOT.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole graphs first, then stages, then the rest: the longest file must not be the last, alone on one core."""
+    first = (TESTS, TESTS / "orchestration")
+    items.sort(key=lambda item: first.index(item.path.parent) if item.path.parent in first else len(first))
 
 
 @pytest.fixture(scope="session")
