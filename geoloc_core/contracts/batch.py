@@ -218,6 +218,8 @@ class Data:
         targets: (N,) int64 classes; −1 where a row has none.
         training: Rows to learn from, ascending; each has a class and all inputs.
         validation: Rows to choose by, ascending, of other groups; each has all inputs, and a class somewhere.
+        latitudes: (N,) degrees, NaN where unknown.
+        longitudes: (N,) degrees, NaN where unknown.
         places: (N,) ids of places, None where a photo stands alone; left out where the unit is a photo.
         headings: (N,) degrees, NaN where unknown; beside the places.
     """
@@ -229,6 +231,8 @@ class Data:
     targets: np.ndarray
     training: np.ndarray
     validation: np.ndarray
+    latitudes: np.ndarray
+    longitudes: np.ndarray
     places: np.ndarray | None = None
     headings: np.ndarray | None = None
     photos: Stored | None = None

@@ -101,6 +101,8 @@ def gather(project: Project, block: Any) -> Data:
         targets=space.index(ids),
         training=training,
         validation=validation,
+        latitudes=known["latitude"].to_numpy(np.float64),
+        longitudes=known["longitude"].to_numpy(np.float64),
         **(inputs.places(table) if needs.unit == "place" else {}),
     )
 

@@ -13,14 +13,17 @@ def data(features, targets, classes, clues=None, answers=None, validation_share=
     """The last rows are for validation."""
     n = len(targets)
     first = int(n * (1 - validation_share))
+    known, at = space(classes), np.asarray(targets, np.int64)
     return Data(
         images={"a": np.asarray(features, np.float16)},
         texts={("t", "clues"): clues} if clues else {},
         answers=answers or {},
-        space=space(classes),
-        targets=np.asarray(targets, np.int64),
+        space=known,
+        targets=at,
         training=np.arange(first),
         validation=np.arange(first, n),
+        latitudes=np.where(at < 0, np.nan, known.latitudes[at]),
+        longitudes=np.where(at < 0, np.nan, known.longitudes[at]),
     )
 
 

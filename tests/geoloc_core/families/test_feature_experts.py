@@ -69,6 +69,8 @@ def model(vote) -> FeatureExperts:
         targets=np.array([0, 1, 1, 2]),
         training=np.array([0, 1, 2, 3]),
         validation=np.array([0, 1]),
+        latitudes=np.full(4, np.nan),
+        longitudes=np.full(4, np.nan),
         pieces={"cut": PHOTOS},
         models={"ground": trained(["AUT", "BEL"], ["ground"]), "cars": trained(["CHE", "DEU", "AUT"], ["vehicles"])},
     )

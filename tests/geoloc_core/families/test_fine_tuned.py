@@ -60,7 +60,7 @@ def data(pictures, targets, tower, **more) -> Data:
     count = len(targets)
     given_data = {"photos": pictures} | more
     return Data({}, {}, {}, space(4), targets, np.arange(count - 16), np.arange(count - 16, count),
-                towers={"v": tower}, **given_data)  # fmt: skip
+                np.full(count, np.nan), np.full(count, np.nan), towers={"v": tower}, **given_data)  # fmt: skip
 
 
 def options(**more) -> Options:

@@ -43,7 +43,7 @@ def data(tmp_path_factory) -> Data:
     )
     return Data(
         {"clip": features, "more": features[:, 1:3]}, {("words", "clues"): clues}, {}, space(4), classes,
-        np.arange(64), np.arange(64, 80), photos=Stored.all_of(folder / "c"),
+        np.arange(64), np.arange(64, 80), np.full(80, np.nan), np.full(80, np.nan), photos=Stored.all_of(folder / "c"),
         towers={"v": Tower(ViT(kind="vit"), folder / "tower")},
     )  # fmt: skip
 
