@@ -186,8 +186,7 @@ class Project:
     def versions(self, table: str, corpus: str) -> Path:
         """What is known of the versions of a corpus' ``manifest`` or ``labels`` that were found good here.
 
-        Rendered photos are no version of the corpus whose layout they have.
+        Another profile's corpus of the same name is another corpus: the rendered ones of `demo` and `papers` are of
+        different sizes, and neither is a version of the photographed one.
         """
-        return (
-            self.state / "versions" / ("rendered" if self.profile.demo else "photographed") / table / f"{corpus}.json"
-        )
+        return self.state / "versions" / self.chosen / table / f"{corpus}.json"

@@ -15,6 +15,7 @@ from geoloc_core.corpora.manifest import LABELS
 from geoloc_core.errors import UserError
 from geoloc_core.files import remove
 from geoloc_core.params import Drift, Expect, Labels
+from geoloc_core.params.using import use
 
 pytestmark = pytest.mark.slow  # the library takes seconds to import
 
@@ -327,12 +328,16 @@ def test_a_damaged_history_is_named(made):
         check_labels(made, "c")
 
 
-def test_rendered_photos_are_no_version_of_the_real_ones(made):
+def test_a_corpus_of_another_profile_is_no_version_of_this_one(made):
+    params = made.root / "params.yaml"
+    params.write_text("profiles:\n  demo: &demo {seed: 1}\n  papers: &papers {seed: 2}\nrun: *demo\n")
     check(made, "c")
     respell(made, width=480)
     assert not check_manifest(made, "c").passed
-    made.profile.demo = True
+    use(params, "papers")
     assert "the first version" in check_manifest(made, "c").markdown()
+    use(params, "demo")
+    assert not check_manifest(made, "c").passed
 
 
 def test_limits_of_drift_have_a_measure_each():
