@@ -220,6 +220,7 @@ class Data:
         validation: Rows to choose by, ascending, of other groups; each has all inputs, and a class somewhere.
         latitudes: (N,) degrees, NaN where unknown.
         longitudes: (N,) degrees, NaN where unknown.
+        groups: (N,) int64, equal for photos that no split may part; left out where each photo is a group of its own.
         places: (N,) ids of places, None where a photo stands alone; left out where the unit is a photo.
         headings: (N,) degrees, NaN where unknown; beside the places.
     """
@@ -233,12 +234,17 @@ class Data:
     validation: np.ndarray
     latitudes: np.ndarray
     longitudes: np.ndarray
+    groups: np.ndarray | None = None
     places: np.ndarray | None = None
     headings: np.ndarray | None = None
     photos: Stored | None = None
     pieces: dict[str, Pieces] = field(default_factory=dict)
     towers: dict[str, Tower] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)
+
+    def groups_of(self, rows: np.ndarray) -> np.ndarray:
+        """The group (n,) of each of some rows."""
+        return rows if self.groups is None else self.groups[rows]
 
     def units(self, rows: np.ndarray) -> Units:
         """Some rows, ascending, as units; the class of a place is that of any of its rows."""

@@ -258,6 +258,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
         given.pictures,
         features,
         given.targets,
+        data.groups_of(given.rows),
         given.training,
         given.validation,
         recipe,

@@ -301,6 +301,7 @@ def _on_features(
         run.depends,
         run.log,
         standardise=False,
+        groups=data.groups,
     )
 
 
@@ -343,6 +344,7 @@ def _on_photos(
         data.photos.take(used),
         [part[used] for part in features],
         data.targets[used],
+        data.groups_of(used),
         training,
         validation,
         recipe,

@@ -66,6 +66,7 @@ def fit(
     pictures: Stored,
     features: Sequence[np.ndarray],
     targets: np.ndarray,
+    groups: np.ndarray,
     training: np.ndarray,
     validation: np.ndarray,
     recipe: NetworkRecipe,
@@ -81,6 +82,7 @@ def fit(
         pictures: N pictures.
         features: Features (N, D) of the pictures, each beside the others; of frozen encoders.
         targets: (N,) int64 classes; −1 where there is none.
+        groups: (N,) int64 the group of each picture, which calibration does not split.
         training: (n,) positions to learn from, each with a class.
         validation: (m,) positions to choose by.
         recipe: The numbers.
@@ -129,14 +131,14 @@ def fit(
         run.log,
     )
 
-    def answered() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
+    def answered() -> "Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray]]":
         batches = [validation[start : start + VALIDATED] for start in range(0, len(validation), VALIDATED)]
         for rows, pixels in zip(batches, scaled.read(batches), strict=True):
             x = torch.from_numpy(np.ascontiguousarray(preprocess.normalised(pixels))).to(at)
             where = torch.from_numpy(rows.astype(np.int64)).to(at)
-            yield logits_of(net, x, given(where)), wanted[where]
+            yield logits_of(net, x, given(where)), wanted[where], groups[rows]
 
     with torch.inference_mode():
-        calibration = calibrate(answered(), len(validation))
+        calibration = calibrate(answered(), len(validation), run.seed)
     figures = {**outcome.figures, **vars(calibration)}
     return Fitted(outcome.history, outcome.best, calibration.temperature, figures)

@@ -74,7 +74,7 @@ def gather(project: Project, block: Any) -> Data:
         UserError: Something has not been made, or nothing is left to train or validate on.
     """
     needs = block.needs()
-    columns = [*UNITS.values(), "latitude", "longitude", "split", "place_id", "heading"]
+    columns = [*UNITS.values(), "latitude", "longitude", "split", "group_id", "place_id", "heading"]
     table = truth.read(project, block.corpus, columns)
     known = table.to_pandas()
     split = known["split"].to_numpy()
@@ -103,8 +103,15 @@ def gather(project: Project, block: Any) -> Data:
         validation=validation,
         latitudes=known["latitude"].to_numpy(np.float64),
         longitudes=known["longitude"].to_numpy(np.float64),
+        groups=_codes(table["group_id"]),
         **(inputs.places(table) if needs.unit == "place" else {}),
     )
+
+
+def _codes(values: Any) -> np.ndarray:
+    """A number (N,) int64 for each value of a column, the same for the same value."""
+    codes: np.ndarray = values.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    return codes
 
 
 def _of_countries(codes: np.ndarray, training: np.ndarray, wanted: tuple[str, ...] | int | None) -> np.ndarray:
