@@ -9,14 +9,16 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
-import click
+from geoloc_core.errors import UserError, installed
 
-from geoloc_core import escape, telemetry
-from geoloc_core.errors import UserError
-from geoloc_core.geo.commands import cells, locate
-from geoloc_core.lifeline import end_with_step
-from geoloc_core.project import Project
-from geoloc_core.threads import limit
+with installed():
+    import click
+
+    from geoloc_core import escape, telemetry
+    from geoloc_core.geo.commands import cells, locate
+    from geoloc_core.lifeline import end_with_step
+    from geoloc_core.project import Project
+    from geoloc_core.threads import limit
 
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """Libraries whose words would stand between ours."""
@@ -511,7 +513,8 @@ def main() -> None:
         os.environ.setdefault(name, value)
     end_with_step()
     try:
-        geoloc(standalone_mode=False)
+        with installed():
+            geoloc(standalone_mode=False)
     except UserError as error:
         _end(*error.args)
     except click.exceptions.Exit as stop:
