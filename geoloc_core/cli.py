@@ -19,6 +19,7 @@ with installed():
     from geoloc_core.lifeline import end_with_step
     from geoloc_core.project import Project
     from geoloc_core.threads import limit
+    from geoloc_core.training.processes import is_first
 
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """Libraries whose words would stand between ours."""
@@ -50,6 +51,8 @@ def geoloc(context: click.Context, params: Path) -> None:
     `geoloc demo` does so through Dagster.
     """
     context.obj = params
+    if not is_first() and context.invoked_subcommand != "train":  # the only stage that processes share
+        context.exit()
 
 
 def stage(*arguments: str, examples: tuple[str, ...]) -> Callable[[Callable[..., None]], click.Command]:

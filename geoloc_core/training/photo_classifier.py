@@ -16,6 +16,7 @@ from geoloc_core.training.calibration import calibrate
 from geoloc_core.training.heads import UNKNOWN, measured
 from geoloc_core.training.networks import fit_network_on_photos
 from geoloc_core.training.photos import Photos
+from geoloc_core.training.processes import is_first
 from geoloc_core.training.recipe import NetworkRecipe, optimise
 
 if TYPE_CHECKING:
@@ -71,8 +72,10 @@ def fit(
     validation: np.ndarray,
     recipe: NetworkRecipe,
     run: Run,
-) -> Fitted:
+) -> Fitted | None:
     """Train a network, keep its best epoch, and fit its temperature to the validation pictures.
+
+    A process that trained along with the first one gets None: nothing is left for it to do.
 
     Args:
         net: The network, freshly made.
@@ -130,6 +133,8 @@ def fit(
         run.depends,
         run.log,
     )
+    if not is_first():
+        return None
 
     def answered() -> "Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray]]":
         batches = [validation[start : start + VALIDATED] for start in range(0, len(validation), VALIDATED)]

@@ -1,6 +1,7 @@
 """The stage ``geoloc train VARIANT``: from what a variant needs to a trained model, whatever its family."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from geoloc_core.progress import say
 from geoloc_core.project import Project
 from geoloc_core.registry import tracking
 from geoloc_core.sets import Split
+from geoloc_core.training import processes
 from geoloc_core.variants import inputs
 
 PACE = ("seconds_per_epoch", "photos_per_second")
@@ -29,14 +31,21 @@ PACE = ("seconds_per_epoch", "photos_per_second")
 def train(project: Project, variant: str) -> None:
     """Train one variant.
 
+    Of several processes that ``torchrun`` started, the first does all but train a whole network, in which the others
+    take part.
+
     Raises:
         UserError: There is no such variant, what it needs is not ready or does not fit together, or its training photos
             leak into what it is scored on.
     """
     block = project.profile.variant(variant)
+    needs = block.needs()
+    if needs.towers:
+        processes.join()
+    elif not processes.is_first():
+        return
     check_folder(project.model(variant), "model")
     guard(project, block.corpus)
-    needs = block.needs()
     data = gather(project, block)
     say(
         f"train {variant}: {len(data.training):,} photos, {len(data.space)} classes ({needs.labels}), "
@@ -49,15 +58,19 @@ def train(project: Project, variant: str) -> None:
         members=inputs.classes_of(project, needs.members),
     )
     checkpoint = project.partial("train", variant) / "checkpoint.pt"
+    depends = [
+        block.model_dump(mode="json", exclude={"benchmarks"}),
+        project.profile.seed,
+        _identity(project, block, card),
+    ]
+    fit = partial(module_of(FAMILIES, block.kind).fit, data, block)
+    run = partial(Run, project.profile.seed, checkpoint, depends)
+    if not processes.is_first():
+        fit(run(lambda metrics, epoch: None))
+        return
     reads = [project.truth(block.corpus), *inputs.read_by_training(project, block)]
     with tracking.run(project, "train", variant, block.model_dump(), reads) as log:
-        depends = [
-            block.model_dump(mode="json", exclude={"benchmarks"}),
-            project.profile.seed,
-            _identity(project, block, card),
-        ]
-        run = Run(project.profile.seed, checkpoint, depends, log)
-        fitted: Fitted = module_of(FAMILIES, block.kind).fit(data, block, run)
+        fitted: Fitted = fit(run(log))
         with replacing_folder(project.model(variant), "model") as aside:
             aside.mkdir()
             Trained(card, fitted.model).save(aside)
