@@ -73,7 +73,8 @@ def train(project: Project, variant: str) -> None:
         fitted: Fitted = fit(run(log))
         with replacing_folder(project.model(variant), "model") as aside:
             aside.mkdir()
-            Trained(card, fitted.model).save(aside)
+            size = {"parameters": fitted.figures.get("parameters")}
+            Trained(card.model_copy(update=size), fitted.model).save(aside)
         log.model(project.model(variant))
         log({name: fitted.figures[name] for name in PACE if fitted.figures.get(name)}, fitted.best)
         _summarise(project, variant, fitted, data)
