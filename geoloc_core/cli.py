@@ -9,14 +9,17 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
-import click
+from geoloc_core.errors import UserError, installed
 
-from geoloc_core import escape, telemetry
-from geoloc_core.errors import UserError
-from geoloc_core.geo.commands import cells, locate
-from geoloc_core.lifeline import end_with_step
-from geoloc_core.project import Project
-from geoloc_core.threads import limit
+with installed():
+    import click
+
+    from geoloc_core import escape, telemetry
+    from geoloc_core.geo.commands import cells, locate
+    from geoloc_core.lifeline import end_with_step
+    from geoloc_core.project import Project
+    from geoloc_core.threads import limit
+    from geoloc_core.training.processes import is_first
 
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """Libraries whose words would stand between ours."""
@@ -48,6 +51,8 @@ def geoloc(context: click.Context, params: Path) -> None:
     `geoloc demo` does so through Dagster.
     """
     context.obj = params
+    if not is_first() and context.invoked_subcommand != "train":  # the only stage that processes share
+        context.exit()
 
 
 def stage(*arguments: str, examples: tuple[str, ...]) -> Callable[[Callable[..., None]], click.Command]:
@@ -511,7 +516,8 @@ def main() -> None:
         os.environ.setdefault(name, value)
     end_with_step()
     try:
-        geoloc(standalone_mode=False)
+        with installed():
+            geoloc(standalone_mode=False)
     except UserError as error:
         _end(*error.args)
     except click.exceptions.Exit as stop:

@@ -2,6 +2,9 @@
 
 import errno
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 OF_THE_MACHINE = frozenset({errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of reading that say nothing about what is in a file: the same file may be read well later."""
@@ -20,6 +23,28 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.args))
+
+
+OURS = ("geoloc_core", "orchestration")
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """End the program with a line and exit code 2 where the block cannot import a library.
+
+    What cannot be imported from a module of this project is a fault of the program's, and raised.
+    """
+    try:
+        yield
+    except ImportError as error:
+        library = (error.name or "").partition(".")[0]
+        if library in OURS:
+            raise
+        sys.stderr.write(
+            f"geoloc: error: {library or 'a library'}: cannot be imported ({in_a_line(error)}); the installation is "
+            "damaged: remove .venv and run `make demo`, or install what requirements.lock names again\n"
+        )
+        sys.exit(2)
 
 
 def is_of_the_machine(error: BaseException) -> bool:

@@ -11,6 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from geoloc_core.errors import installed
+
 if TYPE_CHECKING:
     import psutil  # type: ignore[import-untyped]
 
@@ -88,4 +90,5 @@ if __name__ == "__main__":
     owner, module, *_ = sys.argv[1:]
     end_with(int(owner))
     sys.argv = sys.argv[2:]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    with installed():
+        runpy.run_module(module, run_name="__main__", alter_sys=True)

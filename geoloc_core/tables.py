@@ -1,4 +1,4 @@
-"""Tables that others wrote: the one place that judges the encoding of a CSV, and the header and numbers of any table.
+"""Tables that others wrote, and CSVs of ours: the one place that judges the encoding, header and numbers of tables.
 
 A CSV is UTF-8, with a header and commas. Its rows have the numbers that a spreadsheet shows: the first line is row 1,
 a blank line is a row, a cell with line breaks does not make several. A row whose cells are all empty is blank too.
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -39,6 +39,32 @@ NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 PLAIN = re.compile(NUMBER, re.ASCII)
 COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+\s*", re.ASCII)
 SEXAGESIMAL = re.compile(r"""[0-9]\s*[°º'′"″NSEWnsew]|[NSEWnsew]\s*[0-9]""", re.ASCII)
+
+
+class CsvWriter:
+    """Writes rows as CSV, each ended by a newline, so that any reader reads the cells as they are.
+
+    Python before 3.13 quotes no carriage return, though its own reader takes one for the end of a line: a row that has
+    one is quoted whole.
+
+    Args:
+        stream: A text stream without translation of newlines.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._plain = csv.writer(stream, lineterminator="\n")
+        self._quoting = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def writerow(self, row: Iterable[object]) -> None:
+        """Write one row."""
+        cells = list(row)
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (self._quoting if has_return else self._plain).writerow(cells)
+
+    def writerows(self, rows: Iterable[Iterable[object]]) -> None:
+        """Write many rows."""
+        for row in rows:
+            self.writerow(row)
 
 
 @dataclass(frozen=True)

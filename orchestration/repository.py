@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import psutil  # type: ignore[import-untyped]
 import yaml
 
+from geoloc_core.errors import UserError
 from geoloc_core.yamls import parse_yaml
 from orchestration import lockfile
 from orchestration.compat import edited_rwlock, opened_repo, write_lock_files_with
@@ -48,8 +49,10 @@ def with_dvc(
 
     Raises:
         Halted: ``halt`` was set while it waited.
+        UserError: The folder is no repository of DVC's, or not one of git's although DVC expects it.
     """
-    from dvc.exceptions import DvcException
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.scm import SCMError
 
     write_lock_files_with(lockfile.modified)
     told: set[str] = set()
@@ -63,6 +66,14 @@ def with_dvc(
         try:
             with opened_repo(root) as repo:
                 return do(repo)
+        except NotDvcRepoError:
+            raise UserError(
+                f"{root}: DVC does not know this folder; work in a clone of the project, or run `dvc init` in it"
+            ) from None
+        except SCMError:
+            raise UserError(
+                f"{root}: not a git repository, as DVC expects; work in a clone of the project, or run `git init` in it"
+            ) from None
         except (DvcException, *_MALFORMED) as error:
             try:
                 mended = _mended(root, error, tell_once, halt or threading.Event())

@@ -27,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what is out of date, and print the result.
 
     Returns:
-        0 if all is up to date, 130 after an interrupt, 2 if user's mistakes are the only failures, else 1.
+        0 if all is up to date, 130 after an interrupt, 2 if user's mistakes are the only failures, else 1, as where
+        nobody reads what it prints.
     """
     parser = argparse.ArgumentParser(prog="python -m orchestration.run", description=__doc__)
     parser.add_argument("--ui-hint", action="store_true", help="end with a hint on how to open the UI")
@@ -65,7 +66,7 @@ def _told(root: Path, terminal: int, ui_hint: bool) -> int:
             shown.print("geoloc: stopped; run the same command again to go on")
         if ui_hint and code == 0:
             shown.print("To see the run: geoloc ui")
-        return code
+        return OTHER_ERROR if shown.quiet else code  # nobody reads it any more
 
 
 def _run(root: Path, console: Console) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,18 @@ from rich.console import Console
 from geoloc_core import escape
 
 
+class _Console(Console):
+    """A console that stops the work, as Ctrl-C does, once nobody reads what it prints."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich calls it in place of raising; without it, the process would end and leave its steps at work."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())  # for what is still buffered
+        os.close(nowhere)
+        signal.raise_signal(signal.SIGINT)
+
+
 def console(stream: IO[str] | None = None, **options: Any) -> Console:
     """A console that prints text as it is: nothing in it is markup.
 
@@ -20,7 +33,7 @@ def console(stream: IO[str] | None = None, **options: Any) -> Console:
         stream: Where to print; standard error by default.
         options: More options of rich.
     """
-    return Console(file=stream or sys.stderr, markup=False, emoji=False, highlight=False, **options)
+    return _Console(file=stream or sys.stderr, markup=False, emoji=False, highlight=False, **options)
 
 
 def print_error(terminal: Console, error: Exception) -> None:

@@ -1,6 +1,6 @@
 """What a model is asked with, and what it learns from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -195,11 +195,13 @@ class Answered:
         space: Its label space.
         rows: (M,) ascending positions in the corpus' manifest.
         prediction: Of the M rows.
+        parameters: How many its model has; None where that was not noted.
     """
 
     space: LabelSpace
     rows: np.ndarray
     prediction: Prediction
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,7 @@ class Data:
         validation: Rows to choose by, ascending, of other groups; each has all inputs, and a class somewhere.
         latitudes: (N,) degrees, NaN where unknown.
         longitudes: (N,) degrees, NaN where unknown.
+        groups: (N,) int64, equal for photos that no split may part; left out where each photo is a group of its own.
         places: (N,) ids of places, None where a photo stands alone; left out where the unit is a photo.
         headings: (N,) degrees, NaN where unknown; beside the places.
     """
@@ -233,12 +236,17 @@ class Data:
     validation: np.ndarray
     latitudes: np.ndarray
     longitudes: np.ndarray
+    groups: np.ndarray | None = None
     places: np.ndarray | None = None
     headings: np.ndarray | None = None
     photos: Stored | None = None
     pieces: dict[str, Pieces] = field(default_factory=dict)
     towers: dict[str, Tower] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)
+
+    def groups_of(self, rows: np.ndarray) -> np.ndarray:
+        """The group (n,) of each of some rows."""
+        return rows if self.groups is None else self.groups[rows]
 
     def units(self, rows: np.ndarray) -> Units:
         """Some rows, ascending, as units; the class of a place is that of any of its rows."""
@@ -272,10 +280,22 @@ class Fitted:
         model: A :class:`~geoloc_core.contracts.geolocator.Geolocator`.
         history: Metrics of every epoch; empty where there are none.
         best: Number of the epoch that was kept.
-        figures: What else is worth telling, for the stage's summary.
+        figures: What else is worth telling, for the stage's summary; see :func:`counted`.
     """
 
     model: Any
     history: list[Metrics] = field(default_factory=list)
     best: int = 0
     figures: dict[str, Any] = field(default_factory=dict)
+
+
+def counted(trained: int, others: Iterable[int | None] = ()) -> dict[str, int]:
+    """The parameters of a model as every family's figures have them.
+
+    Args:
+        trained: How many were trained.
+        others: How many each part has that was trained before; where one is not known, neither is their sum.
+    """
+    known = list(others)
+    total = {} if None in known else {"parameters": trained + sum(filter(None, known))}
+    return {"trainable_parameters": trained, **total}

@@ -29,12 +29,14 @@ class Card(Strict):
         needs: What it reads.
         fingerprints: What made the features and the pieces that it was trained on, by image encoder.
         members: Digests of the classes of the variants whose answers it was trained on, by variant.
+        parameters: How many its network has, those of its parts and members too; None where that was not noted yet.
     """
 
     family: str
     needs: Needs
     fingerprints: dict[str, str]
     members: dict[str, str] = Field(default_factory=dict)
+    parameters: int | None = None
 
 
 class Geolocator(Protocol):

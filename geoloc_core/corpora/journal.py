@@ -23,6 +23,7 @@ from geoloc_core.corpora.on_disk import in_chunks
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing
 from geoloc_core.progress import say
+from geoloc_core.tables import CsvWriter
 from geoloc_core.web import Fault, Gone
 
 SHARD = 4096
@@ -164,7 +165,7 @@ class Part:
         import msgpack
 
         with replacing(gone) as aside, aside.open("w", encoding="utf-8", newline="") as table:
-            writer = csv.writer(table, lineterminator="\n")
+            writer = CsvWriter(table)
             for address in self.addresses:
                 fault = self.found[address.place]
                 if isinstance(fault, Fault):

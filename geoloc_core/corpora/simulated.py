@@ -3,13 +3,14 @@
 A layout says in its ``PLAN`` what to render, and its ``write`` writes the shots as the real corpus is published.
 """
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from geoloc_core.tables import CsvWriter
 
 EVERYWHERE = (-90.0, -180.0, 90.0, 180.0)
 
@@ -104,11 +105,11 @@ class Simulation:
 
 
 @contextmanager
-def csv_table(path: Path, header: Sequence[str] | None) -> Iterator[Any]:
+def csv_table(path: Path, header: Sequence[str] | None) -> Iterator[CsvWriter]:
     """A CSV that rows are written to, with or without a header line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+        writer = CsvWriter(stream)
         if header:
             writer.writerow(header)
         yield writer

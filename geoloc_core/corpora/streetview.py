@@ -9,7 +9,6 @@ Source: https://developers.google.com/maps/documentation/streetview (request-str
 """
 
 import base64
-import csv
 import hashlib
 import hmac
 import json
@@ -33,6 +32,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.files import files_under, remove, replacing
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say, track
+from geoloc_core.tables import CsvWriter
 from geoloc_core.web import TRANSIENT, Fault, Gone, parsed
 
 API = "https://maps.googleapis.com/maps/api/streetview"
@@ -452,7 +452,7 @@ def _picture_addresses(names: Sequence[str], view: View, credentials: Credential
 
 def _write_table(found: Sequence[Panorama], view: View, path: Path) -> None:
     with replacing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+        writer = CsvWriter(stream)
         writer.writerow(COLUMNS)
         for at in found:
             for heading in view.headings:

@@ -24,7 +24,7 @@ class Row(Strict):
         name: The variant, or the baseline.
         baseline: Whether it is what always answering the most frequent classes scores.
         family: Model family.
-        encoders: Whose features it reads.
+        encoders: What it looks at photos with; of an ensemble, its members.
         labels: Kind of its label space.
         values: Our figures by metric.
         paper: The paper's figures by metric.

@@ -99,6 +99,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
         run.depends,
         run.log,
         normalise=options.normalise,
+        groups=data.groups,
     )
     if options.normalise == "batch_norm":
         mean, std, layers = heads.normalised_layers(fitted.net)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
+from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, counted
 from geoloc_core.contracts.geolocator import WEIGHTS, check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import Answers, Needs
 from geoloc_core.contracts.options import Variant
@@ -124,7 +124,8 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     weights = counts / counts.sum()
     model = Ensemble(data.space, list(options.members), weights, classes)
     shares = {name: round(float(weight), 4) for name, weight in zip(options.members, weights, strict=True)}
-    return Fitted(model, history, best, {"weights": shares})
+    size = counted(len(weights), [member.parameters for member in answered])
+    return Fitted(model, history, best, {"weights": shares, **size})
 
 
 def select(parts: list[np.ndarray], truth: np.ndarray, rounds: int) -> tuple[np.ndarray, list[float], int]:

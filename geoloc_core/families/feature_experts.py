@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from geoloc_core.contracts import geolocator
-from geoloc_core.contracts.batch import Batch, Data, Fitted, Pieces, Run
+from geoloc_core.contracts.batch import Batch, Data, Fitted, Pieces, Run, counted
 from geoloc_core.contracts.geolocator import Trained, check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import Model, Needs
 from geoloc_core.contracts.needs import Pieces as NeedsPieces
@@ -178,7 +178,8 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     pieces = data.pieces[options.pieces].of(data.validation)
     named = np.isin(pieces.groups.astype(str), list(model.groups))
     without = int((np.bincount(pieces.photos[named], minlength=len(data.validation)) == 0).sum())
-    return Fitted(model, figures={"experts": len(experts), "validation_photos_without_a_piece": without})
+    size = counted(0, [trained.card.parameters for trained in experts.values()])
+    return Fitted(model, figures={"experts": len(experts), "validation_photos_without_a_piece": without, **size})
 
 
 def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> FeatureExperts:

@@ -221,8 +221,10 @@ def balanced(rows: np.ndarray, targets: np.ndarray, most: int, seed: int) -> np.
     return np.sort(mixed[chosen])
 
 
-def fit(data: Data, options: Options, run: Run) -> Fitted:
+def fit(data: Data, options: Options, run: Run) -> Fitted | None:
     """Fine-tune one: class-weighted cross entropy, the epoch with the best validation accuracy is kept.
+
+    None in a process that trained along with the first one.
 
     Raises:
         UserError: There are no pieces to learn from, or see :func:`geoloc_core.training.photo_classifier.fit`.
@@ -258,11 +260,14 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
         given.pictures,
         features,
         given.targets,
+        data.groups_of(given.rows),
         given.training,
         given.validation,
         recipe,
         run,
     )
+    if fitted is None:
+        return None
     carried = Carried.of_trained(start.options, tower.save, run.checkpoint.parent / TOWER)
     counts = np.bincount(data.targets[data.training], minlength=len(data.space))
     mean, std, (weight, bias) = last_layer(net)

@@ -219,8 +219,10 @@ class Attention:
             self.tower.save(folder / TOWER)
 
 
-def fit(data: Data, options: Options, run: Run) -> Fitted:
+def fit(data: Data, options: Options, run: Run) -> Fitted | None:
     """Train one: cross entropy of the class, and binary cross entropy of attention against the clues' countries.
+
+    None in a process that trained a tower along with the first one.
 
     Raises:
         UserError: See :func:`geoloc_core.training.heads.fit`; or features to be added have different widths.
@@ -264,12 +266,14 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
 
     told = Clues(ids=clues.ids, texts=clues.texts, weighting=options.weighting, fusion=options.fusion)
     names, figures = [*alone, *attends], {"clues": len(clues.ids), "guided": bool(alpha)}
-    fitted: heads.Fitted | photo_classifier.Fitted
+    fitted: heads.Fitted | photo_classifier.Fitted | None
     if tower is None or start is None:
         fitted = _on_features(net, Features(tuple(found)), given_, total, weights, data, options.recipe, run)
         carried = None
     else:
         fitted = _on_photos(net, tower, found, len(alone), total, weights, data, recipe, run)  # type: ignore[arg-type]
+        if fitted is None:
+            return None
         carried = Carried.of_trained(start.options, tower.save, run.checkpoint.parent / TOWER)
         told = told.model_copy(update={"tower": start.options})
     model = exported(net, fitted.temperature, told, names, data.space, carried)
@@ -301,6 +305,7 @@ def _on_features(
         run.depends,
         run.log,
         standardise=False,
+        groups=data.groups,
     )
 
 
@@ -314,7 +319,7 @@ def _on_photos(
     data: Data,
     recipe: NetworkRecipe,
     run: Run,
-) -> "photo_classifier.Fitted":
+) -> "photo_classifier.Fitted | None":
     """Train a tower along, on photos and features, of which attention does not read the first ``alone``."""
     import torch
 
@@ -343,6 +348,7 @@ def _on_photos(
         data.photos.take(used),
         [part[used] for part in features],
         data.targets[used],
+        data.groups_of(used),
         training,
         validation,
         recipe,

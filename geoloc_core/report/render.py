@@ -4,7 +4,6 @@ A template is named by its path within the package, such as ``report/table.html`
 ``.html`` whatever is printed is escaped for Markdown or HTML, and what is undefined or no text cannot be printed.
 """
 
-import csv as csvs
 import io
 import json
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoloc_core import escape
 from geoloc_core.report.table import BEST, Cell, Link, Table
+from geoloc_core.tables import CsvWriter
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -95,12 +95,8 @@ def csv(table: Table) -> str:
     """
     header: list[str | int | float | None] = [column.alone for column in table.columns]
     rows = [[_plain(cell) for cell in row.cells] for row in table.rows]
-    # Python quotes no carriage return, though its own reader takes one for the end of a line.
-    broken = any("\r" in cell for row in (header, *rows) for cell in row if isinstance(cell, str))
     text = io.StringIO()
-    writer = csvs.writer(text, lineterminator="\n", quoting=csvs.QUOTE_ALL if broken else csvs.QUOTE_MINIMAL)
-    writer.writerow(header)
-    writer.writerows(rows)
+    CsvWriter(text).writerows([header, *rows])
     return text.getvalue()
 
 

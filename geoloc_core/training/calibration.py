@@ -1,4 +1,9 @@
-"""One temperature for all logits, so that probabilities are as high as answers are right (Guo et al. 2017)."""
+"""One temperature for all logits, so that probabilities are as high as answers are right (Guo et al. 2017).
+
+How well it works is measured by two-fold cross-fitting: each half of the validation rows is judged at the temperature
+that the other half asks for, so that no row has a part in the temperature it is judged at. The temperature that is kept
+is then fitted to all of them.
+"""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -27,9 +32,9 @@ class Calibration:
     """What calibration came to.
 
     Attributes:
-        temperature: What logits are divided by.
-        ece_before: Expected calibration error of the rows looked at, at temperature 1; None where there are none.
-        ece_after: The same at the temperature, by the very rows that it was fitted on.
+        temperature: What logits are divided by, fitted to all rows looked at.
+        ece_before: Expected calibration error of these rows at temperature 1; None where there are none.
+        ece_after: The same, of each half of the rows at the temperature of the other half.
     """
 
     temperature: float
@@ -37,20 +42,45 @@ class Calibration:
     ece_after: float | None
 
 
-def calibrate(batches: "Iterable[tuple[torch.Tensor, torch.Tensor]]", rows: int) -> Calibration:
-    """Fit a temperature to the validation rows of a trained network.
+def calibrate(batches: "Iterable[tuple[torch.Tensor, torch.Tensor, np.ndarray]]", rows: int, seed: int) -> Calibration:
+    """Fit a temperature to the validation rows of a trained network, and measure what one does for rows apart.
 
     Args:
-        batches: Logits (B, C) and classes (B,) int64 of the validation rows; a negative class is unknown and says
-            nothing.
+        batches: Logits (B, C), classes (B,) int64 and groups (B,) int64 of the validation rows; a negative class is
+            unknown and says nothing. Rows of one group, such as the photos of one photographer, stay in one half.
         rows: How many they are in all.
+        seed: Of the halves.
     """
-    logits, truth = _sample(batches, rows)
+    logits, truth, groups = _sample(batches, rows)
     temperature = fit_temperature(logits, truth)
     if not len(truth):
         return Calibration(temperature, None, None)
-    before, after = (expected_calibration_error(logits, truth, t) for t in (1.0, temperature))
+    of_others = np.empty(len(truth), np.float32)
+    first = halves(groups, seed)
+    for half in (first, ~first):
+        of_others[half] = fit_temperature(logits[~half], truth[~half])
+    before, after = (expected_calibration_error(some, truth) for some in (logits, logits / of_others[:, None]))
     return Calibration(temperature, before, after)
+
+
+def halves(groups: np.ndarray, seed: int) -> np.ndarray:
+    """Whether each row is of the first of two halves of whole groups, which differ by the largest group at most.
+
+    Rows that are all of one group are halved row by row.
+
+    Args:
+        groups: (N,) int64.
+        seed: Of what is drawn among groups of equal size.
+    """
+    found, of, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(found) == 1:
+        of, counts = np.arange(len(groups)), np.ones(len(groups), np.int64)
+    mixed = np.random.default_rng(seed).permutation(len(counts))
+    order = mixed[np.argsort(-counts[mixed], kind="stable")]
+    first = np.empty(len(order), bool)
+    first[order] = np.isin(np.arange(len(order)) % 4, (0, 3))  # from the largest on: first, second, second, first
+    taken: np.ndarray = first[of]
+    return taken
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
@@ -112,16 +142,20 @@ def _pieces(logits: np.ndarray, truth: np.ndarray) -> Iterator[tuple[np.ndarray,
         yield logits[start : start + step].astype(np.float64), truth[start : start + step]
 
 
-def _sample(batches: "Iterable[tuple[torch.Tensor, torch.Tensor]]", rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (n, C) float32 and classes (n,) of rows of a known class, evenly spread where not all can be held."""
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+def _sample(
+    batches: "Iterable[tuple[torch.Tensor, torch.Tensor, np.ndarray]]", rows: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits (n, C) float32, classes (n,) and groups (n,) of rows of a known class, evenly spread where many."""
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     seen = 0
-    for logits, truth in batches:
+    for logits, truth, groups in batches:
         every = max(1, -(-rows // max(LEAST, HELD // logits.shape[1])))
         taken = slice(-seen % every, None, every)
         seen += len(truth)
         some, right = logits[taken].float().cpu().numpy(), truth[taken].cpu().numpy()
-        found.append((some[right >= 0], right[right >= 0]))
+        known = right >= 0
+        found.append((some[known], right[known], groups[taken][known]))
     if not found:
-        return np.empty((0, 0), np.float32), np.empty(0, np.int64)
-    return np.concatenate([some for some, _ in found]), np.concatenate([right for _, right in found])
+        return np.empty((0, 0), np.float32), np.empty(0, np.int64), np.empty(0, np.int64)
+    logits_of_all, truths, groups_of_all = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return logits_of_all, truths, groups_of_all

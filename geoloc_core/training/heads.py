@@ -100,6 +100,7 @@ def fit(
     log: loop.Log,
     budget: int | None = None,
     normalise: Normalise = "standardise",
+    groups: np.ndarray | None = None,
 ) -> Fitted:
     """Train dense layers on class-weighted cross entropy (Okkerman 2024, section 5).
 
@@ -117,6 +118,7 @@ def fit(
         log: Called with the metrics of every epoch.
         budget: See :class:`geoloc_core.training.features.Batches`; it changes the memory and the speed, not the result.
         normalise: What is done to features first.
+        groups: (N,) int64 the group of each row, which calibration does not split; left out, each is one of its own.
 
     Raises:
         UserError: A feature or the loss is not a finite number, or no class of a validation row is learned.
@@ -145,6 +147,7 @@ def fit(
         log,
         budget,
         standardise=normalise == "standardise",
+        groups=groups,
     )
 
 
@@ -163,6 +166,7 @@ def fit_classifier(
     log: loop.Log,
     budget: int | None = None,
     standardise: bool = True,
+    groups: np.ndarray | None = None,
 ) -> Fitted:
     """Train any network that makes logits (N, C) of features (N, D), keep its best epoch, and fit its temperature.
 
@@ -181,6 +185,7 @@ def fit_classifier(
         log: Called each epoch.
         budget: Bytes.
         standardise: By the training rows' mean and standard deviation.
+        groups: (N,).
 
     Raises:
         UserError: See :func:`fit`.
@@ -227,8 +232,10 @@ def fit_classifier(
         log,
     )
     with torch.inference_mode():
-        answered = ((logits_of(net, x), wanted[rows]) for x, rows in held_out.in_order(VALIDATED))
-        calibration = calibrate(answered, len(held_out))
+        of = np.arange(len(targets)) if groups is None else groups
+        batches = held_out.in_order(VALIDATED)
+        answered = ((logits_of(net, x), wanted[rows], of[rows.cpu().numpy()]) for x, rows in batches)
+        calibration = calibrate(answered, len(held_out), seed_of(recipe, seed))
     return Fitted(
         net,
         torch.from_numpy(mean),

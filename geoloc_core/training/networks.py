@@ -68,12 +68,11 @@ def fit_network_on_photos(
     checkpoint: Path,
     fingerprint: Any,
     log: loop.Log,
-    weights: np.ndarray | None = None,
     score: Score = lambda metrics: metrics["validation_accuracy"],
 ) -> Outcome:
     """Train epoch by epoch, stop early, and leave the network with the weights of the best epoch.
 
-    An epoch is as many photos as there are training rows, in whole batches. A run after a kill ends with the same
+    An epoch is every training row once, but for what no whole batch is left of. A run after a kill ends with the same
     weights, to the last bit. Where memory runs out, the micro-batch is halved and the step done again: the batch, of
     which gradients are added up, stays what it is.
 
@@ -93,13 +92,12 @@ def fit_network_on_photos(
         checkpoint: The file that survives a kill.
         fingerprint: All that the training depends on.
         log: Called with the metrics of every epoch.
-        weights: (n,) how likely each training row is drawn, with replacement; left out, every row once per epoch.
         score: What decides which epoch is best.
 
     Raises:
         UserError: The loss is no longer a number, a photo cannot be read, or not even one photo fits into memory.
     """
-    trainer = _Trainer.of(net, pictures, loss, measure, training, validation, weights, optimise, recipe, seed)
+    trainer = _Trainer.of(net, pictures, loss, measure, training, validation, optimise, recipe, seed)
     first = trainer.fabric.is_global_zero
     keeper, clock = Keeper(net), _Clock()
     parts = {"net": net, "optimiser": trainer.optimiser, "best": keeper, "clock": clock}
@@ -119,7 +117,7 @@ def fit_network_on_photos(
         clock.finished()
         return validated
 
-    depends = [fingerprint, photos.WINDOW, _of_rows(training, weights)]  # the order of photos depends on the two
+    depends = [fingerprint, photos.WINDOW, _of_rows(training)]  # the order of photos depends on the two
     if trainer.fabric.world_size > 1:  # one of another training goes before the others look
         if first:
             checkpoints.load(checkpoint, depends)
@@ -142,27 +140,10 @@ def fit_network_on_photos(
     return Outcome(history, best_epoch(history, score), {**counts, **clock.figures()})
 
 
-def _of_rows(training: np.ndarray, weights: np.ndarray | None) -> str:
+def _of_rows(training: np.ndarray) -> str:
     import hashlib
 
-    given = [training.astype("<i8")] + ([] if weights is None else [weights.astype("<f8")])
-    return hashlib.sha256(b"".join(array.tobytes() for array in given)).hexdigest()[:16]
-
-
-def drawn(rows: np.ndarray, weights: np.ndarray | None, groups: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """The rows of an epoch in their order (n,), which depends on seed and epoch alone.
-
-    Args:
-        rows: (n,) to draw from.
-        weights: (n,) how likely each is drawn, with replacement; None for each once.
-        groups: (N,) see :func:`geoloc_core.training.photos.order`.
-        seed: Of the training.
-        epoch: Its number.
-    """
-    if weights is not None:
-        random = np.random.default_rng([seed, epoch, 1])
-        rows = random.choice(rows, len(rows), p=weights / weights.sum())
-    return photos.order(rows, groups, seed, epoch)
+    return hashlib.sha256(training.astype("<i8").tobytes()).hexdigest()[:16]
 
 
 class _Part(NamedTuple):
@@ -199,7 +180,6 @@ class _Trainer:
     measure: Measure
     training: np.ndarray
     validation: np.ndarray
-    weights: np.ndarray | None
     recipe: NetworkRecipe
     seed: int
     batch: int
@@ -214,7 +194,6 @@ class _Trainer:
         measure: Measure,
         training: np.ndarray,
         validation: np.ndarray,
-        weights: np.ndarray | None,
         optimise: Optimise,
         recipe: NetworkRecipe,
         seed: int,
@@ -236,8 +215,8 @@ class _Trainer:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser, schedule = optimise(net, len(training) // batch)
         trainer = cls(
-            fabric, net, net, optimiser, optimiser, schedule, pictures, loss, measure, training, validation, weights,
-            recipe, seed, batch, micro,
+            fabric, net, net, optimiser, optimiser, schedule, pictures, loss, measure, training, validation, recipe,
+            seed, batch, micro,
         )  # fmt: skip
         if fabric.world_size > 1:
             trainer._find_micro()
@@ -249,7 +228,7 @@ class _Trainer:
 
     def steps_of(self, epoch: int, first: int) -> Iterator[loop.Metrics]:
         """Train the steps of an epoch from ``first`` on; yields the metrics of each."""
-        order = drawn(self.training, self.weights, self.pictures.groups, self.seed, epoch)
+        order = photos.order(self.training, self.pictures.groups, self.seed, epoch)
         batches = list(photos.batches(order, self.batch, first))
         cuts = np.arange(self.fabric.world_size + 1) * self.batch // self.fabric.world_size
         begin, end = cuts[self.fabric.global_rank : self.fabric.global_rank + 2]

@@ -16,6 +16,7 @@ from geoloc_core.training.calibration import calibrate
 from geoloc_core.training.heads import UNKNOWN, measured
 from geoloc_core.training.networks import fit_network_on_photos
 from geoloc_core.training.photos import Photos
+from geoloc_core.training.processes import is_first
 from geoloc_core.training.recipe import NetworkRecipe, optimise
 
 if TYPE_CHECKING:
@@ -66,12 +67,15 @@ def fit(
     pictures: Stored,
     features: Sequence[np.ndarray],
     targets: np.ndarray,
+    groups: np.ndarray,
     training: np.ndarray,
     validation: np.ndarray,
     recipe: NetworkRecipe,
     run: Run,
-) -> Fitted:
+) -> Fitted | None:
     """Train a network, keep its best epoch, and fit its temperature to the validation pictures.
+
+    A process that trained along with the first one gets None: nothing is left for it to do.
 
     Args:
         net: The network, freshly made.
@@ -81,6 +85,7 @@ def fit(
         pictures: N pictures.
         features: Features (N, D) of the pictures, each beside the others; of frozen encoders.
         targets: (N,) int64 classes; −1 where there is none.
+        groups: (N,) int64 the group of each picture, which calibration does not split.
         training: (n,) positions to learn from, each with a class.
         validation: (m,) positions to choose by.
         recipe: The numbers.
@@ -128,15 +133,17 @@ def fit(
         run.depends,
         run.log,
     )
+    if not is_first():
+        return None
 
-    def answered() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
+    def answered() -> "Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray]]":
         batches = [validation[start : start + VALIDATED] for start in range(0, len(validation), VALIDATED)]
         for rows, pixels in zip(batches, scaled.read(batches), strict=True):
             x = torch.from_numpy(np.ascontiguousarray(preprocess.normalised(pixels))).to(at)
             where = torch.from_numpy(rows.astype(np.int64)).to(at)
-            yield logits_of(net, x, given(where)), wanted[where]
+            yield logits_of(net, x, given(where)), wanted[where], groups[rows]
 
     with torch.inference_mode():
-        calibration = calibrate(answered(), len(validation))
+        calibration = calibrate(answered(), len(validation), run.seed)
     figures = {**outcome.figures, **vars(calibration)}
     return Fitted(outcome.history, outcome.best, calibration.temperature, figures)

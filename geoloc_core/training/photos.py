@@ -151,6 +151,14 @@ def fingerprint(project: Project, corpus: str) -> str:
     return digest(folder / "manifest.parquet", folder / "attributes.parquet", project.labels(corpus))
 
 
+def scaled(
+    project: Project, corpus: str, preprocess: Preprocess, partial: Path, limit_gb: float = np.inf
+) -> tuple[Photos, str]:
+    """All photos of a corpus, scaled in a folder of unfinished work, and :func:`fingerprint` of them."""
+    made_of = fingerprint(project, corpus)
+    return Photos.open(project.corpus(corpus), preprocess, partial / f"{made_of[:16]}.npy", limit_gb), made_of
+
+
 def batches_per_epoch(rows: np.ndarray, batch: int, corpus: str) -> int:
     """How many whole batches an epoch has.
 

@@ -49,13 +49,14 @@ def answer(project: Project, variant: str) -> None:
         note = Note(
             variant=variant,
             family=trained.card.family,
-            encoders=trained.card.needs.encoders,
+            encoders=inputs.looks_with(project, trained.card.needs),
             members=trained.card.needs.members,
             corpus=block.corpus,
             labels=trained.card.needs.labels,
             frequencies=_frequencies(project, trained, block.corpus),
             benchmarks=benchmarks,
             demo=project.profile.demo,
+            parameters=trained.card.parameters,
         )
         files.write_json(aside / answers.NOTE, note.model_dump(mode="json"))
     files.write_json(project.summary("answer", variant), {"photos": counts})

@@ -56,13 +56,15 @@ class Note(Strict):
     Attributes:
         variant: Its name.
         family: Of the model.
-        encoders: Image encoders whose features it read.
+        encoders: Image encoders that it looks at photos with: those that its network started from, those whose features
+            it reads, and those that cut pieces.
         members: Variants whose answers it read.
         corpus: That it learned from.
         labels: Name of its label space.
         frequencies: How many training rows each class has, in the order of the label space.
         benchmarks: By name, the corpus and how many photos it was published with.
         demo: Whether the photos were rendered.
+        parameters: How many the model has; None where that was not noted.
     """
 
     variant: str
@@ -74,6 +76,7 @@ class Note(Strict):
     frequencies: list[int]
     benchmarks: dict[str, "Asked"]
     demo: bool
+    parameters: int | None = None
 
 
 class Asked(Strict):

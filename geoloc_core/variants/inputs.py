@@ -209,7 +209,16 @@ def answered(project: "Project", member: str) -> Answered:
     """
     space = answers.space(project, member)
     rows, prediction = answers.read(project, member, answers.VALIDATION, space)
-    return Answered(space, rows, prediction)
+    return Answered(space, rows, prediction, answers.note(project, member).parameters)
+
+
+def looks_with(project: "Project", needs: Needs) -> list[str]:
+    """Names of the encoders that a variant looks at photos with: its networks' own, those of features, segmenters.
+
+    Those of the variants that are a part of it count too.
+    """
+    of_parts = (name for part in needs.models for name in looks_with(project, project.profile.variant(part).needs()))
+    return list(dict.fromkeys([*needs.towers, *of_parts, *needs.encoded]))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The stage ``geoloc train VARIANT``: from what a variant needs to a trained model, whatever its family."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from geoloc_core.progress import say
 from geoloc_core.project import Project
 from geoloc_core.registry import tracking
 from geoloc_core.sets import Split
+from geoloc_core.training import processes
 from geoloc_core.variants import inputs
 
 PACE = ("seconds_per_epoch", "photos_per_second")
@@ -29,14 +31,21 @@ PACE = ("seconds_per_epoch", "photos_per_second")
 def train(project: Project, variant: str) -> None:
     """Train one variant.
 
+    Of several processes that ``torchrun`` started, the first does all but train a whole network, in which the others
+    take part.
+
     Raises:
         UserError: There is no such variant, what it needs is not ready or does not fit together, or its training photos
             leak into what it is scored on.
     """
     block = project.profile.variant(variant)
+    needs = block.needs()
+    if needs.towers:
+        processes.join()
+    elif not processes.is_first():
+        return
     check_folder(project.model(variant), "model")
     guard(project, block.corpus)
-    needs = block.needs()
     data = gather(project, block)
     say(
         f"train {variant}: {len(data.training):,} photos, {len(data.space)} classes ({needs.labels}), "
@@ -49,18 +58,23 @@ def train(project: Project, variant: str) -> None:
         members=inputs.classes_of(project, needs.members),
     )
     checkpoint = project.partial("train", variant) / "checkpoint.pt"
+    depends = [
+        block.model_dump(mode="json", exclude={"benchmarks"}),
+        project.profile.seed,
+        _identity(project, block, card),
+    ]
+    fit = partial(module_of(FAMILIES, block.kind).fit, data, block)
+    run = partial(Run, project.profile.seed, checkpoint, depends)
+    if not processes.is_first():
+        fit(run(lambda metrics, epoch: None))
+        return
     reads = [project.truth(block.corpus), *inputs.read_by_training(project, block)]
     with tracking.run(project, "train", variant, block.model_dump(), reads) as log:
-        depends = [
-            block.model_dump(mode="json", exclude={"benchmarks"}),
-            project.profile.seed,
-            _identity(project, block, card),
-        ]
-        run = Run(project.profile.seed, checkpoint, depends, log)
-        fitted: Fitted = module_of(FAMILIES, block.kind).fit(data, block, run)
+        fitted: Fitted = fit(run(log))
         with replacing_folder(project.model(variant), "model") as aside:
             aside.mkdir()
-            Trained(card, fitted.model).save(aside)
+            size = {"parameters": fitted.figures.get("parameters")}
+            Trained(card.model_copy(update=size), fitted.model).save(aside)
         log.model(project.model(variant))
         log({name: fitted.figures[name] for name in PACE if fitted.figures.get(name)}, fitted.best)
         _summarise(project, variant, fitted, data)
@@ -74,7 +88,7 @@ def gather(project: Project, block: Any) -> Data:
         UserError: Something has not been made, or nothing is left to train or validate on.
     """
     needs = block.needs()
-    columns = [*UNITS.values(), "latitude", "longitude", "split", "place_id", "heading"]
+    columns = [*UNITS.values(), "latitude", "longitude", "split", "group_id", "place_id", "heading"]
     table = truth.read(project, block.corpus, columns)
     known = table.to_pandas()
     split = known["split"].to_numpy()
@@ -103,8 +117,15 @@ def gather(project: Project, block: Any) -> Data:
         validation=validation,
         latitudes=known["latitude"].to_numpy(np.float64),
         longitudes=known["longitude"].to_numpy(np.float64),
+        groups=_codes(table["group_id"]),
         **(inputs.places(table) if needs.unit == "place" else {}),
     )
+
+
+def _codes(values: Any) -> np.ndarray:
+    """A number (N,) int64 for each value of a column, the same for the same value."""
+    codes: np.ndarray = values.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    return codes
 
 
 def _of_countries(codes: np.ndarray, training: np.ndarray, wanted: tuple[str, ...] | int | None) -> np.ndarray:

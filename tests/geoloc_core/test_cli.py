@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,27 @@ from geoloc_core.cli import geoloc
 ROOT = Path(__file__).parents[2]
 
 
-def run(*words, cwd=ROOT) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "geoloc_core", *words], cwd=cwd, capture_output=True, text=True, check=False
-    )
+def run(*words, cwd=ROOT, **variables) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "geoloc_core", *words]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("library", "words"),
+    [("click", []), ("pydantic", []), ("pyarrow", ["describe", "mp16"]), ("dagster", ["demo"])],
+    ids=["of the commands", "of the parameters", "of a stage", "of the orchestrator"],
+)
+def test_a_library_that_cannot_be_imported_is_one_line(tmp_path, library, words):
+    (tmp_path / library).mkdir()
+    (tmp_path / library / "__init__.py").write_text(f"import {library}_core_that_is_gone")
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    done = run(*words, cwd=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert done.returncode == 2, done.stderr
+    said = f"geoloc: error: {library}_core_that_is_gone: cannot be imported (No module named"
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+    assert "remove .venv and run `make demo`" in done.stderr
 
 
 @pytest.mark.parametrize("name", sorted(geoloc.commands))

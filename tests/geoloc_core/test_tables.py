@@ -157,6 +157,16 @@ def test_every_row_that_a_csv_writer_writes_comes_back_under_its_number(tmp_path
     assert found == {number: row for number, row in enumerate(rows, 2) if any(row)}
 
 
+@given(st.lists(st.tuples(cells.filter(str.strip), cells, st.integers()), max_size=9))
+def test_what_is_written_as_csv_comes_back_whatever_reads_it(tmp_path_factory, rows):
+    """Also carriage returns, which Python's writer does not quote where lines end in a newline."""
+    text = io.StringIO(newline="")
+    tables.CsvWriter(text).writerows([WANTED, *rows])
+    expected = [[first, second, str(number)] for first, second, number in rows]
+    assert list(csv.reader(io.StringIO(text.getvalue(), newline=""))) == [list(WANTED), *expected]
+    assert list(read(tmp_path_factory.mktemp("csv"), text.getvalue()).values()) == expected
+
+
 def test_rows_keep_their_numbers_over_the_parts_of_a_long_table(tmp_path):
     lines = [f"{n},{n % 80},{'x' * 100}" if n % 3 else "" for n in range(60_000)]
     (tmp_path / "t.csv").write_text("\n".join([",".join(WANTED), *lines, ""]))

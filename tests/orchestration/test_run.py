@@ -1,6 +1,7 @@
 """The whole of ``geoloc demo`` in processes of its own, on a small project."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +151,33 @@ def test_a_killed_run_is_taken_up_by_the_next(short, monkeypatch):
     monkeypatch.setenv("GEOLOC_STEP_LOGS", str(short / ".state" / "logs"))
     monkeypatch.setenv("DAGSTER_HOME", str(short / ".state" / "dagster"))
     assert runs(short) == ["SUCCESS", "FAILURE"]
+
+
+def test_a_run_that_nobody_reads_any_more_ends_with_all_it_started(project):
+    """As `geoloc demo 2>&1 | head -n 1` does."""
+    script = (project / "code" / "work.sh").read_text()
+    replace(project / "code" / "work.sh", "mkdir -p", '[ "$stage $name" = "fetch im2gps" ] && sleep 300\nmkdir -p')
+    process = demo(project)
+    assert process.stderr.readline().startswith("[ 1/10] fetch mp16")
+    process.stderr.close()  # the next line is that of what reads this
+    assert process.wait(timeout=300) == 1
+    assert not [p for p in alive(project) if p.name() == "sleep"]
+    (project / "code" / "work.sh").write_text(script)
+    assert run(project)[0] == 0
+
+
+def test_a_folder_that_is_no_repository_is_one_message(project):
+    shutil.rmtree(project / ".dvc")
+    code, lines = run(project)
+    assert code == 2
+    assert lines == [f"geoloc: error: {project}: DVC does not know this folder; work in a clone of the project, "
+                     "or run `dvc init` in it"]  # fmt: skip
+    (project / ".dvc").mkdir()
+    (project / ".dvc" / "config").touch()
+    code, lines = run(project)
+    assert code == 2
+    assert lines == [f"geoloc: error: {project}: not a git repository, as DVC expects; work in a clone of the project, "
+                     "or run `git init` in it"]  # fmt: skip
 
 
 ONE_STAGE = """

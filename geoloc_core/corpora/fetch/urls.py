@@ -6,7 +6,6 @@ MP-16 publishes them, and ``gone.csv``, which says of every address without a ph
 with that reason.
 """
 
-import csv
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -174,7 +173,7 @@ def _assemble(parts: Parts, folder: Path, source: Any) -> None:
     folder.mkdir(parents=True)
     gone = chain([GONE_COLUMNS], parts.all_gone())
     with _room(folder / (source.gone or "gone.csv")).open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(gone)
+        tables.CsvWriter(stream).writerows(gone)
     for number in parts.sealed():
         if parts.shard(number).stat().st_size:
             link_or_copy(parts.shard(number), _room(folder / source.shards.replace("*", str(number))))
@@ -196,7 +195,7 @@ def _copy_rows(table: Path, target: Path, urls: Path, chosen: "np.ndarray | None
     source = tables.read_csv(table, (KEY,))
     at = source.names.index(tables.columns_of(table, source.names, (KEY,))[KEY])
     with replacing(target) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+        writer = tables.CsvWriter(stream)
         writer.writerow(source.names)
         for part in source.parts:
             kept = part.batch.filter(pa.array([key in drawn for key in part.batch.column(at).to_pylist()], pa.bool_()))
@@ -205,7 +204,7 @@ def _copy_rows(table: Path, target: Path, urls: Path, chosen: "np.ndarray | None
 
 def _write_addresses(chosen: Iterator[Address], target: Path) -> None:
     with target.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows((address.key, address.url) for address in chosen)
+        tables.CsvWriter(stream).writerows((address.key, address.url) for address in chosen)
 
 
 def _summary(total: int, parts: Parts, folder: Path, shards: str) -> dict[str, Any]:

@@ -288,16 +288,15 @@ class _Corpus:
         left_out = int((split == Split.TRAIN).sum()) - len(rows)
         if left_out:
             say(f"{options.corpus}: {left_out:,} training photos left out: their country is held out or unknown")
-        folder, made_of = project.corpus(options.corpus), photos.fingerprint(project, options.corpus)
-        cache = partial / f"{made_of[:16]}.npy"
-        table = manifest.read_manifest(folder, ["latitude", "longitude"])
+        images, made_of = photos.scaled(project, options.corpus, network.preprocess, partial, options.cache_gb)
+        table = manifest.read_manifest(project.corpus(options.corpus), ["latitude", "longitude"])
         return cls(
             rows=rows,
             split=split,
             codes=codes,
             points=np.stack([table[name].to_numpy() for name in ("latitude", "longitude")], axis=1),
             tokens_of=_tokens_of(project, options, network),
-            photos=photos.Photos.open(folder, network.preprocess, cache, options.cache_gb),
+            photos=images,
             countries=countries,
             made_of=made_of,
         )

@@ -17,7 +17,8 @@ from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import Strict
 from geoloc_core.project import Project
-from geoloc_core.training import loop, photos, recipe, seeds
+from geoloc_core.training import loop, photos
+from geoloc_core.training.supervised import Lesson, fit
 
 if TYPE_CHECKING:
     import torch
@@ -73,46 +74,22 @@ def pretrain(
     import torch
 
     preprocess = Preprocess(options.image_size, "squash", "bilinear", MEAN, STD)
-    rows = photos.training_rows(project, options.corpus)
-    steps = photos.batches_per_epoch(rows, options.batch, options.corpus)
-    made_of = photos.fingerprint(project, options.corpus)
-    images = photos.Photos.open(project.corpus(options.corpus), preprocess, partial / f"{made_of[:16]}.npy")
+    lesson = Lesson.of(project, options.corpus, options.batch, preprocess, partial)
     masks = torch.from_numpy(_masks(project, options))
     model = _network(options, project.profile.seed).to(device())
-    optimiser = torch.optim.AdamW(model.parameters(), options.lr, weight_decay=options.weight_decay)
-    weights = _weights(masks[rows], len(options.classes)).to(device())
+    weights = _weights(masks[lesson.rows], len(options.classes)).to(device())
 
-    def one_epoch(epoch: int) -> loop.Metrics:
-        model.train()
-        torch.manual_seed(seeds.of_epoch(project.profile.seed, epoch))
-        total, right, pixels_seen = 0.0, 0, 0
-        batches = list(photos.batches(photos.order(rows, images.groups, project.profile.seed, epoch), options.batch))
-        for step, (batch, pixels) in enumerate(zip(batches, images.read(batches), strict=True)):
-            rate = recipe.rate("cosine", options.lr, epoch * steps + step, options.epochs * steps, max(1, steps // 2))
-            recipe.set_rate(optimiser, rate)
-            shown = torch.from_numpy(pixels).to(device())
-            inputs = photos.augmented(shown, preprocess, torch.Generator(), "none")
-            wanted = masks[batch].to(device())
-            logits = _logits(model, inputs)
-            loss = torch.nn.functional.cross_entropy(logits, wanted.long(), weights)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += loss.item()
-            right += int((logits.argmax(1) == wanted).sum())
-            pixels_seen += wanted.numel()
-        return {"loss": total / steps, "pixel_accuracy": right / pixels_seen}
+    def outcome(inputs: "torch.Tensor", rows: np.ndarray) -> "tuple[torch.Tensor, int, int]":
+        logits, wanted = _logits(model, inputs), masks[rows].to(device())
+        loss = torch.nn.functional.cross_entropy(logits, wanted.long(), weights)
+        return loss, int((logits.argmax(1) == wanted).sum()), wanted.numel()
 
-    history = loop.run_epochs(
-        {"model": model, "optimiser": optimiser},
-        range(options.epochs),
-        one_epoch,
-        partial / "checkpoint.pt",
-        [options.model_dump(), project.profile.seed, project.profile.threads, made_of],
-        log,
+    warmup = max(1, lesson.steps // 2)
+    history = fit(
+        project, lesson, model, outcome, options, partial, log, accuracy="pixel_accuracy", warmup=warmup, augment="none"
     )
     _save(model, options, out)
-    return history, {"photos": len(rows), "classes": len(options.classes), "parameters": model.num_parameters()}
+    return history, {"photos": len(lesson.rows), "classes": len(options.classes), "parameters": model.num_parameters()}
 
 
 def _network(options: Options, seed: int) -> Any:

@@ -14,8 +14,9 @@ from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.files import write_json
 from geoloc_core.plugins import Strict
 from geoloc_core.project import Project
-from geoloc_core.training import loop, photos, recipe, seeds
+from geoloc_core.training import loop, photos
 from geoloc_core.training.captions import split_phrases
+from geoloc_core.training.supervised import Lesson, fit
 
 if TYPE_CHECKING:
     import torch
@@ -74,10 +75,7 @@ def pretrain(
     logging.disable_progress_bar()
 
     preprocess = Preprocess(options.image_size, "squash", "bilinear", HALF, HALF)
-    rows = photos.training_rows(project, options.corpus)
-    steps = photos.batches_per_epoch(rows, options.batch, options.corpus)
-    made_of = photos.fingerprint(project, options.corpus)
-    images = photos.Photos.open(project.corpus(options.corpus), preprocess, partial / f"{made_of[:16]}.npy")
+    lesson = Lesson.of(project, options.corpus, options.batch, preprocess, partial)
     classes = _classes(photos.attribute(project, options.corpus, options.target), options.several)
     targets = torch.from_numpy(classes)
     torch.manual_seed(project.profile.seed)
@@ -91,35 +89,23 @@ def pretrain(
         num_labels=classes.shape[1],
     )
     model = ViTForImageClassification(config).to(device())
-    optimiser = torch.optim.AdamW(model.parameters(), options.lr, weight_decay=options.weight_decay)
 
-    def one_epoch(epoch: int) -> loop.Metrics:
-        model.train()
-        generator = torch.Generator().manual_seed(seeds.of_epoch(project.profile.seed, epoch))
-        total, hits = 0.0, 0
-        shuffled = photos.order(rows, images.groups, project.profile.seed, epoch)
-        batches = list(photos.batches(shuffled, options.batch))
-        for step, (batch, pixels) in enumerate(zip(batches, images.read(batches), strict=True)):
-            recipe.set_rate(
-                optimiser, recipe.rate("cosine", options.lr, epoch * steps + step, options.epochs * steps, steps)
-            )
-            inputs = photos.augmented(torch.from_numpy(pixels).to(device()), preprocess, generator)
-            logits = model(pixel_values=inputs).logits.cpu()
-            loss = _loss(logits, targets[batch], options.several)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += loss.item()
-            hits += int(targets[batch].gather(1, logits.argmax(1, keepdim=True)).sum())
-        return {"loss": total / steps, "accuracy": hits / (steps * options.batch)}
+    def outcome(inputs: "torch.Tensor", rows: np.ndarray) -> "tuple[torch.Tensor, int, int]":
+        logits, wanted = model(pixel_values=inputs).logits.cpu(), targets[rows]
+        hits = int(wanted.gather(1, logits.argmax(1, keepdim=True)).sum())
+        return _loss(logits, wanted, options.several), hits, len(rows)
 
-    history = loop.run_epochs(
-        {"model": model, "optimiser": optimiser},
-        range(options.epochs),
-        one_epoch,
-        partial / "checkpoint.pt",
-        [options.model_dump(), project.profile.seed, project.profile.threads, made_of],
+    history = fit(
+        project,
+        lesson,
+        model,
+        outcome,
+        options,
+        partial,
         log,
+        accuracy="accuracy",
+        warmup=lesson.steps,
+        augment="shift",
     )
     model.save_pretrained(out)
     write_json(
@@ -136,7 +122,7 @@ def pretrain(
             "image_std": list(HALF),
         },
     )
-    return history, {"photos": len(rows), "classes": classes.shape[1], "parameters": model.num_parameters()}
+    return history, {"photos": len(lesson.rows), "classes": classes.shape[1], "parameters": model.num_parameters()}
 
 
 def _classes(values: list, several: bool) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geoloc_core.contracts.batch import Batch
 from geoloc_core.families.classifier import Classifier, Options, fit
-from geoloc_core.training.calibration import expected_calibration_error, fit_temperature
+from geoloc_core.training.calibration import expected_calibration_error, fit_temperature, halves
 from geoloc_core.training.heads import Recipe, counts, linear_layers, network
 from geoloc_core.training.optimisers import SGD
 from geoloc_core.training.schedules import Constant
@@ -129,15 +129,18 @@ def test_published_sizes(inputs, classes, normalised, millions):
 
 def test_the_temperature_is_fitted_kept_and_divides(tmp_path):
     given = around(spread=1.2)
+    given = replace(given, groups=np.arange(len(given.targets)) // 5)
     fitted = fit(given, options(epochs=40, stop_patience=None), run(tmp_path))
     model, figures = fitted.model, fitted.figures
     assert model.temperature == figures["temperature"] != 1
     held = given.validation
     logits = model.logits(given.images["a"][held])
     assert model.temperature == pytest.approx(fit_temperature(logits, given.targets[held]), rel=1e-3)
-    for name, t in (("ece_before", 1), ("ece_after", model.temperature)):
-        expected = expected_calibration_error(logits, given.targets[held], t)
-        assert figures[name] == pytest.approx(expected, abs=1e-4)
+    right, first = given.targets[held], halves(held // 5, 5)
+    of_others = [fit_temperature(logits[part], right[part]) for part in (~first, first)]
+    crossed = logits / np.where(first, *of_others)[:, None]
+    for name, divided in (("ece_before", logits), ("ece_after", crossed)):
+        assert figures[name] == pytest.approx(expected_calibration_error(divided, right), abs=1e-4)
     answer = model.predict(Batch({"a": given.images["a"][held]}), 4)
     odds = np.log(answer.probabilities[:, 0] / answer.probabilities[:, 1])
     ranked = -np.sort(-logits, axis=1)

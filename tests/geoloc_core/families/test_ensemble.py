@@ -112,6 +112,8 @@ def test_weights_are_chosen_on_the_rows_that_all_members_answer(tmp_path):
     assert model.classes[1].tolist() == [5, 4, 3, 1]
     assert logged == fitted.history
     assert sum(fitted.figures["weights"].values()) == pytest.approx(1, abs=1e-3)
+    assert fitted.figures["trainable_parameters"] == 2
+    assert "parameters" not in fitted.figures, "no member says how many it has"
     rows = np.setdiff1d(np.arange(60, 80), [61])
     batch = Batch({}, {name: answered(shares, at, rows).prediction for name, (shares, at, _) in told.items()})
     assert len(batch) == len(rows)

@@ -58,7 +58,7 @@ PHOTOS = pieces_of(
 
 def model(vote) -> FeatureExperts:
     def trained(codes, groups):
-        card = Card(family="fine_tuned", needs=Needs(inputs=(), labels="country"), fingerprints={})
+        card = Card(family="fine_tuned", needs=Needs(inputs=(), labels="country"), fingerprints={}, parameters=100)
         return Trained(card, Says(space(codes), groups))
 
     data = Data(
@@ -78,7 +78,12 @@ def model(vote) -> FeatureExperts:
         kind="feature_experts", corpus="g50", pieces="cut", experts=("ground", "cars"), labels="country", vote=vote
     )
     fitted = fit(data, options, Run(1, None, [], lambda metrics, epoch: None))
-    assert fitted.figures == {"experts": 2, "validation_photos_without_a_piece": 1}
+    assert fitted.figures == {
+        "experts": 2,
+        "validation_photos_without_a_piece": 1,
+        "trainable_parameters": 0,
+        "parameters": 200,
+    }
     return fitted.model
 
 

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoloc_core.training import calibration
-from geoloc_core.training.calibration import HIGHEST, LOWEST, calibrate, expected_calibration_error, fit_temperature
+from geoloc_core.training.calibration import (
+    HIGHEST,
+    LOWEST,
+    calibrate,
+    expected_calibration_error,
+    fit_temperature,
+    halves,
+)
 
 
 def drawn(temperature, n=4000, classes=5, seed=0):
@@ -16,6 +23,12 @@ def drawn(temperature, n=4000, classes=5, seed=0):
     logits = random.normal(0, 3, (n, classes)).astype(np.float32)
     truth = (logits / temperature + random.gumbel(size=logits.shape)).argmax(axis=1)
     return logits, truth
+
+
+def whole(logits, truth, groups=None):
+    """All rows as one batch, each of a group of its own where none are given."""
+    groups = np.arange(len(truth)) if groups is None else groups
+    return [(torch.from_numpy(logits), torch.from_numpy(truth), groups)]
 
 
 def loss(logits, truth, temperature):
@@ -31,7 +44,7 @@ def test_the_temperature_that_classes_were_drawn_at_is_found(temperature):
     assert found == pytest.approx(temperature, rel=0.06)
     grid = [loss(logits, truth, found * factor) for factor in (0.98, 1, 1.02)]
     assert grid[1] == min(grid), "the least loss"
-    assert calibrate([(torch.from_numpy(logits), torch.from_numpy(truth))], len(truth)).ece_after < 0.02
+    assert calibrate(whole(logits, truth), len(truth), 1).ece_after < 0.02
 
 
 @given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 5), st.floats(0, 1e4))
@@ -63,21 +76,57 @@ def test_where_nothing_or_everything_is_right():
 def test_rows_of_no_known_class_say_nothing():
     logits, truth = drawn(2.0, 300)
     padded = np.concatenate([logits, logits]), np.concatenate([truth, np.full(300, -1)])
-    batches = [tuple(map(torch.from_numpy, padded))]
-    assert calibrate(batches, 600) == calibrate([(torch.from_numpy(logits), torch.from_numpy(truth))], 300)
-    nothing = calibrate([(torch.zeros(3, 2), torch.full((3,), -1))], 3)
-    assert nothing == calibrate([], 0) == calibration.Calibration(1.0, None, None)
+    assert calibrate(whole(*padded), 600, 1) == calibrate(whole(logits, truth), 300, 1)
+    nothing = calibrate(whole(np.zeros((3, 2), np.float32), np.full(3, -1)), 3, 1)
+    assert nothing == calibrate([], 0, 1) == calibration.Calibration(1.0, None, None)
 
 
 def test_of_many_rows_some_are_taken_evenly(monkeypatch):
     logits, truth = drawn(2.0, 100)
-    batches = [(torch.from_numpy(logits[i : i + 7]), torch.from_numpy(truth[i : i + 7])) for i in range(0, 100, 7)]
+    groups = np.arange(100) // 4
+    batches = [part for i in range(0, 100, 7) for part in whole(*(x[i : i + 7] for x in (logits, truth, groups)))]
     monkeypatch.setattr(calibration, "HELD", 125)
     monkeypatch.setattr(calibration, "LEAST", 1)
     expected = fit_temperature(logits[::4], truth[::4])
-    assert calibrate(batches, 100).temperature == expected
+    some = calibrate(whole(logits[::4], truth[::4], groups[::4]), 25, 1)
+    assert calibrate(batches, 100, 1) == some, "each row with its own class and group"
+    assert calibrate(batches, 100, 1).temperature == expected
     monkeypatch.setattr(calibration, "PIECE", 10)
-    assert calibrate(batches, 100).temperature == pytest.approx(expected)
+    assert calibrate(batches, 100, 1).temperature == pytest.approx(expected)
+
+
+def test_the_error_is_measured_on_rows_that_had_no_part_in_the_temperature():
+    """Half of the photographers are sure and wrong, half sure and right: the one half says nothing for the other."""
+    logits = np.tile(np.array([[4.0, 0.0]], np.float32), (400, 1))
+    groups = np.repeat(np.arange(2), 200)
+    truth = groups.copy()
+    truth[::10] = 1 - truth[::10]
+    found = calibrate(whole(logits, truth, groups), 400, 1)
+    of_each = [fit_temperature(logits[groups == g], truth[groups == g]) for g in (0, 1)]
+    apart = [expected_calibration_error(logits[groups == g], truth[groups == g], of_each[1 - g]) for g in (0, 1)]
+    assert found.temperature == fit_temperature(logits, truth) == HIGHEST
+    assert found.ece_before == expected_calibration_error(logits, truth)
+    assert found.ece_after == pytest.approx(np.mean(apart), abs=1e-6)
+    assert found.ece_after > 0.25 > expected_calibration_error(logits, truth, found.temperature) + 0.1
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(0, 2**32))
+def test_halves_are_of_whole_groups_and_differ_by_the_largest_at_most(drawn_groups, seed):
+    groups = np.array(drawn_groups, np.int64)
+    first = halves(groups, seed)
+    assert (first == halves(groups, seed)).all()
+    counts = np.unique(groups, return_counts=True)[1]
+    if len(counts) == 1:
+        assert abs(int(first.sum()) - int((~first).sum())) <= 1, "row by row"
+        return
+    assert not set(groups[first]) & set(groups[~first])
+    assert first.any()
+    assert not first.all()
+    assert abs(int(first.sum()) - int((~first).sum())) <= counts.max()
+
+
+def test_another_seed_makes_other_halves():
+    assert not (halves(np.arange(50), 1) == halves(np.arange(50), 2)).all()
 
 
 def test_the_expected_calibration_error_is_that_of_its_bins():

@@ -15,7 +15,7 @@ from torch import nn
 
 from geoloc_core.corpora import manifest
 from geoloc_core.errors import UserError
-from geoloc_core.training import loop, networks
+from geoloc_core.training import loop
 from geoloc_core.training.recipe import NetworkRecipe
 from geoloc_core.training.schedules import Constant, Cosine, MultiStep
 
@@ -184,21 +184,6 @@ def test_what_is_frozen_stays_with_its_statistics(folder, tmp_path):
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, before[name]) == name.startswith("trunk."), name
     assert outcome.figures["trainable_parameters"] == 32 * 3 + 3
-
-
-def test_rows_are_drawn_as_often_as_they_weigh():
-    rows, groups = np.arange(0, 2000, 2), np.zeros(2000, int)
-    given = np.where(rows < 1000, 1.0, 3.0)
-    found = networks.drawn(rows, given, groups, 1, 0)
-    assert len(found) == len(rows)
-    assert set(found) <= set(rows)
-    assert 0.7 < (found >= 1000).mean() < 0.8
-    assert len(set(found)) < len(rows), "with replacement"
-    assert (found == networks.drawn(rows, given, groups, 1, 0)).all()
-    assert not (found == networks.drawn(rows, given, groups, 1, 1)).all()
-    assert sorted(networks.drawn(rows, None, groups, 1, 0)) == list(rows)
-    never = networks.drawn(rows, np.where(rows < 1000, 0.0, 1.0), groups, 2, 5)
-    assert never.min() >= 1000
 
 
 def test_fewer_photos_than_a_batch_are_one_batch(folder, tmp_path):

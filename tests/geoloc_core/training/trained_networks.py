@@ -66,7 +66,7 @@ def train(
 ) -> tuple[nn.Module, Outcome]:
     torch.manual_seed(5)
     net = net or Net()
-    also = {name: given.pop(name) for name in ("weights", "training", "measure") if name in given}
+    also = {name: given.pop(name) for name in ("training", "measure") if name in given}
     recipe = NetworkRecipe(**{**PLAIN, **given})
     truth = torch.arange(COUNT) % 3
 
