@@ -42,10 +42,20 @@ class Row(Strict):
 
 
 class Section(Strict):
-    """One benchmark: n of the ``published`` rows were scored, by every variant alike."""
+    """One benchmark: n of the ``published`` rows were scored, by every variant alike.
+
+    Attributes:
+        name: The benchmark, or the split.
+        corpus: Whose photos they are.
+        limited: Which countries of a split they are of, where the variants learn some alone; empty for all.
+        n: Rows scored.
+        published: Rows there are.
+        rows: Variants and baselines.
+    """
 
     name: str
     corpus: str
+    limited: str = ""
     n: int
     published: int
     rows: list[Row]
@@ -53,7 +63,7 @@ class Section(Strict):
     @property
     def title(self) -> str:
         """What stands above the table."""
-        return self.name if self.name == self.corpus else f"{self.name} split of {self.corpus}"
+        return self.name if self.name == self.corpus else f"{self.name} split of {self.corpus}{self.limited}"
 
     @property
     def count(self) -> str:
@@ -165,21 +175,34 @@ def build(profile: Profile, reports: dict[str, dict[str, Any]]) -> Board:
     if not reports:
         raise UserError("variants: none in params.yaml; expected at least one to compare")
     best = _best(profile, reports)
-    places: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    places: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
     for variant, report in reports.items():
         for name in (*HELD_OUT, *profile.benchmarks):
             if name not in report["benchmarks"]:
                 continue
-            corpus = report["corpus"] if name in HELD_OUT else name
-            places.setdefault((name, corpus), {})[variant] = report
+            held_out = name in HELD_OUT
+            corpus = report["corpus"] if held_out else name
+            limited = _limited(profile.variants[variant].countries) if held_out else ""
+            places.setdefault((name, corpus, limited), {})[variant] = report
     first = [profile.registry.benchmark, *profile.benchmarks]
     order = sorted(places, key=lambda place: first.index(place[0]) if place[0] in first else len(first))
     return Board(
         banner=BANNER if profile.demo else "",
         convention=next(iter(reports.values()))["convention"],
         best=best,
-        sections=[_section(profile, name, corpus, places[name, corpus]) for name, corpus in order],
+        sections=[_section(profile, *place, places[place]) for place in order],
     )
+
+
+def _limited(countries: tuple[str, ...] | int | None) -> str:
+    """What a variant that learns some countries alone adds to the title of its split: others see other photos."""
+    match countries:
+        case None:
+            return ""
+        case int():
+            return f", its {countries} most frequent countries"
+        case _:
+            return f", {', '.join(countries)} alone"
 
 
 def _best(profile: Profile, reports: dict[str, dict[str, Any]]) -> Best:
@@ -217,7 +240,7 @@ def _check_same_photos(name: str, reports: dict[str, dict[str, Any]]) -> None:
         )
 
 
-def _section(profile: Profile, name: str, corpus: str, reports: dict[str, dict[str, Any]]) -> Section:
+def _section(profile: Profile, name: str, corpus: str, limited: str, reports: dict[str, dict[str, Any]]) -> Section:
     _check_same_photos(name, reports)
     figures = {variant: report["benchmarks"][name] for variant, report in reports.items()}
     metric = profile.registry.metric
@@ -229,7 +252,7 @@ def _section(profile: Profile, name: str, corpus: str, reports: dict[str, dict[s
     )
     rows = [_row(profile, variant, name, reports[variant]) for variant in ranked]
     counts = {key: figures[ranked[0]][key] for key in ("n", "published")}
-    return Section(name=name, corpus=corpus, rows=rows + _baselines(name, reports.values()), **counts)
+    return Section(name=name, corpus=corpus, limited=limited, rows=rows + _baselines(name, reports.values()), **counts)
 
 
 def _row(profile: Profile, variant: str, name: str, report: dict[str, Any]) -> Row:

@@ -117,7 +117,7 @@ def fit_network_on_photos(
         clock.finished()
         return validated
 
-    depends = [fingerprint, photos.WINDOW, _of_rows(training)]  # the order of photos depends on the two
+    depends = [fingerprint, pictures.shuffled, _of_rows(training)]  # the order of photos depends on the two
     if trainer.fabric.world_size > 1:  # one of another training goes before the others look
         if first:
             checkpoints.load(checkpoint, depends)
@@ -228,7 +228,7 @@ class _Trainer:
 
     def steps_of(self, epoch: int, first: int) -> Iterator[loop.Metrics]:
         """Train the steps of an epoch from ``first`` on; yields the metrics of each."""
-        order = photos.order(self.training, self.pictures.groups, self.seed, epoch)
+        order = self.pictures.order(self.training, self.seed, epoch)
         batches = list(photos.batches(order, self.batch, first))
         cuts = np.arange(self.fabric.world_size + 1) * self.batch // self.fabric.world_size
         begin, end = cuts[self.fabric.global_rank : self.fabric.global_rank + 2]

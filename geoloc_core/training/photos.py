@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 
 WINDOW = 32
-"""Row groups whose photos are shuffled among each other: 8,000 photos, some hundred megabytes while encoded."""
+"""Row groups whose photos are shuffled among each other where photos are read from the shards: 8,000, some hundred
+megabytes while encoded."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,19 @@ class Photos:
     def groups(self) -> np.ndarray:
         """(N,) the row group that holds each photo, counted through all shards."""
         return self.shards.astype(np.int64) << 32 | self.rows // manifest.ROW_GROUP
+
+    def order(self, rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+        """Rows in the order of an epoch, which depends on seed, epoch and :attr:`shuffled` alone: see :func:`order`.
+
+        What is decoded already is shuffled whole: corpora often lie country by country, and a window of neighbours
+        would be of few of them.
+        """
+        return order(rows, self.groups if self.array is None else np.zeros(len(self.rows), np.int64), seed, epoch)
+
+    @property
+    def shuffled(self) -> str | int:
+        """Among how many row groups photos are shuffled: all, or those of a window."""
+        return WINDOW if self.array is None else "all"
 
     def read(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The photos of each batch of rows, (n, size, size, 3) uint8; the next batch is made ready meanwhile."""
@@ -199,10 +213,9 @@ def order(rows: np.ndarray, groups: np.ndarray, seed: int, epoch: int) -> np.nda
         seed: Of the training.
         epoch: Its number.
     """
-    random = np.random.default_rng([seed, epoch])
     found, group = np.unique(groups[rows], return_inverse=True)
-    window = random.permutation(len(found))[group] // WINDOW
-    return rows[np.lexsort((random.random(len(rows)), window))]
+    window = np.random.default_rng([seed, epoch, 1]).permutation(len(found))[group] // WINDOW
+    return rows[np.lexsort((np.random.default_rng([seed, epoch]).random(len(rows)), window))]
 
 
 def batches(rows: np.ndarray, size: int, first: int = 0) -> Iterator[np.ndarray]:

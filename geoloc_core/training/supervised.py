@@ -88,14 +88,14 @@ def fit(
         torch.manual_seed(seeds.of_epoch(seed, epoch))
         generator = torch.Generator().manual_seed(seeds.of_epoch(seed, epoch))
         total, right, seen = 0.0, 0, 0
-        batches = list(photos.batches(photos.order(lesson.rows, lesson.images.groups, seed, epoch), batch))
+        batches = list(photos.batches(lesson.images.order(lesson.rows, seed, epoch), batch))
         for step, (rows, pixels) in enumerate(zip(batches, lesson.images.read(batches), strict=True)):
             done = epoch * lesson.steps + step
             recipe.set_rate(optimiser, recipe.rate("cosine", options.lr, done, options.epochs * lesson.steps, warmup))
             shown = torch.from_numpy(pixels).to(device())
             loss, hits, of = outcome(photos.augmented(shown, lesson.images.preprocess, generator, augment), rows)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             total, right, seen = total + loss.item(), right + hits, seen + of
         return {"loss": total / lesson.steps, accuracy: right / seen}
@@ -105,6 +105,6 @@ def fit(
         range(options.epochs),
         one_epoch,
         partial / "checkpoint.pt",
-        [options.model_dump(), seed, project.profile.threads, lesson.made_of],
+        [options.model_dump(), seed, project.profile.threads, lesson.made_of, lesson.images.shuffled],
         log,
     )

@@ -6,7 +6,7 @@ written as in addresses: ``Santa+Maria%2C+Venice``.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from hashlib import md5
@@ -274,16 +274,15 @@ def _hash_chunks(path: Path) -> Iterator["pd.DataFrame"]:
 def write(world: Simulation, folder: Path, options: Options) -> None:
     """Rendered photos as a cut of YFCC100M."""
     with ExitStack() as stack:
-        comma = options.metadata.endswith(".csv")
-        table = stack.enter_context(csv_table(folder / options.metadata, HEADER if comma else None))
-        if not comma:
-            table = csv.writer(
-                stack.enter_context((folder / options.metadata).open("w", encoding="utf-8", newline="")),
-                delimiter="\t",
-                quoting=csv.QUOTE_NONE,
-                quotechar=None,
-                lineterminator="\n",
-            )
+        writerow: Callable[[Iterable[object]], object]
+        if options.metadata.endswith(".csv"):
+            writerow = stack.enter_context(csv_table(folder / options.metadata, HEADER)).writerow
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            stream = stack.enter_context((folder / options.metadata).open("w", encoding="utf-8", newline=""))
+            writerow = csv.writer(
+                stream, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n"
+            ).writerow
         hashes = None
         if options.hashes:
             hashes = stack.enter_context((folder / options.hashes).open("w", encoding="utf-8"))
@@ -291,7 +290,7 @@ def write(world: Simulation, folder: Path, options: Options) -> None:
         for shot in world.shots:
             digest = md5(shot.url.encode(), usedforsecurity=False).hexdigest()
             fields = _fields(shot)
-            table.writerow(fields if hashes else (shot.index + 1, f"{shot.number}.jpg", digest, *fields[1:]))
+            writerow(fields if hashes else (shot.index + 1, f"{shot.number}.jpg", digest, *fields[1:]))
             if hashes:
                 hashes.write(f"{shot.number}\t{digest}\n")
             name = by_hash(digest) if options.named_by == "hash" else f"{shot.number}.jpg"

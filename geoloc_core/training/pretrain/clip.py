@@ -206,7 +206,7 @@ def pretrain(
     corpus = _Corpus.read(project, options, network, partial, where)
     trainer = _Trainer.of(network, options, corpus, seed)
     recipe_of = options.model_dump(exclude={"save_steps", "cache_gb"})
-    depends = [recipe_of, seed, project.profile.threads, corpus.made_of, start_is]
+    depends = [recipe_of, seed, project.profile.threads, corpus.made_of, corpus.photos.shuffled, start_is]
     history = loop.run_steps(
         {"model": network.model, "optimiser": trainer.optimiser},
         range(options.epochs),
@@ -354,7 +354,7 @@ class _Trainer:
     def steps_of(self, epoch: int, first: int) -> Iterator[loop.Metrics]:
         """Train the steps of an epoch from ``first`` on; yields the metrics of each."""
         options, per_epoch = self.options, len(self.corpus.rows) // self.options.batch
-        order = photos.order(self.corpus.rows, self.corpus.photos.groups, self.seed, epoch)
+        order = self.corpus.photos.order(self.corpus.rows, self.seed, epoch)
         batches = list(photos.batches(order, options.batch, first))
         self.network.model.train()
         for step, (rows, pixels) in enumerate(zip(batches, self.corpus.photos.read(batches), strict=True), first):

@@ -203,6 +203,29 @@ def test_scores_on_different_photos_are_not_compared(scored):
         board.build(profile(), reports)
 
 
+@pytest.mark.parametrize(
+    ("countries", "limited"),
+    [
+        (6, ", its 6 most frequent countries"),
+        (("FRA",), ", FRA alone"),
+    ],
+)
+def test_a_variant_that_learns_some_countries_alone_has_a_table_of_its_own(scored, countries, limited):
+    reports = leaderboard.gather(scored)
+    reports["by_region"]["sha256"]["validation"] = "other"
+    usual = profile()
+    block = usual.variants["by_region"].model_copy(update={"countries": countries})
+    chosen = usual.model_copy(update={"variants": {**usual.variants, "by_region": block}})
+    made = {
+        section.title: [r.name for r in section.rows if not r.baseline]
+        for section in board.build(chosen, reports).sections
+    }
+    title = f"validation split of {reports['by_region']['corpus']}"
+    assert made[title] == ["by_country"]
+    assert made[title + limited] == ["by_region"]
+    assert set(made["im2gps"]) == {"by_country", "by_region"}, "a benchmark is asked whole"
+
+
 def test_a_variant_without_scores_is_named(project):
     with pytest.raises(UserError, match="run `geoloc score by_country`"):
         leaderboard.leaderboard(project)

@@ -1,5 +1,8 @@
 """Photos come in an order that can be read from shards, decoded alike whether from a cache or from the shards."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -34,6 +37,18 @@ def test_an_epoch_has_every_row_once_in_windows_of_groups(rows, per_group, seed,
         open_at_once[first[group]] += 1
         open_at_once[last[group] + 1] -= 1
     assert open_at_once.cumsum().max() <= photos.WINDOW
+
+
+@pytest.mark.parametrize(("groups", "same"), [(photos.WINDOW, True), (10 * photos.WINDOW, False)])
+def test_what_is_decoded_is_shuffled_whole_and_the_rest_in_windows(groups, same):
+    rows = np.arange(groups * manifest.ROW_GROUP)
+    streamed = photos.Photos(Path("none"), PREPARED, np.zeros(len(rows), np.int64), rows, None)
+    decoded = replace(streamed, array=np.empty((len(rows), 0, 0, 3), np.uint8))
+    whole, windows = (found.order(rows, 1, 2) for found in (decoded, streamed))
+    assert (whole == windows).all() == same
+    near = whole[: photos.WINDOW * manifest.ROW_GROUP] // manifest.ROW_GROUP
+    assert len(np.unique(near)) == groups, "a corpus that lies country by country has all of them everywhere"
+    assert (decoded.shuffled, streamed.shuffled) == ("all", photos.WINDOW)
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
