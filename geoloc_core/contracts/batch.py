@@ -222,6 +222,7 @@ class Data:
         longitudes: (N,) degrees, NaN where unknown.
         places: (N,) ids of places, None where a photo stands alone; left out where the unit is a photo.
         headings: (N,) degrees, NaN where unknown; beside the places.
+        ids: (N,) strings of pyarrow, what the manifest calls the photos.
     """
 
     images: dict[str, np.ndarray]
@@ -239,12 +240,31 @@ class Data:
     pieces: dict[str, Pieces] = field(default_factory=dict)
     towers: dict[str, Tower] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)
+    ids: Any = None
 
     def units(self, rows: np.ndarray) -> Units:
         """Some rows, ascending, as units; the class of a place is that of any of its rows."""
         if self.places is None or self.headings is None:
             return Units.of_photos(rows)
         return Units.of_places(rows, self.places[rows], self.headings[rows])
+
+    def batch(self, units: Units) -> Batch:
+        """The inputs of some units, as a model would be asked with them; all variants have answered their first rows.
+
+        Raises:
+            UserError: A shard of photos is missing or damaged.
+        """
+        of_units = {
+            name: found.prediction.rows(np.searchsorted(found.rows, units.first))
+            for name, found in self.answers.items()
+        }
+        return Batch(
+            images={name: values[units.rows] for name, values in self.images.items()},
+            answers=of_units,
+            photos=None if self.photos is None else self.photos.take(units.rows).read(),
+            pieces={name: pieces.of(units.rows).read() for name, pieces in self.pieces.items()},
+            starts=None if self.places is None else units.starts,
+        )
 
 
 @dataclass(frozen=True)
