@@ -225,6 +225,7 @@ class Data:
         groups: (N,) int64, equal for photos that no split may part; left out where each photo is a group of its own.
         places: (N,) ids of places, None where a photo stands alone; left out where the unit is a photo.
         headings: (N,) degrees, NaN where unknown; beside the places.
+        ids: (N,) strings of pyarrow, what the manifest calls the photos.
     """
 
     images: dict[str, np.ndarray]
@@ -243,6 +244,7 @@ class Data:
     pieces: dict[str, Pieces] = field(default_factory=dict)
     towers: dict[str, Tower] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)
+    ids: Any = None
 
     def groups_of(self, rows: np.ndarray) -> np.ndarray:
         """The group (n,) of each of some rows."""
@@ -253,6 +255,24 @@ class Data:
         if self.places is None or self.headings is None:
             return Units.of_photos(rows)
         return Units.of_places(rows, self.places[rows], self.headings[rows])
+
+    def batch(self, units: Units) -> Batch:
+        """The inputs of some units, as a model would be asked with them; all variants have answered their first rows.
+
+        Raises:
+            UserError: A shard of photos is missing or damaged.
+        """
+        of_units = {
+            name: found.prediction.rows(np.searchsorted(found.rows, units.first))
+            for name, found in self.answers.items()
+        }
+        return Batch(
+            images={name: values[units.rows] for name, values in self.images.items()},
+            answers=of_units,
+            photos=None if self.photos is None else self.photos.take(units.rows).read(),
+            pieces={name: pieces.of(units.rows).read() for name, pieces in self.pieces.items()},
+            starts=None if self.places is None else units.starts,
+        )
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from geoloc_core.geo.sphere import arc_km
+
 LEAF = 12
 NOTHING = -1
+CLOSEST_KM = 1e-5
+"""Points that lie closer are as good as one point: PIGEON's least distance, without which no step is steep from 0."""
 
 
 class Tree(NamedTuple):
@@ -393,3 +397,24 @@ def _bounds(
         while z > rise and plot[z - 1] > plot[fall]:
             z -= 1
     return a, z
+
+
+def sphere_clusters(vectors: np.ndarray, min_samples: int, xi: float) -> np.ndarray:
+    """Clusters of points on the sphere, by great-circle distance.
+
+    Chords and arcs have the same order, so that OPTICS runs on chords, and only what it found becomes arcs.
+
+    Args:
+        vectors: (N, 3) unit vectors, N ≥ ``min_samples``.
+        min_samples: How many points, itself included, make a point a core point, and a cluster at least.
+        xi: A step is steep when it changes by this share.
+
+    Returns:
+        (N,) the cluster of each point, −1 for noise.
+    """
+    order, chords, predecessor, _ = optics(vectors, min_samples)
+    reachability = np.full(len(chords), np.inf)
+    reached = np.isfinite(chords)
+    reachability[reached] = np.maximum(arc_km(chords[reached]), CLOSEST_KM)
+    found: np.ndarray = xi_clusters(order, reachability, predecessor, min_samples, min_samples, xi)
+    return found

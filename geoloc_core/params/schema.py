@@ -249,6 +249,14 @@ class Profile(Strict):
     evaluation: Evaluation
     registry: Registry
 
+    @model_validator(mode="after")
+    def _layers_know_what_they_lie_over(self) -> Self:
+        """A variant that lies over another one reads what that reads, which its own block does not repeat."""
+        for name, block in self.variants.items():
+            if hasattr(block, "over"):
+                self.variants[name] = block.over(self.variants)
+        return self
+
     @property
     def sets(self) -> list[str]:
         """Names of the sets of photos that must not leak into each other: benchmarks, and the splits of the others."""

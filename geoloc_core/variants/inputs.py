@@ -133,13 +133,21 @@ def towers(project: "Project", encoders: list[str]) -> dict[str, Tower]:
     return {name: Tower(project.profile.encoders[name], project.weights(name)) for name in encoders}
 
 
-def models(project: "Project", variants: list[str]) -> dict[str, Trained]:
+def models(project: "Project", variants: list[str], corpus: str) -> dict[str, Trained]:
     """Trained models, by variant.
 
     Raises:
-        UserError: One has not been trained.
+        UserError: One has not been trained, or not on the features that the corpus has now.
     """
-    return {name: load(project.model(name)) for name in variants}
+    found = {name: load(project.model(name)) for name in variants}
+    for name, trained in found.items():
+        for encoder, fingerprint in fingerprints(project, trained.card.needs.encoded, corpus).items():
+            if fingerprint != trained.card.fingerprints[encoder]:
+                raise UserError(
+                    f"{project.model(name)}: trained on other features of {encoder} than {corpus} has; "
+                    f"run `geoloc train {name}` again"
+                )
+    return found
 
 
 def places(known: pa.Table) -> dict[str, np.ndarray]:

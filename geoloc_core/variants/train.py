@@ -88,9 +88,9 @@ def gather(project: Project, block: Any) -> Data:
         UserError: Something has not been made, or nothing is left to train or validate on.
     """
     needs = block.needs()
-    columns = [*UNITS.values(), "latitude", "longitude", "split", "group_id", "place_id", "heading"]
+    columns = ["image_id", *UNITS.values(), "latitude", "longitude", "split", "group_id", "place_id", "heading"]
     table = truth.read(project, block.corpus, columns)
-    known = table.to_pandas()
+    known = table.drop_columns(["image_id"]).to_pandas()
     split = known["split"].to_numpy()
     cells = inputs.cells(project, needs.labels, block.corpus)
     ids = class_ids(known, needs.labels, cells)
@@ -110,7 +110,7 @@ def gather(project: Project, block: Any) -> Data:
         photos=inputs.photos(project, block.corpus, len(known)) if needs.photos else None,
         pieces={segmenter: inputs.pieces(project, segmenter, block.corpus) for segmenter in needs.segmenters},
         towers=inputs.towers(project, needs.towers),
-        models=inputs.models(project, needs.models),
+        models=inputs.models(project, needs.models, block.corpus),
         space=space,
         targets=space.index(ids),
         training=training,
@@ -118,6 +118,7 @@ def gather(project: Project, block: Any) -> Data:
         latitudes=known["latitude"].to_numpy(np.float64),
         longitudes=known["longitude"].to_numpy(np.float64),
         groups=_codes(table["group_id"]),
+        ids=table["image_id"],
         **(inputs.places(table) if needs.unit == "place" else {}),
     )
 

@@ -140,6 +140,11 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
             ["data/features/clip", "data/features/vit"],
         ),
         "linear_clip_cells": (["data/features/clip/mp16", cells], ["data/features/clip", cells]),
+        # the refined model is in the model
+        "refined_cells": (
+            ["data/features/clip/mp16", "data/models/linear_clip_cells", cells],
+            ["data/features/clip", cells],
+        ),
         # the clues are in the model
         "guidebook_country": (["data/features/clip/mp16", "data/text_features/clip/clues"], ["data/features/clip"]),
         "ground_country": tuned,
@@ -153,6 +158,7 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
     assert {(item["family"], item["labels"]) for item in train.values()} == {
         ("classifier", "country"), ("classifier", "semantic"), ("guidebook_attention", "country"),
         ("ensemble", "country"), ("fine_tuned", "country"), ("feature_experts", "country"),
+        ("protonet_refinement", "semantic"),
     }  # fmt: skip
 
 

@@ -104,7 +104,7 @@ def test_no_answer_waits_for_a_corpus_that_nobody_learns_from_or_is_scored_on(re
     assert len(truth) < len(run["corpora"])
     assert {name for name in stages if name.startswith("truth@")} == truth
     inputs = {kind: {"encode"} for kind in ("classifier", "guidebook_attention", "fine_tuned", "feature_experts")}
-    inputs["ensemble"] = {"answer"}
+    inputs |= {"ensemble": {"answer"}, "protonet_refinement": {"encode"}}
     for name, variant in run["variants"].items():
         (answer,) = [stage for at, stage in stages.items() if re.fullmatch(rf"answer_\d@{name}", at)]
         kinds = {re.split("[@_]", at)[0] for at in answer.stages}

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 
@@ -19,6 +20,7 @@ from geoloc_core.families import classifier as classifiers
 from geoloc_core.families import ensemble as ensembles
 from geoloc_core.families import feature_experts, fine_tuned
 from geoloc_core.families import guidebook_attention as attentions
+from geoloc_core.families import protonet_refinement as refinements
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.training.heads import linear_layers, network
 from tests.geoloc_core.encoders import made_segmenters
@@ -120,12 +122,38 @@ def experts(classes=6) -> Trained:
     return Trained(Card(family="feature_experts", needs=block.needs(), fingerprints={"cut": "3"}), model)
 
 
+def refinement(classes=6) -> Trained:
+    """It refines a classifier; the first cell has no photo, the second one, and the others two clusters of three."""
+    refined = classifier(classes=classes)
+    inner = classifiers.Options(kind="classifier", corpus="c", encoders=("a", "b"), labels="country")
+    block = refinements.Options(kind="protonet_refinement", corpus="c", variant="cells", encoder="b", labels="country")
+    rng = np.random.default_rng(8)
+    clusters, photos = [0, 1, *[2] * (classes - 2)], [1, *[3] * (2 * classes - 4)]
+    text, ends = refinements.joined(pa.array([f"photo {n}" for n in range(sum(photos))]), np.arange(sum(photos)))
+    gallery = refinements.Gallery(
+        np.cumsum([0, *clusters]),
+        rng.normal(size=(len(photos), 3)).astype(np.float16),
+        np.cumsum([0, *photos]),
+        rng.normal(size=(sum(photos), 3)).astype(np.float16),
+        None,
+        rng.uniform(-90, 90, sum(photos)),
+        rng.uniform(-180, 180, sum(photos)),
+        text,
+        ends,
+    )
+    settings = refinements.Settings(variant="cells", encoder="b", candidates=3, temperature=1.6, max_km=5000)
+    model = refinements.Refinement(settings, refined, gallery, 1.5)
+    needs = block.over({"cells": inner}).needs()
+    return Trained(Card(family="protonet_refinement", needs=needs, fingerprints=MARKS), model)
+
+
 MADE = {
     "classifier": classifier,
     "guidebook_attention": attention,
     "ensemble": ensemble,
     "fine_tuned": tuned,
     "feature_experts": experts,
+    "protonet_refinement": refinement,
 }
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import OPTICS, cluster_optics_xi
 
 from geoloc_core.geo import sphere
-from geoloc_core.geo.optics import optics, xi_clusters
+from geoloc_core.geo.optics import optics, sphere_clusters, xi_clusters
 
 
 def photos(seed: int, count: int, places: int = 8) -> np.ndarray:
@@ -66,3 +66,25 @@ def test_well_separated_places_are_the_clusters():
     labels = xi_clusters(order, reachability, predecessor, 8, 40, 0.05)
     found = [set(labels[part][labels[part] >= 0]) for part in (slice(0, 60), slice(60, 120), slice(120, 180))]
     assert len(set.union(*found)) == sum(map(len, found)) >= 3
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.integers(20, 60), st.sampled_from([(3, 0.15), (10, 0.1)]), st.sampled_from([0, 175]))
+def test_clusters_on_the_sphere_are_those_of_the_matrix_of_haversine_distances(seed, count, published, shift):
+    """As PIGEON has it: scikit-learn's OPTICS of the precomputed matrix; also across the antimeridian."""
+    min_samples, xi = published
+    latitudes, longitudes = sphere.coordinates(photos(seed, count))
+    longitudes = sphere.wrap(longitudes + shift)
+    matrix = sphere.haversine_km(latitudes[:, None], longitudes[:, None], latitudes, longitudes)
+    matrix[matrix == 0] = 1e-5
+    expected = OPTICS(min_samples=min_samples, xi=xi, metric="precomputed").fit(matrix).labels_
+    found = sphere_clusters(sphere.unit_vectors(latitudes, longitudes), min_samples, xi)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_photos_of_the_very_same_spots_are_clusters():
+    """A step from nothing to something is infinitely steep; from the least distance it is steep enough."""
+    spots = np.repeat(photos(4, 3), 5, axis=0)
+    found = sphere_clusters(spots, 3, 0.15)
+    assert [len(set(part)) for part in np.split(found, 3)] == [1, 1, 1]
+    assert len(set(found) - {-1}) == 3

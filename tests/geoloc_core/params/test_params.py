@@ -37,6 +37,14 @@ def test_the_demo_has_a_variant_of_every_family(tmp_path):
         loaded.variant("hybrid")
 
 
+def test_a_refinement_reads_what_the_variant_under_it_reads(tmp_path):
+    def change(raw):
+        raw["profiles"]["demo"]["variants"]["linear_clip_cells"]["encoders"] = ["vit"]
+
+    needs = load(written(tmp_path, change)).variant("refined_cells").needs()
+    assert (needs.models, needs.encoders, needs.labels) == (["linear_clip_cells"], ["vit", "clip"], "semantic")
+
+
 def test_the_demo_has_every_corpus_of_the_catalogue_rendered(tmp_path):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"]
     catalogue, demo = raw["catalogue"]["corpora"], raw["demo"]["corpora"]
@@ -58,7 +66,7 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
     with pytest.raises(UserError) as error:
         load(written(tmp_path, spoil))
     lines = str(error.value).splitlines()
-    assert lines[0].endswith(" 10 errors"), "the profiles share what the catalogue says of a corpus"
+    assert lines[0].endswith(" 11 errors"), "profiles share variants, and what the catalogue says of a corpus"
     for key in (
         "profiles.demo.seed",
         "profiles.demo.labels.limit",
@@ -77,7 +85,7 @@ def many(demo) -> None:
     demo["variants"]["many"] = {**demo["variants"]["linear_clip_cells"], "encoders": names}
 
 
-FAMILIES = "classifier, ensemble, feature_experts, fine_tuned, guidebook_attention"
+FAMILIES = "classifier, ensemble, feature_experts, fine_tuned, guidebook_attention, protonet_refinement"
 
 
 def tuned(demo, **more) -> None:
@@ -206,6 +214,24 @@ def experts(demo, *names, **more) -> None:
             lambda d: (tuned(d, pieces="cut", groups=["ground"]), experts(d, "tuned", corpus="g50")),
             "variants.experts.experts: 'tuned' learns country from mp16; expected country from g50",
         ),
+        (lambda d: d["variants"]["refined_cells"].update(variant="ghost"),
+         "variants.refined_cells: variant 'ghost': unknown; expected one of `variants`"),
+        (lambda d: d["variants"]["refined_cells"].update(variant="mlp_clip_vit_country"),
+         "variants.refined_cells.variant: 'mlp_clip_vit_country' learns country; expected a variant over one of "
+         "`cells`: semantic"),
+        (lambda d: d["variants"]["refined_cells"].update(variant="refined_cells"),
+         "variants.refined_cells.variant: 'refined_cells' is refined already; expected the model of cells under it"),
+        (lambda d: (d["cells"].update(coarse=d["cells"]["semantic"]),
+                    d["variants"]["refined_cells"].update(labels="coarse")),
+         "refined_cells.variant: 'linear_clip_cells' learns semantic from mp16; expected coarse from mp16"),
+        (lambda d: d["variants"]["refined_cells"].update(encoder="clop"),
+         "variants.refined_cells: encoder 'clop': unknown; expected one of `encoders`"),
+        (lambda d: d["variants"]["refined_cells"].update(encoder="pieces"),
+         "variants.refined_cells: encoder 'pieces': gives pictures; expected one that gives a vector per photo"),
+        (lambda d: d["variants"]["refined_cells"].update(temperature=0), "variants.refined_cells.temperature: "),
+        (lambda d: d["variants"]["refined_cells"].update(clusters={"min_samples": 1}),
+         "variants.refined_cells.clusters.min_samples: "),
+        (lambda d: d["variants"]["refined_cells"].update(max_km=-1), "variants.refined_cells.max_km: "),
         (lambda d: experts(d, "ghost"), "variants.experts: variant 'ghost': unknown; expected one of `variants`"),
     ],
 )  # fmt: skip

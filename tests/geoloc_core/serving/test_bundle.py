@@ -5,14 +5,16 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from PIL import Image
 
-from geoloc_core.contracts.batch import Batch
+from geoloc_core.contracts.batch import Batch, Data, Run
 from geoloc_core.contracts.geolocator import load
 from geoloc_core.encoders import encoder
 from geoloc_core.errors import UserError
+from geoloc_core.families import protonet_refinement
 from geoloc_core.families.classifier import Classifier
 from geoloc_core.families.ensemble import Ensemble
 from geoloc_core.files import CHECKSUMS
@@ -48,6 +50,66 @@ def project(tmp_path):
     model = Ensemble(SPACE, ["linear", "other"], np.array([0.55, 0.45]), [np.array([0, 1]), np.array([1, 0])])
     save_model(made, "joint", made.profile.variant("joint"), model, {})
     return made
+
+
+REFINED = {
+    "kind": "protonet_refinement",
+    "corpus": "photos",
+    "variant": "linear",
+    "encoder": "net",
+    "labels": "boxes",
+    "max_km": 9000,
+}
+
+
+@pytest.fixture
+def refined(tmp_path):
+    """A classifier of cells and its refinement, which learned from twenty photos around the two places."""
+    profile = PHOTOS | {
+        "encoders": {"net": {"kind": "onnx", "output": "embedding", "size": 16}},
+        "cells": {"boxes": {"kind": "quadtree"}},
+        "variants": {"linear": LINEAR | {"labels": "boxes"}, "refined": REFINED},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
+    made = Project.open(tmp_path / "params.yaml")
+    made.weights("net").mkdir(parents=True)
+    network(made.weights("net") / "model.onnx")
+    mark, rng = {"net": tower(made).fingerprint}, np.random.default_rng(4)
+    layer = (rng.normal(size=(2, 3)).astype(np.float32), np.zeros(2, np.float32))
+    linear = Classifier(["net"], SPACE, np.zeros(3, np.float32), np.ones(3, np.float32), [layer])
+    save_model(made, "linear", made.profile.variant("linear"), linear, mark)
+    targets = np.arange(20) % 2
+    data = Data(
+        images={"net": rng.random((20, 3)).astype(np.float16)},
+        texts={},
+        answers={},
+        space=SPACE,
+        targets=targets,
+        training=np.arange(15),
+        validation=np.arange(15, 20),
+        latitudes=SPACE.latitudes[targets] + rng.normal(size=20),
+        longitudes=SPACE.longitudes[targets] + rng.normal(size=20),
+        models={"linear": load(made.model("linear"))},
+        ids=pa.array([f"{number}.jpg" for number in range(20)]),
+    )
+    block = made.profile.variant("refined")
+    model = protonet_refinement.fit(data, block, Run(1, tmp_path, [], lambda metrics, step: None)).model
+    save_model(made, "refined", block, model, mark)
+    return made
+
+
+def test_a_refinement_takes_the_model_under_it_along(refined, photos, tmp_path):
+    bundle.pack(refined, "refined", tmp_path / "bundle")
+    features = tower(refined)(photos).astype(np.float16)
+    expected = load(refined.model("refined")).model.predict(Batch({"net": features}), 2)
+    shutil.rmtree(refined.data)
+    opened = bundle.load(tmp_path / "bundle")
+    assert list(opened.models) == ["refined"]
+    found = opened.predict(photos, 2)
+    np.testing.assert_array_equal(found.classes, expected.classes)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+    np.testing.assert_array_equal(found.latitude, expected.latitude)
+    assert set(found.evidence.ids.ravel()) <= {f"{number}.jpg" for number in range(15)}, "training photos are named"
 
 
 def tower(project):

@@ -96,3 +96,11 @@ def test_what_a_member_answers_to_validation_is_learned_from(project):
     found = inputs.answered(project, "by_country")
     assert found.rows.tolist() == list(range(1, 40, 4))
     assert (found.space.ids, len(found.prediction)) == (["FRA", "KEN", "PER"], 10)
+
+
+def test_a_model_of_other_features_is_no_part_of_another(project):
+    assert list(inputs.models(project, ["by_country"], "mp16")) == ["by_country"]
+    folder = project.features("clip", "mp16")
+    store.write(folder, [folder / "part.npy"], (4,), {"fingerprint": "beef"})
+    with pytest.raises(UserError, match="by_country: trained on other features of clip than mp16 has; run `geoloc tra"):
+        inputs.models(project, ["by_country"], "mp16")
