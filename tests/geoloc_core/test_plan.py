@@ -75,6 +75,22 @@ def test_only_what_variants_need_is_made(tmp_path):
     assert found["answer"]["other"]["benchmarks"] == ["yfcc4k"]
 
 
+def test_tokens_weights_and_facts_are_read_where_they_are_learned_from(tmp_path):
+    def change(run):
+        run["encoders"]["vit"]["pooling"] = "penultimate"
+        block = {"kind": "geocell_classifier", "corpus": "mp16", "encoder": {"last_block": "vit"}, "labels": "semantic"}
+        run["variants"] = {"tuned": block | {"tasks": {}, "benchmarks": ["im2gps3k"]}, "plain": block}
+        run["papers"] = {}
+        run["evaluation"]["benchmarks"] = ["im2gps"]
+
+    found = planned(opened(tmp_path, "demo", change))
+    tokens, weights, cells = "data/features/vit/mp16", "data/weights/vit", "data/cells/semantic/mp16"
+    assert found["train"]["tuned"]["reads"] == [tokens, weights, "data/facts/mp16.parquet", cells]
+    assert found["train"]["plain"]["reads"] == [tokens, weights, cells]
+    assert found["answer"]["tuned"]["reads"] == ["data/features/vit", "data/facts", cells]
+    assert found["facts"] == {name: {"rasters": "data/raw/mp16/rasters"} for name in ("mp16", "im2gps3k")}
+
+
 def test_what_photos_and_pieces_need_is_read(tmp_path):
     """A fine-tuned network reads photos and weights, one of pieces what was cut; experts read trained models."""
 

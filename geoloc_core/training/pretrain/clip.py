@@ -102,8 +102,8 @@ class Options(Strict):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.start:
-            drawn = {"image_size", "image_tower", "transformer", "embed_dim", "text_width", "context"} & self.model_fields_set
-            if drawn:
+            shape = {"image_size", "image_tower", "transformer", "embed_dim", "text_width", "context"}
+            if drawn := shape & self.model_fields_set:
                 raise ValueError(
                     f"{', '.join(sorted(drawn))}: already set by the checkpoint in start; leave them out, or start"
                 )
