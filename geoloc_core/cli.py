@@ -498,6 +498,7 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form:
     prediction = champion.predict(encoded, top, np.array([0, len(encoded)]) if place else None)
     table = answer.rows(prediction, champion.labelspace, names)
     pieces = answer.evidence(prediction, champion.explain, names)
+    facts = answer.told(prediction, names)
     card = {
         "name": project.profile.registry.model,
         "version": version,
@@ -505,12 +506,12 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form:
         "demo": champion.demo,
     }
     if form == "json":
-        click.echo(answer.as_json(table, card, pieces))
+        click.echo(answer.as_json(table, card, pieces, facts))
     elif form == "csv":
         # The bytes of names that are no text in this locale, as they are.
         click.echo(answer.as_csv(table).encode("utf-8", "surrogateescape"), nl=False)
     else:
-        answer.show(table, card, pieces)
+        answer.show(table, card, pieces, facts)
 
 
 geoloc.add_command(locate)
