@@ -156,6 +156,10 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
             ["data/features/clip", "data/features/vit"],
         ),
         "linear_clip_cells": (["data/features/clip/mp16", cells], ["data/features/clip", cells]),
+        "smoothed_cells": (
+            ["data/features/clip/mp16", "data/facts/mp16.parquet", cells],
+            ["data/features/clip", "data/facts", cells],
+        ),
         # the clues are in the model
         "guidebook_country": (["data/features/clip/mp16", "data/text_features/clip/clues"], ["data/features/clip"]),
         "ground_country": tuned,
@@ -169,6 +173,7 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
     assert {(item["family"], item["labels"]) for item in train.values()} == {
         ("classifier", "country"), ("classifier", "semantic"), ("guidebook_attention", "country"),
         ("ensemble", "country"), ("fine_tuned", "country"), ("feature_experts", "country"),
+        ("geocell_classifier", "semantic"),
     }  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def many(demo) -> None:
     demo["variants"]["many"] = {**demo["variants"]["linear_clip_cells"], "encoders": names}
 
 
-FAMILIES = "classifier, ensemble, feature_experts, fine_tuned, guidebook_attention"
+FAMILIES = "classifier, ensemble, feature_experts, fine_tuned, geocell_classifier, guidebook_attention"
 
 
 def cells_of(demo, **given):
