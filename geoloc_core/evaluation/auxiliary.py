@@ -21,10 +21,10 @@ def figures(table: pa.Table) -> dict[str, float | None]:
     for name in QUANTITIES:
         told, true = _known(table, name)
         found[f"{name}_mae"] = float(np.abs(told - true).mean()) if len(true) else None
-    for name in CATEGORIES:
-        told, true = _known(table, name)
-        found[f"{name}_accuracy"] = percent(told == true) if len(true) else None
-        if name == "month":
+    for category in CATEGORIES:
+        told, true = _known(table, category)
+        found[f"{category}_accuracy"] = percent(told == true) if len(true) else None
+        if category == "month":
             found["season_accuracy"] = percent(season(told) == season(true)) if len(true) else None
     return found
 

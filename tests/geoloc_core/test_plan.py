@@ -140,6 +140,7 @@ def test_weights_made_of_those_trained_here_wait_for_them(tmp_path):
     assert found["download"] == []
     assert found["compose"] == {
         "crops": {"reads": ["data/weights/pieces"]},
+        "clip-vit-tokens": {"reads": ["data/weights/clip-vit"]},
         "seg-vit": {"reads": ["data/weights/pieces", "data/weights/vit"]},
     }
 
