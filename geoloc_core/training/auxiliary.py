@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field, field_validator
 
-from geoloc_core.contracts.facts import CATEGORIES, CLASSES, FACTS, FIRST, QUANTITIES, Fact
+from geoloc_core.contracts.facts import CATEGORIES, CLASSES, FACTS, FIRST, QUANTITIES, Category, Fact, Quantity
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import Strict
 
 if TYPE_CHECKING:
     import torch
 
-OFFSETS = {
+OFFSETS: dict[Quantity, float | None] = {
     "elevation": 408.0,  # Street View's lowest place, 416 in Flickr's
     "population": 1.0,
     "temperature_mean": None,
@@ -47,19 +47,19 @@ class Tasks(Strict):
         return facts
 
     @property
-    def quantities(self) -> list[str]:
+    def quantities(self) -> list[Quantity]:
         """Those of the facts that are numbers, in the order of their outputs."""
         return [name for name in QUANTITIES if name in self.facts]
 
     @property
-    def categories(self) -> list[str]:
+    def categories(self) -> list[Category]:
         """Those of the facts that are classes, in the order of their outputs."""
         return [name for name in CATEGORIES if name in self.facts]
 
     @property
     def width(self) -> int:
         """Outputs of all tasks together: one per quantity, one per class."""
-        return len(self.quantities) + sum(CLASSES[name] for name in self.categories)  # type: ignore[index]
+        return len(self.quantities) + sum(CLASSES[name] for name in self.categories)
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ class Scale:
         std: (Q,) float64.
     """
 
-    names: list[str]
+    names: list[Quantity]
     mean: np.ndarray
     std: np.ndarray
 
     @classmethod
-    def of(cls, names: list[str], values: np.ndarray) -> "Scale":
+    def of(cls, names: list[Quantity], values: np.ndarray) -> "Scale":
         """The scale of values (n, Q), NaN where unknown.
 
         Raises:
@@ -106,7 +106,7 @@ class Scale:
         return found
 
 
-def _logs(names: list[str], values: np.ndarray) -> np.ndarray:
+def _logs(names: list[Quantity], values: np.ndarray) -> np.ndarray:
     found = np.array(values, np.float64)
     for at, name in enumerate(names):
         if (offset := OFFSETS[name]) is not None:  # what lies below the lowest place counts as that
@@ -126,7 +126,7 @@ class Targets:
 
     tasks: Tasks
     quantities: "torch.Tensor"
-    categories: "dict[str, torch.Tensor]"
+    categories: "dict[Category, torch.Tensor]"
 
     @classmethod
     def of(cls, tasks: Tasks, facts: dict[str, np.ndarray], scale: Scale, device: "torch.device") -> "Targets":
@@ -156,14 +156,14 @@ class Targets:
             total = total + self.tasks.quantities_weight * apart.sum() / known.sum().clamp(min=1)
         start = count
         for name, classes in self.categories.items():
-            logits, truth = outputs[:, start : start + CLASSES[name]], classes[rows]  # type: ignore[index]
-            start += CLASSES[name]  # type: ignore[index]
+            logits, truth = outputs[:, start : start + CLASSES[name]], classes[rows]
+            start += CLASSES[name]
             weight, smoothing = self._of_category(name)
             summed = cross_entropy(logits, truth, ignore_index=-1, label_smoothing=smoothing, reduction="sum")
             total = total + weight * summed / (truth >= 0).sum().clamp(min=1)
         return total
 
-    def _of_category(self, name: str) -> tuple[float, float]:
+    def _of_category(self, name: Category) -> tuple[float, float]:
         if name == "climate":
             return self.tasks.climate_weight, 0.0
         return self.tasks.month_weight, self.tasks.month_smoothing
@@ -173,20 +173,20 @@ def _any(facts: dict[str, np.ndarray]) -> np.ndarray:
     return next(iter(facts.values()))
 
 
-def classes_of(name: str, values: np.ndarray) -> np.ndarray:
+def classes_of(name: Category, values: np.ndarray) -> np.ndarray:
     """Classes (N,) int64 from 0 of a category's values (N,); −1 where they are NaN."""
     known = np.isfinite(values)
-    return np.where(known, np.nan_to_num(values) - FIRST[name], -1).astype(np.int64)  # type: ignore[index]
+    return np.where(known, np.nan_to_num(values) - FIRST[name], -1).astype(np.int64)
 
 
 def read(tasks: Tasks, scale: Scale, outputs: np.ndarray) -> dict[str, np.ndarray]:
     """What outputs (N, width) say: by fact (N,), a number in its unit, or the most probable class."""
     count = len(tasks.quantities)
     quantities = scale.undo(outputs[:, :count])
-    found = {name: quantities[:, at] for at, name in enumerate(tasks.quantities)}
+    found: dict[str, np.ndarray] = {name: quantities[:, at] for at, name in enumerate(tasks.quantities)}
     start = count
-    for name in tasks.categories:
-        logits = outputs[:, start : start + CLASSES[name]]  # type: ignore[index]
-        start += CLASSES[name]  # type: ignore[index]
-        found[name] = (logits.argmax(axis=1) + FIRST[name]).astype(np.float64)  # type: ignore[index]
+    for category in tasks.categories:
+        logits = outputs[:, start : start + CLASSES[category]]
+        start += CLASSES[category]
+        found[category] = (logits.argmax(axis=1) + FIRST[category]).astype(np.float64)
     return found
