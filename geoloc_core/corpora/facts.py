@@ -1,5 +1,7 @@
 """The stage ``geoloc facts CORPUS``: what rasters say about the places of its photos, and when they were taken."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -38,7 +40,7 @@ def facts(project: Project, name: str) -> None:
     progress.say(f"facts {name}: {', '.join(f'{fact} of {count:,}' for fact, count in known.items() if count)} photos")
 
 
-def read(project: Project, name: str, wanted: list[str], rows: int) -> dict[str, np.ndarray]:
+def read(project: Project, name: str, wanted: Sequence[str], rows: int) -> dict[str, np.ndarray]:
     """Facts (N,) float64 of a corpus of N rows, by name; NaN where nothing is known.
 
     Raises:

@@ -196,15 +196,16 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     training, validation = (padded(data.units(rows), options.views) for rows in (data.training, data.validation))
     where = device()
     torch.manual_seed(heads.seed_of(options.recipe, run.seed))
-    shape, block = (
-        last_block.open_last_block(data.towers[name].options, data.towers[name].weights, own.pool)
-        if own
-        else (None, None)
-    )
+    shape: Shape | None = None
+    block: torch.nn.Module | None = None
+    if own:
+        start = data.towers[name]
+        shape, block = last_block.open_last_block(start.options, start.weights, own.pool)
     net = network(stored.shape[1:], len(data.space), options.tasks, block)
-    scale = targets = None
+    scale: Scale | None = None
+    targets: Targets | None = None
     if options.tasks:
-        facts = {fact: data.facts[fact] for fact in options.tasks.facts}
+        facts: dict[str, np.ndarray] = {fact: data.facts[fact] for fact in options.tasks.facts}
         known = [facts[fact][training[:, 0]] for fact in options.tasks.quantities]
         scale = Scale.of(options.tasks.quantities, np.stack(known, axis=1)) if known else Scale([], *[np.empty(0)] * 2)
         targets = auxiliary.Targets.of(options.tasks, facts, scale, where)

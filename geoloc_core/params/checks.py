@@ -105,11 +105,8 @@ def _wrong(profile: Profile, need: Input) -> str | None:
         case Tokens():
             wrong = _no_tokens(profile.encoders.get(need.encoder))
             return wrong and f"encoder {need.encoder!r}: {wrong}"
-        case Facts() if profile.facts is None:
-            return f"facts: {need.names[0]!r}; expected `facts` in the profile, with the rasters that say it"
         case Facts():
-            wrong = next((name for name in need.names if not profile.facts.tells(name)), None)
-            return wrong and f"facts: {wrong!r}: no source; expected `facts.{wrong}` in the profile, a raster"
+            return _no_source(profile, need)
         case TextFeatures() if need.encoder not in profile.text_encoders:
             return f"text encoder {need.encoder!r}: unknown; expected one of `text_encoders`"
         case TextFeatures() if need.texts not in profile.texts:
@@ -211,6 +208,15 @@ def _no_vector(tower: Any) -> str | None:
     if getattr(tower, "pooling", None) in MANY:
         return "gives many tokens per photo; expected another pooling"
     return None
+
+
+def _no_source(profile: Profile, need: Facts) -> str | None:
+    """Why facts cannot be learned; None where the profile has a source of each."""
+    sources = profile.facts
+    if sources is None:
+        return f"facts: {need.names[0]!r}; expected `facts` in the profile, with the rasters that say it"
+    wrong = next((name for name in need.names if not sources.tells(name)), None)
+    return wrong and f"facts: {wrong!r}: no source; expected `facts.{wrong}` in the profile, a raster"
 
 
 def _no_tokens(tower: Any) -> str | None:
