@@ -406,6 +406,14 @@ def truth(project: Project, corpus: str) -> None:
     truth(project, corpus)
 
 
+@stage("corpus", examples=("facts panoramas",))
+def facts(project: Project, corpus: str) -> None:
+    """Gather what the profile's rasters say about the places of CORPUS, such as elevation and climate."""
+    from geoloc_core.corpora.facts import facts
+
+    facts(project, corpus)
+
+
 @stage("name", "corpus", examples=("fit-cells semantic mp16",))
 def fit_cells(project: Project, name: str, corpus: str) -> None:
     """Build the geocells NAME of params.yaml from where the training photos of CORPUS were taken."""
@@ -470,27 +478,32 @@ def _verdict(decision: dict[str, Any]) -> str:
 
 @geoloc.command(
     epilog="\b\nExamples:\n  geoloc predict holiday.jpg\n  geoloc predict --json a.jpg b.jpg\n"
-    "  geoloc predict --csv photos/*.jpg > places.csv"
+    "  geoloc predict --csv photos/*.jpg > places.csv\n  geoloc predict --place north.jpg east.jpg south.jpg west.jpg"
 )
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1, 100), help="Places per photo.")
+@click.option("--place", is_flag=True, help="The photos are views of one place, answered together.")
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, names as they are.")
 @click.pass_obj
-def predict(params: Path, photos: tuple[Path, ...], top: int, form: str | None) -> None:
+def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form: str | None) -> None:
     """Ask the champion where PHOTOS were taken: the most probable places, with probabilities."""
     from geoloc_core.serving import answer
 
     project = Project.open(params)
     encoded = answer.read_photos(photos)
+    import numpy as np
+
     from geoloc_core.registry import promotion
     from geoloc_core.serving import bundle
 
     version, folder = promotion.champion(project)
     champion = bundle.load(folder)
-    prediction, names = champion.predict(encoded, top), [str(path) for path in photos]
+    names = [str(path) for path in (photos[:1] if place else photos)]
+    prediction = champion.predict(encoded, top, np.array([0, len(encoded)]) if place else None)
     table = answer.rows(prediction, champion.labelspace, names)
     pieces = answer.evidence(prediction, champion.explain, names)
+    facts = answer.told(prediction, names)
     card = {
         "name": project.profile.registry.model,
         "version": version,
@@ -498,12 +511,12 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, form: str | None) 
         "demo": champion.demo,
     }
     if form == "json":
-        click.echo(answer.as_json(table, card, pieces))
+        click.echo(answer.as_json(table, card, pieces, facts))
     elif form == "csv":
         # The bytes of names that are no text in this locale, as they are.
         click.echo(answer.as_csv(table).encode("utf-8", "surrogateescape"), nl=False)
     else:
-        answer.show(table, card, pieces)
+        answer.show(table, card, pieces, facts)
 
 
 geoloc.add_command(locate)

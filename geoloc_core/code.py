@@ -143,6 +143,7 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
             for name, tower in profile.text_encoders.items()
         },
         "truth": Instance("truth", (), ()),
+        "facts": Instance("facts", (), (profile.facts,)),
         "cells": {
             name: Instance("fit_cells", (f"geo.geocells.schemes.{options.kind}",), (options,))
             for name, options in profile.cells.items()
@@ -151,8 +152,12 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
             name: Instance("train", _plugins(profile, name), _learned(profile, name)) for name in variants
         },
         "answer": {
-            name: Instance("answer", _plugins(profile, name), (evaluation.candidates, profile.labels.test_share))
-            for name in variants
+            name: Instance(
+                "answer",
+                _plugins(profile, name),
+                (evaluation.candidates, profile.labels.test_share_of(block.corpus)),
+            )
+            for name, block in variants.items()
         },
         "score": Instance("score", (), (scored,)),
         "leaderboard": Instance("leaderboard", (), (scored, profile.registry)),

@@ -57,6 +57,7 @@ def plan(project: Project) -> dict[str, Any]:
         "encode_text": {f"{encoder}-{name}": {"encoder": encoder, "texts": name} for encoder, name in texts},
         "cells": {f"{name}-{corpus}": {"cells": name, "corpus": corpus} for name, corpus in cells},
         "truth": answered(profile),
+        "facts": {name: {"rasters": profile.facts.path} for name in told(profile)} if profile.facts else {},
         **_grouped("train", {name: _train(project, name) for name in profile.variants}, MOST),
         **_grouped("answer", {name: _answer(project, name) for name in profile.variants}, MOST),
     }
@@ -78,6 +79,18 @@ def answered(profile: Profile) -> list[str]:
     """The corpora that any variant learns from or is scored on."""
     trained = (block.corpus for block in profile.variants.values())
     return list(dict.fromkeys((*trained, *profile.benchmarks)))
+
+
+def told(profile: Profile) -> list[str]:
+    """The corpora about whose places a variant learns more, or is scored on it."""
+    return list(
+        dict.fromkeys(
+            corpus
+            for name, block in profile.variants.items()
+            if block.needs().facts
+            for corpus in (block.corpus, *profile.scored_on(name))
+        )
+    )
 
 
 def _train(project: Project, name: str) -> dict[str, Any]:

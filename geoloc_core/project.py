@@ -15,6 +15,7 @@ STAGES = {
     "texts": "texts",
     "models": "train",
     "truth": "truth",
+    "facts": "facts",
     "answers": "answer",
     "scores": "score",
 }
@@ -140,6 +141,10 @@ class Project:
     def truth(self, corpus: str) -> Path:
         """What is true of a corpus that is learned from or scored on, row-aligned with its manifest."""
         return self.data / "truth" / f"{corpus}.parquet"
+
+    def facts(self, corpus: str) -> Path:
+        """What rasters say about the places of a corpus, row-aligned with its manifest."""
+        return self.data / "facts" / f"{corpus}.parquet"
 
     def model(self, variant: str) -> Path:
         """A trained variant: self-contained but for its encoders."""

@@ -209,12 +209,14 @@ class Data:
     """A corpus to learn from: N rows, of which some are for training and some for validation.
 
     Attributes:
-        images: By image encoder, (N, D) float16, memory-mapped.
+        images: By image encoder, (N, D) float16, memory-mapped; (N, T, D) where its tokens are read.
         texts: By text encoder and name of the sentences.
         answers: By variant.
         photos: Where the N photos are stored.
         pieces: By segmenter, what it cut from the N photos.
         towers: By image encoder, the weights that a network may start from.
+        facts: By name, (N,) float64 of what is known of each place and moment, NaN where it is not; see
+            :mod:`geoloc_core.contracts.facts`.
         models: By variant, its trained model, a :class:`~geoloc_core.contracts.geolocator.Trained`.
         space: The C classes of the training rows.
         targets: (N,) int64 classes; −1 where a row has none.
@@ -243,6 +245,7 @@ class Data:
     photos: Stored | None = None
     pieces: dict[str, Pieces] = field(default_factory=dict)
     towers: dict[str, Tower] = field(default_factory=dict)
+    facts: dict[str, np.ndarray] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)
     ids: Any = None
 

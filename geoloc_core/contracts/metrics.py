@@ -10,7 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
+from geoloc_core.contracts.facts import UNITS
+
 RIGHT, WITHIN, ERROR, POINTS = "right class, %", "photos within, %", "error, km", "points"
+TOLD_ERROR, TOLD_RIGHT = "error of what else is told", "right in what else is told, %"
 COUNTS = ("n", "located", "published")
 """What stands beside the metrics: rows scored, those of them with coordinates, and rows published."""
 
@@ -71,24 +74,31 @@ class Column:
     @property
     def falling(self) -> bool:
         """Whether smaller is better: errors are, shares and points are not."""
-        return self.group == ERROR
+        return self.group in (ERROR, TOLD_ERROR)
 
     @property
     def format(self) -> str:
         """How a figure is written: one decimal for percent, whole kilometres and points."""
-        return ".1f" if self.group in (RIGHT, WITHIN) else ",.0f"
+        if self.group == TOLD_ERROR and not self.head.endswith((" m", "km²")):
+            return ".2f"
+        return ".1f" if self.group in (RIGHT, WITHIN, TOLD_RIGHT) else ",.0f"
 
     @property
     def label(self) -> str:
         """The head where there is no group above it."""
-        return f"≤{self.head}" if self.group == WITHIN else self.head + (" km" if self.falling else "")
+        return f"≤{self.head}" if self.group == WITHIN else self.head + (" km" if self.group == ERROR else "")
 
     def phrase(self, value: float) -> str:
         """A figure in words."""
+        if self.group == TOLD_ERROR:
+            quantity, _, unit = self.head.partition(", ")
+            return f"{quantity} error {self.show(value)} {unit}"
         if self.falling:
             return f"{self.head} error {self.show(value)} km"
         if self.group == POINTS:
             return f"{self.show(value)} {self.head} points"
+        if self.group == TOLD_RIGHT:
+            return f"{self.show(value)} % with the right {self.head}"
         what = f"of photos within {self.head}" if self.group == WITHIN else f"with the right class ({self.head})"
         return f"{self.show(value)} % {what}"
 
@@ -120,13 +130,33 @@ FIXED = {
 """The metrics without a number in their name."""
 
 
+def _told(name: str, group: str, head: str, place: int) -> Column:
+    return Column(name, group, head, (5, place), lambda met: float("nan"))
+
+
+AUXILIARY = {
+    found.name: found
+    for found in (
+        *(
+            _told(f"{name}_mae", TOLD_ERROR, f"{name.replace('_', ' ')}, {unit}", place)
+            for place, (name, unit) in enumerate(UNITS.items())
+        ),
+        _told("climate_accuracy", TOLD_RIGHT, "climate zone", 10),
+        _told("month_accuracy", TOLD_RIGHT, "month", 11),
+        _told("season_accuracy", TOLD_RIGHT, "season", 12),
+    )
+}
+"""Those of what models tell beside the place, which :mod:`geoloc_core.evaluation.auxiliary` measures: of the models
+that tell it alone."""
+
+
 def column(name: str) -> Column | None:
     """The column of a metric; None where there is no such metric."""
     if match := re.fullmatch(r"top_(\d+)", name):
         return _top(name, int(match[1]))
     if match := re.fullmatch(r"within_(\d+(?:\.\d+)?(?:e[+-]\d+)?)km", name):
         return _within(name, float(match[1]))
-    return FIXED.get(name)
+    return FIXED.get(name) or AUXILIARY.get(name)
 
 
 def _top(name: str, k: int) -> Column:

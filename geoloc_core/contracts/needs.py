@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from geoloc_core.contracts.facts import Fact
 from geoloc_core.plugins import Strict
 
 MOST = 6
@@ -19,6 +20,20 @@ class ImageFeatures(Strict):
 
     kind: Literal["image"] = "image"
     encoder: str
+
+
+class Tokens(Strict):
+    """The tokens of each photo that enter the last block of an image encoder, and the weights of that block."""
+
+    kind: Literal["tokens"] = "tokens"
+    encoder: str
+
+
+class Facts(Strict):
+    """What is known of the place and the moment of each photo, to be learned and never to be answered from."""
+
+    kind: Literal["facts"] = "facts"
+    names: tuple[Fact, ...]
 
 
 class TextFeatures(Strict):
@@ -63,7 +78,10 @@ class Model(Strict):
     variant: str
 
 
-Input = Annotated[ImageFeatures | TextFeatures | Answers | Photos | Pieces | Tower | Model, Field(discriminator="kind")]
+Input = Annotated[
+    ImageFeatures | Tokens | Facts | TextFeatures | Answers | Photos | Pieces | Tower | Model,
+    Field(discriminator="kind"),
+]
 
 
 class Needs(Strict):
@@ -81,8 +99,13 @@ class Needs(Strict):
 
     @property
     def encoders(self) -> list[str]:
-        """Names of the image encoders, in order."""
-        return [need.encoder for need in self.inputs if isinstance(need, ImageFeatures)]
+        """Names of the image encoders whose features or tokens it reads, in order."""
+        return [need.encoder for need in self.inputs if isinstance(need, ImageFeatures | Tokens)]
+
+    @property
+    def facts(self) -> list[Fact]:
+        """Names of the facts that it learns, in order."""
+        return [name for need in self.inputs if isinstance(need, Facts) for name in need.names]
 
     @property
     def texts(self) -> list[tuple[str, str]]:
@@ -106,8 +129,8 @@ class Needs(Strict):
 
     @property
     def towers(self) -> list[str]:
-        """Names of the encoders that networks start from, in order."""
-        return [need.encoder for need in self.inputs if isinstance(need, Tower)]
+        """Names of the encoders that networks, or their last blocks, start from, in order."""
+        return [need.encoder for need in self.inputs if isinstance(need, Tower | Tokens)]
 
     @property
     def models(self) -> list[str]:

@@ -1,7 +1,7 @@
 """What every model answers, whatever is inside: all that evaluation, serving, explanation and ensembles know."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class Prediction:
         longitude: (N,) of the answer, degrees.
         truth: What it thought of the true class, where that was given.
         radius_km: (N,) within which the photo was taken, with the model's stated confidence.
-        auxiliary: Further (N, …) outputs by name, such as ``month``.
+        auxiliary: Further (N,) outputs by name, such as ``month``: see :mod:`geoloc_core.contracts.facts`.
         evidence: What the answers rest on.
     """
 
@@ -102,6 +102,10 @@ class Prediction:
             truth=None if truth is None else _of_truth(probabilities, truth),
             evidence=evidence,
         )
+
+    def with_auxiliary(self, auxiliary: dict[str, np.ndarray]) -> "Prediction":
+        """The same with further outputs."""
+        return replace(self, auxiliary=auxiliary)
 
     def rows(self, where: slice | np.ndarray) -> "Prediction":
         """Some of the units."""

@@ -157,7 +157,7 @@ def check_labels(project: "Project", name: str, accept: bool = False) -> Report:
     figures = drift.label_figures(frame)
     frame["manifest_image_id"] = _aligned(photos["image_id"], len(frame))
     frame["straddling_group"] = straddling(_aligned(photos["group_id"], len(frame)), frame["split"])
-    splits = splits_of(corpus.role, project.profile.labels.test_share)
+    splits = splits_of(corpus.role, project.profile.labels.test_share_of(name))
     expectations = [*label_expectations(len(photos), splits), *country_expectations(expect)]
     rows = _validate(f"labels of {name}", frame, expectations)
     return _against_last(project, "labels", name, figures, rows, accept)

@@ -42,14 +42,15 @@ def label(project: "Project", name: str) -> None:
     rows = locate(photos, Locator.open(project.boundaries, labels.limit_km))
     published = manifest.read_published(project.corpus(name))
     rows = with_published(rows, photos, published, units)
-    splits = splits_of(corpus.role, labels.test_share)
+    share = labels.test_share_of(name)
+    splits = splits_of(corpus.role, share)
     if splits == (Split.BENCHMARK,):
         rows["split"] = Split.BENCHMARK.value
     else:
         groups = photos["group_id"]
         if labels.blocks_km is not None:
             groups = joined_by_place(groups, photos["latitude"], photos["longitude"], labels.blocks_km)
-        rows["split"] = split_by_group(groups, labels.validation_share, labels.test_share, project.profile.seed)
+        rows["split"] = split_by_group(groups, labels.validation_share, share, project.profile.seed)
         _check_split(rows, photos, splits, f"corpus {name!r}")
     path = project.labels(name)
     with files.replacing(path) as aside:

@@ -1,6 +1,8 @@
 """From shards of photos to features, resumable by shard, as one may take an hour."""
 
+import math
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +36,8 @@ from geoloc_core.project import Project
 
 AHEAD = 2
 """Batches that are decoded while one is computed."""
+MOST_BYTES = 2**39
+"""Of the features of a corpus, at most (512 GiB): the tokens of 400,000 photos by a ViT-L/14@336 are 473 GB."""
 NAMED = 10
 """Photos that could not be read and are named on the terminal; the note has all of them."""
 
@@ -55,6 +59,8 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
     out = project.features(encoder, corpus)
     check_folder(out, "features")
     tower = load(options, project.weights(encoder))
+    if isinstance(tower, Encoder):
+        check_room(tower, rows, out, f"encoders.{encoder}")
     # unfinished work is of these photos, of this tower and of its numbers, or it is of no use
     photos_are = digest(folder / "manifest.parquet")[:16]
     partial = project.partial("encode", f"{encoder}-{corpus}-{tower.fingerprint}-{photos_are}-{tower.precision}")
@@ -89,6 +95,32 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
     remove(partial)
     _say_missing(what, missing)
     say(f"{what}: {made} in {tower.precision}, encoder {tower.fingerprint}")
+
+
+def check_room(tower: Encoder, rows: int, out: Path, where: str) -> None:
+    """Refuse to begin where features would take more than :data:`MOST_BYTES`, or twice them more than the disk has.
+
+    Args:
+        tower: The encoder.
+        rows: Photos.
+        out: The folder to write; parts of it, one per shard, lie on the same disk first.
+        where: The encoder's key in ``params.yaml``.
+
+    Raises:
+        UserError: They would.
+    """
+    need = rows * math.prod(tower.shape) * 2
+    there = next(folder for folder in (out, *out.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if need <= MOST_BYTES and (2 * need <= free or len(tower.shape) == 1):
+        return
+    limit = f"at most {MOST_BYTES / 1e9:,.0f} GB are kept" if need > MOST_BYTES else f"{free / 1e9:,.0f} GB are free"
+    remedy = "train the last block on photos instead: kind fine_tuned with freeze: all_but_last"
+    each = " × ".join(map(str, tower.shape))
+    raise UserError(
+        f"{where}: {rows:,} photos of {each} numbers take {need / 1e9:,.0f} GB, and as much again while they are made; "
+        f"{limit}; {remedy}"
+    )
 
 
 def _part(partial: Path, shard: Path) -> Path:

@@ -7,6 +7,11 @@ from pydantic import Field
 from geoloc_core.encoders.compute import Precision
 from geoloc_core.plugins import Strict
 
+PENULTIMATE = "penultimate"
+"""The pooling of an encoder that gives the tokens which enter its last block."""
+MANY = ("tokens", PENULTIMATE)
+"""Poolings that give many vectors per photo."""
+
 
 class Tower(Strict):
     """A tower, whatever computes it."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoloc_core.encoders.encoder import TOWERS
+from geoloc_core.encoders.options import MANY
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import kinds, module_of
@@ -45,8 +46,8 @@ def trains(options: Any) -> str | None:
         return f"kind {options.kind}: not a network that is trained here; expected {', '.join(able[:-1])} or {able[-1]}"
     if getattr(options, "feature", "base") != "base":
         return f"feature {options.feature}: made of several networks or of scenes; expected base, the one network"
-    if getattr(options, "pooling", None) == "tokens":
-        return "pooling tokens: many vectors per photo; expected a pooling that gives one"
+    if (pooling := getattr(options, "pooling", None)) in MANY:
+        return f"pooling {pooling}: many vectors per photo; expected a pooling that gives one"
     return None
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from geoloc_core.contracts.metrics import rounded
 from geoloc_core.errors import UserError
-from geoloc_core.evaluation import metrics, scoring
+from geoloc_core.evaluation import auxiliary, metrics, scoring
 from geoloc_core.evaluation.scoring import Outcomes, Truth
 from geoloc_core.files import check_folder, replacing_folder, write_json
 from geoloc_core.geo.labelspace import LabelSpace
@@ -88,6 +88,7 @@ def _report(
         "benchmarks": {
             name: {"n": len(table), "published": note.benchmarks[name].published}
             | _figures(project, met[name], scoring.majority(space, frequencies, _truth(table)))
+            | _told(project, note.variant, name)
             for name, table in tables.items()
         },
     }
@@ -97,6 +98,12 @@ def _figures(project: Project, met: Outcomes, blind: Outcomes) -> dict[str, floa
     asked = project.profile.evaluation
     ours, theirs = (scoring.score(part, asked.top_k, asked.thresholds_km) for part in (met, blind))
     return ours | {f"majority_{name}": value for name, value in theirs.items() if name != "located"}
+
+
+def _told(project: Project, variant: str, benchmark: str) -> dict[str, float | None]:
+    """The figures of what a variant tells beside the places; none where it tells nothing."""
+    table = answers.auxiliary(project, variant, benchmark)
+    return {} if table is None else auxiliary.figures(table)
 
 
 def sha256(table: pa.Table) -> str:

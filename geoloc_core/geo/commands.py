@@ -146,6 +146,30 @@ def draw(folder: Path, boundaries: Path | None, out: Path) -> None:
     progress.say(f"cells: map of {len(made):,} cells; {out}")
 
 
+@cells.command(epilog="\b\nExample:\n  geoloc cells targets cells --place 61.5 23.8 --out targets.png")
+@click.argument("folder", metavar="CELLS", type=PATH)
+@click.option("--boundaries", type=PATH, help="The boundaries folder, if it has moved.")
+@click.option("--place", required=True, nargs=2, type=float, metavar="LATITUDE LONGITUDE", help="Degrees.")
+@click.option("--tau", default=75.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Kilometres.")
+@click.option("--out", required=True, type=PATH, help="PNG file to write.")
+def targets(folder: Path, boundaries: Path | None, place: tuple[float, float], tau: float, out: Path) -> None:
+    """Draw how right each of CELLS is for a photo at a place, smoothed by distance."""
+    from geoloc_core import files, progress
+    from geoloc_core.geo import geocells, maps, sphere
+    from geoloc_core.geo.smoothing import smoothing
+
+    if out.suffix.lower() != ".png":
+        raise UserError(f"{out}: expected a name that ends in .png")
+    files.check_file(out)
+    latitude, longitude = (axis.tolist() for axis in sphere.check([place[0]], [place[1]]))
+    made = geocells.load(folder, boundaries)
+    shares = smoothing(made.space.latitudes, made.space.longitudes, tau_km=tau).targets(latitude, longitude)[0].numpy()
+    maps.targets(made.space, out, made.shapes(), shares, *place)
+    progress.say(
+        f"cells: {int((shares >= 0.5).sum()):,} cells are at least half right at {place[0]:g}, {place[1]:g}; {out}"
+    )
+
+
 @cells.command(epilog="\b\nExample:\n  geoloc cells export s2 --out cells_50_5000.csv")
 @click.argument("folder", metavar="CELLS", type=PATH)
 @click.option("--boundaries", type=PATH, help="The boundaries folder, if it has moved.")

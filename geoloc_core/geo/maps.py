@@ -17,6 +17,8 @@ COLOURS = ["#7fb3c8", "#efb29e", "#a3cbb5", "#f5dfa8", "#b9adc6", "#9aa3b8", "#d
 """Neighbours get different ones; the first are used most."""
 FINE, VERTICES = 0.01, 400_000
 """Degrees that shapes are simplified by, doubled until no more vertices remain: about 4 MB of page."""
+SHOWN = 0.001
+"""Classes with a smaller part of the highest target are left out of its picture."""
 SCALE = 1000
 """Coordinates in the page are thousandths of a degree."""
 
@@ -105,6 +107,36 @@ def picture(space: LabelSpace, path: Path, shapes: np.ndarray, counts: np.ndarra
         axes.set_title(f"{len(space):,} {space.kind}s" + (f"   {summary(counts)}" if counts is not None else ""))
         if counts is not None and counts.max() > 0:
             _sizes(axes, counts)
+
+
+def targets(
+    space: LabelSpace, path: Path, shapes: np.ndarray, shares: np.ndarray, latitude: float, longitude: float
+) -> None:
+    """How right each class around a place is, as a picture: figure 2 of PIGEON's poster (Haas et al. 2022).
+
+    Args:
+        space: C classes.
+        path: The ``.png`` to write.
+        shapes: (C,) polygons in degrees, or None.
+        shares: (C,) from 0 to 1.
+        latitude: Of the place, degrees.
+        longitude: Of the place, degrees.
+    """
+    import matplotlib as mpl
+
+    near = np.flatnonzero(shares >= SHOWN * shares.max())
+    drawn = simplified(shapes[near])
+    colour = mpl.colormaps["viridis_r"](shares[near] / shares.max())
+    with plots.picture(path, 8, 6.5) as axes:
+        _fill(axes, drawn, colour)
+        bare = np.array([shape is None for shape in drawn], bool)
+        axes.scatter(space.longitudes[near][bare], space.latitudes[near][bare], c=colour[bare], s=60)
+        axes.plot(longitude, latitude, marker="*", ms=14, color="#d1495b", mec="white")
+        axes.set(aspect=1 / max(0.1, np.cos(np.radians(latitude))), xlabel="longitude", ylabel="latitude")
+        axes.autoscale_view()
+        scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, shares.max()), "viridis_r")
+        axes.figure.colorbar(scale, ax=axes, label="target")
+        axes.set_title(f"{len(near):,} of {len(space):,} {space.kind}s around {latitude:.3f}, {longitude:.3f}")
 
 
 def _frame(axes: "Axes", space: LabelSpace, shapes: np.ndarray) -> None:

@@ -4,8 +4,22 @@ from collections import Counter
 from typing import Any
 
 from geoloc_core.contracts.metrics import names as metric_names
-from geoloc_core.contracts.needs import MOST, Answers, ImageFeatures, Input, Model, Photos, Pieces, TextFeatures, Tower
+from geoloc_core.contracts.needs import (
+    MOST,
+    Answers,
+    Facts,
+    ImageFeatures,
+    Input,
+    Model,
+    Needs,
+    Photos,
+    Pieces,
+    TextFeatures,
+    Tokens,
+    Tower,
+)
 from geoloc_core.contracts.truth import UNITS
+from geoloc_core.encoders.options import MANY, PENULTIMATE
 from geoloc_core.params.schema import HOMES, VALIDATION, Profile
 from geoloc_core.sets import leak_parts, splits_of
 
@@ -22,8 +36,14 @@ def flaws(profile: Profile, block: dict[str, Any]) -> list[str]:
     found = [*_check_encoders(profile), *_check_pretraining(profile)]
     if (profile.pretrain or profile.pretrain_from) and "threads" not in block:
         found.append("threads: missing; expected their number, which pre-training depends on, or null for all cores")
-    held_out = splits_of("train", profile.labels.test_share)[1:]
+    shares = (profile.labels.test_share, *profile.labels.test_shares.values())
+    held_out = splits_of("train", max(shares))[1:]
     found += [f"corpora.{name}: the name is taken by a held-out split" for name in held_out if name in profile.corpora]
+    found += [
+        f"labels.test_shares.{name}: not a corpus with role: train"
+        for name in profile.labels.test_shares
+        if name not in profile.corpora or profile.corpora[name].role != "train"
+    ]
     found += [f"expect.{name}: no corpus of that name" for name in profile.expect if name not in profile.corpora]
     found += [f"about.{name}: no checkpoint of that name" for name in profile.about if name not in profile.checkpoints]
     found += [f"papers.{name}: no variant of that name" for name in profile.papers if name not in profile.variants]
@@ -45,7 +65,7 @@ def _check_variants(profile: Profile) -> list[str]:
         needs = block.needs()
         found += [f"{here}: {wrong}" for need in needs.inputs if (wrong := _wrong(profile, need))]
         found += [f"{here}: {_called(need)} is there twice" for need, n in Counter(needs.inputs).items() if n > 1]
-        if (reads := len(needs.inputs) + (needs.labels in profile.cells)) > MOST:
+        if (reads := reads_of(needs) + (needs.labels in profile.cells)) > MOST:
             found.append(
                 f"{here}: reads {reads} things, cells among them; expected at most {MOST}: dvc.yaml has no more"
             )
@@ -71,12 +91,22 @@ def _check_variants(profile: Profile) -> list[str]:
     return found
 
 
+def reads_of(needs: Needs) -> int:
+    """How many things a training reads: of tokens, the features and the weights."""
+    return len(needs.inputs) + sum(isinstance(need, Tokens) for need in needs.inputs)
+
+
 def _wrong(profile: Profile, need: Input) -> str | None:
     """Why an input cannot be read; None where it can."""
     match need:
         case ImageFeatures():
             wrong = _no_vector(profile.encoders.get(need.encoder))
             return wrong and f"encoder {need.encoder!r}: {wrong}"
+        case Tokens():
+            wrong = _no_tokens(profile.encoders.get(need.encoder))
+            return wrong and f"encoder {need.encoder!r}: {wrong}"
+        case Facts():
+            return _no_source(profile, need)
         case TextFeatures() if need.encoder not in profile.text_encoders:
             return f"text encoder {need.encoder!r}: unknown; expected one of `text_encoders`"
         case TextFeatures() if need.texts not in profile.texts:
@@ -105,8 +135,10 @@ def _untrained(tower: Any) -> str | None:
 def _called(need: Input) -> str:
     """What an input is called in messages."""
     match need:
-        case ImageFeatures():
+        case ImageFeatures() | Tokens():
             return f"encoder {need.encoder!r}"
+        case Facts():
+            return "facts"
         case TextFeatures():
             return f"text encoder {need.encoder!r} with texts {need.texts!r}"
         case Answers() | Model():
@@ -173,8 +205,27 @@ def _no_vector(tower: Any) -> str | None:
         return "unknown; expected one of `encoders`"
     if tower.pictures:
         return "gives pictures; expected one that gives a vector per photo"
-    if getattr(tower, "pooling", None) == "tokens":
+    if getattr(tower, "pooling", None) in MANY:
         return "gives many tokens per photo; expected another pooling"
+    return None
+
+
+def _no_source(profile: Profile, need: Facts) -> str | None:
+    """Why facts cannot be learned; None where the profile has a source of each."""
+    sources = profile.facts
+    if sources is None:
+        return f"facts: {need.names[0]!r}; expected `facts` in the profile, with the rasters that say it"
+    wrong = next((name for name in need.names if not sources.tells(name)), None)
+    return wrong and f"facts: {wrong!r}: no source; expected `facts.{wrong}` in the profile, a raster"
+
+
+def _no_tokens(tower: Any) -> str | None:
+    """Why the last block of an encoder cannot be trained; None where its pooling gives the tokens that enter it."""
+    if tower is None:
+        return UNKNOWN
+    pooling = getattr(tower, "pooling", None)
+    if pooling != PENULTIMATE:
+        return f"pooling {pooling}; expected {PENULTIMATE}, which gives the tokens that enter the last block"
     return None
 
 

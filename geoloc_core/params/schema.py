@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
 from geoloc_core.errors import UserError
+from geoloc_core.geo.facts import Sources as Facts
 from geoloc_core.params.paper import Paper
 from geoloc_core.pictures import MAX_MEGAPIXELS
 from geoloc_core.pins import Sha256
@@ -83,17 +84,27 @@ class Labels(Strict):
     """Share of the groups held out of training to choose on (thesis: 80/20)."""
     test_share: float = Field(0.0, ge=0, lt=1)
     """Share of the groups held out of training and of all choices, only to be reported; 0 for none (thesis)."""
+    test_shares: dict[Name, Annotated[float, Field(ge=0, lt=1)]] = Field(default_factory=dict)
+    """The same of single corpora, by name, where it is another one."""
     blocks_km: float | None = Field(None, gt=0)
     """Edge of the spatial blocks that must not straddle a split either; left out, groups alone count."""
 
     @model_validator(mode="after")
     def _leaves_some_to_train_on(self) -> Self:
-        if self.validation_share + self.test_share >= 1:
-            raise ValueError(
-                f"validation_share {self.validation_share:g} and test_share {self.test_share:g} leave nothing to "
-                "train on; expected less than 1 together"
-            )
+        for name, share in {"test_share": self.test_share, **self._named()}.items():
+            if self.validation_share + share >= 1:
+                raise ValueError(
+                    f"validation_share {self.validation_share:g} and {name} {share:g} leave nothing to "
+                    "train on; expected less than 1 together"
+                )
         return self
+
+    def _named(self) -> dict[str, float]:
+        return {f"test_shares.{name}": share for name, share in self.test_shares.items()}
+
+    def test_share_of(self, corpus: str) -> float:
+        """The share of a corpus' groups that is for test."""
+        return self.test_shares.get(corpus, self.test_share)
 
 
 class Leaks(Strict):
@@ -243,6 +254,8 @@ class Profile(Strict):
     """What is published about the weights of encoders."""
     cells: dict[Name, options("geoloc_core.geo.geocells.schemes")] = Field(default_factory=dict)  # type: ignore[valid-type]
     """Label spaces of geocells, beside the countries and subdivisions that the boundaries give."""
+    facts: Facts | None = None
+    """What auxiliary tasks learn: elevation, climate and the like; left out, none of these can be learned."""
     variants: dict[Name, options("geoloc_core.families")]  # type: ignore[valid-type]
     papers: dict[Name, Paper] = Field(default_factory=dict)
     """The published rows that variants stand for: apart from them, so that a corrected figure trains nothing again."""
@@ -260,7 +273,9 @@ class Profile(Strict):
     @property
     def sets(self) -> list[str]:
         """Names of the sets of photos that must not leak into each other: benchmarks, and the splits of the others."""
-        splits = {name: splits_of(corpus.role, self.labels.test_share) for name, corpus in self.corpora.items()}
+        splits = {
+            name: splits_of(corpus.role, self.labels.test_share_of(name)) for name, corpus in self.corpora.items()
+        }
         return [set_name(name, split) for name, known in splits.items() for split in known]
 
     def variant(self, name: str) -> Any:

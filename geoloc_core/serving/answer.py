@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from geoloc_core import escape, progress
+from geoloc_core.contracts.facts import UNITS
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
@@ -67,14 +68,47 @@ def evidence(
     ]
 
 
+def told(prediction: Prediction, photos: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """What is told beside the places, a row per photo and fact, for people; none where the model tells nothing else.
+
+    Args:
+        prediction: Of N photos.
+        photos: N names; their positions where there are none.
+    """
+    names = photos if photos is not None else range(len(prediction))
+    return [
+        {"photo": name, "fact": fact, **_fact(fact, float(values[row]))}
+        for row, name in enumerate(names)
+        for fact, values in prediction.auxiliary.items()
+    ]
+
+
+def _fact(fact: str, value: float) -> dict[str, Any]:
+    """The value of a fact and its unit; of a class, its name."""
+    from geoloc_core.geo.rasters import KOPPEN_BECK
+    from geoloc_core.training.captions import MONTHS
+
+    match fact:
+        case "climate":
+            return {"value": KOPPEN_BECK[int(value)], "unit": ""}
+        case "month":
+            return {"value": MONTHS[int(value) - 1], "unit": ""}
+    return {"value": round(value, 1), "unit": UNITS.get(fact, "")}  # type: ignore[call-overload]
+
+
 def _name(space: LabelSpace, place: int) -> str:
     parent = space.parents[place]
     return f"{space.names[place]}, {parent}" if parent else space.names[place]
 
 
-def as_json(table: list[dict[str, Any]], model: dict[str, Any], pieces: list[dict[str, Any]]) -> str:
-    """JSON: the model, the rows, and the evidence, as they are."""
-    found = {"model": model, "places": table, "evidence": pieces}
+def as_json(
+    table: list[dict[str, Any]],
+    model: dict[str, Any],
+    pieces: list[dict[str, Any]],
+    facts: Sequence[dict[str, Any]] = (),
+) -> str:
+    """JSON: the model, the rows, the evidence, and what else is told if anything is, as they are."""
+    found = {"model": model, "places": table, "evidence": pieces} | ({"facts": list(facts)} if facts else {})
     return escape.json(json.dumps(found, indent=2, ensure_ascii=False))
 
 
@@ -115,7 +149,12 @@ def _shown(line: dict[str, Any]) -> Row:
     return Row.of(photo, line["rank"], place, *figures, tone="strong" if first else "")
 
 
-def show(table: list[dict[str, Any]], model: dict[str, Any], pieces: list[dict[str, Any]]) -> None:
+def show(
+    table: list[dict[str, Any]],
+    model: dict[str, Any],
+    pieces: list[dict[str, Any]],
+    facts: Sequence[dict[str, Any]] = (),
+) -> None:
     """Print the places of every photo as a table on the output stream, and what the first answers rest on."""
     heads = (
         Column("photo"),
@@ -131,7 +170,12 @@ def show(table: list[dict[str, Any]], model: dict[str, Any], pieces: list[dict[s
     for piece in pieces:
         where = f"{Path(str(piece['photo'])).name}: " if len({row["photo"] for row in table}) > 1 else ""
         console.print(progress.plain(f"{where}{piece['kind']} {piece['weight']:.2f}  {piece['text']}"))
-    if pieces:
+    for fact in facts:
+        where = f"{Path(str(fact['photo'])).name}: " if len({row["photo"] for row in table}) > 1 else ""
+        console.print(
+            progress.plain(f"{where}{fact['fact'].replace('_', ' ')}  {fact['value']} {fact['unit']}".rstrip())
+        )
+    if pieces or facts:
         console.print()
     console.print(progress.plain(f"{model['name']} version {model['version']}: {model['variant']}", "dim"))
     if model["demo"]:

@@ -112,12 +112,22 @@ class Bundle:
         """The model's classes."""
         return self.models[self.variant].labelspace
 
-    def predict(self, photos: Sequence[bytes], k: int = 5) -> Prediction:
-        """The k most probable places of N encoded photos.
+    def predict(self, photos: Sequence[bytes], k: int = 5, starts: np.ndarray | None = None) -> Prediction:
+        """The k most probable places of N encoded photos, or of N places.
+
+        Args:
+            photos: Of all units.
+            k: How many.
+            starts: (N + 1,) where the views of each place begin, and where the last ones end; left out, each photo is a
+                place of its own.
 
         Raises:
-            UserError: One of them is not a photo, or has more than :data:`~geoloc_core.pictures.MAX_MEGAPIXELS`.
+            UserError: Several views are of one place and a model answers photos alone; one of them is not a photo, or
+                has more than :data:`~geoloc_core.pictures.MAX_MEGAPIXELS`.
         """
+        each = np.arange(len(photos) + 1)
+        if starts is not None and len(starts) < len(each):
+            self._check_places()
         for number, photo in enumerate(photos):
             try:
                 with opened(photo, MAX_MEGAPIXELS * 1e6):
@@ -137,10 +147,17 @@ class Bundle:
                 answers={member: answers[member] for member in needs.members},
                 photos=photos if needs.photos else None,
                 pieces={segmenter: pieces[segmenter] for segmenter in needs.segmenters},
-                starts=None if needs.unit == "photo" else np.arange(len(photos) + 1),  # each photo a place of its own
+                starts=None if needs.unit == "photo" else each if starts is None else starts,
             )
             answers[name] = trained.model.predict(batch, k if name == self.variant else self.candidates)
         return answers[self.variant]
+
+    def _check_places(self) -> None:
+        for name, trained in self.models.items():
+            if trained.card.needs.unit == "photo":
+                raise UserError(
+                    f"{name} answers one photo at a time; ask without --place, or promote a variant that reads places"
+                )
 
     def explain(self, kind: str, name: str) -> str:
         """A piece of evidence for people, such as the text of a clue."""

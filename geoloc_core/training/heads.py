@@ -49,6 +49,8 @@ UNKNOWN = -1
 """Target of a validation row whose class has no training row: always a miss, never a loss."""
 VALIDATED = 4096
 """Validation rows looked at in one go: their scores for 50,000 classes are 0.8 GB."""
+LOOKED_AT = 1 << 27
+"""Numbers of features looked at in one go: those of :data:`VALIDATED` rows of 32,768 each."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,69 @@ def fit_classifier(
     """
     import torch
 
-    if (targets[validation_rows] == UNKNOWN).all():
+    wanted = torch.from_numpy(targets).to(device())
+    return fit_units(
+        net,
+        lambda net, x, rows: loss_of(net, x, wanted[rows]),
+        lambda net, x, rows: logits_of(net, x),
+        features,
+        targets,
+        training_rows,
+        validation_rows,
+        recipe,
+        seed,
+        checkpoint,
+        fingerprint,
+        log,
+        budget,
+        standardise,
+        groups,
+    )
+
+
+def fit_units(
+    net: "torch.nn.Module",
+    loss_of: "Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]",
+    logits_of: "Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]",
+    features: Features,
+    targets: np.ndarray,
+    training_rows: np.ndarray,
+    validation_rows: np.ndarray,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Path,
+    fingerprint: Any,
+    log: loop.Log,
+    budget: int | None = None,
+    standardise: bool = True,
+    groups: np.ndarray | None = None,
+) -> Fitted:
+    """Train a network on units of a photo each, or of several: see :func:`fit_classifier`.
+
+    Args:
+        net: The network, freshly made.
+        loss_of: The mean loss of a batch: of the network, features (B, …, D) and rows (B, …), by which it looks up
+            what else is known of them.
+        logits_of: The logits (B, C) of the network, features (B, …, D) and rows (B, …).
+        features: See :func:`fit`, as of all that follow.
+        targets: (N,); the class of a unit of several rows is that of the first.
+        training_rows: (n, …): a row for each unit, or V.
+        validation_rows: (m, …).
+        recipe: The numbers.
+        seed: Of the order of units.
+        checkpoint: A file.
+        fingerprint: Plain values.
+        log: Called each epoch.
+        budget: Bytes.
+        standardise: By the training rows' mean and standard deviation.
+        groups: (N,), of the first row of each unit.
+
+    Raises:
+        UserError: See :func:`fit`.
+    """
+    import torch
+
+    if (targets[_first(validation_rows)] == UNKNOWN).all():
         raise UserError(
             f"none of the {len(validation_rows):,} validation photos is of a class that has training photos; "
             "more photos are needed"
@@ -200,27 +264,25 @@ def fit_classifier(
     where = device()
     net = net.to(where)
     if standardise:
-        mean, std = features.statistics(training_rows)
+        mean, std = features.statistics(_each(training_rows))
     else:
-        features.check(training_rows)
+        features.check(_each(training_rows))
         mean, std = np.zeros(features.dim, np.float32), np.ones(features.dim, np.float32)
-    features.check(validation_rows)
+    features.check(_each(validation_rows))
     training = features.on(training_rows, where, mean, std, budget)
     held_out = features.on(validation_rows, where, mean, std, budget)
+    at_once = max(1, min(VALIDATED, LOOKED_AT // (features.dim * validation_rows[0].size)))
     wanted = torch.from_numpy(targets).to(where)
     optimiser = optimiser_of(recipe.optimiser, net)
 
-    def loss(net: "torch.nn.Module", x: "torch.Tensor", rows: "torch.Tensor") -> "torch.Tensor":
-        return loss_of(net, x, wanted[rows])
-
     def measure(x: "torch.Tensor", rows: "torch.Tensor") -> dict[str, tuple[float, int]]:
-        return measured(logits_of(net, x), wanted[rows])
+        return measured(logits_of(net, x, rows), wanted[_first(rows)])
 
     outcome = fit_network(
         net,
-        loss,
+        loss_of,
         training,
-        lambda: averages(held_out.in_order(VALIDATED), measure),
+        lambda: averages(held_out.in_order(at_once), measure),
         optimiser,
         schedule_of(recipe.schedule, optimiser, recipe.epochs),
         recipe.batch,
@@ -233,8 +295,8 @@ def fit_classifier(
     )
     with torch.inference_mode():
         of = np.arange(len(targets)) if groups is None else groups
-        batches = held_out.in_order(VALIDATED)
-        answered = ((logits_of(net, x), wanted[rows], of[rows.cpu().numpy()]) for x, rows in batches)
+        batches = ((x, rows, _first(rows)) for x, rows in held_out.in_order(at_once))
+        answered = ((logits_of(net, x, rows), wanted[one], of[one.cpu().numpy()]) for x, rows, one in batches)
         calibration = calibrate(answered, len(held_out), seed_of(recipe, seed))
     return Fitted(
         net,
@@ -245,6 +307,16 @@ def fit_classifier(
         calibration.temperature,
         {**counts(net), **vars(outcome.pace), **vars(calibration)},
     )
+
+
+def _first(rows: Any) -> Any:
+    """(B,) the row that stands for each unit (B, …), an array's or a tensor's."""
+    return rows.reshape(len(rows), -1)[:, 0]
+
+
+def _each(rows: np.ndarray) -> np.ndarray:
+    """Every row that units (n, …) are made of, once; units of a photo each keep their order."""
+    return rows if rows.ndim == 1 else np.unique(rows)
 
 
 def measured(logits: "torch.Tensor", right: "torch.Tensor") -> dict[str, tuple[float, int]]:

@@ -1,11 +1,13 @@
 """The stage ``geoloc answer VARIANT``: a trained model answers its validation split and every benchmark."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from geoloc_core import files, parquet
+from geoloc_core.contracts.batch import Units
 from geoloc_core.contracts.geolocator import LABELS, Trained, load
 from geoloc_core.contracts.truth import class_ids
 from geoloc_core.corpora import truth
@@ -21,6 +23,8 @@ NUMBERS = 2**24
 """Probabilities that are worked on at a time, at most."""
 ROWS = 8192
 """Rows answered at a time, at most."""
+BYTES = 2**28
+"""Of features that are read at a time, at most."""
 PHOTOS = 256
 """Rows answered at a time where the model looks at the photos themselves, at most."""
 COLUMNS = ["image_id", "latitude", "longitude", "gid_0", "gid_1", "split", "place_id", "heading"]
@@ -35,7 +39,7 @@ def answer(project: Project, variant: str) -> None:
     block = project.profile.variant(variant)
     files.check_folder(project.answers(variant), "answers")
     trained = load(project.model(variant))
-    held_out = splits_of("train", project.profile.labels.test_share)[1:]
+    held_out = splits_of("train", project.profile.labels.test_share_of(block.corpus))[1:]
     asked = {split.value: block.corpus for split in held_out}
     asked |= {name: name for name in project.profile.scored_on(variant)}
     benchmarks, counts = {}, {}
@@ -74,9 +78,13 @@ def _answer(project: Project, trained: Trained, name: str, corpus: str, known: A
     needs, space = trained.card.needs, trained.labelspace
     cells = inputs.cells(project, needs.labels, project.profile.variant(variant).corpus)
     units = inputs.units(known, rows, needs.unit)
-    size = min(PHOTOS if needs.photos or needs.segmenters else ROWS, max(1, NUMBERS // len(space)))
+    facts = inputs.facts(project, needs, corpus, len(known))
+    size = min(PHOTOS if needs.photos or needs.segmenters else ROWS, max(1, NUMBERS // len(space)), _held(found, units))
     starts = range(0, len(units), size)
-    with parquet.writer(folder / f"{name}.parquet", answers.ANSWERS) as out:
+    with ExitStack() as stack:
+        out = stack.enter_context(parquet.writer(folder / f"{name}.parquet", answers.ANSWERS))
+        beside = answers.auxiliary_path(folder, name)
+        told = stack.enter_context(parquet.writer(beside, answers.AUXILIARY)) if facts else None
         for start in track(starts, f"answer {variant}/{name}", len(starts), "batches"):
             part = units.take(np.arange(start, min(start + size, len(units))))
             first = part.first
@@ -91,7 +99,17 @@ def _answer(project: Project, trained: Trained, name: str, corpus: str, known: A
                 "true_country": table["gid_0"],
             }
             out.write_table(answers.table(prediction, space, first, true))
+            if told:
+                of_these = {fact: values[first] for fact, values in facts.items()}
+                told.write_table(answers.auxiliary_table(prediction, first, of_these))
     return len(units)
+
+
+def _held(found: inputs.Readable, units: Units) -> int:
+    """Units whose features may be read at a time: tokens of the views of a place are many."""
+    views = -(-len(units.rows) // len(units))
+    bytes_each = views * sum(values.nbytes // max(1, len(values)) for values in found.images.values())
+    return max(1, BYTES // max(1, bytes_each))
 
 
 def _wanted(known: Any, name: str, space: LabelSpace, block: Any) -> np.ndarray:

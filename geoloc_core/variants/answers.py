@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from geoloc_core import parquet
+from geoloc_core.contracts.facts import FACTS
 from geoloc_core.contracts.geolocator import LABELS
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.errors import UserError
@@ -50,6 +51,16 @@ ANSWERS = pa.schema(
 """
 
 
+AUXILIARY = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        *(pa.field(name, pa.float64()) for fact in FACTS for name in (fact, f"true_{fact}")),
+    ],
+    metadata={"geoloc.schema": "auxiliary answers", "geoloc.version": "1"},
+)
+"""What is told of each unit beside the place, and what is true of it; null where it is not told or not known."""
+
+
 class Note(Strict):
     """What is said of a variant's answers.
 
@@ -89,6 +100,43 @@ class Asked(Strict):
 def path(project: "Project", variant: str, benchmark: str) -> Path:
     """The table of a variant's answers to a benchmark."""
     return project.answers(variant) / f"{benchmark}.parquet"
+
+
+def auxiliary_path(folder: Path, benchmark: str) -> Path:
+    """The table of what a variant tells beside the places; there is none of a model that tells nothing."""
+    return folder / f"{benchmark}.auxiliary.parquet"
+
+
+def auxiliary_table(prediction: Prediction, rows: np.ndarray, known: dict[str, np.ndarray]) -> pa.Table:
+    """What is told beside the places as rows of :data:`AUXILIARY`.
+
+    Args:
+        prediction: Of N units.
+        rows: (N,) in the manifest.
+        known: Facts (N,) by name, NaN where they are not known.
+    """
+    told = prediction.auxiliary
+    columns = [pa.array(rows, pa.int64())]
+    for fact in FACTS:
+        for values in (told.get(fact), known.get(fact)):
+            nothing = pa.nulls(len(rows), pa.float64())
+            columns.append(nothing if values is None else pa.array(values, pa.float64(), from_pandas=True))
+    return pa.table(columns, schema=AUXILIARY)
+
+
+def auxiliary(project: "Project", variant: str, benchmark: str) -> pa.Table | None:
+    """What a variant tells of a benchmark beside the places; None where its model tells nothing.
+
+    Raises:
+        UserError: The table is damaged.
+    """
+    where = auxiliary_path(project.answers(variant), benchmark)
+    if not where.is_file():
+        return None
+    found = parquet.read(where, _remedy(variant), AUXILIARY.names)
+    if found.schema.types != AUXILIARY.types:
+        raise UserError(f"{where}: not answers of this version; {_remedy(variant)}")
+    return found
 
 
 def _remedy(variant: str) -> str:

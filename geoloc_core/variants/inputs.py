@@ -12,6 +12,7 @@ from geoloc_core.contracts.batch import Answered, Batch, Pieces, Sentences, Towe
 from geoloc_core.contracts.geolocator import LABELS, Card, Trained, load
 from geoloc_core.contracts.needs import MOST, Needs
 from geoloc_core.contracts.prediction import Prediction
+from geoloc_core.corpora import facts as known_facts
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.stored import Stored
 from geoloc_core.encoders import instances, store
@@ -32,6 +33,7 @@ def read_by_training(project: "Project", block: Any) -> list[Path]:
         *(project.text_features(encoder, texts) for encoder, texts in needs.texts),
         *([project.corpus(block.corpus)] if needs.photos else []),
         *(project.weights(encoder) for encoder in needs.towers),
+        *([project.facts(block.corpus)] if needs.facts else []),
         *(project.model(variant) for variant in needs.models),
         *(project.answers(member) for member in needs.members),
         *_cells(project, needs.labels, block.corpus),
@@ -44,6 +46,7 @@ def read_by_answering(project: "Project", block: Any, benchmarks: list[str]) -> 
     return [
         *(project.features(encoder, block.corpus).parent for encoder in needs.encoded),
         *(_photos(project, [block.corpus, *benchmarks]) if needs.photos else []),
+        *([project.facts(block.corpus).parent] if needs.facts else []),
         *(project.answers(member) for member in needs.members),
         *_cells(project, needs.labels, block.corpus),
     ]
@@ -131,6 +134,15 @@ def towers(project: "Project", encoders: list[str]) -> dict[str, Tower]:
         if not project.weights(name).is_dir():
             raise UserError(f"{project.weights(name)}: no weights; run `{project.maker(project.weights(name))}` first")
     return {name: Tower(project.profile.encoders[name], project.weights(name)) for name in encoders}
+
+
+def facts(project: "Project", needs: Needs, corpus: str, rows: int) -> dict[str, np.ndarray]:
+    """What is known of the places of a corpus (N,), by fact that a variant learns.
+
+    Raises:
+        UserError: It has not been gathered, or is of another manifest.
+    """
+    return known_facts.read(project, corpus, needs.facts, rows) if needs.facts else {}
 
 
 def models(project: "Project", variants: list[str], corpus: str) -> dict[str, Trained]:

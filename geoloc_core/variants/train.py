@@ -110,6 +110,7 @@ def gather(project: Project, block: Any) -> Data:
         photos=inputs.photos(project, block.corpus, len(known)) if needs.photos else None,
         pieces={segmenter: inputs.pieces(project, segmenter, block.corpus) for segmenter in needs.segmenters},
         towers=inputs.towers(project, needs.towers),
+        facts=inputs.facts(project, needs, block.corpus, len(known)),
         models=inputs.models(project, needs.models, block.corpus),
         space=space,
         targets=space.index(ids),
@@ -158,6 +159,7 @@ def _identity(project: Project, block: Any, card: Card) -> list[Any]:
     others += [project.weights(encoder) for encoder in needs.towers]
     others += [project.model(name) for name in needs.models]
     others += [project.corpus(block.corpus) / "manifest.parquet"] if needs.photos else []
+    others += [project.facts(block.corpus)] if needs.facts else []
     return [card.fingerprints, digest(project.truth(block.corpus)), *(digest(path) for path in others)]
 
 

@@ -138,8 +138,11 @@ TUNED = ("ground", "structures", "experts")
         ("families/ensemble.py", "for number in range(1, rounds + 1):", "for number in range(1, rounds + 2):",
          {"train.ensemble_country", "answer.ensemble_country"}),
         ("geo/geocells/schemes/semantic.py", "def build(options", "ANSWER = 42\n\n\ndef build(options",
-         {"cells.semantic"} | {f"{stage}.{name}" for stage in ("train", "answer")
-                               for name in ("linear_clip_cells", "refined_cells")}),
+         {"cells.semantic", *(f"{stage}.{name}" for stage in ("train", "answer")
+                              for name in ("linear_clip_cells", "refined_cells", "smoothed_cells"))}),
+        ("families/geocell_classifier.py", "def fit(", "ANSWER = 42\n\n\ndef fit(",
+         {"train.smoothed_cells", "answer.smoothed_cells"}),
+        ("geo/facts.py", "found[there] = values", "found[there] = 1 * values", {"facts"}),
         ("corpora/sources/osv5m.py", "def write(", "EXTRA = 1\n\n\ndef write(", {"fetch.osv5m", "ingest.osv5m"}),
         ("cli.py", "    fetch(project, corpus)", "    print(fetch(project, corpus))", "fetch"),
         ("corpora/splits.py", "/ 2**48", "/ 2.0**48", "label"),

@@ -75,6 +75,22 @@ def test_only_what_variants_need_is_made(tmp_path):
     assert found["answer"]["other"]["benchmarks"] == ["yfcc4k"]
 
 
+def test_tokens_weights_and_facts_are_read_where_they_are_learned_from(tmp_path):
+    def change(run):
+        run["encoders"]["vit"]["pooling"] = "penultimate"
+        block = {"kind": "geocell_classifier", "corpus": "mp16", "encoder": {"last_block": "vit"}, "labels": "semantic"}
+        run["variants"] = {"tuned": block | {"tasks": {}, "benchmarks": ["im2gps3k"]}, "plain": block}
+        run["papers"] = {}
+        run["evaluation"]["benchmarks"] = ["im2gps"]
+
+    found = planned(opened(tmp_path, "demo", change))
+    tokens, weights, cells = "data/features/vit/mp16", "data/weights/vit", "data/cells/semantic/mp16"
+    assert found["train"]["tuned"]["reads"] == [tokens, weights, "data/facts/mp16.parquet", cells]
+    assert found["train"]["plain"]["reads"] == [tokens, weights, cells]
+    assert found["answer"]["tuned"]["reads"] == ["data/features/vit", "data/facts", cells]
+    assert found["facts"] == {name: {"rasters": "data/raw/mp16/rasters"} for name in ("mp16", "im2gps3k")}
+
+
 def test_what_photos_and_pieces_need_is_read(tmp_path):
     """A fine-tuned network reads photos and weights, one of pieces what was cut; experts read trained models."""
 
@@ -124,6 +140,7 @@ def test_weights_made_of_those_trained_here_wait_for_them(tmp_path):
     assert found["download"] == []
     assert found["compose"] == {
         "crops": {"reads": ["data/weights/pieces"]},
+        "clip-vit-tokens": {"reads": ["data/weights/clip-vit"]},
         "seg-vit": {"reads": ["data/weights/pieces", "data/weights/vit"]},
     }
 
@@ -145,6 +162,10 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
             ["data/features/clip/mp16", "data/models/linear_clip_cells", cells],
             ["data/features/clip", cells],
         ),
+        "smoothed_cells": (
+            ["data/features/clip/mp16", "data/facts/mp16.parquet", cells],
+            ["data/features/clip", "data/facts", cells],
+        ),
         # the clues are in the model
         "guidebook_country": (["data/features/clip/mp16", "data/text_features/clip/clues"], ["data/features/clip"]),
         "ground_country": tuned,
@@ -159,6 +180,7 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
         ("classifier", "country"), ("classifier", "semantic"), ("guidebook_attention", "country"),
         ("ensemble", "country"), ("fine_tuned", "country"), ("feature_experts", "country"),
         ("protonet_refinement", "semantic"),
+        ("geocell_classifier", "semantic"),
     }  # fmt: skip
 
 

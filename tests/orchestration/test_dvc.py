@@ -104,12 +104,13 @@ def test_no_answer_waits_for_a_corpus_that_nobody_learns_from_or_is_scored_on(re
     assert len(truth) < len(run["corpora"])
     assert {name for name in stages if name.startswith("truth@")} == truth
     inputs = {kind: {"encode"} for kind in ("classifier", "guidebook_attention", "fine_tuned", "feature_experts")}
-    inputs |= {"ensemble": {"answer"}, "protonet_refinement": {"encode"}}
+    inputs |= {"ensemble": {"answer"}, "protonet_refinement": {"encode"}, "geocell_classifier": {"encode"}}
     for name, variant in run["variants"].items():
         (answer,) = [stage for at, stage in stages.items() if re.fullmatch(rf"answer_\d@{name}", at)]
         kinds = {re.split("[@_]", at)[0] for at in answer.stages}
         cells = {"cells"} if variant["labels"] in run["cells"] else set()
-        assert kinds == {"train", "truth", "boundaries", *inputs[variant["kind"]], *cells}, name
+        facts = {"facts"} if "tasks" in variant else set()
+        assert kinds == {"train", "truth", "boundaries", *inputs[variant["kind"]], *cells, *facts}, name
         assert {at for at in answer.stages if at.startswith("truth")} == truth
         score = stages[f"score@{name}"]
         assert score.stages == (answer.name,), "no model runs where scores are made"

@@ -40,6 +40,8 @@ class Options(Strict):
     """From 0, as unequal as countries are on photo sites, to 1, as many places in each."""
     masks: bool = False
     """Whether to write the mask of every photo too."""
+    rasters: bool = False
+    """Whether to write what the world is like, such as its elevation, as rasters into the folder ``rasters``."""
 
 
 def fetch(
@@ -101,6 +103,10 @@ def fetch(
     remove(assembled)
     assembled.mkdir()
     layout.write(Simulation(tally.of(_shots(pieces)), clues()), assembled, source)
+    if options.rasters:
+        from geoloc_core.corpora.world import atlas
+
+        atlas.write(assembled / "rasters")
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(assembled, out)
     remove(partial)

@@ -46,6 +46,8 @@ RED_SOIL = (
     (33, -84, 3, 5), (20, 47, 5, 4), (-19, 47, 6, 4), (39, -4, 3, 4), (23, 113, 4, 6), (0, 113, 6, 9),
 )  # fmt: skip
 BLACK_SOIL = ((49, 35, 3, 12), (42, -93, 5, 6), (-34, -61, 3, 4), (64, -19, 3, 5), (20, -156, 3, 4), (48, 126, 4, 5))
+LOCAL, LOCAL_KM = "local climate", 250
+"""The smooth field by which climates vary within a region, and over which distance."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,20 @@ def climate(latitude: float, longitude: float, month: int) -> Climate:
     """The climate of a place in a month from 1 to 12."""
     point = unit_vectors(np.array([latitude]), np.array([longitude]))
     coast, elevation = float(terrain.coast_km(point)[0]), float(terrain.elevation_m(point)[0])
-    local = float(field("local climate", 250, point)[0])
+    return climate_at(latitude, longitude, month, coast, elevation, float(field(LOCAL, LOCAL_KM, point)[0]))
+
+
+def climate_at(latitude: float, longitude: float, month: int, coast: float, elevation: float, local: float) -> Climate:
+    """The climate of a place whose terrain is known: see :class:`Climate`.
+
+    Args:
+        latitude: Degrees.
+        longitude: Degrees.
+        month: From 1 to 12.
+        coast: Distance to the sea, kilometres.
+        elevation: Metres.
+        local: The field :data:`LOCAL`.
+    """
     wetness = wetness_of(latitude, longitude, coast, local)
     annual = _annual(latitude, longitude, elevation) + 0.5 * local
     inland = 1 - math.exp(-coast / 600)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from geoloc_core.encoders.encoder import Encoder, of_network
+from geoloc_core.encoders.last_block import Pool, Shape, standard
 from geoloc_core.encoders.openclip import CONFIG, after_blocks, blocks_of, config_of, open_model, save_clip
-from geoloc_core.encoders.options import TorchTower
+from geoloc_core.encoders.options import MANY, PENULTIMATE, TorchTower
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.encoders.published import OPEN_CLIP
 from geoloc_core.encoders.trainable import Trainable
@@ -24,7 +25,7 @@ class Options(TorchTower):
     """A CLIP tower."""
 
     kind: Literal["open_clip"]
-    pooling: Literal["projection", "class", "mean", "tokens"] = "projection"
+    pooling: Literal["projection", "class", "mean", "tokens", "penultimate"] = "projection"
     """As of the kind ``clip``. Towers that are no transformers, such as RN50x16 with its attention pooling, have the
     projection alone."""
 
@@ -61,6 +62,32 @@ def trainable(options: Options, weights: Path) -> Trainable:
     return Trainable(network.eval(), preprocess, dim, save, blocks, list(after))
 
 
+def last_block(options: Options, weights: Path, pool: Pool) -> "tuple[Shape, dict[str, torch.Tensor]]":
+    """The last block of a CLIP checkpoint folder: see :func:`geoloc_core.encoders.last_block.open_last_block`.
+
+    Raises:
+        UserError: The folder is not a CLIP checkpoint of open_clip, or its tower has no such block.
+    """
+    import torch
+    from open_clip.transformer import QuickGELU, ResidualAttentionBlock
+
+    model = open_model(weights)
+    pooled(model.visual, options.pooling, 0, weights)  # which refuses other towers
+    block = model.visual.transformer.resblocks[-1]
+    plain = isinstance(block, ResidualAttentionBlock) and isinstance(block.ls_1, torch.nn.Identity)
+    if not plain or not isinstance(block.mlp.gelu, QuickGELU | torch.nn.GELU):
+        raise UserError(f"{weights}: the last block, a {type(block).__name__}, is not one that is trained apart here")
+    shape = Shape(
+        heads=block.attn.num_heads,
+        activation="gelu" if isinstance(block.mlp.gelu, torch.nn.GELU) else "quick_gelu",
+        eps=block.ln_1.eps,
+        norm=pool == "class",
+    )
+    attention = (block.attn.in_proj_weight, block.attn.in_proj_bias, block.attn.out_proj)
+    after = model.visual.ln_post if pool == "class" else None
+    return shape, standard((block.ln_1, block.ln_2), attention, (block.mlp.c_fc, block.mlp.c_proj), after)
+
+
 def pooled(tower: Any, pooling: str, dim: int, weights: Path) -> "tuple[torch.nn.Module, tuple[int, ...]]":
     """An image tower that pools as asked, and the shape of its feature.
 
@@ -78,6 +105,10 @@ def pooled(tower: Any, pooling: str, dim: int, weights: Path) -> "tuple[torch.nn
             "expected projection"
         )
 
+    indices = [len(tower.transformer.resblocks) - 2] if pooling == PENULTIMATE else 1
+    if indices == [-1]:
+        raise UserError(f"{weights}: pooling {pooling!r}: the tower has one block; expected one more")
+
     class Pooled(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -85,7 +116,7 @@ def pooled(tower: Any, pooling: str, dim: int, weights: Path) -> "tuple[torch.nn
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             found = self.tower.forward_intermediates(
-                images, indices=1, intermediates_only=True, output_fmt="NLC", output_extra_tokens=True
+                images, indices=indices, intermediates_only=True, output_fmt="NLC", output_extra_tokens=True
             )
             tokens = torch.cat([found["image_intermediates_prefix"][0], found["image_intermediates"][0]], dim=1)
             match pooling:
@@ -97,7 +128,7 @@ def pooled(tower: Any, pooling: str, dim: int, weights: Path) -> "tuple[torch.nn
                     return tokens
 
     count, width = tower.positional_embedding.shape
-    return Pooled(), (count, width) if pooling == "tokens" else (width,)
+    return Pooled(), (count, width) if pooling in MANY else (width,)
 
 
 def preprocess_of(config: dict[str, Any], where: Path) -> Preprocess:

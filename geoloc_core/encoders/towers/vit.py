@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from geoloc_core.encoders.encoder import Encoder, of_network
 from geoloc_core.encoders.huggingface import config_of, open_network, preprocess_of, same_size, saver
-from geoloc_core.encoders.options import TorchTower
+from geoloc_core.encoders.last_block import Pool, Shape, activation, joined, standard
+from geoloc_core.encoders.options import MANY, PENULTIMATE, TorchTower
 from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.encoders.published import TRANSFORMERS
 from geoloc_core.encoders.trainable import Trainable
@@ -23,8 +24,9 @@ class Options(TorchTower):
     """A ViT tower."""
 
     kind: Literal["vit"]
-    pooling: Literal["class", "mean", "tokens"] = "class"
-    """Of the last hidden state: its class token (thesis), the mean of all tokens, or all of them."""
+    pooling: Literal["class", "mean", "tokens", "penultimate"] = "class"
+    """Of the last hidden state: its class token (thesis), the mean of all tokens, or all of them; ``penultimate`` is
+    the tokens that enter the last block, which a head then trains along."""
 
 
 def load(options: Options, weights: Path) -> Encoder:
@@ -36,7 +38,7 @@ def load(options: Options, weights: Path) -> Encoder:
     model, network, preprocess = _open(options, weights)
     dim = model.config.hidden_size
     tokens = (model.config.image_size // model.config.patch_size) ** 2 + 1
-    return of_network(options, network, preprocess, (tokens, dim) if options.pooling == "tokens" else (dim,))
+    return of_network(options, network, preprocess, (tokens, dim) if options.pooling in MANY else (dim,))
 
 
 def trainable(options: Options, weights: Path) -> Trainable:
@@ -49,6 +51,27 @@ def trainable(options: Options, weights: Path) -> Trainable:
         save=saver(model, weights),
         blocks=list(model.layers),
         after=list(model.layernorm.parameters()),
+    )
+
+
+def last_block(options: Options, weights: Path, pool: Pool) -> "tuple[Shape, dict[str, torch.Tensor]]":
+    """The last block of a ViT checkpoint folder: see :func:`geoloc_core.encoders.last_block.open_last_block`.
+
+    Raises:
+        UserError: The folder is not a ViT checkpoint, or its activation is another.
+    """
+    model, _, _ = _open(options.model_copy(update={"pooling": "tokens"}), weights)
+    block, config = model.layers[-1], model.config
+    shape = Shape(
+        heads=config.num_attention_heads,
+        activation=activation(config.hidden_act, weights),
+        eps=config.layer_norm_eps,
+        norm=True,
+    )
+    own, mlp = block.attention, block.mlp
+    attention = (*joined(own.q_proj, own.k_proj, own.v_proj), own.o_proj)
+    return shape, standard(
+        (block.layernorm_before, block.layernorm_after), attention, (mlp.fc1, mlp.fc2), model.layernorm
     )
 
 
@@ -74,7 +97,10 @@ def _open(options: Options, weights: Path) -> "tuple[Any, torch.nn.Module, Prepr
                     return tokens[:, 0]
                 case "mean":
                     return tokens.mean(dim=1)
-                case "tokens":
+                case _:
                     return tokens
 
+    if options.pooling == PENULTIMATE:
+        del model.layers[-1]
+        model.layernorm = torch.nn.Identity()
     return model, Pooled().eval(), preprocess

@@ -36,6 +36,14 @@ OWN_TITLES = "A photo"
 """How a zero-shot prompt begins where captions are the corpus' own."""
 
 
+class Transformer(Strict):
+    """The shape of a vision transformer (Dosovitskiy et al. 2021)."""
+
+    width: int = Field(96, gt=0, multiple_of=32)
+    layers: int = Field(3, ge=2)
+    patch_size: int = Field(16, gt=0)
+
+
 class Options(Strict):
     """Network, captions and recipe. ``image_size`` to ``context`` describe a network that starts from scratch."""
 
@@ -46,6 +54,8 @@ class Options(Strict):
     image_size: int = Field(64, ge=32)
     image_tower: str = "test_byobnet"
     """A convolutional architecture of timm: convolutions learn from few photos."""
+    transformer: Transformer | None = None
+    """A vision transformer in place of ``image_tower``: its tokens and its last block can be trained on alone."""
     embed_dim: int = Field(64, gt=0)
     text_width: int = Field(64, gt=0, multiple_of=2)
     context: int = Field(24, gt=4)
@@ -92,8 +102,8 @@ class Options(Strict):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.start:
-            drawn = {"image_size", "image_tower", "embed_dim", "text_width", "context"} & self.model_fields_set
-            if drawn:
+            shape = {"image_size", "image_tower", "transformer", "embed_dim", "text_width", "context"}
+            if drawn := shape & self.model_fields_set:
                 raise ValueError(
                     f"{', '.join(sorted(drawn))}: already set by the checkpoint in start; leave them out, or start"
                 )
@@ -127,13 +137,7 @@ def model_config(options: Options) -> dict[str, Any]:
     """The architecture in open_clip's own terms."""
     return {
         "embed_dim": options.embed_dim,
-        "vision_cfg": {
-            "image_size": options.image_size,
-            "timm_model_name": options.image_tower,
-            "timm_model_pretrained": False,
-            "timm_pool": "avg",
-            "timm_proj": "linear",
-        },
+        "vision_cfg": {"image_size": options.image_size, **_image_tower(options)},
         "text_cfg": {
             "context_length": options.context,
             "vocab_size": 49408,
@@ -141,6 +145,17 @@ def model_config(options: Options) -> dict[str, Any]:
             "heads": 2,
             "layers": 2,
         },
+    }
+
+
+def _image_tower(options: Options) -> dict[str, Any]:
+    if options.transformer is not None:
+        return {**options.transformer.model_dump(), "head_width": 32}
+    return {
+        "timm_model_name": options.image_tower,
+        "timm_model_pretrained": False,
+        "timm_pool": "avg",
+        "timm_proj": "linear",
     }
 
 

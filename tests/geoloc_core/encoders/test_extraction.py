@@ -1,5 +1,6 @@
 """Features are row-aligned with the manifest, resume by shard, and follow their encoder."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -256,3 +257,15 @@ def test_killed_in_the_middle_again_and_again_it_ends_in_the_same_bytes(tmp_path
     assert run(4) == [4, 4, 2, 4], "in the middle of the second shard"
     assert run(None) == [4, 4, 2] * 2, "the first shard is not encoded again"
     assert digest(resumed) == digest(whole)
+
+
+def test_features_that_would_not_fit_are_refused_before_anything_is_encoded(tmp_path):
+    tokens = Encoder((577, 1024), 2, None, lambda photos: photos, {})
+    says = r"encoders\.big: 500,000 photos of 577 × 1024 numbers take 591 GB, .*at most 550 GB are kept; train the last"
+    with pytest.raises(UserError, match=says):
+        extraction.check_room(tokens, 500_000, tmp_path / "features" / "big", "encoders.big")
+    extraction.check_room(tokens, 10, tmp_path, "encoders.big")
+    few = shutil.disk_usage(tmp_path).free // (577 * 1024 * 2 * 2) + 1_000_000
+    if few * 577 * 1024 * 2 < extraction.MOST_BYTES:
+        with pytest.raises(UserError, match="GB are free; train"):
+            extraction.check_room(tokens, few, tmp_path, "encoders.big")

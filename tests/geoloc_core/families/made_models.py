@@ -15,13 +15,18 @@ from geoloc_core.contracts.geolocator import Card, Trained
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.encoders import encoder as encoders
 from geoloc_core.encoders.carried import Carried
+from geoloc_core.encoders.last_block import Shape
+from geoloc_core.encoders.last_block import network as last_network
 from geoloc_core.encoders.towers.vit import Options as ViT
 from geoloc_core.families import classifier as classifiers
 from geoloc_core.families import ensemble as ensembles
 from geoloc_core.families import feature_experts, fine_tuned
+from geoloc_core.families import geocell_classifier as geocells
 from geoloc_core.families import guidebook_attention as attentions
 from geoloc_core.families import protonet_refinement as refinements
+from geoloc_core.families.geocell_classifier import LastBlock
 from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.training.auxiliary import Scale, Tasks
 from geoloc_core.training.heads import linear_layers, network
 from tests.geoloc_core.encoders import made_segmenters
 
@@ -147,6 +152,29 @@ def refinement(classes=6) -> Trained:
     return Trained(Card(family="protonet_refinement", needs=needs, fingerprints=MARKS), model)
 
 
+def cells(views="all", tasks=True, block=False, classes=6) -> Trained:
+    """A classifier of cells with all tasks, on features of ``b``, or on two tokens of each photo, 4 wide."""
+    told = Tasks() if tasks else None
+    chosen = LastBlock(last_block="b") if block else "b"
+    block_of = geocells.Options(
+        kind="geocell_classifier", corpus="c", encoder=chosen, labels="country", views=views, tasks=told
+    )
+    torch.manual_seed(6)
+    shape = Shape(heads=2, activation="quick_gelu", eps=1e-5, norm=False) if block else None
+    width = 4 if block else 3
+    own = None if shape is None else last_network(shape, _layer(width), "mean")
+    net = geocells.network((2, width) if block else (width,), classes, told, own)
+    scale = Scale(list(told.quantities), np.linspace(1, 2, 6), np.linspace(0.5, 1, 6)) if told else None
+    said = geocells.Said(views=views, tasks=told, block=shape, pool="mean")
+    model = geocells.GeocellClassifier("b", space(classes), said, geocells.exported(net, 1.5, scale))
+    return Trained(Card(family="geocell_classifier", needs=block_of.needs(), fingerprints=MARKS), model)
+
+
+def _layer(width: int) -> dict[str, torch.Tensor]:
+    made = torch.nn.TransformerEncoderLayer(width, 2, 8)
+    return {f"layer.{name}": tensor for name, tensor in made.state_dict().items()}
+
+
 MADE = {
     "classifier": classifier,
     "guidebook_attention": attention,
@@ -154,6 +182,7 @@ MADE = {
     "fine_tuned": tuned,
     "feature_experts": experts,
     "protonet_refinement": refinement,
+    "geocell_classifier": cells,
 }
 
 

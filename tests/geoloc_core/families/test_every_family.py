@@ -32,6 +32,9 @@ def same(one, other):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-6)
     for name in ("rank", "probability", "before"):
         np.testing.assert_array_equal(getattr(one.truth, name), getattr(other.truth, name))
+    assert one.auxiliary.keys() == other.auxiliary.keys()
+    for name, values in one.auxiliary.items():
+        np.testing.assert_array_equal(values, other.auxiliary[name])
     assert (one.evidence is None) == (other.evidence is None)
     if one.evidence:
         assert one.evidence.kind == other.evidence.kind

@@ -68,3 +68,14 @@ def test_what_is_too_small_to_draw_is_drawn_as_its_frame():
 def test_another_kind_of_file_is_refused(space, tmp_path):
     with pytest.raises(UserError, match=r"map.pdf: expected a name that ends in .png or .html"):
         maps.draw(space, tmp_path / "map.pdf")
+
+
+def test_targets_around_a_place_are_drawn_with_and_without_shapes(space, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(maps, "_fill", lambda axes, shapes, colour: drawn.append((list(shapes), colour)))
+    shapes = np.array([HOLE, shapely.box(4, 4, 6, 6), None], dtype=object)
+    maps.targets(space, tmp_path / "map.png", shapes, np.array([1.0, 1e-5, 0.4]), 5.0, 2.0)
+    assert (tmp_path / "map.png").stat().st_size > 1000
+    ((filled, colour),) = drawn
+    assert [shape is None for shape in filled] == [False, True], "what is all but wrong is left out"
+    assert colour[0].tolist() != colour[1].tolist()

@@ -85,7 +85,15 @@ def many(demo) -> None:
     demo["variants"]["many"] = {**demo["variants"]["linear_clip_cells"], "encoders": names}
 
 
-FAMILIES = "classifier, ensemble, feature_experts, fine_tuned, guidebook_attention, protonet_refinement"
+FAMILIES = (
+    "classifier, ensemble, feature_experts, fine_tuned, geocell_classifier, guidebook_attention, protonet_refinement"
+)
+
+
+def cells_of(demo, **given):
+    """A variant that learns cells from features, tokens or facts."""
+    block = {"kind": "geocell_classifier", "corpus": "mp16", "encoder": "clip", "labels": "semantic"}
+    demo["variants"]["smoothed"] = block | given
 
 
 def tuned(demo, **more) -> None:
@@ -189,6 +197,25 @@ def experts(demo, *names, **more) -> None:
         (lambda d: d["corpora"].update({"Bad Name": d["corpora"]["mp16"]}), "Bad Name"),
         (lambda d: d["labels"].update(validation_share=0.7, test_share=0.3), "expected less than 1 together$"),
         (lambda d: d["labels"].update(test_share=-0.1), "labels.test_share: .* greater than or equal to 0"),
+        (lambda d: d["labels"].update(test_shares={"mp16": 0.9}),
+         "validation_share 0.2 and test_shares.mp16 0.9 leave nothing to train on"),
+        (lambda d: d["labels"].update(test_shares={"im2gps": 0.1}),
+         "labels.test_shares.im2gps: not a corpus with role: train"),
+        (lambda d: (d["corpora"].update(test=d["corpora"]["mp16"]), d["labels"].update(test_shares={"mp16": 0.1})),
+         "corpora.test: the name is taken"),
+        (lambda d: cells_of(d, encoder={"last_block": "clip"}),
+         "encoder 'clip': pooling projection; expected penultimate, which gives the tokens that enter the last block"),
+        (lambda d: cells_of(d, encoder={"last_block": "clips"}),
+         "encoder 'clips': unknown; expected one of `encoders`"),
+        (lambda d: (d["encoders"]["vit"].update(pooling="penultimate"), cells_of(d, encoder="vit")),
+         "encoder 'vit': gives many tokens per photo; expected another pooling"),
+        (lambda d: cells_of(d, tasks={"facts": ["soil"]}), "smoothed.*tasks.facts.0"),
+        (lambda d: (d["facts"].pop("climate"), cells_of(d, tasks={})),
+         "variants.smoothed: facts: 'climate': no source; expected `facts.climate` in the profile, a raster"),
+        (lambda d: (d.pop("facts"), cells_of(d, tasks={})),
+         "variants.smoothed: facts: 'elevation'; expected `facts` in the profile"),
+        (lambda d: d["facts"].update(elevation={"file": "e.tif", "unit": "ft"}), "facts.elevation.unit: unknown key"),
+        (lambda d: d["facts"].update(climate={"file": "c.tif", "legend": "ours"}), "facts.climate.legend"),
         (lambda d: d["leaks"].update(block=["copies"]), "leaks.block.0: .*'photographers', 'near_duplicates'"),
         (lambda d: d["leaks"].update(allow=["neighbours: mp16/train + mp16/test"]),
          "'mp16/test' is not a set of photos"),

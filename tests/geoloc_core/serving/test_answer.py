@@ -64,3 +64,16 @@ def test_a_photo_with_fewer_pieces_than_others_shows_those_it_has():
     prediction = replace(PREDICTION, evidence=Evidence("piece", ids, np.array([[0.9, 0.1], [1.0, 0.0]])))
     shown = answer.evidence(prediction, lambda kind, name: name, ["a.jpg", "b.jpg"])
     assert [(row["photo"], row["id"]) for row in shown] == [("a.jpg", "road"), ("a.jpg", "tree"), ("b.jpg", "road")]
+
+
+def test_what_else_is_told_is_named_for_people():
+    facts = {"elevation": np.array([141.72, 3.0]), "climate": np.array([14.0, 0.0]), "month": np.array([1.0, 12.0])}
+    told = answer.told(PREDICTION.with_auxiliary(facts), ["a.jpg", "b.jpg"])
+    assert told[:3] == [
+        {"photo": "a.jpg", "fact": "elevation", "value": 141.7, "unit": "m"},
+        {"photo": "a.jpg", "fact": "climate", "value": "Cfb", "unit": ""},
+        {"photo": "a.jpg", "fact": "month", "value": "January", "unit": ""},
+    ]
+    assert [row["value"] for row in told[3:]] == [3.0, "Af", "December"]
+    assert json.loads(answer.as_json([], {}, [], told))["facts"] == told
+    assert answer.told(PREDICTION) == []

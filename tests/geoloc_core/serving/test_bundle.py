@@ -17,6 +17,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.families import protonet_refinement
 from geoloc_core.families.classifier import Classifier
 from geoloc_core.families.ensemble import Ensemble
+from geoloc_core.families.geocell_classifier import GeocellClassifier, Said
 from geoloc_core.files import CHECKSUMS
 from geoloc_core.project import Project
 from geoloc_core.serving import bundle
@@ -173,3 +174,35 @@ def test_a_bundle_that_lacks_a_part_is_one_line(project, tmp_path, change, says)
         bundle.load(tmp_path / "bundle")
     assert "\n" not in str(said.value)
     assert "run `geoloc promote --replace`" in str(said.value)
+
+
+def test_views_of_one_place_are_answered_together_by_a_model_that_reads_places(project, photos, tmp_path):
+    block = {"kind": "geocell_classifier", "corpus": "photos", "encoder": "net", "labels": "country"}
+    raw = yaml.safe_load((project.root / "params.yaml").read_text())
+    raw["run"]["variants"]["views"] = block
+    (project.root / "params.yaml").write_text(yaml.safe_dump(raw))
+    again = Project.open(project.root / "params.yaml")
+    rng = np.random.default_rng(3)
+    tensors = {"cells.weight": rng.normal(size=(2, 3)), "cells.bias": np.zeros(2), "temperature": np.ones(1)}
+    said = Said(views="all", tasks=None, block=None, pool="mean")
+    model = GeocellClassifier("net", SPACE, said, {name: t.astype(np.float32) for name, t in tensors.items()})
+    save_model(again, "views", again.profile.variant("views"), model, {"net": tower(again).fingerprint})
+    bundle.pack(again, "views", tmp_path / "bundle")
+    opened = bundle.load(tmp_path / "bundle")
+    found = opened.predict(photos, 2, np.array([0, 4, 5, 12]))
+    assert len(found) == 3
+    features = tower(again)(photos).astype(np.float16).astype(np.float32)
+    mean = np.stack([features[:4].mean(0), features[4], features[5:].mean(0)])
+    expected = model.predict(Batch({"net": mean}), 2)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    turned = opened.predict([photos[at] for at in (2, 0, 3, 1)], 2, np.array([0, 4]))
+    np.testing.assert_allclose(turned.probabilities[0], found.probabilities[0], atol=1e-6)
+    assert len(opened.predict(photos, 2)) == 12, "photos are places of their own where nothing else is said"
+
+
+def test_views_of_one_place_are_refused_by_a_model_of_photos(project, photos, tmp_path):
+    bundle.pack(project, "linear", tmp_path / "bundle")
+    opened = bundle.load(tmp_path / "bundle")
+    with pytest.raises(UserError, match="linear answers one photo at a time; ask without --place"):
+        opened.predict(photos, 2, np.array([0, 12]))
+    assert len(opened.predict(photos[:1], 2, np.array([0, 1]))) == 1
