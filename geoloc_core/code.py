@@ -143,7 +143,7 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
             for name, tower in profile.text_encoders.items()
         },
         "truth": Instance("truth", (), ()),
-        "facts": Instance("facts", (), (profile.facts,)),
+        "facts": Instance("facts", ("geo.facts",), (profile.facts,)),
         "cells": {
             name: Instance("fit_cells", (f"geo.geocells.schemes.{options.kind}",), (options,))
             for name, options in profile.cells.items()

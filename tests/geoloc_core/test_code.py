@@ -157,7 +157,9 @@ TUNED = ("ground", "structures", "experts")
 def test_an_edit_makes_out_of_date_what_runs_it_and_no_more(profile, before, sources, path, old, new, expected):
     edit(sources / path, old, new)
     found = stale(before, profile, sources)
-    assert found == expected if isinstance(expected, set) else kinds(found) == {expected}
+    assert (found if isinstance(expected, set) else kinds(found)) == (
+        expected if isinstance(expected, set) else {expected}
+    )
 
 
 def test_a_default_that_changes_makes_out_of_date_what_uses_it(profile, before):

@@ -141,6 +141,7 @@ def test_weights_made_of_those_trained_here_wait_for_them(tmp_path):
     assert found["compose"] == {
         "crops": {"reads": ["data/weights/pieces"]},
         "clip-vit-tokens": {"reads": ["data/weights/clip-vit"]},
+        "clip-vit-street-mean": {"reads": ["data/weights/clip-vit-street"]},
         "seg-vit": {"reads": ["data/weights/pieces", "data/weights/vit"]},
     }
 
