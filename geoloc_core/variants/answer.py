@@ -23,7 +23,7 @@ ROWS = 8192
 """Rows answered at a time, at most."""
 PHOTOS = 256
 """Rows answered at a time where the model looks at the photos themselves, at most."""
-COLUMNS = ["image_id", "latitude", "longitude", "gid_0", "gid_1", "split", "place_id", "heading"]
+COLUMNS = ["image_id", "latitude", "longitude", "gid_0", "gid_1", "split", "place_id", "heading", "group_id"]
 
 
 def answer(project: Project, variant: str) -> None:
@@ -56,6 +56,8 @@ def answer(project: Project, variant: str) -> None:
             frequencies=_frequencies(project, trained, block.corpus),
             benchmarks=benchmarks,
             demo=project.profile.demo,
+            trained_on=project.profile.learned_from(variant),
+            parameters=_parameters(project.model(variant)),
         )
         files.write_json(aside / answers.NOTE, note.model_dump(mode="json"))
     files.write_json(project.summary("answer", variant), {"photos": counts})
@@ -84,10 +86,12 @@ def _answer(project: Project, trained: Trained, name: str, corpus: str, known: A
             prediction = trained.model.predict(found.of(part), project.profile.evaluation.candidates, space.index(ids))
             true = {
                 "image_id": table["image_id"],
+                "group_id": table["group_id"],
                 "true_latitude": table["latitude"],
                 "true_longitude": table["longitude"],
                 "true_class": list(ids),
                 "true_country": table["gid_0"],
+                "true_subdivision": table["gid_1"],
             }
             out.write_table(answers.table(prediction, space, first, true))
     return len(units)
@@ -107,6 +111,20 @@ def _wanted(known: Any, name: str, space: LabelSpace, block: Any) -> np.ndarray:
         if block.countries is not None:
             wanted &= np.isin(np.array(known["gid_0"].to_pylist(), dtype=object).astype(str), space.countries)
     return np.flatnonzero(wanted)
+
+
+def _parameters(folder: Path) -> int | None:
+    """Numbers in a model's own weights; None where it has none."""
+    from math import prod
+
+    from safetensors import safe_open
+
+    found = [path for path in folder.rglob("*.safetensors") if path.is_file()]
+    total = 0
+    for path in found:
+        with safe_open(path, "np") as tensors:
+            total += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return total if found else None
 
 
 def _frequencies(project: Project, trained: Trained, corpus: str) -> list[int]:
