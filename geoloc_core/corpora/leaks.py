@@ -18,7 +18,7 @@ learns from one of them and is validated on that one's own.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from geoloc_core import files, plots, progress
+from geoloc_core import files, parquet, plots, progress
 from geoloc_core.corpora import manifest, near
 from geoloc_core.geo import sphere
 from geoloc_core.sets import LeakKind, Split, in_order, leak_name, leak_parts, set_name, set_parts
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from geoloc_core.project import Project
 
 EXAMPLES = 3
+LEAKED = "leaked.parquet"
+LEAKED_ROWS = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("image_id", "scored", "learned")])
+"""A photo that is scored, its set, and the set that is learned from and shares something with it."""
 Finder = Callable[[int, int], np.ndarray]
 """The rows of one set that share something with another, each with a row of that one: (P, 2); −1 where unknown."""
 
@@ -75,6 +78,7 @@ class Leak:
         photos: How many photos of either set share something with the other.
         share: The same as a share of the set.
         examples: Pairs of ids, one of either set.
+        leaked: (L,) rows of the second set that share something with the first.
     """
 
     kind: LeakKind
@@ -82,6 +86,7 @@ class Leak:
     photos: tuple[int, int]
     share: tuple[float, float]
     examples: tuple[tuple[str, str], ...]
+    leaked: np.ndarray = field(compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -117,6 +122,7 @@ def leaks(project: "Project") -> None:
         files.write_json(aside / "leaks.json", {"sets": sizes(photos), "leaks": rows})
         # Apart, and without counts, so that only another verdict makes trained models stale.
         files.write_json(aside / "blocking.json", sorted(leak.name for leak in blocking))
+        parquet.write(_leaked(photos, found, options), aside / LEAKED)
     files.write_json(project.summary("leaks", "leaks"), _summary(photos, found, blocking) | {"crowded": crowded})
     _plot(project, found)
     _tell(found, blocking)
@@ -175,12 +181,51 @@ def find(photos: Photos, options: "Leaks") -> tuple[list[Leak], int]:
     return [leak for leak in found if any(leak.photos)], crowded
 
 
+def _leaked(photos: Photos, found: list[Leak], options: "Leaks") -> pa.Table:
+    """Every photo that is scored and shares something with photos that are learned from, of the kinds that block."""
+    learned = [leak for leak in found if set_parts(leak.sets[0])[1] == Split.TRAIN and leak.kind in options.block]
+    parts = [
+        pa.table(
+            {
+                "image_id": photos.ids.take(pa.array(leak.leaked)),
+                "scored": pa.array([leak.sets[1]] * len(leak.leaked), pa.string()),
+                "learned": pa.array([leak.sets[0]] * len(leak.leaked), pa.string()),
+            },
+            schema=LEAKED_ROWS,
+        )
+        for leak in learned
+    ]
+    return pa.concat_tables([LEAKED_ROWS.empty_table(), *parts])
+
+
+def leaked(project: "Project", scored: str, learned: Collection[str]) -> list[str] | None:
+    """Ids of the photos of a set that share something with the training photos of corpora; None if nobody has looked.
+
+    Args:
+        project: The project.
+        scored: Name of the set.
+        learned: Names of the corpora.
+
+    Raises:
+        UserError: The table is damaged.
+    """
+    path = project.leaks / LEAKED
+    if not path.is_file():
+        return None
+    table = parquet.read(path, "run `geoloc leaks`", LEAKED_ROWS.names)
+    of = pa.array([set_name(corpus, Split.TRAIN) for corpus in learned], pa.string())
+    here = pc.and_(pc.equal(table["scored"], scored), pc.is_in(table["learned"], value_set=of))
+    ids: list[str] = pc.unique(table["image_id"].filter(here)).to_pylist()
+    return ids
+
+
 def _leak(photos: Photos, kind: LeakKind, finder: Finder, one: int, other: int) -> Leak:
     counts = np.bincount(photos.member, minlength=len(photos.sets))
     here, there = finder(one, other), finder(other, one)
     examples = tuple((str(photos.ids[int(b)]), str(photos.ids[int(a)])) for a, b in there[:EXAMPLES])
     shares = (len(here) / counts[one], len(there) / counts[other])
-    return Leak(kind, (photos.sets[one], photos.sets[other]), (len(here), len(there)), shares, examples)
+    sets = (photos.sets[one], photos.sets[other])
+    return Leak(kind, sets, (len(here), len(there)), shares, examples, there[:, 0])
 
 
 def _compared(one: str, other: str) -> bool:
