@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from geoloc_core import files, parquet, plots, progress
-from geoloc_core.corpora import manifest, near
+from geoloc_core.corpora import leaked, manifest, near
 from geoloc_core.geo import sphere
 from geoloc_core.sets import LeakKind, Split, in_order, leak_name, leak_parts, set_name, set_parts
 
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from geoloc_core.project import Project
 
 EXAMPLES = 3
-LEAKED = "leaked.parquet"
-LEAKED_ROWS = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("image_id", "scored", "learned")])
-"""A photo that is scored, its set, and the set that is learned from and shares something with it."""
 Finder = Callable[[int, int], np.ndarray]
 """The rows of one set that share something with another, each with a row of that one: (P, 2); −1 where unknown."""
 
@@ -122,7 +119,7 @@ def leaks(project: "Project") -> None:
         files.write_json(aside / "leaks.json", {"sets": sizes(photos), "leaks": rows})
         # Apart, and without counts, so that only another verdict makes trained models stale.
         files.write_json(aside / "blocking.json", sorted(leak.name for leak in blocking))
-        parquet.write(_leaked(photos, found, options), aside / LEAKED)
+        parquet.write(_leaked(photos, found, options), aside / leaked.NAME)
     files.write_json(project.summary("leaks", "leaks"), _summary(photos, found, blocking) | {"crowded": crowded})
     _plot(project, found)
     _tell(found, blocking)
@@ -191,32 +188,11 @@ def _leaked(photos: Photos, found: list[Leak], options: "Leaks") -> pa.Table:
                 "scored": pa.array([leak.sets[1]] * len(leak.leaked), pa.string()),
                 "learned": pa.array([leak.sets[0]] * len(leak.leaked), pa.string()),
             },
-            schema=LEAKED_ROWS,
+            schema=leaked.ROWS,
         )
         for leak in learned
     ]
-    return pa.concat_tables([LEAKED_ROWS.empty_table(), *parts])
-
-
-def leaked(project: "Project", scored: str, learned: Collection[str]) -> list[str] | None:
-    """Ids of the photos of a set that share something with the training photos of corpora; None if nobody has looked.
-
-    Args:
-        project: The project.
-        scored: Name of the set.
-        learned: Names of the corpora.
-
-    Raises:
-        UserError: The table is damaged.
-    """
-    path = project.leaks / LEAKED
-    if not path.is_file():
-        return None
-    table = parquet.read(path, "run `geoloc leaks`", LEAKED_ROWS.names)
-    of = pa.array([set_name(corpus, Split.TRAIN) for corpus in learned], pa.string())
-    here = pc.and_(pc.equal(table["scored"], scored), pc.is_in(table["learned"], value_set=of))
-    ids: list[str] = pc.unique(table["image_id"].filter(here)).to_pylist()
-    return ids
+    return pa.concat_tables([leaked.ROWS.empty_table(), *parts])
 
 
 def _leak(photos: Photos, kind: LeakKind, finder: Finder, one: int, other: int) -> Leak:

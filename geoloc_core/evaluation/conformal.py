@@ -124,8 +124,8 @@ def covered(promise: Promise, told: Told, groups: Groups) -> dict[str, Covered]:
 
 def _covered(held: np.ndarray, groups: Groups, continent: np.ndarray) -> Covered:
     names = sorted({str(name) for name in continent[~np.isnan(held)]} - {""})
-    rows = {name: np.flatnonzero(continent == name) for name in names}
+    within = {name: np.where(continent == name, held, np.nan) for name in names}
     return Covered(
         coverage=figure(Sample(held), groups),
-        continents={name: figure(Sample(held[at]), groups.take(at)) for name, at in rows.items()},
+        continents={name: figure(Sample(values), groups) for name, values in within.items()},
     )

@@ -177,13 +177,13 @@ def figure(sample: Sample, groups: Groups, percentage: bool = True) -> Figure:
 
 def regions(told: Told, groups: Groups, names: np.ndarray, ks: Sequence[int]) -> list[Region]:
     """The named regions (N,), "" for none, in the order of the alphabet."""
+    ranks, errors = told.country_ranks, told.errors_km
     found = []
     for name in sorted(set(names.tolist()) - {""}):  # of continents there are seven
-        rows = np.flatnonzero(names == name)
-        here, within = Told(told.outcomes.take(rows), told.places, told.convention), groups.take(rows)
-        top = {k: figure(Sample(100 * first(here.country_ranks, k)), within) for k in ks}
-        macro = Sample(100 * first(here.country_ranks, 1), "macro", here.true_countries).figure
-        median = figure(Sample(here.errors_km, "median"), within, percentage=False)
+        here = names == name
+        top = {k: figure(Sample(100 * np.where(here, first(ranks, k), np.nan)), groups) for k in ks}
+        macro = Sample(100 * np.where(here, first(ranks, 1), np.nan), "macro", told.true_countries).figure
+        median = figure(Sample(np.where(here, errors, np.nan), "median"), groups, percentage=False)
         found.append(Region(name=name, top=top, macro=None if np.isnan(macro) else macro, median_km=median))
     return found
 
@@ -194,13 +194,14 @@ def countries(told: Told, names: np.ndarray, ks: Sequence[int]) -> list[Region]:
     known, at, counts = np.unique(names[rows].astype(str), return_inverse=True, return_counts=True)
     ranks, errors = told.country_ranks[rows], told.errors_km[rows]
     recall = {k: np.bincount(at, first(ranks, k), len(known)) for k in ks}
+    located = np.bincount(at, ~np.isnan(errors), len(known))
     order = np.argsort(at, kind="stable")
     medians = [_median(part) for part in np.split(errors[order], np.cumsum(counts)[:-1])] if len(rows) else []
     found = [
         Region(
             name=str(name),
             top={k: Figure(n=int(counts[i]), value=float(100 * recall[k][i] / counts[i])) for k in ks},
-            median_km=Figure(n=int((~np.isnan(errors[at == i])).sum()), value=medians[i]),
+            median_km=Figure(n=int(located[i]), value=medians[i]),
         )
         for i, name in enumerate(known)
     ]
@@ -231,10 +232,11 @@ def reliability(told: Told, groups: Groups) -> list[Bin]:
     right = 100.0 * (told.outcomes.ranks == 0)
     found = []
     for at in range(int(bins.max()) + 1 if len(bins) else 0):
-        rows = np.flatnonzero(bins == at)
-        if len(rows):
-            confidence = float(100 * told.outcomes.confidence[rows].astype(np.float64).mean())
-            found.append(Bin(confidence=confidence, accuracy=figure(Sample(right[rows]), groups.take(rows))))
+        here = bins == at
+        if here.any():
+            confidence = float(100 * told.outcomes.confidence[here].astype(np.float64).mean())
+            accuracy = figure(Sample(np.where(here, right, np.nan)), groups)
+            found.append(Bin(confidence=confidence, accuracy=accuracy))
     return found
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from geoloc_core import parquet
 from geoloc_core.contracts.metrics import column, rounded
-from geoloc_core.corpora import leaks
+from geoloc_core.corpora import leaked
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import bootstrap, conformal, metrics, scoring
 from geoloc_core.evaluation.bootstrap import Groups, Sample
@@ -219,10 +219,10 @@ def _clean(project: Project, note: Note, name: str, part: Scored) -> dict[str, A
     """The figures of the rows that share nothing with what the model has learned from; None where nobody has looked."""
     corpus = note.benchmarks[name].corpus
     scored = corpus if name == corpus else set_name(corpus, name)
-    leaked = leaks.leaked(project, scored, note.trained_on)
-    if leaked is None:
+    shared = leaked.read(project, scored, note.trained_on)
+    if shared is None:
         return None
-    kept = np.flatnonzero(~pc.is_in(part.ids, value_set=pa.array(leaked, pa.string())).to_numpy())
+    kept = np.flatnonzero(~pc.is_in(part.ids, value_set=pa.array(shared, pa.string())).to_numpy())
     if len(kept) == len(part.ids):
         return {"n": len(kept), "leaked": 0, "figures": {}, "intervals": {}}
     ours, groups = _samples(project, _rows(part.told, kept)), part.groups.take(kept)

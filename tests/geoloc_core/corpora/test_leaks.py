@@ -3,8 +3,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from geoloc_core.corpora import leaked, manifest
 from geoloc_core.corpora import leaks as stage
-from geoloc_core.corpora import manifest
 from geoloc_core.corpora.guard import guard
 from geoloc_core.errors import UserError
 from geoloc_core.families import classifier
@@ -184,12 +184,12 @@ def test_only_another_verdict_changes_what_training_reads(tmp_path):
 def test_what_is_scored_and_leaks_is_listed_by_what_was_learned_from(tmp_path):
     corpus, row, _ = LEAKING["photographers: mine/train + test"]
     project = made(tmp_path, with_rows(corpus, row))
-    assert stage.leaked(project, "test", ["mine"]) is None, "nobody has looked"
+    assert leaked.read(project, "test", ["mine"]) is None, "nobody has looked"
     shared = {leak["kind"]: leak for leak in found(project) if leak["sets"] == ["mine/train", "test"]}
-    ids = stage.leaked(project, "test", ["mine", "nothing"])
+    ids = leaked.read(project, "test", ["mine", "nothing"])
     assert len(ids) == shared["photographers"]["photos"][1] > 0
     assert {pair[1] for pair in shared["photographers"]["examples"]} <= set(ids)
-    assert stage.leaked(project, "test", ["nothing"]) == stage.leaked(project, "mine/validation", ["mine"]) == []
+    assert leaked.read(project, "test", ["nothing"]) == leaked.read(project, "mine/validation", ["mine"]) == []
 
 
 def test_many_sets_and_equal_hashes(tmp_path):

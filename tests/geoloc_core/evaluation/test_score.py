@@ -12,7 +12,7 @@ import pytest
 from geoloc_core import parquet
 from geoloc_core.contracts.geolocator import read_tensors
 from geoloc_core.contracts.metrics import lower_is_better, names, rounded
-from geoloc_core.corpora import leaks
+from geoloc_core.corpora import leaked
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import score as stage
 from geoloc_core.evaluation.score import score
@@ -123,9 +123,9 @@ def test_every_figure_has_an_interval_around_it_and_is_compared_with_the_baselin
     assert np.mean(draws) == pytest.approx(figures["accuracy"], abs=1)
 
 
-def leaked(project, rows):
+def leak(project, rows):
     project.leaks.mkdir(parents=True)
-    parquet.write(pa.Table.from_pylist(rows, schema=leaks.LEAKED_ROWS), project.leaks / leaks.LEAKED)
+    parquet.write(pa.Table.from_pylist(rows, schema=leaked.ROWS), project.leaks / leaked.NAME)
 
 
 def test_figures_without_rows_that_leak_stand_beside_those_of_all(project):
@@ -134,7 +134,7 @@ def test_figures_without_rows_that_leak_stand_beside_those_of_all(project):
     ids = pq.read_table(answers.path(project, "by_region", "im2gps"))["image_id"].to_pylist()
     known = [name for name, hit in zip(ids, right, strict=True) if hit]
     other = {"image_id": ids[0], "scored": "im2gps", "learned": "osv5m/train"}
-    leaked(project, [{"image_id": name, "scored": "im2gps", "learned": "mp16/train"} for name in known] + [other])
+    leak(project, [{"image_id": name, "scored": "im2gps", "learned": "mp16/train"} for name in known] + [other])
     score(project, "by_region")
     report = scores_of(project, "by_region")
     assert report["clean"]["validation"] == {"n": 10, "leaked": 0, "figures": {}, "intervals": {}}
