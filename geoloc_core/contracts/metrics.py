@@ -171,19 +171,19 @@ FIXED = {
             "subdivision_accuracy",
             RIGHT,
             "subdivision",
-            (1.5, 1),
+            (2, 1),
             lambda met: _percent(first(met.subdivision_ranks, 1)),
         ),
-        Column("continent_accuracy", RIGHT, "continent", (1.8, 0), lambda met: _percent(met.continents)),
-        Column("mean_km", ERROR, "mean", (3, 0), lambda met: met.errors_km),
-        Column("median_km", ERROR, "median", (3, 1), lambda met: met.errors_km, statistic="median"),
-        Column("geoguessr", POINTS, "GeoGuessr", (4, 0), lambda met: met.points()),
-        Column("nll", BELIEF, "NLL", (5, 0), lambda met: met.surprise, shared=False),
+        Column("continent_accuracy", RIGHT, "continent", (3, 0), lambda met: _percent(met.continents)),
+        Column("mean_km", ERROR, "mean", (5, 0), lambda met: met.errors_km),
+        Column("median_km", ERROR, "median", (5, 1), lambda met: met.errors_km, statistic="median"),
+        Column("geoguessr", POINTS, "GeoGuessr", (6, 0), lambda met: met.points()),
+        Column("nll", BELIEF, "NLL", (7, 0), lambda met: met.surprise, shared=False),
         Column(
             "ece",
             BELIEF,
             "ECE, %",
-            (5, 1),
+            (7, 1),
             lambda met: _percent(met.overconfidence),
             statistic="gap",
             strata=lambda met: met.confidence_bins,
@@ -208,14 +208,14 @@ def column(name: str) -> Column | None:
 def _top(name: str, level: str, k: int) -> Column:
     if not level:
         return Column(name, RIGHT, f"top-{k}", (0, k), lambda met: _percent(first(met.ranks, k)), shared=False)
-    at = 1 if level == "country" else 1.5
+    at = 1 if level == "country" else 2
     return Column(
         name, RIGHT, f"{level}, top-{k}", (at, k), lambda met: _percent(first(getattr(met, f"{level}_ranks"), k))
     )
 
 
 def _within(name: str, km: float) -> Column:
-    return Column(name, WITHIN, f"{km:,g} km", (2, km), lambda met: _percent(met.within(km)))
+    return Column(name, WITHIN, f"{km:,g} km", (4, km), lambda met: _percent(met.within(km)))
 
 
 def lower_is_better(name: str) -> bool:

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from geoloc_core.contracts.metrics import Column, Statistic
+from geoloc_core.contracts.metrics import Column, Measured, Statistic
 
 DRAWS = 2000
 POOLS = 4096
@@ -202,10 +202,10 @@ class Sample:
         return part
 
 
-def sample(found: Column, met: object) -> Sample:
+def sample(found: Column, met: Measured) -> Sample:
     """What a metric measures of rows."""
-    strata = None if found.strata is None else found.strata(met)  # type: ignore[arg-type]
-    return Sample(found.values(met), found.statistic, strata)  # type: ignore[arg-type]
+    strata = None if found.strata is None else found.strata(met)
+    return Sample(found.values(met), found.statistic, strata)
 
 
 def _ratio(groups: Groups, values: np.ndarray, told: np.ndarray) -> np.ndarray:

@@ -89,7 +89,7 @@ def restated(project: Project, board: Board, convention: str) -> Board:
         for name in project.profile.variants
     }
 
-    def row(section: Section, row: Row) -> Row:
+    def other(section: Section, row: Row) -> Row:
         of = row.name if not row.baseline else _like(reports, section, row)
         both = by_name[of][section.name]
         known = (both.majority if row.baseline else both.ours)[convention]
@@ -102,7 +102,7 @@ def restated(project: Project, board: Board, convention: str) -> Board:
         return row.model_copy(update={"values": row.values | values, "intervals": row.intervals | ends})
 
     sections = [
-        section.model_copy(update={"rows": [row(section, found) for found in section.rows]})
+        section.model_copy(update={"rows": [other(section, found) for found in section.rows]})
         for section in board.sections
     ]
     return board.model_copy(update={"sections": sections, "convention": f"{convention}: {chosen}"})

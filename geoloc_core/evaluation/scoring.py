@@ -153,11 +153,12 @@ class Places:
         return np.append(_positions(tuple(sorted({*self.continents} - {""})), self.continents), NONE)
 
 
-def _positions(known: Sequence[str], ids: Sequence[str | None]) -> np.ndarray:
+def _positions(known: Sequence[str], ids: Sequence[str | None] | np.ndarray) -> np.ndarray:
     """Positions (N,) int32 of ids among known ones; −1 where one is not."""
     import pandas as pd
 
-    found: np.ndarray = pd.Index(known, dtype=object).get_indexer(pd.Index(ids, dtype=object)).astype(np.int32)
+    named = pd.Index(np.array([*known, None], dtype=object)[:-1])
+    found: np.ndarray = named.get_indexer(pd.Index(np.asarray(ids, dtype=object))).astype(np.int32)
     return found
 
 
@@ -270,17 +271,16 @@ def majority(space: LabelSpace, frequencies: np.ndarray, truth: Truth, k: int) -
     at = place[found]
     before = np.cumsum(shares) - shares
     n = len(truth)
-    candidates = [np.broadcast_to(part[0, :k], (n, min(k, len(space)))) for part in vars(order).values() if _wide(part)]
+    wide = (n, min(k, len(space)))
     return Prediction(
-        *candidates,
+        np.broadcast_to(order.classes[0, :k], wide),
+        np.broadcast_to(order.probabilities[0, :k], wide),
+        np.broadcast_to(order.latitudes[0, :k], wide),
+        np.broadcast_to(order.longitudes[0, :k], wide),
         np.full(n, order.latitude[0]),
         np.full(n, order.longitude[0]),
         truth=OfTruth(np.where(known, at, -1), np.where(known, shares[at], 0), np.where(known, before[at], 1)),
     )
-
-
-def _wide(part: object) -> bool:
-    return isinstance(part, np.ndarray) and part.ndim == 2
 
 
 @dataclass(frozen=True)
