@@ -4,6 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from geoloc_core.contracts.metrics import column, rounded
+from geoloc_core.errors import UserError
 from geoloc_core.evaluation import page, tables
 from geoloc_core.evaluation.board import Board, Interval, Report, Row, Section, build
 from geoloc_core.evaluation.details import Restated
@@ -91,8 +92,11 @@ def restated(project: Project, board: Board, convention: str) -> Board:
 
     def other(section: Section, row: Row) -> Row:
         of = row.name if not row.baseline else _like(reports, section, row)
-        both = by_name[of][section.name]
-        known = (both.majority if row.baseline else both.ours)[convention]
+        both = by_name[of].get(section.name, Restated(ours={}, majority={}))
+        known = (both.majority if row.baseline else both.ours).get(convention)
+        if known is None:
+            path = project.scores(of) / RESTATED
+            raise UserError(f"{path}: no {convention!r} of {section.name}; run `geoloc score {of}`")
         values = {name: rounded(name, found.value) for name, found in known.items() if found.value is not None}
         ends = {
             name: Interval(low=found.low, high=found.high)

@@ -142,9 +142,9 @@ def read(project: Project, note: Note, space: LabelSpace, name: str) -> Scored:
     if not met:
         raise UserError(says.format("no answers"))
     ids, group_ids = (answers.column(project, note.variant, name, key) for key in ("image_id", "group_id"))
-    told = (Told(Outcomes.join(parts), places) for parts in (met, blind))
+    told, most_frequent = (Told(Outcomes.join(parts), places) for parts in (met, blind))
     names = group_ids.to_numpy(zero_copy_only=False)
-    return Scored(*told, ids, names, Groups.of_ids(names), _sha256(ids, axes))
+    return Scored(told, most_frequent, ids, names, Groups.of_ids(names), _sha256(ids, axes))
 
 
 def _truth(table: pa.Table) -> Truth:
@@ -171,9 +171,9 @@ def _figures(project: Project, part: Scored, published: int) -> tuple[dict[str, 
     counts = {"n": len(part.ids), "published": published, "located": int(part.told.outcomes.placed.sum())}
     blind = {f"majority_{name}": value for name, value in scoring.figures(theirs).items()}
     draws = {name: sample.draws(part.groups) for name, sample in ours.items() if sample.told.any()}
-    intervals, gains = {}, {}
+    intervals: dict[str, dict[str, float | None] | None] = dict.fromkeys(ours)
+    gains: dict[str, dict[str, Any] | None] = dict.fromkeys(ours)
     for name, sample in ours.items():
-        intervals[name] = gains[name] = None
         if name in draws:
             ends = scoring.interval(name, sample, part.groups, draws[name])
             if ends:
