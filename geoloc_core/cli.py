@@ -438,14 +438,15 @@ def score(project: Project, variant: str) -> None:
     score(project, variant)
 
 
-@stage(examples=("leaderboard", "leaderboard --show"))
+@stage(examples=("leaderboard", "leaderboard --show", "leaderboard --convention pigeon"))
 @click.option("--show", is_flag=True, help="Print the leaderboard that there is, and write nothing.")
-def leaderboard(project: Project, show: bool) -> None:
+@click.option("--convention", help="Print it with distances measured as another project's code does, such as pigeon.")
+def leaderboard(project: Project, show: bool, convention: str | None) -> None:
     """Put all scores beside the papers' numbers, in Markdown, HTML and JSON."""
     from geoloc_core.evaluation import leaderboard as board
 
-    if show:
-        board.show(project)
+    if show or convention is not None:
+        board.show(project, convention=convention)
     else:
         board.leaderboard(project)
 

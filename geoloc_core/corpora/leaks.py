@@ -18,7 +18,7 @@ learns from one of them and is validated on that one's own.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from geoloc_core import files, plots, progress
-from geoloc_core.corpora import manifest, near
+from geoloc_core import files, parquet, plots, progress
+from geoloc_core.corpora import leaked, manifest, near
 from geoloc_core.geo import sphere
 from geoloc_core.sets import LeakKind, Split, in_order, leak_name, leak_parts, set_name, set_parts
 
@@ -75,6 +75,7 @@ class Leak:
         photos: How many photos of either set share something with the other.
         share: The same as a share of the set.
         examples: Pairs of ids, one of either set.
+        leaked: (L,) rows of the second set that share something with the first.
     """
 
     kind: LeakKind
@@ -82,6 +83,7 @@ class Leak:
     photos: tuple[int, int]
     share: tuple[float, float]
     examples: tuple[tuple[str, str], ...]
+    leaked: np.ndarray = field(compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -117,6 +119,7 @@ def leaks(project: "Project") -> None:
         files.write_json(aside / "leaks.json", {"sets": sizes(photos), "leaks": rows})
         # Apart, and without counts, so that only another verdict makes trained models stale.
         files.write_json(aside / "blocking.json", sorted(leak.name for leak in blocking))
+        parquet.write(_leaked(photos, found, options), aside / leaked.NAME)
     files.write_json(project.summary("leaks", "leaks"), _summary(photos, found, blocking) | {"crowded": crowded})
     _plot(project, found)
     _tell(found, blocking)
@@ -175,12 +178,30 @@ def find(photos: Photos, options: "Leaks") -> tuple[list[Leak], int]:
     return [leak for leak in found if any(leak.photos)], crowded
 
 
+def _leaked(photos: Photos, found: list[Leak], options: "Leaks") -> pa.Table:
+    """Every photo that is scored and shares something with photos that are learned from, of the kinds that block."""
+    learned = [leak for leak in found if set_parts(leak.sets[0])[1] == Split.TRAIN and leak.kind in options.block]
+    parts = [
+        pa.table(
+            {
+                "image_id": photos.ids.take(pa.array(leak.leaked)),
+                "scored": pa.array([leak.sets[1]] * len(leak.leaked), pa.string()),
+                "learned": pa.array([leak.sets[0]] * len(leak.leaked), pa.string()),
+            },
+            schema=leaked.ROWS,
+        )
+        for leak in learned
+    ]
+    return pa.concat_tables([leaked.ROWS.empty_table(), *parts])
+
+
 def _leak(photos: Photos, kind: LeakKind, finder: Finder, one: int, other: int) -> Leak:
     counts = np.bincount(photos.member, minlength=len(photos.sets))
     here, there = finder(one, other), finder(other, one)
     examples = tuple((str(photos.ids[int(b)]), str(photos.ids[int(a)])) for a, b in there[:EXAMPLES])
     shares = (len(here) / counts[one], len(there) / counts[other])
-    return Leak(kind, (photos.sets[one], photos.sets[other]), (len(here), len(there)), shares, examples)
+    sets = (photos.sets[one], photos.sets[other])
+    return Leak(kind, sets, (len(here), len(there)), shares, examples, there[:, 0])
 
 
 def _compared(one: str, other: str) -> bool:

@@ -14,7 +14,7 @@ from geoloc_core.params import entry
 from geoloc_core.project import Project
 
 COLUMNS = {
-    "manifest": ["image_id", "latitude", "longitude", "group_id", "place_id", "heading"],
+    "manifest": ["image_id", "group_id", "latitude", "longitude", "place_id", "heading"],
     "labels": ["gid_0", "gid_1", "gid_2", "split"],
 }
 TRUTH = pa.schema(

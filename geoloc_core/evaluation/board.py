@@ -1,12 +1,14 @@
 """The leaderboard as data: sections of rows, all formats are drawn from it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
-from geoloc_core.contracts.metrics import COUNTS, RIGHT, Column, column, lower_is_better, rounded, within_name
+from geoloc_core.contracts.metrics import COUNTRY_LEVEL, COUNTS, Column, column, lower_is_better, rounded, within_name
 from geoloc_core.errors import UserError
+from geoloc_core.evaluation import bootstrap
 from geoloc_core.params import Profile
 from geoloc_core.params.paper import Paper
 from geoloc_core.plugins import Strict
@@ -15,6 +17,79 @@ from geoloc_core.sets import Split
 HELD_OUT = (Split.VALIDATION, Split.TEST)
 """Splits of a variant's own corpus that it is scored on, by the names of benchmarks."""
 BANNER = "Demo: rendered photos. Not a result on real photos; the paper's numbers stand beside only to show the table."
+
+
+Draws = Callable[[str, str, str], np.ndarray]
+"""The bootstrap's draws of a variant, a benchmark and a metric."""
+OVER_MAJORITY = "accuracy"
+"""The metric in which a variant has to beat always answering its most frequent class."""
+
+
+class Gain(Strict):
+    """A paired difference on the same photos; positive is better, whichever way its metric goes.
+
+    Attributes:
+        value: By how much.
+        low: End of the 95 % interval; None where nobody can tell.
+        high: The other end.
+        p: Of as large a difference if there were none.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    p: float | None
+
+    @property
+    def sure(self) -> bool:
+        """Whether all of the interval is on the better side."""
+        return self.low is not None and self.low > 0
+
+
+class Comparison(Gain):
+    """How far the best of a section is ahead of another variant, on the same photos.
+
+    Attributes:
+        variant: The best one.
+        other: The variant that it is compared with.
+        metric: In what.
+        p_corrected: ``p``, corrected for how many were compared (Holm).
+    """
+
+    variant: str
+    other: str
+    metric: str
+    p_corrected: float | None
+
+
+class Interval(Strict):
+    """The 95 % interval of a figure.
+
+    Attributes:
+        low: One end.
+        high: The other end.
+        widening: How many times as wide as if each row were independent; None where that is not known.
+    """
+
+    low: float
+    high: float
+    widening: float | None = None
+
+
+class Clean(Strict):
+    """The rows that share nothing with what a model has learned from: no figures where all are such.
+
+    Attributes:
+        n: How many.
+        leaked: How many others.
+        figures: By metric.
+        intervals: By metric, both ends.
+    """
+
+    n: int
+    leaked: int
+    figures: dict[str, float | None]
+    intervals: dict[str, tuple[float, float] | None]
 
 
 class Row(Strict):
@@ -26,7 +101,12 @@ class Row(Strict):
         family: Model family.
         encoders: What it looks at photos with; of an ensemble, its members.
         labels: Kind of its label space.
+        parameters: Numbers in the model's own weights; None where it has none.
         values: Our figures by metric.
+        intervals: Of these.
+        over_majority: How much better than always answering the most frequent class, in the share of right classes.
+        beats_majority: Whether it is by more than its 95 % interval; None where nobody can tell.
+        clean: The figures without the rows that leak into what it has learned from; None where nobody has looked.
         paper: The paper's figures by metric.
         source: Where the paper prints them.
     """
@@ -36,9 +116,21 @@ class Row(Strict):
     family: str = ""
     encoders: tuple[str, ...] = ()
     labels: str
+    parameters: int | None = None
     values: dict[str, float]
+    intervals: dict[str, Interval] = Field(default_factory=dict)
+    over_majority: Gain | None = None
+    beats_majority: bool | None = None
+    clean: Clean | None = None
     paper: dict[str, float] = Field(default_factory=dict)
     source: str = ""
+
+
+class Groups(Strict):
+    """How many groups of rows there are, that are not independent within, and how many rows the largest has."""
+
+    count: int
+    largest: int
 
 
 class Section(Strict):
@@ -49,8 +141,11 @@ class Section(Strict):
         corpus: Whose photos they are.
         limited: Which countries of a split they are of, where the variants learn some alone; empty for all.
         n: Rows scored.
-        published: Rows there are.
-        rows: Variants and baselines.
+        published: Rows that there are.
+        groups: Of the rows that were scored.
+        selected: Whether the best variant was selected on it: its figures here are then too good to be reported.
+        rows: The best first.
+        comparisons: The best with each of the others.
     """
 
     name: str
@@ -58,7 +153,10 @@ class Section(Strict):
     limited: str = ""
     n: int
     published: int
+    groups: Groups
+    selected: bool
     rows: list[Row]
+    comparisons: list[Comparison] = Field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -67,20 +165,33 @@ class Section(Strict):
 
     @property
     def count(self) -> str:
-        """How many rows the figures stand on."""
-        return f"{self.n:,} of {self.published:,} published rows"
+        """How many rows the figures stand on, and how sure they are."""
+        parts = [f"{self.n:,} of {self.published:,} published rows"]
+        if self.groups.count < self.n:
+            parts.append(f"in {self.groups.count:,} groups, the largest of {self.groups.largest:,}")
+            if (wider := self.widening()) is not None:
+                parts.append(f"intervals {wider:.1f} times as wide as of independent rows")
+        return "; ".join([*parts, *(["variants were selected on these"] if self.selected else [])])
+
+    def widening(self) -> float | None:
+        """How many times as wide the first variant's interval of right classes is."""
+        of = [row.intervals[OVER_MAJORITY] for row in self.rows if OVER_MAJORITY in row.intervals]
+        return next((found.widening for found in of if found.widening is not None), None)
+
+    def comparison(self, row: Row) -> Comparison | None:
+        """That of the best with a row."""
+        return next((found for found in self.comparisons if found.other == row.name and not row.baseline), None)
 
     def columns(self) -> list[Column]:
         """The metrics that any row has, in the order of the field's tables."""
         names = {name for row in self.rows for name in (*row.values, *row.paper)}
         if all(row.labels == "country" for row in self.rows):
-            names.discard("country_accuracy")
+            names = {name for name in names if not COUNTRY_LEVEL.fullmatch(name)}
         return sorted(filter(None, map(column, names)), key=lambda found: found.order)
 
     def peers(self, found: Column, row: Row) -> list[float]:
         """Our figures that a row's compares with: a right class means another thing in another label space."""
-        shared = found.group != RIGHT or found.name == "country_accuracy"
-        rows = [other for other in self.rows if shared or other.labels == row.labels]
+        rows = [other for other in self.rows if found.shared or other.labels == row.labels]
         return [other.values[found.name] for other in rows if found.name in other.values]
 
     def is_best(self, found: Column, row: Row) -> bool:
@@ -106,17 +217,24 @@ class Report(Strict):
     corpus: str
     labels: str
     classes: int
+    parameters: int | None
     majority: Majority
     convention: str
     demo: bool
     sha256: dict[str, str]
     benchmarks: dict[str, dict[str, int | float | None]]
+    groups: dict[str, Groups]
+    intervals: dict[str, dict[str, Interval | None]]
+    over_majority: dict[str, dict[str, Gain | None]]
+    clean: dict[str, Clean | None]
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         for name, figures in self.benchmarks.items():
             if name not in self.sha256 or not figures.keys() >= {"n", "published"}:
                 raise ValueError(f"benchmarks.{name}: no sha256, n or published")
+            if any(name not in part for part in (self.groups, self.intervals, self.over_majority, self.clean)):
+                raise ValueError(f"benchmarks.{name}: no groups, intervals, over_majority or clean")
         if len({frozenset(figures) for figures in self.benchmarks.values()}) > 1:
             raise ValueError("benchmarks: not the same metrics on all")
         return self
@@ -162,12 +280,13 @@ class Board(Strict):
         return found
 
 
-def build(profile: Profile, reports: dict[str, dict[str, Any]]) -> Board:
+def build(profile: Profile, reports: dict[str, dict[str, Any]], draws: Draws | None = None) -> Board:
     """The leaderboard of a profile.
 
     Args:
         profile: Says what makes a variant the best, and what the papers print.
         reports: Per variant, its ``scores.json``, in the profile's order.
+        draws: The bootstrap's draws, by which variants are compared; without them, they are not.
 
     Raises:
         UserError: There is nothing to compare, scores disagree, or the deciding metric is unknown.
@@ -190,7 +309,7 @@ def build(profile: Profile, reports: dict[str, dict[str, Any]]) -> Board:
         banner=BANNER if profile.demo else "",
         convention=next(iter(reports.values()))["convention"],
         best=best,
-        sections=[_section(profile, *place, places[place]) for place in order],
+        sections=[_section(profile, *place, places[place], draws) for place in order],
     )
 
 
@@ -240,7 +359,9 @@ def _check_same_photos(name: str, reports: dict[str, dict[str, Any]]) -> None:
         )
 
 
-def _section(profile: Profile, name: str, corpus: str, limited: str, reports: dict[str, dict[str, Any]]) -> Section:
+def _section(
+    profile: Profile, name: str, corpus: str, limited: str, reports: dict[str, dict[str, Any]], draws: Draws | None
+) -> Section:
     _check_same_photos(name, reports)
     figures = {variant: report["benchmarks"][name] for variant, report in reports.items()}
     metric = profile.registry.metric
@@ -252,18 +373,63 @@ def _section(profile: Profile, name: str, corpus: str, limited: str, reports: di
     )
     rows = [_row(profile, variant, name, reports[variant]) for variant in ranked]
     counts = {key: figures[ranked[0]][key] for key in ("n", "published")}
-    return Section(name=name, corpus=corpus, limited=limited, rows=rows + _baselines(name, reports.values()), **counts)
+    return Section(
+        name=name,
+        corpus=corpus,
+        limited=limited,
+        groups=reports[ranked[0]]["groups"][name],
+        selected=name == profile.registry.benchmark,
+        rows=rows + _baselines(name, reports.values()),
+        comparisons=_comparisons(name, metric, {variant: reports[variant] for variant in ranked}, draws),
+        **counts,
+    )
+
+
+def _comparisons(name: str, metric: str, reports: dict[str, dict[str, Any]], draws: Draws | None) -> list[Comparison]:
+    """The best of a section with each other variant; in countries where not all have what decides."""
+    if draws is None:
+        return []
+    figures = {variant: report["benchmarks"][name] for variant, report in reports.items()}
+    known = [m for m in (metric, "country_accuracy") if all(values.get(m) is not None for values in figures.values())]
+    if not known:
+        return []
+    found = column(known[0])
+    assert found is not None
+    best = max(figures, key=lambda variant: found.improvement(figures[variant][found.name]))
+    ours, sign = draws(best, name, found.name), found.improvement(1.0)
+    count = reports[best]["groups"][name]["count"]
+    gains = {
+        other: bootstrap.difference(
+            sign * ours,
+            sign * draws(other, name, found.name),
+            sign * (figures[best][found.name] - figures[other][found.name]),
+            count,
+        )
+        for other in figures
+        if other != best
+    }
+    corrected = bootstrap.holm([gain.p for gain in gains.values()])
+    return [
+        Comparison(variant=best, other=other, metric=found.name, p_corrected=p, **vars(gain))
+        for (other, gain), p in zip(gains.items(), corrected, strict=True)
+    ]
 
 
 def _row(profile: Profile, variant: str, name: str, report: dict[str, Any]) -> Row:
     paper = profile.papers.get(variant)
     printed = printed_in(paper, name) if paper else {}
+    gain = report["over_majority"][name].get(OVER_MAJORITY)
     return Row(
         name=variant,
         family=report["family"],
         encoders=report["encoders"],
         labels=report["labels"],
+        parameters=report["parameters"],
         values=_values(report["benchmarks"][name]),
+        intervals={metric: found for metric, found in report["intervals"][name].items() if found is not None},
+        over_majority=gain,
+        beats_majority=None if gain is None or gain["low"] is None else gain["low"] > 0,
+        clean=report["clean"][name],
         paper=printed,
         source=paper.source if paper and printed else "",
     )

@@ -1,11 +1,17 @@
 """The stage ``geoloc leaderboard``: all variants beside each other, the baseline and the papers."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
-from geoloc_core.contracts.metrics import column
+from geoloc_core.contracts.metrics import column, rounded
+from geoloc_core.errors import UserError
 from geoloc_core.evaluation import page, tables
-from geoloc_core.evaluation.board import Board, Report, build
+from geoloc_core.evaluation.board import Board, Interval, Report, Row, Section, build
+from geoloc_core.evaluation.details import Restated
+from geoloc_core.evaluation.metrics import CONVENTIONS
+from geoloc_core.evaluation.score import RESTATED, read_draws
 from geoloc_core.files import check_folder, read_json, replacing_folder, write_json
+from geoloc_core.params import entry
 from geoloc_core.progress import output, say
 from geoloc_core.project import Project
 
@@ -25,7 +31,7 @@ def leaderboard(project: Project) -> None:
 
     check_folder(project.leaderboard, NAME)
     scores = gather(project)
-    board = build(project.profile, scores)
+    board = build(project.profile, scores, partial(read_draws, project))
     with replacing_folder(project.leaderboard, NAME) as aside:
         aside.mkdir()
         write_json(aside / "leaderboard.json", board.model_dump(mode="json"))
@@ -66,18 +72,73 @@ def load(project: Project) -> Board:
     return board
 
 
-def show(project: Project, stream: TextIO | None = None) -> None:
+def restated(project: Project, board: Board, convention: str) -> Board:
+    """A leaderboard whose distances are measured as another project's code does, from the scores.
+
+    Args:
+        project: Whose.
+        board: As last written.
+        convention: One of :data:`~geoloc_core.evaluation.metrics.CONVENTIONS`.
+
+    Raises:
+        UserError: There is no such convention, or the scores are damaged.
+    """
+    chosen = entry(CONVENTIONS, convention, "convention", "those that are known")
+    reports = gather(project)
+    by_name: dict[str, dict[str, Restated]] = {
+        name: read_json(project.scores(name) / RESTATED, f"run `geoloc score {name}`", dict[str, Restated])
+        for name in project.profile.variants
+    }
+
+    def other(section: Section, row: Row) -> Row:
+        of = row.name if not row.baseline else _like(reports, section, row)
+        both = by_name[of].get(section.name, Restated(ours={}, majority={}))
+        known = (both.majority if row.baseline else both.ours).get(convention)
+        if known is None:
+            path = project.scores(of) / RESTATED
+            raise UserError(f"{path}: no {convention!r} of {section.name}; run `geoloc score {of}`")
+        values = {name: rounded(name, found.value) for name, found in known.items() if found.value is not None}
+        ends = {
+            name: Interval(low=found.low, high=found.high)
+            for name, found in known.items()
+            if not row.baseline and found.low is not None and found.high is not None
+        }
+        return row.model_copy(update={"values": row.values | values, "intervals": row.intervals | ends})
+
+    sections = [
+        section.model_copy(update={"rows": [other(section, found) for found in section.rows]})
+        for section in board.sections
+    ]
+    return board.model_copy(update={"sections": sections, "convention": f"{convention}: {chosen}"})
+
+
+def _like(reports: dict[str, dict[str, Any]], section: Section, baseline: Row) -> str:
+    """A variant of a section that has a baseline."""
+    return next(
+        row.name
+        for row in section.rows
+        if not row.baseline
+        and row.labels == baseline.labels
+        and baseline.name == f"always {reports[row.name]['majority']['name']}"
+    )
+
+
+def show(project: Project, stream: TextIO | None = None, convention: str | None = None) -> None:
     """Print the leaderboard as last written.
 
     Args:
         project: Whose.
         stream: Where to; the standard output if not given.
+        convention: How distances are measured, if not as usual.
 
     Raises:
         UserError: There is none.
     """
     console = output(stream)
-    console.print(tables.render_terminal(load(project), console.width))
+    board = load(project)
+    if convention is not None:
+        board = restated(project, board, convention)
+    console.print(tables.render_terminal(board, console.width))
 
 
 def _summary(board: Board) -> dict[str, Any]:

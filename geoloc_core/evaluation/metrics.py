@@ -5,11 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geoloc_core.contracts.metrics import percent
 from geoloc_core.geo.sphere import haversine_km
 
 GEOGUESSR_KM = 1492.7
 """Distance over which the game's score on the world map falls by a factor e (PIGEON, OSV-5M)."""
+
+
+def percent(hits: np.ndarray) -> float:
+    """Share of (N,) booleans that hold, in percent; of none, not a number."""
+    return 100.0 * int(np.count_nonzero(hits)) / len(hits) if len(hits) else float("nan")
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,28 @@
 """The stage ``geoloc score VARIANT``: the figures of its answers. No model runs, so a new metric costs seconds."""
 
 import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from geoloc_core.contracts.metrics import rounded
+from geoloc_core import parquet
+from geoloc_core.contracts.metrics import column, rounded
+from geoloc_core.corpora import leaked
 from geoloc_core.errors import UserError
-from geoloc_core.evaluation import auxiliary, metrics, scoring
-from geoloc_core.evaluation.scoring import Outcomes, Truth
+from geoloc_core.evaluation import auxiliary, bootstrap, conformal, metrics, scoring
+from geoloc_core.evaluation.bootstrap import Groups, Sample
+from geoloc_core.evaluation.details import Restated, conventions, details
+from geoloc_core.evaluation.scoring import Outcomes, Places, Told, Truth
 from geoloc_core.files import check_folder, replacing_folder, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.progress import say
 from geoloc_core.project import Project
+from geoloc_core.sets import Split, set_name
 from geoloc_core.variants import answers
 from geoloc_core.variants.answers import Note
 
@@ -22,6 +30,33 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SCORES = "scores.json"
+DETAILS = "details.json"
+RESTATED = "conventions.json"
+DRAWS = "draws"
+"""Folder of the bootstrap's draws, a table per benchmark: what two variants are compared by."""
+ROWS = 2**16
+"""Answers that are read at a time."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One benchmark, as far as a variant has answered it.
+
+    Attributes:
+        told: What became of its N rows.
+        blind: What always answering the most frequent classes would come to.
+        ids: (N,) ``image_id``.
+        group_ids: (N,) what belongs together.
+        groups: The same as numbers.
+        sha256: Of the photos and their places.
+    """
+
+    told: Told
+    blind: Told
+    ids: pa.ChunkedArray
+    group_ids: np.ndarray
+    groups: Groups
+    sha256: str
 
 
 def score(project: Project, variant: str) -> None:
@@ -37,43 +72,40 @@ def score(project: Project, variant: str) -> None:
             f"{project.answers(variant)}: {len(note.frequencies)} frequencies for {len(space)} classes; "
             f"run `geoloc answer {variant}`"
         )
-    tables = {name: answers.truth(project, variant, name) for name in note.benchmarks}
-    met = {name: _outcomes(table, space, answers.path(project, variant, name)) for name, table in tables.items()}
-    report = _report(project, note, space, tables, met)
+    report = _head(note, space)
+    found: dict[str, dict[str, Any]] = {}
+    restated: dict[str, dict[str, Any]] = {}
+    curves, promise = {}, None
     with replacing_folder(project.scores(variant), "scores") as aside:
-        aside.mkdir()
+        (aside / DRAWS).mkdir(parents=True)
+        for name in note.benchmarks:  # validation comes first: what is promised of the others is learned from it
+            part = read(project, note, space, name)
+            if name == Split.VALIDATION:
+                learned = np.flatnonzero(conformal.half(part.group_ids))
+                promise = conformal.learn(_rows(part.told, learned), part.groups.take(learned))
+            beside = answers.auxiliary(project, variant, name)
+            told = {} if beside is None else auxiliary.samples(beside)
+            figures, draws = _figures(project, part, note.benchmarks[name].published, told)
+            _write_draws(aside / DRAWS / f"{name}.parquet", draws)
+            for key, value in figures.items():
+                report[key][name] = value
+            report["sha256"][name] = part.sha256
+            report["clean"][name] = _clean(project, note, name, part)
+            found[name] = _details(project, part, name, promise)
+            restated[name] = _restated(project, part)
+            curves[name] = part.told.outcomes.errors_km[part.told.outcomes.placed]
         write_json(aside / SCORES, report)
+        write_json(aside / DETAILS, found)
+        write_json(aside / RESTATED, restated)
     figures = report["benchmarks"]
     write_json(project.summary("score", variant), {name: _summary(values) for name, values in figures.items()})
-    _plot(project, variant, {name: part.errors_km[part.placed] for name, part in met.items()})
+    _plot(project, variant, curves)
     for name, values in figures.items():
         say(f"score {variant}: {name}: {values['n']:,} of {values['published']:,} published rows")
 
 
-def _truth(table: pa.Table) -> Truth:
-    latitudes, longitudes = (table[name].to_numpy() for name in ("true_latitude", "true_longitude"))
-    # by way of pandas, which has NaN for null, every unknown class would be a known one
-    classes, countries = (np.array(table[name].to_pylist(), dtype=object) for name in ("true_class", "true_country"))
-    return Truth(latitudes, longitudes, classes, countries)
-
-
-def _outcomes(table: pa.Table, space: LabelSpace, path: Path) -> Outcomes:
-    first = answers.candidates(table, space, f"{path}: {{}}; run `geoloc answer {path.parent.name}`")[:, 0]
-    return scoring.outcomes(
-        table["latitude"].to_numpy(),
-        table["longitude"].to_numpy(),
-        table["true_rank"].fill_null(-1).to_numpy(),
-        np.array(space.countries, dtype=object)[first],
-        _truth(table),
-    )
-
-
-def _report(
-    project: Project, note: Note, space: LabelSpace, tables: dict[str, pa.Table], met: dict[str, Outcomes]
-) -> dict[str, Any]:
-    """All figures in full precision, the baseline's beside the model's."""
-    frequencies = np.array(note.frequencies)
-    first = scoring.most_frequent(space, frequencies, 1).classes[0, 0]
+def _head(note: Note, space: LabelSpace) -> dict[str, Any]:
+    first = scoring.most_frequent(space, np.array(note.frequencies), 1).classes[0, 0]
     return {
         "variant": note.variant,
         "family": note.family,
@@ -81,38 +113,169 @@ def _report(
         "corpus": note.corpus,
         "labels": note.labels,
         "classes": len(space),
+        "parameters": note.parameters,
         "majority": {"id": space.ids[first], "name": space.names[first]},
         "convention": str(metrics.DEFAULT),
         "demo": note.demo,
-        "sha256": {name: sha256(table) for name, table in tables.items()},
-        "benchmarks": {
-            name: {"n": len(table), "published": note.benchmarks[name].published}
-            | _figures(project, met[name], scoring.majority(space, frequencies, _truth(table)))
-            | _told(project, note.variant, name)
-            for name, table in tables.items()
-        },
+        **{part: {} for part in ("sha256", "benchmarks", "groups", "intervals", "over_majority", "clean")},
     }
 
 
-def _figures(project: Project, met: Outcomes, blind: Outcomes) -> dict[str, float | None]:
+def read(project: Project, note: Note, space: LabelSpace, name: str) -> Scored:
+    """What became of the rows of a benchmark, read some at a time.
+
+    Raises:
+        UserError: The answers are damaged or of other classes.
+    """
+    path = answers.path(project, note.variant, name)
+    says = f"{path}: {{}}; run `geoloc answer {note.variant}`"
+    frequencies = np.array(note.frequencies)
+    true = pc.unique(answers.column(project, note.variant, name, "true_country")).to_pylist()
+    places = Places.of(space, [country for country in true if country is not None])
+    asked = project.profile.evaluation.thresholds_km
+    met, blind, axes = [], [], []
+    for table in answers.scored(project, note.variant, name, ROWS):
+        known = _truth(table)
+        prediction = answers.prediction(table, space, says)
+        most = scoring.majority(space, frequencies, known, prediction.classes.shape[1])
+        met.append(scoring.outcomes(prediction, places, known, asked))
+        blind.append(scoring.outcomes(most, places, known, asked))
+        axes.append((known.latitudes, known.longitudes))
+    if not met:
+        raise UserError(says.format("no answers"))
+    ids, group_ids = (answers.column(project, note.variant, name, key) for key in ("image_id", "group_id"))
+    told, most_frequent = (Told(Outcomes.join(parts), places) for parts in (met, blind))
+    names = group_ids.to_numpy(zero_copy_only=False)
+    return Scored(told, most_frequent, ids, names, Groups.of_ids(names), _sha256(ids, axes))
+
+
+def _truth(table: pa.Table) -> Truth:
+    latitudes, longitudes = (table[name].to_numpy() for name in ("true_latitude", "true_longitude"))
+    # by way of pandas, which has NaN for null, every unknown class would be a known one
+    classes, countries, subdivisions = (
+        np.array(table[f"true_{name}"].to_pylist(), dtype=object) for name in ("class", "country", "subdivision")
+    )
+    return Truth(latitudes, longitudes, classes, countries, subdivisions)
+
+
+def _rows(told: Told, rows: np.ndarray) -> Told:
+    return Told(told.outcomes.take(rows), told.places, told.convention)
+
+
+def _samples(project: Project, told: Told) -> dict[str, Sample]:
     asked = project.profile.evaluation
-    ours, theirs = (scoring.score(part, asked.top_k, asked.thresholds_km) for part in (met, blind))
-    return ours | {f"majority_{name}": value for name, value in theirs.items() if name != "located"}
+    return scoring.samples(told, asked.top_k, asked.thresholds_km)
 
 
-def _told(project: Project, variant: str, benchmark: str) -> dict[str, float | None]:
-    """The figures of what a variant tells beside the places; none where it tells nothing."""
-    table = answers.auxiliary(project, variant, benchmark)
-    return {} if table is None else auxiliary.figures(table)
+def _figures(
+    project: Project, part: Scored, published: int, told: dict[str, Sample]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """All figures in full precision, the baseline's beside the model's, how sure they are, and the draws of each.
+
+    Args:
+        project: The project.
+        part: One benchmark.
+        published: How many rows it has.
+        told: What is measured of all that the model tells beside the place.
+    """
+    ours, theirs = _samples(project, part.told) | told, _samples(project, part.blind)
+    counts = {"n": len(part.ids), "published": published, "located": int(part.told.outcomes.placed.sum())}
+    blind = {f"majority_{name}": value for name, value in scoring.figures(theirs).items()}
+    draws = {name: sample.draws(part.groups) for name, sample in ours.items() if sample.told.any()}
+    intervals: dict[str, dict[str, float | None] | None] = dict.fromkeys(ours)
+    gains: dict[str, dict[str, Any] | None] = dict.fromkeys(ours)
+    for name, sample in ours.items():
+        if name in draws:
+            ends = scoring.interval(name, sample, part.groups, draws[name])
+            if ends:
+                intervals[name] = {"low": ends[0], "high": ends[1], "widening": sample.widening(part.groups)}
+            if name in theirs:
+                gains[name] = _gain(name, sample, theirs[name], draws[name], part.groups)
+    figures = {
+        "benchmarks": counts | scoring.figures(ours) | blind,
+        "groups": {"count": part.groups.count, "largest": part.groups.largest()},
+        "intervals": intervals,
+        "over_majority": gains,
+    }
+    return figures, draws
 
 
-def sha256(table: pa.Table) -> str:
+def _gain(name: str, ours: Sample, theirs: Sample, draws: np.ndarray, groups: Groups) -> dict[str, Any] | None:
+    """How much better than the baseline, on the same rows: positive is better, whichever way the metric goes."""
+    found = column(name)
+    if found is None or np.isnan(theirs.figure):
+        return None
+    sign = found.improvement(1.0)
+    apart = bootstrap.difference(
+        sign * draws, sign * theirs.draws(groups), sign * (ours.figure - theirs.figure), groups.effective(ours.told)[0]
+    )
+    return vars(apart)
+
+
+def _write_draws(path: Path, draws: dict[str, np.ndarray]) -> None:
+    parquet.write(pa.table({name: pa.array(values.astype(np.float32)) for name, values in draws.items()}), path)
+
+
+def read_draws(project: Project, variant: str, benchmark: str, metric: str) -> np.ndarray:
+    """The bootstrap's draws (DRAWS,) of a figure; those of variants on the same rows are of the same rows.
+
+    Raises:
+        UserError: They are missing or damaged.
+    """
+    path = project.scores(variant) / DRAWS / f"{benchmark}.parquet"
+    found: np.ndarray = parquet.read(path, f"run `geoloc score {variant}`", [metric])[metric].to_numpy()
+    return found.astype(np.float64)
+
+
+def _clean(project: Project, note: Note, name: str, part: Scored) -> dict[str, Any] | None:
+    """The figures of the rows that share nothing with what the model has learned from; None where nobody has looked."""
+    corpus = note.benchmarks[name].corpus
+    scored = corpus if name == corpus else set_name(corpus, name)
+    shared = leaked.read(project, scored, note.trained_on)
+    if shared is None:
+        return None
+    kept = np.flatnonzero(~pc.is_in(part.ids, value_set=pa.array(shared, pa.string())).to_numpy())
+    if len(kept) == len(part.ids):
+        return {"n": len(kept), "leaked": 0, "figures": {}, "intervals": {}}
+    ours, groups = _samples(project, _rows(part.told, kept)), part.groups.take(kept)
+    ends = {name: scoring.interval(name, sample, groups) for name, sample in ours.items() if sample.told.any()}
+    return {
+        "n": len(kept),
+        "leaked": len(part.ids) - len(kept),
+        "figures": scoring.figures(ours),
+        "intervals": {name: list(pair) if (pair := ends.get(name)) else None for name in ours},
+    }
+
+
+def _details(project: Project, part: Scored, name: str, promise: conformal.Promise | None) -> dict[str, Any]:
+    asked = project.profile.evaluation
+    found = details(part.told, part.groups, asked.top_k, asked.thresholds_km).model_dump(mode="json")
+    sets: dict[str, conformal.Covered] = {}
+    if promise is not None:
+        learned = conformal.half(part.group_ids) if name == Split.VALIDATION else np.zeros(len(part.ids), bool)
+        rest = np.flatnonzero(~learned)
+        sets = conformal.covered(promise, _rows(part.told, rest), part.groups.take(rest)) if len(rest) else {}
+    return found | {
+        "promised": 100 * conformal.COVERAGE,
+        "sets": {kind: covered.model_dump(mode="json") for kind, covered in sets.items()},
+    }
+
+
+def _restated(project: Project, part: Scored) -> dict[str, Any]:
+    asked = project.profile.evaluation.thresholds_km
+    tables = {"ours": part.told, "majority": part.blind}
+    return Restated(**{name: conventions(told, part.groups, asked) for name, told in tables.items()}).model_dump()
+
+
+def _sha256(ids: pa.ChunkedArray, axes: Iterable[tuple[np.ndarray, np.ndarray]]) -> str:
     """What scores stand on: the same photos at the same places, whatever the label space."""
     total = hashlib.sha256()
-    for name in table["image_id"]:
-        total.update(f"{name}\0".encode())
-    for axis in ("true_latitude", "true_longitude"):
-        total.update(table[axis].to_numpy().astype("<f8").tobytes())
+    for chunk in ids.chunks:
+        for start in range(0, len(chunk), ROWS):
+            total.update("".join(f"{name}\0" for name in chunk[start : start + ROWS].to_pylist()).encode())
+    for values in zip(*axes, strict=True):
+        for part in values:
+            total.update(part.astype("<f8").tobytes())
     return total.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from geoloc_core.evaluation.board import Board, Column, Row, Section, column
+from geoloc_core.evaluation.board import Board, Clean, Column, Row, Section, column
 from geoloc_core.progress import plain
 from geoloc_core.report import render
 from geoloc_core.report import table as report
@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 CROWN = report.BEST
-NARROW = ("accuracy", "median_km", "mean_km", "labels", "country_accuracy")
-"""What a narrow terminal keeps, beside the deciding metric: the first of these."""
+NARROW = ("accuracy", "median_km", "over majority", "mean_km", "labels", "country_accuracy")
+"""What a narrow terminal keeps, beside the deciding metric: the first of these, and then shares within a distance."""
 LAST = 99
 MODEL = "model"
+EVIDENCE = "paired differences"
 
 
 def phrase(board: Board) -> str:
@@ -36,8 +37,27 @@ def notes(board: Board, where: str = "In brackets") -> list[str]:
         where: How this format sets the paper's numbers off.
     """
     sources = [f"{source} ({', '.join(names)})" for source, names in board.sources.items()]
+    unsure = [
+        f"{row.name} on {section.name}"
+        for section in board.sections
+        for row in section.rows
+        if row.beats_majority is False
+    ]
+    leaked = [
+        f"{row.name} on {section.name}: {_clean(board, row.clean)}"
+        for section in board.sections
+        for row in section.rows
+        if row.clean and row.clean.leaked
+    ]
     return [
         f"{CROWN} marks the best {board.best.metric} on {board.best.benchmark}, the candidate for promotion.",
+        f"The best was selected on {board.best.benchmark}: its figures there are too good to be reported.",
+        "Beneath a figure or in square brackets is its 95 % interval, by a bootstrap over groups of photos, such as "
+        "those of one photographer, since photos are not independent.",
+        "“over majority”: how much more often the class is right than by always answering the most frequent one; "
+        + (f"within its interval: {', '.join(unsure)}." if unsure else "all are beyond their interval."),
+        "“behind the best”: a paired difference on the same photos, p corrected for how many were compared (Holm).",
+        *([f"Without photos that share something with training ones: {'; '.join(leaked)}."] if leaked else []),
         "“always …” never looks at the photo: it answers the most frequent classes of the training rows.",
         "“top-k” counts classes of the variant's own label space; the other columns compare across them.",
         "Right classes and photos within a distance are in %.",
@@ -54,9 +74,14 @@ def table(board: Board, section: Section) -> report.Table:
         (
             report.Column("variant"),
             *columns.values(),
+            report.Column(
+                "over majority", EVIDENCE, align="right", format="+.1f", first="descending", rank=_rank("over majority")
+            ),
+            report.Column("behind the best", EVIDENCE, align="right", format=_behind(section), rank=LAST - 1),
             report.Column("labels", MODEL, rank=_rank("labels")),
             report.Column("family", MODEL, rank=LAST),
             report.Column("encoders", MODEL, rank=LAST),
+            report.Column("parameters", MODEL, align="right", format=",", rank=LAST),
         ),
         tuple(_row(board, section, found, row) for row in section.rows),
         section.title,
@@ -78,7 +103,9 @@ def _column(board: Board, found: Column) -> report.Column:
 
 
 def _rank(name: str) -> int:
-    return 2 + (NARROW.index(name) if name in NARROW else len(NARROW))
+    if name in NARROW:
+        return 2 + NARROW.index(name)
+    return 2 + len(NARROW) + (not name.startswith("within_"))
 
 
 def _row(board: Board, section: Section, columns: list[Column], row: Row) -> report.Row:
@@ -86,13 +113,51 @@ def _row(board: Board, section: Section, columns: list[Column], row: Row) -> rep
     tone: report.Tone = "quiet" if row.baseline else "best" if row.name == board.best.variant else ""
     # The same class may be the most frequent one of several label spaces.
     name = report.Cell(row.name, note=row.labels if row.baseline else "")
-    return report.Row.of(name, *cells, row.labels, row.family, ", ".join(row.encoders), tone=tone)
+    evidence = (_over_majority(row), _behind_the_best(section, row))
+    about = (row.labels, row.family, ", ".join(row.encoders), row.parameters)
+    return report.Row.of(name, *cells, *evidence, *about, tone=tone)
+
+
+def _over_majority(row: Row) -> report.Cell:
+    gain = row.over_majority
+    if gain is None:
+        return report.Cell()
+    return report.Cell(gain.value, interval=span(gain.low, gain.high, ".1f"), note="" if gain.sure else "not sure")
+
+
+def _behind(section: Section) -> str:
+    found = column(section.comparisons[0].metric) if section.comparisons else None
+    return found.format if found else ".1f"
+
+
+def _behind_the_best(section: Section, row: Row) -> report.Cell:
+    found = section.comparison(row)
+    if found is None:
+        return report.Cell()
+    p = "" if found.p_corrected is None else f"p {found.p_corrected:.2f}" if found.p_corrected >= 0.005 else "p < 0.005"
+    return report.Cell(found.value, interval=span(found.low, found.high, _behind(section)), note=p, hint=found.metric)
+
+
+def _clean(board: Board, clean: Clean) -> str:
+    found = column(board.best.metric)
+    value = clean.figures.get(board.best.metric)
+    figure = f"{found.label} {found.show(value)}" if found and value is not None else "no figure"
+    return f"{figure} of {clean.n:,} photos, {clean.leaked:,} left out"
+
+
+def span(low: float | None, high: float | None, style: str) -> str:
+    """The ends of an interval as text; nothing where there is none."""
+    if low is None or high is None:
+        return ""
+    return f"{low:{style}}{' to ' if low < 0 else '–'}{high:{style}}"
 
 
 def _cell(section: Section, found: Column, row: Row) -> report.Cell:
     ours, theirs = row.values.get(found.name), row.paper.get(found.name)
+    ends = row.intervals.get(found.name)
     return report.Cell(
         ours,
+        interval=span(ends.low, ends.high, found.format) if ends and ours is not None else "",
         note="" if theirs is None else found.show(theirs),
         hint="" if theirs is None else row.source,
         best=section.is_best(found, row),

@@ -215,7 +215,14 @@ class Evaluation(Strict):
 
 
 class Registry(Strict):
-    """What the champion is called and what makes a candidate better."""
+    """What the champion is called and what makes a candidate better.
+
+    Attributes:
+        model: Name of the registered model.
+        benchmark: The selection set: ``validation``, or a corpus with ``role: benchmark``, best one that
+            ``evaluation.benchmarks`` does not name, since a figure that was selected on is too good to be reported.
+        metric: What decides there.
+    """
 
     model: str
     benchmark: str
@@ -299,6 +306,25 @@ class Profile(Strict):
             else [benchmark for benchmark in self._offered() if self._covers(block.corpus, benchmark)]
         )
 
+    def learned_from(self, name: str) -> list[str]:
+        """The corpora that a variant has learned from: its own, those of its members, and of encoders trained here."""
+        needs = self.variants[name].needs()
+        found = [self.variants[name].corpus]
+        for part in (*needs.members, *needs.models):
+            found += self.learned_from(part)
+        for encoder in (*needs.encoded, *(encoder for encoder, _ in needs.texts), *needs.towers):
+            found += self._encoder_learned_from(encoder)
+        return list(dict.fromkeys(found))
+
+    def _encoder_learned_from(self, name: str) -> list[str]:
+        trained = self.pretrain | self.pretrain_from
+        made_of = self.checkpoints[name].made_of if name in self.checkpoints else ()
+        start = getattr(trained.get(name), "start", None)
+        corpora = [trained[name].corpus] if name in trained else []
+        for part in (*made_of, *([start] if start else [])):
+            corpora += self._encoder_learned_from(part)
+        return corpora
+
     @property
     def benchmarks(self) -> list[str]:
         """The benchmarks that any variant is scored on, in the order of the profile."""
@@ -306,10 +332,11 @@ class Profile(Strict):
         return [name for name in dict.fromkeys((*self._offered(), *self.corpora)) if name in wanted]
 
     def _offered(self) -> list[str]:
+        """The benchmarks that are named, or all; and the one that variants are selected on, if it is one."""
+        known = [name for name, corpus in self.corpora.items() if corpus.role == "benchmark"]
         named = self.evaluation.benchmarks
-        return (
-            [name for name, corpus in self.corpora.items() if corpus.role == "benchmark"] if named is None else [*named]
-        )
+        chosen = [name for name in known if name == self.registry.benchmark]
+        return known if named is None else list(dict.fromkeys((*named, *chosen)))
 
     def _covers(self, corpus: str, benchmark: str) -> bool:
         known, asked = (self.expect.get(name, Expect()).countries for name in (corpus, benchmark))

@@ -142,6 +142,8 @@ def _texts(table: Table, at: int) -> list["Text"]:
         cell = row.cells[at]
         text = Text(f"{BEST} " if row.tone == "best" and at == 0 else "")
         text.append(escape.terminal(column.text(cell)), Style(bold=cell.best or None, link=cell.address))
+        if cell.interval:
+            text.append(f"\n{escape.terminal(cell.interval)}", "dim not bold")
         found.append(text.append(f"\n({escape.terminal(cell.note)})", "dim not bold") if cell.note else text)
     return found
 

@@ -37,6 +37,7 @@ class Cell:
 
     Attributes:
         value: A number, text or a link; None where nothing is known.
+        interval: How sure it is, beneath it or in square brackets.
         note: What else is known of it, in small print or in brackets.
         hint: Where the note comes from.
         best: Whether it is the best of its column.
@@ -44,6 +45,7 @@ class Cell:
     """
 
     value: Value = None
+    interval: str = ""
     note: str = ""
     hint: str = ""
     best: bool = False

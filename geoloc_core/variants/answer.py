@@ -27,7 +27,7 @@ BYTES = 2**28
 """Of features that are read at a time, at most."""
 PHOTOS = 256
 """Rows answered at a time where the model looks at the photos themselves, at most."""
-COLUMNS = ["image_id", "latitude", "longitude", "gid_0", "gid_1", "split", "place_id", "heading"]
+COLUMNS = ["image_id", "latitude", "longitude", "gid_0", "gid_1", "split", "place_id", "heading", "group_id"]
 
 
 def answer(project: Project, variant: str) -> None:
@@ -60,6 +60,7 @@ def answer(project: Project, variant: str) -> None:
             frequencies=_frequencies(project, trained, block.corpus),
             benchmarks=benchmarks,
             demo=project.profile.demo,
+            trained_on=project.profile.learned_from(variant),
             parameters=trained.card.parameters,
         )
         files.write_json(aside / answers.NOTE, note.model_dump(mode="json"))
@@ -93,10 +94,12 @@ def _answer(project: Project, trained: Trained, name: str, corpus: str, known: A
             prediction = trained.model.predict(found.of(part), project.profile.evaluation.candidates, space.index(ids))
             true = {
                 "image_id": table["image_id"],
+                "group_id": table["group_id"],
                 "true_latitude": table["latitude"],
                 "true_longitude": table["longitude"],
                 "true_class": list(ids),
                 "true_country": table["gid_0"],
+                "true_subdivision": table["gid_1"],
             }
             out.write_table(answers.table(prediction, space, first, true))
             if told:

@@ -1,15 +1,18 @@
 """What variants answer, on disk: a folder per variant, a table per benchmark, all that scoring reads."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from geoloc_core import parquet
 from geoloc_core.contracts.facts import FACTS
 from geoloc_core.contracts.geolocator import LABELS
-from geoloc_core.contracts.prediction import Prediction
+from geoloc_core.contracts.prediction import OfTruth, Prediction
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json
 from geoloc_core.geo.labelspace import LabelSpace
@@ -19,17 +22,33 @@ from geoloc_core.plugins import Strict
 if TYPE_CHECKING:
     from geoloc_core.project import Project
 
-__all__ = ["ANSWERS", "NOTE", "VALIDATION", "Note", "candidates", "note", "path", "read", "space", "table", "truth"]
+__all__ = [
+    "ANSWERS",
+    "NOTE",
+    "VALIDATION",
+    "Note",
+    "candidates",
+    "column",
+    "note",
+    "path",
+    "prediction",
+    "read",
+    "scored",
+    "space",
+    "table",
+]
 
 NOTE = "answers.json"
 ANSWERS = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
         pa.field("image_id", pa.string(), nullable=False),
+        pa.field("group_id", pa.string()),
         pa.field("true_latitude", pa.float64()),
         pa.field("true_longitude", pa.float64()),
         pa.field("true_class", pa.string()),
         pa.field("true_country", pa.string()),
+        pa.field("true_subdivision", pa.string()),
         pa.field("latitude", pa.float64(), nullable=False),
         pa.field("longitude", pa.float64(), nullable=False),
         pa.field("classes", pa.list_(pa.string()), nullable=False),
@@ -42,11 +61,12 @@ ANSWERS = pa.schema(
         pa.field("radius_km", pa.float64()),
         pa.field("evidence", pa.list_(pa.struct([("id", pa.string()), ("weight", pa.float32())]))),
     ],
-    metadata={"geoloc.schema": "answers", "geoloc.version": "1"},
+    metadata={"geoloc.schema": "answers", "geoloc.version": "2"},
 )
 """One row per unit that was answered: its row in the manifest, what is true of it, the answer and the candidates.
 
-``true_rank`` counts from 0 among all classes and is null where the model does not know the true class;
+``group_id`` names what a row is not independent of: its photographer or its panorama. ``true_rank`` counts from 0 among
+all classes and is null where the model does not know the true class;
 ``probability_before`` is that of all classes that rank before the true one.
 """
 
@@ -75,6 +95,7 @@ class Note(Strict):
         frequencies: How many training rows each class has, in the order of the label space.
         benchmarks: By name, the corpus and how many photos it was published with.
         demo: Whether the photos were rendered.
+        trained_on: The corpora that it, its members and the encoders that were trained here have learned from.
         parameters: How many the model has; None where that was not noted.
     """
 
@@ -87,6 +108,7 @@ class Note(Strict):
     frequencies: list[int]
     benchmarks: dict[str, "Asked"]
     demo: bool
+    trained_on: list[str]
     parameters: int | None = None
 
 
@@ -218,16 +240,8 @@ def read(project: "Project", variant: str, benchmark: str, classes: LabelSpace) 
         UserError: It has not answered the benchmark, or the table is damaged or of other classes.
     """
     found = _read(project, variant, benchmark, ["row", *_OF_PREDICTION])
-    positions = candidates(found, classes, f"{path(project, variant, benchmark)}: {{}}; {_remedy(variant)}")
-    k = positions.shape[1]
-    flat = {name: found[name].combine_chunks().flatten() for name in ("probabilities", "latitudes", "longitudes")}
-    if any(len(values) != positions.size for values in flat.values()):
-        raise UserError(f"{path(project, variant, benchmark)}: candidates without a place; {_remedy(variant)}")
-    shares, latitudes, longitudes = (
-        flat[n].to_numpy().reshape(-1, k) for n in ("probabilities", "latitudes", "longitudes")
-    )
-    answer = (found["latitude"].to_numpy(), found["longitude"].to_numpy())
-    return found["row"].to_numpy(), Prediction(positions, shares, latitudes, longitudes, *answer)
+    says = f"{path(project, variant, benchmark)}: {{}}; {_remedy(variant)}"
+    return found["row"].to_numpy(), _candidates_of(found, classes, says)
 
 
 def candidates(table: pa.Table, classes: LabelSpace, says: str) -> np.ndarray:
@@ -243,9 +257,10 @@ def candidates(table: pa.Table, classes: LabelSpace, says: str) -> np.ndarray:
     """
     ids = table["classes"].combine_chunks()
     k = len(ids[0]) if len(ids) else 1
-    if set(ids.value_lengths().to_pylist()) > {k}:
+    if not (ids.value_lengths().to_numpy() == k).all():
         raise UserError(says.format("not the same number of candidates in each row"))
-    positions = classes.index(ids.flatten().to_pandas())
+    found = pc.index_in(ids.flatten(), value_set=pa.array(classes.ids, pa.string()))
+    positions = found.fill_null(-1).to_numpy().astype(np.int64)
     if (positions < 0).any():
         raise UserError(says.format("not of the classes beside it"))
     return positions.reshape(-1, k)
@@ -254,22 +269,67 @@ def candidates(table: pa.Table, classes: LabelSpace, says: str) -> np.ndarray:
 _OF_PREDICTION = ["classes", "probabilities", "latitudes", "longitudes", "latitude", "longitude"]
 
 
-def truth(project: "Project", variant: str, benchmark: str) -> pa.Table:
-    """All columns of :data:`ANSWERS` that scoring reads.
+_SCORED = [name for name in ANSWERS.names if name not in ("evidence", "radius_km")]
+
+
+def scored(project: "Project", variant: str, benchmark: str, rows: int) -> Iterator[pa.Table]:
+    """All columns of :data:`ANSWERS` that scoring reads, so many rows at a time.
 
     Raises:
         UserError: The variant has not answered the benchmark, or the table is damaged.
     """
-    left_out = ("evidence", "latitudes", "longitudes", "radius_km")
-    return _read(project, variant, benchmark, [name for name in ANSWERS.names if name not in left_out])
+    where = _checked(project, variant, benchmark, _SCORED)
+    for batch in parquet.batches(where, _remedy(variant), rows, _SCORED):
+        yield pa.table(batch).select(_SCORED)
+
+
+def column(project: "Project", variant: str, benchmark: str, name: str) -> pa.ChunkedArray:
+    """One column of :data:`ANSWERS`.
+
+    Raises:
+        UserError: The variant has not answered the benchmark, or the table is damaged.
+    """
+    return _read(project, variant, benchmark, [name])[name]
+
+
+def prediction(table: pa.Table, classes: LabelSpace, says: str) -> Prediction:
+    """The answers of some rows, with what the model thinks of their true classes.
+
+    Args:
+        table: With the columns of :func:`scored`.
+        classes: The model's.
+        says: The message where they do not fit, with ``{}`` for what is wrong.
+
+    Raises:
+        UserError: Rows have different numbers of candidates, or one is no class of the model's, or has no place.
+    """
+    rank, probability, before = (
+        table[name].fill_null(fill).to_numpy()
+        for name, fill in (("true_rank", -1), ("true_probability", 0.0), ("probability_before", 1.0))
+    )
+    return replace(_candidates_of(table, classes, says), truth=OfTruth(rank, probability, before))
+
+
+def _candidates_of(table: pa.Table, classes: LabelSpace, says: str) -> Prediction:
+    positions = candidates(table, classes, says)
+    flat = {name: table[name].combine_chunks().flatten() for name in ("probabilities", "latitudes", "longitudes")}
+    if any(len(values) != positions.size for values in flat.values()):
+        raise UserError(says.format("candidates without a place"))
+    shares, latitudes, longitudes = (values.to_numpy().reshape(positions.shape) for values in flat.values())
+    answer = (table["latitude"].to_numpy(), table["longitude"].to_numpy())
+    return Prediction(positions, shares, latitudes, longitudes, *answer)
 
 
 def _read(project: "Project", variant: str, benchmark: str, columns: list[str]) -> pa.Table:
+    return parquet.read(_checked(project, variant, benchmark, columns), _remedy(variant), columns)
+
+
+def _checked(project: "Project", variant: str, benchmark: str, columns: list[str]) -> Path:
+    """The table of answers, once it is sure that it has these columns."""
     where = path(project, variant, benchmark)
     if not where.is_file():
         raise UserError(f"{where}: no answers; {_remedy(variant)} first")
-    found = parquet.read(where, _remedy(variant), columns)
-    kinds = [ANSWERS.field(name).type for name in columns]
-    if found.schema.types != kinds:
+    kinds = {field.name: field.type for field in parquet.schema(where, _remedy(variant))}
+    if any(kinds.get(name) != ANSWERS.field(name).type for name in columns):
         raise UserError(f"{where}: not answers of this version; {_remedy(variant)}")
-    return found
+    return where

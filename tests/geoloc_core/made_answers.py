@@ -48,6 +48,9 @@ def profile(demo=True, metric="within_750km", **changed):
         "variants": VARIANTS,
         "papers": {"by_country": paper},
         "evaluation": Evaluation(),
+        "pretrain": {},
+        "pretrain_from": {},
+        "checkpoints": {},
         "registry": Registry(model="m", benchmark="im2gps", metric=metric),
         "corpora": {"mp16": SimpleNamespace(role="train"), "im2gps": SimpleNamespace(role="benchmark")},
     }

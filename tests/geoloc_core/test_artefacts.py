@@ -182,6 +182,7 @@ READ = {
     "data/answers/linear/labels.json": ("train both", "answer both", "score linear"),
     "data/answers/linear/validation.parquet": ("train both", "answer both", "score linear"),
     "data/scores/linear/scores.json": ("leaderboard",),
+    "data/scores/linear/conventions.json": ("leaderboard --convention pigeon",),
     "data/leaderboard/leaderboard.json": ("leaderboard --show", "promote"),
     "cells/cells.json": (ASSIGN,),
     "cells/labels.json": (ASSIGN,),

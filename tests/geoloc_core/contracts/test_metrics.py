@@ -24,18 +24,34 @@ def test_every_metric_has_a_column(top_k, thresholds):
 
 def test_the_order_is_that_of_the_tables():
     assert names((10, 1, 5), (750, 1, 25)) == [
-        "accuracy", "top_5", "top_10", "country_accuracy", "within_1km", "within_25km", "within_750km",
-        "mean_km", "median_km", "geoguessr",
+        "accuracy", "top_5", "top_10",
+        "country_accuracy", "country_top_5", "country_top_10", "macro_country",
+        "subdivision_accuracy", "subdivision_top_5", "subdivision_top_10", "continent_accuracy",
+        "within_1km", "within_25km", "within_750km", "mean_km", "median_km", "geoguessr", "nll", "ece",
     ]  # fmt: skip
 
 
 def test_errors_fall_and_all_else_rises():
     falling = [name for name in names((1, 5), (25,)) if lower_is_better(name)]
-    assert falling == ["mean_km", "median_km"]
+    assert falling == ["mean_km", "median_km", "nll", "ece"]
+    assert column("mean_km").improvement(-3.0) == column("accuracy").improvement(3.0) == 3
 
 
 @pytest.mark.parametrize(
-    "name", ["", "luck", "top_", "top_x", "within_km", "within_1.2.3km", "within_ekm", "n", "Top_5"]
+    "name",
+    [
+        "",
+        "luck",
+        "top_",
+        "top_x",
+        "within_km",
+        "within_1.2.3km",
+        "within_ekm",
+        "n",
+        "Top_5",
+        "country_top_",
+        "city_top_5",
+    ],
 )
 def test_what_is_no_metric_has_no_column(name):
     assert column(name) is None

@@ -3,13 +3,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from geoloc_core.corpora import leaked, manifest
 from geoloc_core.corpora import leaks as stage
-from geoloc_core.corpora import manifest
 from geoloc_core.corpora.guard import guard
 from geoloc_core.errors import UserError
 from geoloc_core.families import classifier
 from geoloc_core.files import digest, read_json
-from geoloc_core.params import Corpus, Evaluation, Leaks, Profile
+from geoloc_core.params import Corpus, Evaluation, Leaks, Profile, Registry
 from geoloc_core.project import Project
 from geoloc_core.sets import leak_name
 
@@ -34,6 +34,7 @@ def made(root, corpora=CLEAN, benchmarks=("test", "other"), **options) -> Projec
         expect={},
         variants={"linear": classifier.Options(kind="classifier", corpus="mine", encoders=("net",), labels="country")},
         evaluation=Evaluation(benchmarks=benchmarks),
+        registry=Registry(model="m", benchmark="validation", metric="accuracy"),
     )
     project = Project(root, profile)
     for name, rows in corpora.items():
@@ -178,6 +179,17 @@ def test_only_another_verdict_changes_what_training_reads(tmp_path):
     found(made(tmp_path, with_rows(corpus, row, ("y", "benchmark", "ann 3", 0.0, 0.5, RANDOM[51]))))
     assert digest(project.leaks / "blocking.json") == verdict
     assert digest(project.leaks / "leaks.json") != report
+
+
+def test_what_is_scored_and_leaks_is_listed_by_what_was_learned_from(tmp_path):
+    corpus, row, _ = LEAKING["photographers: mine/train + test"]
+    project = made(tmp_path, with_rows(corpus, row))
+    assert leaked.read(project, "test", ["mine"]) is None, "nobody has looked"
+    shared = {leak["kind"]: leak for leak in found(project) if leak["sets"] == ["mine/train", "test"]}
+    ids = leaked.read(project, "test", ["mine", "nothing"])
+    assert len(ids) == shared["photographers"]["photos"][1] > 0
+    assert {pair[1] for pair in shared["photographers"]["examples"]} <= set(ids)
+    assert leaked.read(project, "test", ["nothing"]) == leaked.read(project, "mine/validation", ["mine"]) == []
 
 
 def test_many_sets_and_equal_hashes(tmp_path):

@@ -3,14 +3,19 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from geoloc_core.contracts.metrics import column
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import board, leaderboard, page, tables
+from geoloc_core.evaluation import score as stage
 from geoloc_core.evaluation.score import score
+from geoloc_core.params import Evaluation, Registry
 from geoloc_core.project import Project
 from geoloc_core.variants.answer import answer
 from tests.geoloc_core.made_answers import make_project, profile, save_models
@@ -55,7 +60,12 @@ def told(monkeypatch):
 def test_tracking_gets_every_score_in_full_precision(written, scored, told):
     for variant in ("by_country", "by_region"):
         report = json.loads((scored.scores(variant) / "scores.json").read_text())
-        assert told[variant] == report["benchmarks"]
+        measured = {
+            name: {metric: value for metric, value in figures.items() if value is not None}
+            for name, figures in report["benchmarks"].items()
+        }
+        assert told[variant] == measured
+        assert measured["im2gps"].keys() >= {"accuracy", "mean_km", "nll", "ece", "macro_country"}
 
 
 class Cells(HTMLParser):
@@ -96,16 +106,26 @@ def test_markdown_html_and_json_agree(scored, written):
         for row, cells in zip(section.rows, html_rows, strict=True):
             expected = []
             for found in section.columns():
-                theirs = row.paper.get(found.name)
-                expected.append([found.show(row.values.get(found.name)), *([found.show(theirs)] if theirs else [])])
+                theirs, ends = row.paper.get(found.name), row.intervals.get(found.name)
+                shown = found.show(row.values.get(found.name))
+                between = tables.span(ends.low, ends.high, found.format) if ends else ""
+                printed = found.show(theirs) if theirs else ""
+                expected.append((shown, between, printed))
             assert cells[0][0] == row.name
-            about = [row.labels, row.family, ", ".join(row.encoders)]
-            assert [cell[0] if cell else "" for cell in cells[-3:]] == about
-            assert cells[1:-3] == expected
+            size = "–" if row.parameters is None else f"{row.parameters:,}"
+            about = [row.labels, row.family, ", ".join(row.encoders), size]
+            assert [cell[0] if cell else "" for cell in cells[-4:]] == about
+            assert cells[1:-6] == [list(filter(None, parts)) for parts in expected]
             plain = in_markdown.pop(0)
             assert plain[0].removeprefix("★ ").removesuffix(f" ({row.labels})") == row.name
-            assert plain[1:-3] == [f"{a[0]} ({a[1]})" if len(a) == 2 else a[0] for a in expected]
-            assert plain[-3:] == about
+            assert plain[1:-6] == [
+                a + (f" [{between}]" if between else "") + (f" ({theirs})" if theirs else "")
+                for a, between, theirs in expected
+            ]
+            assert plain[-4:] == about
+            if not row.baseline:
+                assert cells[-6][0] == f"{row.over_majority.value:+.1f}"
+                assert row.beats_majority == row.over_majority.sure
 
 
 def test_the_page_needs_no_network_and_closes_what_it_opens(scored, written):
@@ -145,6 +165,73 @@ def test_the_best_leads_its_table_and_is_what_promotion_reads(scored, written):
         {row.name: row.values["within_750km"] for row in written.sections[0].rows}
     )
     assert scored.plot("leaderboard", "leaderboard").is_file()
+
+
+def test_the_best_is_compared_with_each_other_on_the_same_photos(scored, written):
+    section = written.sections[0]
+    first, second = (row.name for row in section.rows[:2])
+    (found,) = section.comparisons
+    assert (found.variant, found.other, found.metric) == (first, second, "within_750km")
+    reports = leaderboard.gather(scored)
+    values = [reports[name]["benchmarks"]["im2gps"]["within_750km"] for name in (first, second)]
+    assert found.value == pytest.approx(values[0] - values[1])
+    draws = [stage.read_draws(scored, name, "im2gps", "within_750km") for name in (first, second)]
+    assert found.low <= found.value <= found.high
+    assert found.high - found.low == pytest.approx(4 * np.std(draws[0] - draws[1]), rel=0.1, abs=1e-6)
+    assert found.p_corrected == found.p, "one comparison needs no correction"
+    assert section.comparison(section.rows[0]) is None
+    assert section.comparison(section.rows[1]) == found
+
+
+def test_where_not_all_have_what_decides_the_best_is_compared_in_countries(scored):
+    reports = leaderboard.gather(scored)
+    reports["by_region"]["benchmarks"]["im2gps"]["mean_km"] = None
+    (found,) = board._comparisons("im2gps", "mean_km", reports, partial(stage.read_draws, scored))
+    assert found.metric == "country_accuracy"
+
+
+def test_a_figure_that_was_selected_on_says_so(written):
+    assert [section.selected for section in written.sections] == [True, False]
+    assert "variants were selected on these" in written.sections[0].count
+    assert "selected" not in written.sections[1].count
+    assert "selected on im2gps: its figures there are too good" in tables.markdown(written)
+
+
+def chosen(name, **more):
+    return {"registry": Registry(model="m", benchmark=name, metric="within_750km"), **more}
+
+
+def test_a_selection_set_is_asked_about_though_it_is_no_benchmark():
+    corpora = {name: SimpleNamespace(role=role) for name, role in (("mp16", "train"), ("im2gps", "benchmark"),
+                                                                   ("picked", "benchmark"))}  # fmt: skip
+    named = {"corpora": corpora, "evaluation": Evaluation(benchmarks=("im2gps",))}
+    assert profile(**chosen("picked", **named)).benchmarks == ["im2gps", "picked"]
+    assert profile(**chosen("validation", **named)).benchmarks == ["im2gps"]
+
+
+def test_a_table_is_restated_in_any_convention(scored, written):
+    found = leaderboard.restated(scored, written, "pigeon")
+    for before, after in zip(written.sections[0].rows, found.sections[0].rows, strict=True):
+        longer = 6378.137 / 6371
+        assert after.values["mean_km"] == pytest.approx(before.values["mean_km"] * longer, abs=0.11)
+        assert after.values["accuracy"] == before.values["accuracy"]
+        if not before.baseline:
+            assert after.intervals["mean_km"].low == pytest.approx(before.intervals["mean_km"].low * longer)
+    shown = io.StringIO()
+    leaderboard.show(scored, shown, "pigeon")
+    assert "pigeon: sphere of 6378.14 km, within means <" in " ".join(shown.getvalue().split())
+    with pytest.raises(UserError, match=r"convention 'miles': .*expected one of: geoloc, pigeon"):
+        leaderboard.show(scored, shown, "miles")
+
+
+def test_who_does_not_beat_the_majority_is_named(written):
+    section = written.sections[0]
+    row = section.rows[0].model_copy(update={"beats_majority": False})
+    changed = written.model_copy(update={"sections": [section.model_copy(update={"rows": [row]})]})
+    assert any(f"within its interval: {row.name} on im2gps" in note for note in tables.notes(changed))
+    assert any("all are beyond their interval" in note for note in tables.notes(written)) == all(
+        found.beats_majority is not False for part in written.sections for found in part.rows
+    )
 
 
 def test_smaller_errors_win(scored):

@@ -57,6 +57,40 @@ def test_of_no_rows_the_share_is_not_a_number():
     assert np.isnan(metrics.percent(np.array([], dtype=bool)))
 
 
+def vincenty_sphere(lat, lon, other_lat, other_lon, radius):
+    """The great-circle distance by the arc tangent, which is exact near the antipodes too."""
+    a, b, d = np.radians(lat), np.radians(other_lat), np.radians(other_lon - lon)
+    across = np.hypot(np.cos(b) * np.sin(d), np.cos(a) * np.sin(b) - np.sin(a) * np.cos(b) * np.cos(d))
+    return radius * np.arctan2(across, np.sin(a) * np.sin(b) + np.cos(a) * np.cos(b) * np.cos(d))
+
+
+def test_ten_thousand_pairs_agree_with_the_equations_written_out():
+    rng = np.random.default_rng(0)
+    lat, other_lat = np.degrees(np.arcsin(rng.uniform(-1, 1, (2, 10_000))))
+    lon, other_lon = rng.uniform(-180, 180, (2, 10_000))
+    special = np.array(
+        [(90, 0, -90, 0), (90, 10, 90, -170), (0, 0, 0, 180), (12, 34, -12, -146), (0, 179.9, 0, -179.9), (5, 5, 5, 5)]
+    ).T
+    lat, lon, other_lat, other_lon = np.concatenate([[lat, lon, other_lat, other_lon], special], axis=1)
+    for name, convention in CONVENTIONS.items():
+        found = convention.errors_km(lat, lon, other_lat, other_lon)
+        expected = vincenty_sphere(lat, lon, other_lat, other_lon, convention.radius_km or 6371.0)
+        if convention.radius_km is None:
+            assert (np.abs(found - expected) <= 0.006 * expected + 0.05).all(), "the Earth is flattened by 1 in 298"
+            continue
+        np.testing.assert_allclose(found, expected, atol=0.01, err_msg=name)
+        points = 5000 * np.exp(-expected / 1492.7)
+        shown = geoguessr_score(found, convention)
+        np.testing.assert_allclose(shown, np.round(points) if convention.rounded else points, atol=1.001)
+        for km in (1, 25, 200, 750, 2500):
+            inside = [d <= km if convention.inclusive else d < km for d in expected]
+            assert within_km(found, (km,), convention)[km] == pytest.approx(100 * sum(inside) / len(inside), abs=0.011)
+    half = np.pi * 6371
+    np.testing.assert_allclose(
+        CONVENTIONS["geoloc"].errors_km(*special), [half, 0, half, half, 0.2 * np.pi / 180 * 6371, 0], atol=0.2
+    )
+
+
 @pytest.mark.skipif(not GAME.is_file(), reason="the published OSV-5M game is not beside this checkout")
 def test_published_distances_and_scores_of_osv5m():
     import pandas as pd
@@ -67,5 +101,5 @@ def test_published_distances_and_scores_of_osv5m():
     for suffix in ("", "_base"):
         found = osv5m.errors_km(game[f"pred_lat{suffix}"], game[f"pred_lon{suffix}"], *truth)
         assert len(found) == 50
-        np.testing.assert_allclose(found, game[f"distance{suffix}"], rtol=1e-6)
+        np.testing.assert_allclose(found, game[f"distance{suffix}"], rtol=1e-6, atol=0.1)
         np.testing.assert_allclose(geoguessr_score(found, osv5m), game[f"score{suffix}"], rtol=1e-6, atol=1e-3)

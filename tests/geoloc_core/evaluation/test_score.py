@@ -6,10 +6,13 @@ import shutil
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from geoloc_core import parquet
-from geoloc_core.contracts.metrics import names, rounded
+from geoloc_core.contracts.geolocator import read_tensors
+from geoloc_core.contracts.metrics import lower_is_better, names, rounded
+from geoloc_core.corpora import leaked
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import score as stage
 from geoloc_core.evaluation.score import score
@@ -18,6 +21,7 @@ from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.geo.sphere import haversine_km
 from geoloc_core.variants import answers
 from geoloc_core.variants.answer import answer
+from tests.geoloc_core.made_answers import make_project, with_joint
 
 
 def scores_of(project, variant):
@@ -77,13 +81,86 @@ def test_a_country_without_a_place_counts_where_it_can_be_told_and_in_no_distanc
     score(project, "by_region")
     without = scores_of(project, "by_region")["benchmarks"]["im2gps"]
     changed = {name for name in whole if whole[name] != without[name]}
-    assert changed == {"n", "country_accuracy", "majority_country_accuracy"}
+    countries = {"country_accuracy", "country_top_5", "country_top_10", "macro_country", "continent_accuracy"}
+    blind = {f"majority_{name}" for name in countries}
+    assert {"n", "country_accuracy", "majority_country_accuracy"} <= changed <= {"n"} | countries | blind
+
+
+def change(project, variant, benchmark, column, values):
+    """Write other values into a column of the answers."""
+    path = answers.path(project, variant, benchmark)
+    table = parquet.read(path, "", answers.ANSWERS.names)
+    field = answers.ANSWERS.field(column)
+    table = table.set_column(answers.ANSWERS.get_field_index(column), field, pa.array(values, field.type))
+    parquet.write(table.replace_schema_metadata(answers.ANSWERS.metadata), path)
+
+
+def test_rows_that_belong_together_make_the_intervals_wider(project):
+    apart = scored(project, "by_region")
+    right = np.array(pq.read_table(answers.path(project, "by_region", "im2gps"))["true_rank"].to_pylist()) == 0
+    names = [f"right {i % 2}" if hit else "wrong" for i, hit in enumerate(right)]
+    change(project, "by_region", "im2gps", "group_id", names)
+    score(project, "by_region")
+    together = scores_of(project, "by_region")
+    assert apart["groups"]["im2gps"] == {"count": 39, "largest": 1}
+    assert together["groups"]["im2gps"]["count"] == 3
+    one, other = (report["intervals"]["im2gps"]["accuracy"] for report in (apart, together))
+    assert one["widening"] == pytest.approx(1)
+    assert other["widening"] > 1.5
+    assert other["high"] - other["low"] > one["high"] - one["low"]
+    assert apart["benchmarks"]["im2gps"] == together["benchmarks"]["im2gps"]
+
+
+def test_every_figure_has_an_interval_around_it_and_is_compared_with_the_baseline(project):
+    report = scored(project, "by_region")
+    figures, intervals, gains = (report[part]["im2gps"] for part in ("benchmarks", "intervals", "over_majority"))
+    for name in names((1, 5, 10), (1, 25, 200, 750, 2500)):
+        assert intervals[name]["low"] <= figures[name] <= intervals[name]["high"], name
+        sign = -1 if lower_is_better(name) else 1
+        assert gains[name]["value"] == pytest.approx(sign * (figures[name] - figures[f"majority_{name}"])), name
+    assert gains["accuracy"]["low"] > 0, "it does know something"
+    draws = stage.read_draws(project, "by_region", "im2gps", "accuracy")
+    assert np.mean(draws) == pytest.approx(figures["accuracy"], abs=1)
+
+
+def leak(project, rows):
+    project.leaks.mkdir(parents=True)
+    parquet.write(pa.Table.from_pylist(rows, schema=leaked.ROWS), project.leaks / leaked.NAME)
+
+
+def test_figures_without_rows_that_leak_stand_beside_those_of_all(project):
+    assert scored(project, "by_region")["clean"] == {"validation": None, "im2gps": None}, "nobody has looked"
+    right = np.array(pq.read_table(answers.path(project, "by_region", "im2gps"))["true_rank"].to_pylist()) == 0
+    ids = pq.read_table(answers.path(project, "by_region", "im2gps"))["image_id"].to_pylist()
+    known = [name for name, hit in zip(ids, right, strict=True) if hit]
+    other = {"image_id": ids[0], "scored": "im2gps", "learned": "osv5m/train"}
+    leak(project, [{"image_id": name, "scored": "im2gps", "learned": "mp16/train"} for name in known] + [other])
+    score(project, "by_region")
+    report = scores_of(project, "by_region")
+    assert report["clean"]["validation"] == {"n": 10, "leaked": 0, "figures": {}, "intervals": {}}
+    clean = report["clean"]["im2gps"]
+    assert (clean["n"], clean["leaked"]) == (39 - len(known), len(known)), "it has not learned from osv5m"
+    assert clean["figures"]["accuracy"] == 0 < report["benchmarks"]["im2gps"]["accuracy"]
+    assert clean["intervals"]["accuracy"][1] > 0
+
+
+def test_what_it_learned_from_is_that_of_its_members_too(tmp_path):
+    made_project = make_project(tmp_path)
+    made = with_joint(made_project.root)
+    for variant in ("by_country", "narrow", "joint"):
+        answer(made, variant)
+        assert answers.note(made, variant).trained_on == ["mp16"]
+    assert answers.note(made, "by_country").parameters == sum(
+        array.size for array in read_tensors(made.model("by_country"), "").values()
+    )
 
 
 def test_the_summary_is_rounded(project):
     figures = scored(project, "by_country")["benchmarks"]
     summary = json.loads(project.summary("score", "by_country").read_text())
-    assert summary["im2gps"] == {name: rounded(name, value) for name, value in figures["im2gps"].items()}
+    assert summary["im2gps"] == {
+        name: rounded(name, value) for name, value in figures["im2gps"].items() if value is not None
+    }
     assert summary["im2gps"]["n"] == 39
     for name, value in summary["im2gps"].items():
         assert value == pytest.approx(figures["im2gps"][name], abs=0.051)

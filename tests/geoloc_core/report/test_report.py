@@ -24,7 +24,7 @@ PACKAGE = Path(geoloc_core.__file__).parent
 TEMPLATES = [str(path.relative_to(PACKAGE)) for ending in ("md", "html") for path in PACKAGE.rglob(f"*.{ending}")]
 figures = st.none() | st.integers() | st.floats()
 values = texts | figures | st.builds(Link, texts, texts | st.sampled_from(["https://h/a_b?c=1&d", "a (b).html"]))
-cells = st.builds(Cell, values, note=texts, hint=texts, best=st.booleans(), shade=st.floats(0, 1))
+cells = st.builds(Cell, values, interval=texts, note=texts, hint=texts, best=st.booleans(), shade=st.floats(0, 1))
 headings = st.builds(
     Column, texts, group=texts, label=texts, align=st.sampled_from(["left", "right"]), rank=st.integers(0, 3)
 )
@@ -40,7 +40,7 @@ def tables(draw):
 
 
 def hostile(text):
-    row = Row.of(Cell(text, note=text, hint=text, best=True), Link(text, text), None, tone="best")
+    row = Row.of(Cell(text, interval=text, note=text, hint=text, best=True), Link(text, text), None, tone="best")
     return Table((Column(text, text), Column(text, text, text), Column(text)), (row,), text, text)
 
 
@@ -69,10 +69,10 @@ class Shown(HTMLParser):
         if tag == "tr":
             self.rows.append([])
         elif tag in ("td", "th"):
-            self.rows[-1].append(["", ""])
+            self.rows[-1].append(["", "", ""])
             self.at = 0
-        elif tag == "small":
-            self.at = 1
+        elif tag in ("small", "span"):
+            self.at = 1 if tag == "small" else 2
 
     def handle_endtag(self, tag):
         if tag in ("td", "th"):
@@ -101,15 +101,15 @@ def test_html_gives_the_cells_back(table):
     assert is_quiet(text)
     heads, rows = found.rows[: len(found.rows) - len(table.rows)], found.rows[len(found.rows) - len(table.rows) :]
     names = [column.heading if table.groups else column.alone for column in table.columns]
-    assert [head for head, _ in heads[-1]] == [escape.terminal(name) for name in names]
-    assert [name for name, _ in heads[0]] == [escape.terminal(name) for name, _ in table.groups] or not table.groups
+    assert [head for head, *_ in heads[-1]] == [escape.terminal(name) for name in names]
+    assert [name for name, *_ in heads[0]] == [escape.terminal(name) for name, _ in table.groups] or not table.groups
     for row, shown in zip(table.rows, rows, strict=True):
-        notes = [escape.terminal(cell.note) for cell in row.cells]
-        assert shown == [[escape.terminal(text), note] for text, note in zip(said(table, row), notes, strict=True)]
+        beside = [[escape.terminal(text) for text in (cell.note, cell.interval)] for cell in row.cells]
+        assert shown == [[escape.terminal(text), *rest] for text, rest in zip(said(table, row), beside, strict=True)]
     every = [cell for row in table.rows for cell in row.cells]
     assert found.links == [cell.address for cell in every if cell.address]
     assert found.hints == [escape.terminal(cell.hint) for cell in every if cell.note and cell.hint]
-    allowed = {"div", "table", "thead", "tbody", "tr", "td", "th", "button", "small", "a"}
+    allowed = {"div", "table", "thead", "tbody", "tr", "td", "th", "button", "small", "span", "a"}
     assert {tag for tag, _ in found.tags} <= allowed
     assert not any(name.startswith("on") for _, names in found.tags for name in names)
 
@@ -132,8 +132,9 @@ def test_markdown_gives_the_cells_back(table):
     for row in table.rows:
         for at, (column, cell) in enumerate(table.pairs(row)):
             mark = f"{BEST} " if at == 0 and row.tone == "best" else ""
+            interval = f" [{in_a_line(cell.interval)}]" if cell.interval else ""
             note = f" ({in_a_line(cell.note)})" if cell.note else ""
-            expected.append((mark + in_a_line(column.text(cell)) + note).strip())
+            expected.append((mark + in_a_line(column.text(cell)) + interval + note).strip())
     assert shown == expected
     every = [cell for row in table.rows for cell in row.cells]
     links = [child.attrs["href"] for children in inner for child in children if child.type == "link_open"]

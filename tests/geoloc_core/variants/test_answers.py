@@ -35,10 +35,12 @@ def known(n):
     """What is true of n rows, some of it unknown."""
     return {
         "image_id": [f"p{i}" for i in range(n)],
+        "group_id": [f"g{i // 2}" for i in range(n)],
         "true_latitude": [None if i % 3 else float(i) for i in range(n)],
         "true_longitude": [None if i % 3 else float(-i) for i in range(n)],
         "true_class": [None if i % 2 else SPACE.ids[i % 4] for i in range(n)],
         "true_country": [None if i % 4 == 3 else "FRA" for i in range(n)],
+        "true_subdivision": [None if i % 2 else SPACE.ids[i % 4] for i in range(n)],
     }
 
 
@@ -68,9 +70,13 @@ def test_answers_written_are_answers_read(tmp_path_factory, n, k, evidence, radi
     np.testing.assert_array_equal(found.probabilities, told.probabilities.astype(np.float32))
     for name in ("latitudes", "longitudes", "latitude", "longitude"):
         np.testing.assert_array_equal(getattr(found, name), getattr(told, name))
-    scored = answers.truth(project, "v", "validation")
+    scored = pa.concat_tables(answers.scored(project, "v", "validation", 7))
     assert scored.equals(table.select(scored.column_names).replace_schema_metadata(scored.schema.metadata))
     assert isinstance(told.truth, OfTruth)
+    thought = answers.prediction(scored, SPACE, "{}").truth
+    np.testing.assert_array_equal(thought.rank, told.truth.rank)
+    np.testing.assert_array_equal(thought.before, told.truth.before)
+    assert answers.column(project, "v", "validation", "group_id").to_pylist() == known(n)["group_id"]
     assert scored["true_rank"].to_pylist() == [None if rank < 0 else rank for rank in told.truth.rank]
     assert table["radius_km"].null_count == (0 if radius else n)
     if evidence:
@@ -115,7 +121,10 @@ def strange(table):
         (lambda p: change(p, "latitudes", short), "candidates without a place"),
         (lambda p: answers.path(p, "by_region", "validation").unlink(), "no answers"),
         (lambda p: answers.path(p, "by_region", "validation").write_bytes(b"PAR1"), "damaged"),
-        (lambda p: parquet.write(pa.table({"row": [1]}), answers.path(p, "by_region", "validation")), "row"),
+        (
+            lambda p: parquet.write(pa.table({"row": [1]}), answers.path(p, "by_region", "validation")),
+            "not answers of this",
+        ),
     ],
     ids=["ragged", "strange", "short", "gone", "cut off", "other"],
 )
