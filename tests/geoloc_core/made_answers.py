@@ -166,5 +166,5 @@ def with_joint(root):
 def save_model(project, name, block, model, fingerprints, members=None):
     """Save a model as its training does."""
     project.model(name).mkdir(parents=True, exist_ok=True)
-    card = Card(family=block.kind, needs=block.needs(), fingerprints=fingerprints, members=members or {})
+    card = Card(family=block.kind, needs=block.needs(), fingerprints=fingerprints, members=members or {}, parameters=7)
     Trained(card, model).save(project.model(name))

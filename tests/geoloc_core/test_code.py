@@ -146,7 +146,7 @@ TUNED = ("ground", "structures", "experts")
         ("corpora/sources/osv5m.py", "def write(", "EXTRA = 1\n\n\ndef write(", {"fetch.osv5m", "ingest.osv5m"}),
         ("cli.py", "    fetch(project, corpus)", "    print(fetch(project, corpus))", "fetch"),
         ("corpora/splits.py", "/ 2**48", "/ 2.0**48", "label"),
-        ("evaluation/metrics.py", "return ", "return 1 * ", {"score"}),
+        ("evaluation/metrics.py", "return np.round(points)", "return 1 * np.round(points)", {"score"}),
         ("contracts/metrics.py", 'Column("median_km"',
          'Column("p90_km", ERROR, "p90", (3, 2)),\n        Column("median_km"',
          {"score", "leaderboard"}),
