@@ -520,6 +520,44 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form:
         answer.show(table, card, pieces, facts)
 
 
+EXPLAINED = ("occlusion", "lime", "attention", "gradients", "evidence", "pieces", "neighbours")
+"""The methods of ``geoloc explain``, here so that the help of the other commands loads none of them."""
+
+
+@stage(
+    examples=(
+        "explain holiday.jpg",
+        "explain a.jpg b.jpg --method occlusion --method lime --out why",
+        "explain --benchmark im2gps3k --variant guidebook_country",
+    )
+)
+@click.argument("photos", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--variant", default="champion", show_default=True, help="A trained variant, or the champion.")
+@click.option("--benchmark", help="Explain photos of this benchmark: the best, the median and the worst answer.")
+@click.option("--each", default=1, show_default=True, type=click.IntRange(1, 20), help="How many of each of these.")
+@click.option("--method", multiple=True, type=click.Choice(EXPLAINED), help="Repeatable; left out, all that apply.")
+@click.option("--samples", default=300, show_default=True, type=click.IntRange(50), help="Photos that LIME looks at.")
+@click.option("--of", help="The id of the class to explain, such as KEN; left out, each photo's answer.")
+@click.option(
+    "--out", default=Path("explanations"), show_default=True, type=click.Path(path_type=Path), help="Folder to write."
+)
+def explain(
+    project: Project,
+    photos: tuple[Path, ...],
+    variant: str,
+    benchmark: str | None,
+    each: int,
+    method: tuple[str, ...],
+    samples: int,
+    of: str | None,
+    out: Path,
+) -> None:
+    """Say why PHOTOS were answered as they were: maps with their checks, evidence, the nearest training photos."""
+    from geoloc_core.explain.command import explain
+
+    click.echo(explain(project, photos, benchmark, each, variant, method, samples, of, out))
+
+
 geoloc.add_command(locate)
 geoloc.add_command(cells)
 

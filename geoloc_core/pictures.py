@@ -251,6 +251,15 @@ def upright(image: "Image") -> "Image":
     return picture if turn is None else picture.transpose(turn)
 
 
+def encoded(pixels: "np.ndarray") -> bytes:
+    """Pixels (H, W, 3) uint8 as an encoded photo that loses nothing: BMP, which takes no time to write or to read."""
+    from PIL import Image
+
+    stream = BytesIO()
+    Image.fromarray(pixels).save(stream, "BMP")
+    return stream.getvalue()
+
+
 def family(image: "Image") -> str:
     """The format of an opened photo, as :data:`FORMATS` names it."""
     return "JPEG" if image.format in JPEG else str(image.format)

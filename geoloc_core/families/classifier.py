@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, PositiveInt, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
+from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs
 from geoloc_core.contracts.options import Variant
@@ -73,6 +74,13 @@ class Classifier:
         """The k most probable classes; the answer is the place of the best."""
         logits = self.logits(np.concatenate([batch.images[name] for name in self.encoders], axis=1))
         return Prediction.of_probabilities(softmax(logits / np.float32(self.temperature)), self.labelspace, k, truth)
+
+    def differentiable(self) -> Differentiable:
+        """The same in PyTorch."""
+        import torch
+
+        mean, std, layers = torch.from_numpy(self.mean), torch.from_numpy(self.std), dense.in_torch(self.layers)
+        return Differentiable(self.encoders, None, lambda x: layers((x - mean) / std) / self.temperature)
 
     def save(self, folder: Path) -> None:
         """Write its weights into an existing folder."""

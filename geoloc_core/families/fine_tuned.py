@@ -17,6 +17,8 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Pieces, Run
+from geoloc_core.contracts.batch import Tower as Start
+from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs, Photos, Tower
 from geoloc_core.contracts.needs import Pieces as NeedsPieces
@@ -140,6 +142,19 @@ class FineTuned:
         t = self.tensors
         joined = (np.concatenate(features, axis=1).astype(np.float64) - t["mean"]) / t["std"]
         return softmax((joined @ t["weight"].T + t["bias"]) / t["temperature"])
+
+    def differentiable(self) -> Differentiable | None:
+        """The same in PyTorch, where whole photos are shown."""
+        import torch
+
+        if self.segmenter is not None:
+            return None
+        mean, std, weight, bias = (
+            torch.from_numpy(self.tensors[name]).float() for name in ("mean", "std", "weight", "bias")
+        )
+        temperature = float(self.tensors["temperature"][0])
+        own = Start(self.tower.options, self.tower.folder)
+        return Differentiable(self.encoders, own, lambda x: ((x - mean) / std @ weight.T + bias) / temperature)
 
     def save(self, folder: Path) -> None:
         """Write it into an existing folder."""

@@ -23,6 +23,8 @@ import numpy as np
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, Sentences
+from geoloc_core.contracts.batch import Tower as Start
+from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs, Photos, TextFeatures, Tower
 from geoloc_core.contracts.options import Variant
@@ -210,6 +212,24 @@ class Attention:
     def explain(self, kind: str, name: str) -> str:
         """The clue of an id, for people."""
         return dict(zip(self.clues.ids, self.clues.texts, strict=True)).get(name, name)
+
+    def differentiable(self) -> Differentiable:
+        """The same in PyTorch."""
+        import torch
+
+        t = {name: torch.from_numpy(tensor) for name, tensor in self.tensors.items()}
+        layers, weighting, fusion = dense.in_torch(self.layers), self.clues.weighting, self.clues.fusion
+
+        def logits(x: torch.Tensor) -> torch.Tensor:
+            image, clip = x[:, : x.shape[1] - len(t["mean"])], x[:, x.shape[1] - len(t["mean"]) :]
+            scores = ((clip - t["mean"]) / t["std"]) @ t["query"].T + t["bias"]
+            weights = scores.softmax(dim=1) if weighting == "softmax" else scores.relu().sigmoid()
+            text = weights @ t["clues"]
+            parts = (image, text, clip) if fusion == "concat" else (image, text + clip)
+            return layers((torch.cat(parts, dim=1) - t["joined_mean"]) / t["joined_std"]) / t["temperature"]
+
+        own = None if self.tower is None else Start(self.tower.options, self.tower.folder)
+        return Differentiable(self.encoders, own, logits)
 
     def save(self, folder: Path) -> None:
         """Write weights and clues into an existing folder."""

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from geoloc_core.contracts import geolocator
-from geoloc_core.contracts.batch import Batch, Pieces
+from geoloc_core.contracts.batch import Batch, Pieces, Tower
 from geoloc_core.contracts.geolocator import LABELS, Trained
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.encoders import encoder as encoders
@@ -33,13 +33,39 @@ def pack(project: Project, variant: str, folder: Path) -> None:
     """Put a trained variant, the variants it reads and the weights of their encoders into one folder.
 
     Raises:
+        UserError: See :func:`of_project`.
+    """
+    opened = of_project(project, variant)
+    with replacing_folder(folder, "bundle") as aside:
+        for name in opened.models:
+            shutil.copytree(project.model(name), aside / "models" / name)
+        for name in opened.encoders:
+            shutil.copytree(project.weights(name), aside / "encoders" / name)
+        write_json(
+            aside / CARD,
+            {
+                "variant": variant,
+                "demo": opened.demo,
+                "candidates": opened.candidates,
+                "members": [name for name in opened.models if name != variant],
+                "encoders": {name: tower.options.model_dump(mode="json") for name, tower in opened.towers.items()},
+            },
+        )
+
+
+def of_project(project: Project, variant: str) -> "Bundle":
+    """A trained variant, the variants it reads and their encoders, opened where the project keeps them.
+
+    Raises:
         UserError: The encoders' weights are not those that a model was trained on.
     """
     models = _with_members(project, variant)
     used = dict.fromkeys(name for model in models.values() for name in model.card.needs.encoded)
-    blocks = {name: entry(project.profile.encoders, name, "encoder") for name in used}
-    for name, block in blocks.items():
-        found = encoders.load(block, project.weights(name)).fingerprint
+    towers = {name: Tower(entry(project.profile.encoders, name, "encoder"), project.weights(name)) for name in used}
+    opened: dict[str, encoders.Encoder | Instances]
+    opened = {name: encoders.load(tower.options, tower.weights) for name, tower in towers.items()}
+    for name, encoder in opened.items():
+        found = encoder.fingerprint
         for trained, model in models.items():
             if found != (wanted := model.card.fingerprints.get(name, found)):
                 raise UserError(
@@ -53,21 +79,7 @@ def pack(project: Project, variant: str, folder: Path) -> None:
                     f"{project.model(member)}: of other classes than {trained} learned from; "
                     f"run `geoloc answer {member}` and `geoloc train {trained}` again"
                 )
-    with replacing_folder(folder, "bundle") as aside:
-        for name in models:
-            shutil.copytree(project.model(name), aside / "models" / name)
-        for name in blocks:
-            shutil.copytree(project.weights(name), aside / "encoders" / name)
-        write_json(
-            aside / CARD,
-            {
-                "variant": variant,
-                "demo": project.profile.demo,
-                "candidates": project.profile.evaluation.candidates,
-                "members": [name for name in models if name != variant],
-                "encoders": {name: block.model_dump(mode="json") for name, block in blocks.items()},
-            },
-        )
+    return Bundle(variant, project.profile.demo, project.profile.evaluation.candidates, models, opened, towers)
 
 
 def _with_members(project: Project, variant: str) -> dict[str, Trained]:
@@ -99,6 +111,7 @@ class Bundle:
         candidates: Of each answer that another model reads, as when it was trained.
         models: The variant's model last, and those that it reads before it, by name.
         encoders: Their encoders, by name.
+        towers: What these were opened from, by name.
     """
 
     variant: str
@@ -106,13 +119,20 @@ class Bundle:
     candidates: int
     models: dict[str, Trained]
     encoders: dict[str, encoders.Encoder | Instances]
+    towers: dict[str, Tower] = field(default_factory=dict)
 
     @property
     def labelspace(self) -> LabelSpace:
         """The model's classes."""
         return self.models[self.variant].labelspace
 
-    def predict(self, photos: Sequence[bytes], k: int = 5, starts: np.ndarray | None = None) -> Prediction:
+    def predict(
+        self,
+        photos: Sequence[bytes],
+        k: int = 5,
+        starts: np.ndarray | None = None,
+        truth: np.ndarray | None = None,
+    ) -> Prediction:
         """The k most probable places of N encoded photos, or of N places.
 
         Args:
@@ -120,6 +140,7 @@ class Bundle:
             k: How many.
             starts: (N + 1,) where the views of each place begin, and where the last ones end; left out, each photo is a
                 place of its own.
+            truth: (N,) classes whose probability is to be told, whatever the model names; left out, none.
 
         Raises:
             UserError: Several views are of one place and a model answers photos alone; one of them is not a photo, or
@@ -138,7 +159,7 @@ class Bundle:
             # in half precision, as features are kept that models learn from and answer
             made = {name: encoder(photos, pool) for name, encoder in self.encoders.items()}
         features = {name: found.astype(np.float16) for name, found in made.items() if isinstance(found, np.ndarray)}
-        pieces = {name: _pieces(found) for name, found in made.items() if not isinstance(found, np.ndarray)}
+        pieces = {name: pieces_of(found) for name, found in made.items() if not isinstance(found, np.ndarray)}
         answers: dict[str, Prediction] = {}
         for name, trained in self.models.items():
             needs = trained.card.needs
@@ -149,7 +170,8 @@ class Bundle:
                 pieces={segmenter: pieces[segmenter] for segmenter in needs.segmenters},
                 starts=None if needs.unit == "photo" else each if starts is None else starts,
             )
-            answers[name] = trained.model.predict(batch, k if name == self.variant else self.candidates)
+            asked = (k, truth) if name == self.variant else (self.candidates, None)
+            answers[name] = trained.model.predict(batch, *asked)
         return answers[self.variant]
 
     def _check_places(self) -> None:
@@ -165,7 +187,7 @@ class Bundle:
         return model.explain(kind, name) if hasattr(model, "explain") else name
 
 
-def _pieces(found: list[list[dict[str, Any]] | UserError]) -> Pieces:
+def pieces_of(found: list[list[dict[str, Any]] | UserError]) -> Pieces:
     """What a segmenter cut from each photo; a photo that it cannot read has none."""
     rows = [[] if isinstance(of_photo, UserError) else of_photo for of_photo in found]
     flat = [row for of_photo in rows for row in of_photo]
@@ -182,8 +204,9 @@ def load(folder: Path) -> Bundle:
         UserError: The folder does not hold a bundle.
     """
     card = read_json(folder / CARD, f"expected a packed model; {REMEDY}", Card)
-    towers: dict[str, encoders.Encoder | Instances]
-    towers = {name: encoders.load(block, folder / "encoders" / name, REMEDY) for name, block in card.encoders.items()}
+    towers = {name: Tower(block, folder / "encoders" / name) for name, block in card.encoders.items()}
+    opened: dict[str, encoders.Encoder | Instances]
+    opened = {name: encoders.load(tower.options, tower.weights, REMEDY) for name, tower in towers.items()}
     models = {name: geolocator.load(folder / "models" / name, REMEDY) for name in (*card.members, card.variant)}
     for name, trained in models.items():
         needs = trained.card.needs
@@ -191,4 +214,4 @@ def load(folder: Path) -> Bundle:
             raise UserError(f"{folder / CARD}: no encoder {lacking[0]}; {REMEDY}")
         if lacking := [member for member in needs.members if member not in card.members or member == name]:
             raise UserError(f"{folder / CARD}: no member {lacking[0]}; {REMEDY}")
-    return Bundle(card.variant, card.demo, card.candidates, models, towers)
+    return Bundle(card.variant, card.demo, card.candidates, models, opened, towers)

@@ -1,6 +1,12 @@
 """Dense layers in NumPy, with ReLU between them: how trained heads answer and are saved, without torch."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 """Weight (out, in) and bias (out,) of each layer."""
@@ -12,6 +18,21 @@ def logits_of(layers: Layers, x: np.ndarray) -> np.ndarray:
         x = np.maximum(x @ weight.T + bias, 0)
     weight, bias = layers[-1]
     logits: np.ndarray = x @ weight.T + bias
+    return logits
+
+
+def in_torch(layers: Layers) -> "Callable[[torch.Tensor], torch.Tensor]":
+    """:func:`logits_of` in PyTorch, so that logits have a gradient."""
+    import torch
+
+    first, *others = [(torch.from_numpy(weight), torch.from_numpy(bias)) for weight, bias in layers]
+
+    def logits(x: torch.Tensor) -> torch.Tensor:
+        x = x @ first[0].T + first[1]
+        for weight, bias in others:
+            x = x.relu() @ weight.T + bias
+        return x
+
     return logits
 
 

@@ -4,9 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
+from geoloc_core.contracts.differentiable import HasGradients
 from geoloc_core.contracts.geolocator import FAMILIES, load
+from geoloc_core.encoders import encoder as encoders
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import kinds
 
@@ -67,6 +70,29 @@ def test_one_unit_is_answered_as_among_many(saved):
         alone = trained.model.predict(photos(20).rows(np.array([row])), 4, np.array([row % 6]))
         np.testing.assert_array_equal(alone.classes[0], whole.classes[row])
         np.testing.assert_allclose(alone.probabilities[0], whole.probabilities[row], rtol=1e-5)
+
+
+def test_where_it_has_gradients_it_answers_the_same_in_pytorch(saved):
+    trained, _ = saved
+    found = trained.model.differentiable() if isinstance(trained.model, HasGradients) else None
+    if found is None:
+        return
+    batch = photos(9)
+    parts = [batch.images[name] for name in found.encoders]
+    if found.own is not None:
+        parts.insert(0, encoders.load(found.own.options, found.own.weights)(batch.photos))
+    joined = torch.from_numpy(np.concatenate(parts, axis=1).astype(np.float32))
+    logits = found.logits(joined.requires_grad_(True))
+    assert torch.autograd.grad(logits.sum(), joined)[0].abs().max() > 0
+    classes = len(trained.labelspace)
+    answered = trained.model.predict(batch, classes)
+    probabilities = np.take_along_axis(logits.softmax(dim=1).detach().numpy(), answered.classes, axis=1)
+    np.testing.assert_allclose(probabilities, answered.probabilities, rtol=1e-4)
+
+
+def test_these_families_have_gradients():
+    able = {name for name, make in MADE.items() if isinstance(make().model, HasGradients)}
+    assert able >= {"classifier", "fine_tuned", "guidebook_attention"}
 
 
 def refused(folder, says):
