@@ -76,6 +76,15 @@ def applied(root: Path, mutant: Mutant) -> tuple[ast.Module, str] | None:
     return None if compile(tree, mutant.path, "exec") == original else (tree, f"{_short(old)} → {_short(new)}")
 
 
+def rewritten(root: Path, path: str, old: str, new: str) -> tuple[Mutant, ast.Module]:
+    """A fault of one's own: text that stands once in a line of a function, and what it becomes."""
+    source = (root / path).read_text()
+    if source.count(old) != 1:
+        raise ValueError(f"{path}: {old!r} stands there {source.count(old)} times; expected once")
+    line = source[: source.index(old)].count("\n") + 1
+    return Mutant(path, -1, line, (line, line), True), ast.parse(source.replace(old, new), path)
+
+
 def marked(root: Path, path: str) -> CodeType:
     """The code of a file whose functions add the path and line of each statement to ``__reached__``, a builtin set."""
     tree = _Marker(path).visit(ast.parse((root / path).read_text(), path))
