@@ -342,7 +342,9 @@ def outcome(mutant: Mutant, code: CodeType, coverage: Coverage) -> Outcome:
         raise SystemExit(f"{mutant}: the tests did not run: {said}")
     if status is None:
         return Outcome("timeout", "", seconds)
-    return Outcome("killed" if status else "survived", said if status == 1 else "import", seconds)
+    if status == 0:
+        return Outcome("survived", "", seconds)
+    return Outcome("killed", said if status == 1 else "import", seconds)
 
 
 # ----------------------------------------------------------------------------------------------------------- the sample
