@@ -1,5 +1,8 @@
 """Every metric that is computed has a column, a rounding and a way that it goes."""
 
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,3 +69,48 @@ def test_what_is_no_metric_has_no_column(name):
 def test_figures_are_rounded_as_people_read_them(name, value, shown):
     assert rounded(name, value) == shown
     assert isinstance(rounded(name, value), int) == (name in COUNTS)
+
+
+class Met:
+    """Three of four classes known, one right and one second; two of three countries right; errors of 1, 3 and 11 km."""
+
+    ranks, countries, errors_km = np.array([0, 1, 7, -1]), np.array([True, True, False]), np.array([1.0, 3.0, 11.0])
+
+    def within(self, km):
+        return self.errors_km <= km
+
+    def points(self):
+        return np.array([10.0, 20.0, 60.0])
+
+
+class Nothing(Met):
+    ranks = countries = errors_km = np.array([])
+
+    def points(self):
+        return np.array([])
+
+
+VALUES = {
+    "accuracy": 25, "top_2": 50, "top_7": 50, "top_8": 75, "country_accuracy": 200 / 3, "mean_km": 5, "median_km": 3,
+    "within_3km": 200 / 3, "within_2.5km": 100 / 3, "geoguessr": 30,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_metric_by_hand(name):
+    assert column(name).measure(Met()) == pytest.approx(VALUES[name])
+    assert math.isnan(column(name).measure(Nothing()))
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "phrase"),
+    [
+        ("accuracy", "top-1", "1234.6 % with the right class (top-1)"),
+        ("top_5", "top-5", "1234.6 % with the right class (top-5)"),
+        ("within_2500km", "≤2,500 km", "1234.6 % of photos within 2,500 km"),
+        ("median_km", "median km", "median error 1,235 km"),
+        ("geoguessr", "GeoGuessr", "1,235 GeoGuessr points"),
+    ],
+)
+def test_every_metric_in_words(name, label, phrase):
+    assert (column(name).label, column(name).phrase(1234.56)) == (label, phrase)

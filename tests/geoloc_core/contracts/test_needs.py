@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from geoloc_core.contracts.needs import Answers, ImageFeatures, Needs, TextFeatures
+from geoloc_core.contracts.needs import Answers, ImageFeatures, Model, Needs, Photos, Pieces, TextFeatures, Tower
 
 NEEDS = Needs(
     inputs=(ImageFeatures(encoder="b"), TextFeatures(encoder="t", texts="clues"), Answers(variant="v"),
@@ -24,3 +24,15 @@ def test_written_and_read_they_are_the_same():
 def test_an_input_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValidationError):
         Needs.model_validate({"inputs": [wrong], "labels": "country"})
+
+
+def test_what_else_is_read_is_told_by_its_kind():
+    needs = Needs(
+        inputs=(Photos(), Pieces(encoder="cut"), Tower(encoder="v"), Model(variant="m"), ImageFeatures(encoder="a"),
+                Model(variant="l")),
+        labels="country",
+    )  # fmt: skip
+    assert (needs.photos, needs.segmenters, needs.towers, needs.models) == (True, ["cut"], ["v"], ["m", "l"])
+    assert (needs.encoders, needs.encoded, needs.members, needs.texts) == (["a"], ["a", "cut"], [], [])
+    assert (NEEDS.photos, NEEDS.segmenters, NEEDS.towers, NEEDS.models) == (False, [], [], [])
+    assert (NEEDS.unit, needs.unit) == ("photo", "photo")

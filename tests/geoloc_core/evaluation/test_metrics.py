@@ -103,3 +103,30 @@ def test_published_distances_and_scores_of_osv5m():
         assert len(found) == 50
         np.testing.assert_allclose(found, game[f"distance{suffix}"], rtol=1e-6, atol=0.1)
         np.testing.assert_allclose(geoguessr_score(found, osv5m), game[f"score{suffix}"], rtol=1e-6, atol=1e-3)
+
+
+def test_the_conventions_of_published_code():
+    found = {name: (how.radius_km, how.inclusive, how.rounded) for name, how in CONVENTIONS.items()}
+    assert found == {
+        "geoloc": (6371, True, False),
+        "pigeon": (6378.137, False, True),
+        "osv5m": (6371, False, False),
+        "plonk": (6371, False, False),
+        "guidebook": (6371, True, False),
+        "geoclip": (None, True, False),
+        "g3": (None, False, False),
+    }
+    assert CONVENTIONS["geoloc"] == metrics.DEFAULT
+    assert str(CONVENTIONS["osv5m"]) == "sphere of 6371 km, within means <"
+
+
+def test_the_game_gives_5000_points_and_a_factor_of_e_less_every_1492_km():
+    found = geoguessr_score(np.array([0, 1492.7, 2 * 1492.7]))
+    np.testing.assert_allclose(found, [5000, 5000 / np.e, 5000 / np.e**2])
+    assert geoguessr_score(np.array([1492.7]), CONVENTIONS["pigeon"]) == 1839
+
+
+def test_shares_by_hand():
+    found = within_km(np.array([0.5, 1.0, 3.0, 30.0]), (1, 25))
+    assert found == {1: 50.0, 25: 75.0}
+    assert within_km(np.array([0.5, 1.0, 3.0, 30.0]), (1, 25), CONVENTIONS["g3"]) == {1: 25.0, 25: 75.0}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from geoloc_core.families import classifier, guidebook_attention
-from geoloc_core.training import losses
+from geoloc_core.training import losses, photo_classifier
 from geoloc_core.training.heads import network
 from geoloc_core.training.optimisers import SGD
 from geoloc_core.training.schedules import Constant
@@ -133,6 +133,18 @@ def test_losses():
     for positive in (1.0, 50.0):
         found = losses.of_attention(torch.from_numpy(scores), torch.from_numpy(relevant), positive)
         assert found.item() == pytest.approx(guidance(scores, relevant, positive), rel=1e-9)
+
+
+def test_the_loss_of_photos_is_weighted_and_adds_up_over_the_parts_of_a_batch():
+    """Σ w_y · −log p_y / b: it is divided by the photos, not by their weights."""
+    rng = np.random.default_rng(0)
+    logits, truth, weights = rng.normal(size=(9, 4)), rng.integers(0, 4, 9), rng.random(4)
+    expected = cross_entropy(logits, truth, weights) * weights[truth].sum() / 9
+    whole, classes, of_classes = map(torch.from_numpy, (logits, truth, weights))
+    assert photo_classifier.of_class(whole, classes, of_classes).item() == pytest.approx(expected, rel=1e-9)
+    parts = zip(whole.split(4), classes.split(4), strict=True)
+    found = sum(photo_classifier.of_class(*part, of_classes).item() * len(part[0]) / 9 for part in parts)
+    assert found == pytest.approx(expected, rel=1e-9)
 
 
 def rare(seed=0):

@@ -140,3 +140,26 @@ def test_the_expected_calibration_error_is_that_of_its_bins():
 def test_the_highest_confidence_belongs_to_the_last_bin():
     assert expected_calibration_error(np.array([[100.0, 0.0]]), np.array([0])) == pytest.approx(0)
     assert expected_calibration_error(np.array([[100.0, 0.0]]), np.array([1])) == pytest.approx(1)
+
+
+def test_its_constants_are_those_that_are_stated():
+    assert (LOWEST, HIGHEST, calibration.BINS) == (0.1, 10, 15)
+    assert (calibration.HELD * 4, calibration.LEAST) == (16 * 2**20, 1000)
+
+
+def test_of_few_classes_a_thousand_rows_are_looked_at_all_the_same(monkeypatch):
+    logits, truth = drawn(2.0, 4000)
+    monkeypatch.setattr(calibration, "HELD", 10)
+    found = calibrate([(torch.from_numpy(logits), torch.from_numpy(truth))], 4000)
+    assert found == calibrate([(torch.from_numpy(logits[::4]), torch.from_numpy(truth[::4]))], 1000)
+
+
+def test_the_error_of_the_bins_before_and_after(monkeypatch):
+    logits, truth = drawn(3.0, 500)
+    found = calibrate([(torch.from_numpy(logits), torch.from_numpy(truth))], 500)
+    assert found.ece_before == pytest.approx(expected_calibration_error(logits, truth))
+    assert found.ece_after == pytest.approx(expected_calibration_error(logits, truth, found.temperature))
+    assert found.ece_before > 2 * found.ece_after
+    whole = expected_calibration_error(logits, truth)
+    monkeypatch.setattr(calibration, "PIECE", 12)
+    assert expected_calibration_error(logits, truth) == pytest.approx(whole)

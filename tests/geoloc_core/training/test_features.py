@@ -237,3 +237,41 @@ def test_training_holds_the_features_once_or_a_few_windows(tmp_path, budget, mos
     )
     assert run.returncode == 0, run.stderr
     assert float(run.stdout.split()[-1]) < most
+
+
+def test_what_is_not_a_number_is_found_in_any_block(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 100)
+    features = made()
+    features.check(np.arange(1000))
+    features.parts[0][850, 2] = np.nan
+    with pytest.raises(UserError, match=r"features of 1 of rows 800 to 899 are not finite numbers, the first .* 850;"):
+        features.check(np.arange(1000))
+    features.check(np.arange(850))
+
+
+def test_a_quarter_of_the_memory_may_be_taken(monkeypatch, tmp_path):
+    import psutil
+
+    monkeypatch.setattr(module, "_memory", lambda: 4000)
+    assert module._room(CPU) == 1000
+    monkeypatch.undo()
+    total = psutil.virtual_memory().total
+    for stated, expected in (("12345\n", 12345), ("max\n", total), (f"{2 * total}\n", total)):
+        (tmp_path / "limit").write_text(stated)
+        monkeypatch.setattr(module, "Path", lambda _: tmp_path / "limit")
+        assert module._memory() == expected
+    monkeypatch.setattr(module, "Path", lambda _: tmp_path / "none")
+    assert module._memory() == total
+
+
+def test_the_order_of_rows_is_the_same_on_every_machine():
+    """A trained model is repeatable as long as these three stay."""
+    assert (module.WINDOW, RUN, module.CONSTANT) == (2**30, 256, 1e-6)
+
+
+def test_rows_that_fit_the_budget_to_the_last_byte_are_held():
+    features = made()
+    rows = np.arange(90).reshape(30, 3)
+    assert features.on(rows, CPU, budget=90 * 8 * 2)._held is not None
+    assert features.on(rows, CPU, budget=90 * 8 * 2 - 1)._held is None
+    assert len(features.on(rows, CPU)) == 30

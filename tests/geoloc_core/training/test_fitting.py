@@ -1,12 +1,13 @@
 """The loop trains any network with any loss: its rows, units of several rows, its own score and schedule."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from geoloc_core.training import loop
+from geoloc_core.training import fitting, loop
 from geoloc_core.training.features import Features
 from geoloc_core.training.fitting import averages, fit_network
 
@@ -112,3 +113,28 @@ def test_averages_are_over_what_was_counted():
     assert found["some"] == pytest.approx(4 / 3)
     assert math.isnan(found["none"])
     assert averages([], lambda x, rows: {}) == {}
+
+
+def test_the_pace_is_the_median_of_the_epochs_photos_per_second_without_validation(tmp_path, monkeypatch):
+    """Two seconds between looks at the clock: after the 60 units of 3 photos, and after validation."""
+    ticks = iter(range(0, 1000, 2))
+    monkeypatch.setattr(fitting, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    logged = []
+    _, outcome = places(tmp_path / "c.pt", log=lambda metrics, epoch: logged.append(metrics), epochs=3)
+    assert outcome.pace == fitting.Pace(seconds_per_epoch=4, photos_per_second=180 / 2)
+    assert [metrics["photos_per_second"] for metrics in logged] == [90, 90, 90]
+    assert fitting.Pace.of([1, 5, 2], [10, 30, 20]) == fitting.Pace(2, 20)
+    assert fitting.Pace.of([], []) == fitting.Pace(None, None)
+
+
+def test_the_loss_told_is_the_mean_over_units_whatever_the_batches(tmp_path):
+    """Rates of zero: each epoch's loss is that of the first weights, though the last batch is smaller."""
+    features = Features((np.arange(10, dtype=np.float16)[:, None],))
+    net = torch.nn.Linear(1, 1)
+    outcome = fit_network(
+        net, lambda net, x, rows: x.mean() + 0 * net(x).sum(), features.on(np.arange(10), CPU),
+        lambda: {"validation_accuracy": 1.0}, torch.optim.SGD(net.parameters(), 0.0), None, 4, 2, None, 1,
+        tmp_path / "c.pt", [], lambda metrics, epoch: None,
+    )  # fmt: skip
+    assert [epoch["loss"] for epoch in outcome.history] == [4.5, 4.5]
+    assert (outcome.best, net.training) == (0, False)

@@ -166,3 +166,50 @@ def test_a_class_without_training_rows_changes_nothing(tmp_path):
 def test_a_training_that_diverges_is_ended_with_a_reason(tmp_path):
     with pytest.raises(UserError, match=r"epoch 1: the training loss is (nan|inf), expected a number; choose a lower"):
         train(tmp_path, hidden=(8, 8), optimiser=SGD(lr=1e30))
+
+
+def test_what_is_measured_of_validation_rows():
+    import torch
+
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 0.0]])
+    found = heads.measured(logits, torch.tensor([0, 0, UNKNOWN, 1]))
+    losses = [np.log(1 + np.exp(-2)), np.log(1 + np.exp(1)), np.log(2)]
+    assert found["validation_loss"] == (pytest.approx(np.mean(losses)), 3)
+    assert found["validation_accuracy"] == (25.0, 4), "an unknown class is a miss, and of equal logits the first counts"
+
+
+def test_layers_and_their_parameters():
+    import torch
+
+    net = heads.network(4, (3, 2), 5, normalised=True)
+    assert [type(layer).__name__ for layer in net] == ["BatchNorm", "Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert heads.counts(net) == {"parameters": 8 + 15 + 8 + 15, "trainable_parameters": 8 + 15 + 8 + 15}
+    net[1].requires_grad_(False)
+    assert heads.counts(net)["trainable_parameters"] == 8 + 8 + 15
+    assert heads.seed_of(Recipe(), 3) == 3
+    assert heads.seed_of(Recipe(seed=0), 3) == 0
+    one = torch.tensor([[1.0, -2.0, 3.0, 0.0]])
+    net[0].running_mean.copy_(torch.tensor([1.0, 0.0, 1.0, 0.0]))
+    net[0].running_var.copy_(torch.tensor([1.0, 4.0, 1.0, 1.0]))
+    net[0].weight.data.copy_(torch.tensor([1.0, 2.0, 1.0, 1.0]))
+    net[0].bias.data.fill_(0.5)
+    expected = [0.5, 0.5 - 2.0, 2.5, 0.5]
+    assert net.train()[0](one)[0].tolist() == pytest.approx(expected, abs=1e-4), "one row has no spread of its own"
+    assert net.eval()[0](one)[0].tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("normalise", ["standardise", "batch_norm", "none"])
+@pytest.mark.parametrize("row", [TRAINING[5], VALIDATION[5]])
+def test_a_feature_that_is_no_number_is_said_however_features_are_normalised(tmp_path, normalise, row):
+    features, targets = ring()
+    features.parts[1][row] = np.nan
+    with pytest.raises(UserError, match=f"the first those of row {row}"):
+        fit(features, targets, TRAINING, VALIDATION, 2, (), Recipe(epochs=1), 5, tmp_path / "c.pt", [],
+            lambda metrics, step: None, normalise=normalise)  # fmt: skip
+
+
+def test_without_normalisation_features_are_left_as_they_are(tmp_path):
+    features, targets = ring()
+    fitted = fit(features, targets, TRAINING, VALIDATION, 2, (), Recipe(epochs=1), 5, tmp_path / "c.pt", [],
+                 lambda metrics, step: None, normalise="none")  # fmt: skip
+    assert (fitted.mean.tolist(), fitted.std.tolist()) == ([0, 0], [1, 1])

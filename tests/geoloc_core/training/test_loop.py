@@ -1,6 +1,7 @@
 """A training that was stopped anywhere ends where an uninterrupted one does."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -114,3 +115,50 @@ def test_a_damaged_checkpoint_is_named_and_not_gone_on_with(tmp_path, damage):
     torch.save([1], path) if damage == "other" else path.write_bytes(made[damage])
     with pytest.raises(UserError, match=r"c.pt: damaged; delete it to start the training afresh"):
         train(path)
+
+
+def test_by_the_clock_a_save_waits_ten_seconds_and_for_twenty_times_what_the_last_one_cost(tmp_path, monkeypatch):
+    """A step takes a second and a save two: after 10 s, then 40 s after each save."""
+    now, saves = [0.0], []
+
+    def save(path, fingerprint, state):
+        saves.append((now[0], state))
+        now[0] += 2
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(loop.checkpoints, "save", save)
+    saver = loop._Saver(tmp_path / "c.pt", "one", {"walk": Walk()}, None, saved=0.0)
+    so_far = loop._SoFar()
+    for _ in range(100):
+        now[0] += 1
+        so_far.add({"loss": 2.0})
+        saver.after_step([{"loss": 9.0}], so_far)
+    assert [at for at, _ in saves] == [10, 52, 94]
+    assert saves[1][1] == {"history": [{"loss": 9.0}], "steps": 50, "sums": {"loss": 100.0}, "walk": {"place": 1.0}}
+    now[0] += 40
+    saver.after_epoch([{"loss": 9.0}, {"loss": 1.0}])
+    assert saves[-1][1] == {"history": [{"loss": 9.0}, {"loss": 1.0}], "steps": 0, "sums": {}, "walk": {"place": 1.0}}
+    assert len(saves) == 4
+
+
+def test_a_process_that_does_not_save_leaves_no_checkpoint(tmp_path):
+    arguments = {"w": Walk()}, range(2), lambda epoch, first: iter([{"a": 1.0}]), tmp_path / "c.pt", "one"
+    told = []
+    history = loop.run_steps(
+        *arguments, lambda m, n: told.append(n), save_steps=1, saves=False, finish=lambda epoch: {"number": epoch}
+    )
+    assert history == [{"a": 1.0, "number": 0}, {"a": 1.0, "number": 1}]
+    assert told == [0, 1]
+    assert not (tmp_path / "c.pt").exists()
+
+
+def test_stop_is_asked_after_each_epoch_and_never_before_the_first(tmp_path):
+    asked = []
+
+    def stop(history):
+        asked.append(len(history))
+        return len(history) == 2
+
+    history = loop.run_epochs({}, range(9), lambda n: {"n": n}, tmp_path / "c.pt", "one", lambda m, n: None, stop)
+    assert history == [{"n": 0}, {"n": 1}]
+    assert asked == [1, 2]

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -308,3 +309,46 @@ def test_what_is_called_is_the_network_alone(folder, tmp_path):
 
     _, outcome = small.train(folder, tmp_path / "a.pt", Two(), wrap=wrap, epochs=1)
     assert len(outcome.history) == 1
+
+
+def test_the_clock_tells_training_from_validation_and_goes_on_after_a_kill(monkeypatch):
+    ticks = iter([0, 3, 8, 10, 100, 104, 110])
+    monkeypatch.setattr(networks, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    clock = networks._Clock()
+    clock.start()  # at 0
+    clock.trained(30)  # at 3
+    clock.trained(0)  # at 8
+    clock.finished()  # at 10: two seconds of validation
+    assert clock.figures() == {"seconds_per_epoch": 10, "photos_per_second": round(30 / 8, 1)}
+    again = networks._Clock()
+    again.load_state_dict(clock.state_dict())
+    assert again.figures() == clock.figures()
+    again.start()  # at 100
+    again.trained(50)  # at 104
+    again.finished()  # at 110
+    assert again.figures() == {"seconds_per_epoch": 10, "photos_per_second": round(80 / 12, 1)}
+    assert networks._Clock().figures() == {"seconds_per_epoch": 0, "photos_per_second": 0}
+
+
+def test_the_checkpoint_of_other_rows_or_weights_is_another_one():
+    rows = np.arange(3)
+    marks = [networks._of_rows(rows, given) for given in (None, np.ones(3), np.array([1.0, 1, 2]))]
+    marks.append(networks._of_rows(np.array([0, 1, 3]), None))
+    assert len({*marks}) == 4
+    assert networks._of_rows(rows.astype(np.int32), None) == marks[0]
+
+
+def test_gradients_are_clipped_by_their_common_norm(folder, tmp_path):
+    """One step of SGD at a rate of 1 moves the weights by the clipped gradient."""
+    given = {"epochs": 1, "training": small.TRAINING[:8], "optimiser": {"kind": "sgd", "lr": 1.0, "momentum": 0}}
+
+    def moved(**more):
+        torch.manual_seed(1)
+        net = small.Net()
+        before = weights(net)
+        small.train(folder, tmp_path / f"{len(more)}.pt", net, **given, **more)
+        return weights(net) - before
+
+    whole, clipped = moved(), moved(clip_norm=0.01)
+    assert whole.norm() > 0.02
+    torch.testing.assert_close(clipped, whole * 0.01 / whole.norm(), rtol=1e-3, atol=1e-6)
