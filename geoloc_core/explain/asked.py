@@ -45,7 +45,7 @@ def target_of(bundle: Bundle, photo: bytes, named: str | None = None) -> tuple[P
             raise UserError(
                 f"--of {named}: {bundle.variant} has no such {space.kind}; expected an id such as {space.ids[0]}"
             )
-    truth = bundle.predict([photo], 1, np.array([place])).truth
+    truth = bundle.predict([photo], 1, truth=np.array([place])).truth
     if truth is None or truth.rank[0] < 0:
         if named is not None:
             raise UserError(f"--of {named}: {bundle.variant} answers with places alone; leave --of out")
@@ -65,7 +65,7 @@ def score_of(bundle: Bundle, target: Target) -> Score:
     def score(photos: np.ndarray) -> np.ndarray:
         data = [encoded(photo) for photo in photos]
         if target.place is not None:
-            truth = bundle.predict(data, 1, np.full(len(data), target.place)).truth
+            truth = bundle.predict(data, 1, truth=np.full(len(data), target.place)).truth
             assert truth is not None
             return truth.probability.astype(np.float64)
         found = bundle.predict(data, 1)

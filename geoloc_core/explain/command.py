@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from geoloc_core.corpora.stored import Stored
 from geoloc_core.errors import UserError
@@ -97,8 +98,11 @@ def of_benchmark(project: Project, variant: str, benchmark: str, each: int) -> l
         UserError: It has not answered the benchmark, or no photo of it has a place.
     """
     asked = entry(answers.note(project, variant).benchmarks, benchmark, "benchmark", f"the answers of {variant}")
-    known = answers.truth(project, variant, benchmark).to_pandas()
     columns = ("latitude", "longitude", "true_latitude", "true_longitude")
+    table = pa.table(
+        {name: answers.column(project, variant, benchmark, name) for name in ("image_id", "row", *columns)}
+    )
+    known = table.to_pandas()
     km = haversine_km(*(known[name].to_numpy(np.float64) for name in columns))
     order = np.argsort(km, kind="stable")[: int(np.isfinite(km).sum())]  # NaN comes last
     if not len(order):
