@@ -95,7 +95,7 @@ def fit(
             shown = torch.from_numpy(pixels).to(device())
             loss, hits, of = outcome(photos.augmented(shown, lesson.images.preprocess, generator, augment), rows)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             total, right, seen = total + loss.item(), right + hits, seen + of
         return {"loss": total / lesson.steps, accuracy: right / seen}

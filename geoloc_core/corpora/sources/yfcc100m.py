@@ -275,7 +275,7 @@ def write(world: Simulation, folder: Path, options: Options) -> None:
     """Rendered photos as a cut of YFCC100M."""
     with ExitStack() as stack:
         comma = options.metadata.endswith(".csv")
-        table = stack.enter_context(csv_table(folder / options.metadata, HEADER if comma else None))
+        table: Any = stack.enter_context(csv_table(folder / options.metadata, HEADER if comma else None))
         if not comma:
             table = csv.writer(
                 stack.enter_context((folder / options.metadata).open("w", encoding="utf-8", newline="")),
