@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -79,7 +80,7 @@ def test_features_of_other_weights_are_not_searched(project):
 
 def test_the_best_median_and_worst_photos_of_a_benchmark(project):
     answer(project, "by_country")
-    known = answers.truth(project, "by_country", "im2gps").to_pandas().dropna(subset=["true_latitude"])
+    known = pd.read_parquet(answers.path(project, "by_country", "im2gps")).dropna(subset=["true_latitude"])
     known["km"] = haversine_km(known.latitude, known.longitude, known.true_latitude, known.true_longitude)
     known = known.sort_values("km", kind="stable").reset_index(drop=True)
     found = command.of_benchmark(project, "by_country", "im2gps", 2)
