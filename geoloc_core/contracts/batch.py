@@ -222,6 +222,8 @@ class Data:
         longitudes: (N,) degrees, NaN where unknown.
         places: (N,) ids of places, None where a photo stands alone; left out where the unit is a photo.
         headings: (N,) degrees, NaN where unknown; beside the places.
+        boundaries: The folder of the administrative units, for the classes of further places.
+        cells: The :class:`~geoloc_core.geo.geocells.Geocells` where the classes are cells.
     """
 
     images: dict[str, np.ndarray]
@@ -239,6 +241,8 @@ class Data:
     pieces: dict[str, Pieces] = field(default_factory=dict)
     towers: dict[str, Tower] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)
+    boundaries: Path | None = None
+    cells: Any = None
 
     def units(self, rows: np.ndarray) -> Units:
         """Some rows, ascending, as units; the class of a place is that of any of its rows."""
@@ -256,12 +260,14 @@ class Run:
         checkpoint: The file that survives a kill.
         depends: All that the training depends on, as plain values: another one never resumes from the checkpoint.
         log: Called with the metrics and the number of each epoch.
+        root: The project's folder, from which parameters name files.
     """
 
     seed: int
     checkpoint: Path
     depends: Any
     log: Callable[[Metrics, int], None]
+    root: Path = Path()
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def train(project: Project, variant: str) -> None:
             project.profile.seed,
             _identity(project, block, card),
         ]
-        run = Run(project.profile.seed, checkpoint, depends, log)
+        run = Run(project.profile.seed, checkpoint, depends, log, project.root)
         fitted: Fitted = module_of(FAMILIES, block.kind).fit(data, block, run)
         with replacing_folder(project.model(variant), "model") as aside:
             aside.mkdir()
@@ -103,6 +103,8 @@ def gather(project: Project, block: Any) -> Data:
         validation=validation,
         latitudes=known["latitude"].to_numpy(np.float64),
         longitudes=known["longitude"].to_numpy(np.float64),
+        boundaries=project.boundaries,
+        cells=cells,
         **(inputs.places(table) if needs.unit == "place" else {}),
     )
 

@@ -18,6 +18,7 @@ from geoloc_core.encoders.towers.vit import Options as ViT
 from geoloc_core.families import classifier as classifiers
 from geoloc_core.families import ensemble as ensembles
 from geoloc_core.families import feature_experts, fine_tuned
+from geoloc_core.families import geoclip as geoclips
 from geoloc_core.families import guidebook_attention as attentions
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.training.heads import linear_layers, network
@@ -120,12 +121,32 @@ def experts(classes=6) -> Trained:
     return Trained(Card(family="feature_experts", needs=block.needs(), fingerprints={"cut": "3"}), model)
 
 
+def geoclip(classes=6) -> Trained:
+    """Forty places, none of the last class."""
+    torch.manual_seed(6)
+    block = geoclips.Options(kind="geoclip", corpus="c", encoder="b", labels="country")
+    rng = np.random.default_rng(6)
+    latitudes, longitudes = rng.uniform(-80, 80, 40), rng.uniform(-170, 170, 40)
+    embedded = rng.normal(size=(40, 4)).astype(np.float32)
+    embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
+    places = geoclips.Gallery.build(
+        lambda lat, lon: embedded[np.searchsorted(np.sort(latitudes), lat)],
+        latitudes,
+        longitudes,
+        np.arange(40) % (classes - 1),
+        classes,
+    )
+    model = geoclips.GeoCLIP("b", space(classes), linear_layers(network(3, (5,), 4)), 14.0, 1.5, places)
+    return Trained(Card(family="geoclip", needs=block.needs(), fingerprints={"b": "2"}), model)
+
+
 MADE = {
     "classifier": classifier,
     "guidebook_attention": attention,
     "ensemble": ensemble,
     "fine_tuned": tuned,
     "feature_experts": experts,
+    "geoclip": geoclip,
 }
 
 
