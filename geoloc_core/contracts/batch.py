@@ -134,6 +134,21 @@ class Tower:
 
 
 @dataclass(frozen=True)
+class TextTower:
+    """The text tower of a CLIP.
+
+    Attributes:
+        options: The text encoder's block of ``params.yaml``.
+        weights: Their folder, in the published format.
+        unseen: Countries that were held out of its training here, alpha-3 codes.
+    """
+
+    options: Any
+    weights: Path
+    unseen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Batch:
     """N units to be answered.
 
@@ -213,6 +228,7 @@ class Data:
         photos: Where the N photos are stored.
         pieces: By segmenter, what it cut from the N photos.
         towers: By image encoder, the weights that a network may start from.
+        text_towers: By encoder, what embeds sentences in the space of its features.
         models: By variant, its trained model, a :class:`~geoloc_core.contracts.geolocator.Trained`.
         space: The C classes of the training rows.
         targets: (N,) int64 classes; −1 where a row has none.
@@ -240,6 +256,7 @@ class Data:
     photos: Stored | None = None
     pieces: dict[str, Pieces] = field(default_factory=dict)
     towers: dict[str, Tower] = field(default_factory=dict)
+    text_towers: dict[str, TextTower] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)
     boundaries: Path | None = None
     cells: Any = None

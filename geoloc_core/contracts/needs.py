@@ -56,6 +56,13 @@ class Tower(Strict):
     encoder: str
 
 
+class TextTower(Strict):
+    """The text tower of a CLIP, to embed sentences of one's own in the space of its photos' features."""
+
+    kind: Literal["text_tower"] = "text_tower"
+    encoder: str
+
+
 class Model(Strict):
     """Another variant's trained model, to be made a part of this one."""
 
@@ -63,7 +70,9 @@ class Model(Strict):
     variant: str
 
 
-Input = Annotated[ImageFeatures | TextFeatures | Answers | Photos | Pieces | Tower | Model, Field(discriminator="kind")]
+Input = Annotated[
+    ImageFeatures | TextFeatures | Answers | Photos | Pieces | Tower | TextTower | Model, Field(discriminator="kind")
+]
 
 
 class Needs(Strict):
@@ -108,6 +117,11 @@ class Needs(Strict):
     def towers(self) -> list[str]:
         """Names of the encoders that networks start from, in order."""
         return [need.encoder for need in self.inputs if isinstance(need, Tower)]
+
+    @property
+    def text_towers(self) -> list[str]:
+        """Names of the encoders whose text towers embed sentences, in order."""
+        return [need.encoder for need in self.inputs if isinstance(need, TextTower)]
 
     @property
     def models(self) -> list[str]:

@@ -96,6 +96,7 @@ def gather(project: Project, block: Any) -> Data:
         photos=inputs.photos(project, block.corpus, len(known)) if needs.photos else None,
         pieces={segmenter: inputs.pieces(project, segmenter, block.corpus) for segmenter in needs.segmenters},
         towers=inputs.towers(project, needs.towers),
+        text_towers=inputs.text_towers(project, needs.text_towers),
         models=inputs.models(project, needs.models),
         space=space,
         targets=space.index(ids),
@@ -135,7 +136,7 @@ def _identity(project: Project, block: Any, card: Card) -> list[Any]:
     needs = block.needs()
     others = [project.answers(member) for member in needs.members]
     others += [project.text_features(*pair) for pair in needs.texts]
-    others += [project.weights(encoder) for encoder in needs.towers]
+    others += [project.weights(encoder) for encoder in (*needs.towers, *needs.text_towers)]
     others += [project.model(name) for name in needs.models]
     others += [project.corpus(block.corpus) / "manifest.parquet"] if needs.photos else []
     return [card.fingerprints, digest(project.truth(block.corpus)), *(digest(path) for path in others)]

@@ -20,6 +20,7 @@ from geoloc_core.families import ensemble as ensembles
 from geoloc_core.families import feature_experts, fine_tuned
 from geoloc_core.families import geoclip as geoclips
 from geoloc_core.families import guidebook_attention as attentions
+from geoloc_core.families import zero_shot as zero_shots
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.training.heads import linear_layers, network
 from tests.geoloc_core.encoders import made_segmenters
@@ -140,6 +141,19 @@ def geoclip(classes=6) -> Trained:
     return Trained(Card(family="geoclip", needs=block.needs(), fingerprints={"b": "2"}), model)
 
 
+def zero_shot(classes=6, towns=(3, 0, 1, 2, 0, 4)) -> Trained:
+    """Some countries have no town."""
+    block = zero_shots.Options(kind="zero_shot", corpus="c", encoder="b", towns=4)
+    rng, t = np.random.default_rng(8), sum(towns)
+    vectors = rng.normal(size=(classes + t, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    starts = np.concatenate([[0], np.cumsum(towns)]).astype(np.int64)
+    places = rng.uniform(-80, 80, t), rng.uniform(-170, 170, t)
+    names = [f"town {n}" for n in range(t)]
+    model = zero_shots.ZeroShot("b", space(classes), vectors[:classes], vectors[classes:], names, *places, starts, 20.0)
+    return Trained(Card(family="zero_shot", needs=block.needs(), fingerprints={"b": "2"}), model)
+
+
 MADE = {
     "classifier": classifier,
     "guidebook_attention": attention,
@@ -147,6 +161,7 @@ MADE = {
     "fine_tuned": tuned,
     "feature_experts": experts,
     "geoclip": geoclip,
+    "zero_shot": zero_shot,
 }
 
 

@@ -77,7 +77,7 @@ def many(demo) -> None:
     demo["variants"]["many"] = {**demo["variants"]["linear_clip_cells"], "encoders": names}
 
 
-FAMILIES = "classifier, ensemble, feature_experts, fine_tuned, guidebook_attention"
+FAMILIES = "classifier, ensemble, feature_experts, fine_tuned, geoclip, guidebook_attention, zero_shot"
 
 
 def tuned(demo, **more) -> None:
@@ -186,6 +186,12 @@ def experts(demo, *names, **more) -> None:
          "'mp16/test' is not a set of photos"),
         (lambda d: (d["corpora"].update(test=d["corpora"]["mp16"]), d["labels"].update(test_share=0.1)),
          "corpora.test: the name is taken"),
+        (lambda d: d["variants"]["zero_shot_clip"].update(encoder="vit"),
+         "variants.zero_shot_clip: text encoder 'vit': unknown; expected one of `text_encoders`, of the photos' enc"),
+        (lambda d: d["encoders"]["clip"].update(pooling="mean"),
+         "variants.zero_shot_clip.encoder: 'clip' has pooling: mean under encoders; expected projection, the joint sp"),
+        (lambda d: d["variants"]["geoclip"].update(weights={"path": "w"}),
+         "variants.geoclip: .*queue, recipe: nothing is trained with weights"),
         (lambda d: tuned(d, tower="clips"),
          "variants.tuned: tower: encoder 'clips': unknown; expected one of `encoders`"),
         (lambda d: tuned(d, pieces="clip"),
