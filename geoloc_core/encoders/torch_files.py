@@ -59,7 +59,8 @@ def read_tensor(path: Path, shape: tuple[int, ...]) -> "torch.Tensor":
     if not torch.is_tensor(loaded) or loaded.shape != shape:
         found = f"a tensor {tuple(loaded.shape)}" if torch.is_tensor(loaded) else f"a {type(loaded).__name__}"
         raise UserError(f"{path}: {found}; expected a tensor {shape}")
-    return loaded.detach()
+    tensor: torch.Tensor = loaded.detach()
+    return tensor
 
 
 def _loaded(path: Path) -> Any:
@@ -70,11 +71,12 @@ def _loaded(path: Path) -> Any:
         raise UserError(f"{path}: no such file; give its path under checkpoints.* and run `geoloc download`")
     try:
         with torch.serialization.safe_globals([(Ignored, name) for name in _named_in(path)]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:  # torch's own message advises to trust the file
         raise UserError(f"{path}: damaged, or not a torch file that holds only tensors and plain values") from None
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path}: damaged, or not a torch file: {in_a_line(error)}") from None
+    return loaded
 
 
 def _named_in(path: Path) -> list[str]:

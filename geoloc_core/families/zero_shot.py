@@ -253,6 +253,14 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> ZeroShot
     starts = tensors["starts"]
     if starts.dtype != np.int64 or starts[0] != 0 or starts[-1] != t or (np.diff(starts) < 0).any():
         raise UserError(f"{folder / WEIGHTS}: starts: expected where the towns of each country begin; {remedy}")
-    arrays = (tensors[name] for name in ("latitudes", "longitudes", "starts"))
-    temperature = float(tensors["temperature"][0])
-    return ZeroShot(needs.encoders[0], space, tensors["countries"], tensors["towns"], names, *arrays, temperature)
+    return ZeroShot(
+        needs.encoders[0],
+        space,
+        tensors["countries"],
+        tensors["towns"],
+        names,
+        tensors["latitudes"],
+        tensors["longitudes"],
+        starts,
+        float(tensors["temperature"][0]),
+    )

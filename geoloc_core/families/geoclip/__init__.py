@@ -242,7 +242,8 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     features.check(np.concatenate([training, data.validation]))
     sizes = networks.Sizes(options.hidden, options.sigmas, options.frequencies, options.capsule, options.dim)
     history: list[Metrics] = []
-    best, figures = 0, {}
+    figures: dict[str, Any] = {}
+    best = 0
     if options.weights is None:
         net, history, best, figures = _train(features, data, training, sizes, options, run)
     else:

@@ -219,7 +219,8 @@ def _key(cosines: np.ndarray, points: np.ndarray | int) -> np.ndarray:
     """
     bits = np.asarray(cosines, np.float32).view(np.int32)
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return (ordered.astype(np.int64) << 32) | (0xFFFFFFFF - (np.asarray(points, np.int64) & 0xFFFFFFFF))
+    keys: np.ndarray = (ordered.astype(np.int64) << 32) | (0xFFFFFFFF - (np.asarray(points, np.int64) & 0xFFFFFFFF))
+    return keys
 
 
 def _unpacked(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
