@@ -212,7 +212,7 @@ def _cut(classes: np.ndarray) -> np.ndarray:
     return np.concatenate([starts, classes[-1:]])
 
 
-def _key(cosines: np.ndarray, points: np.ndarray | int) -> np.ndarray:
+def _key(cosines: np.ndarray | np.float32, points: np.ndarray | int) -> np.ndarray:
     """Cosines and points as one integer each: the greater cosine is the greater one, of equal ones the first point.
 
     The bits of a float, read as an integer, order positive numbers as the numbers; those of negative ones are turned.
