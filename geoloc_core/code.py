@@ -176,6 +176,7 @@ def _plugins(profile: Profile, name: str) -> tuple[str, ...]:
     cells = profile.cells.get(needs.labels)
     found = [f"families.{block.kind}", *([f"geo.geocells.schemes.{cells.kind}"] if cells else [])]
     found += [plugin for tower in needs.towers for plugin in _towers(profile.encoders[tower])]
+    found += [f"encoders.text.towers.{profile.text_encoders[tower].kind}" for tower in needs.text_towers]
     found += [plugin for part in needs.models for plugin in _plugins(profile, part)]
     return tuple(dict.fromkeys(found))
 
@@ -183,7 +184,9 @@ def _plugins(profile: Profile, name: str) -> tuple[str, ...]:
 def _learned(profile: Profile, name: str) -> tuple[Any, ...]:
     """What a training reads of the parameters: what a variant is scored on is no reason to train it again."""
     block = profile.variants[name]
-    towers = [profile.encoders[tower] for tower in block.needs().towers]
+    needs = block.needs()
+    towers = [profile.encoders[tower] for tower in needs.towers]
+    towers += [profile.text_encoders[tower] for tower in needs.text_towers]
     return (block.model_copy(update={"benchmarks": None}), *towers)
 
 

@@ -134,6 +134,21 @@ class Tower:
 
 
 @dataclass(frozen=True)
+class TextTower:
+    """The text tower of a CLIP.
+
+    Attributes:
+        options: The text encoder's block of ``params.yaml``.
+        weights: Their folder, in the published format.
+        unseen: Countries that were held out of its training here, alpha-3 codes.
+    """
+
+    options: Any
+    weights: Path
+    unseen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Batch:
     """N units to be answered.
 
@@ -217,6 +232,7 @@ class Data:
         towers: By image encoder, the weights that a network may start from.
         facts: By name, (N,) float64 of what is known of each place and moment, NaN where it is not; see
             :mod:`geoloc_core.contracts.facts`.
+        text_towers: By encoder, what embeds sentences in the space of its features.
         models: By variant, its trained model, a :class:`~geoloc_core.contracts.geolocator.Trained`.
         space: The C classes of the training rows.
         targets: (N,) int64 classes; −1 where a row has none.
@@ -228,6 +244,8 @@ class Data:
         places: (N,) ids of places, None where a photo stands alone; left out where the unit is a photo.
         headings: (N,) degrees, NaN where unknown; beside the places.
         ids: (N,) strings of pyarrow, what the manifest calls the photos.
+        boundaries: The folder of the administrative units, for the classes of further places.
+        cells: The :class:`~geoloc_core.geo.geocells.Geocells` where the classes are cells.
     """
 
     images: dict[str, np.ndarray]
@@ -246,8 +264,11 @@ class Data:
     pieces: dict[str, Pieces] = field(default_factory=dict)
     towers: dict[str, Tower] = field(default_factory=dict)
     facts: dict[str, np.ndarray] = field(default_factory=dict)
+    text_towers: dict[str, TextTower] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)
     ids: Any = None
+    boundaries: Path | None = None
+    cells: Any = None
 
     def groups_of(self, rows: np.ndarray) -> np.ndarray:
         """The group (n,) of each of some rows."""
@@ -287,12 +308,14 @@ class Run:
         checkpoint: The file that survives a kill.
         depends: All that the training depends on, as plain values: another one never resumes from the checkpoint.
         log: Called with the metrics and the number of each epoch.
+        root: The project's folder, from which parameters name files.
     """
 
     seed: int
     checkpoint: Path
     depends: Any
     log: Callable[[Metrics, int], None]
+    root: Path = Path()
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,13 @@ class Tower(Strict):
     encoder: str
 
 
+class TextTower(Strict):
+    """The text tower of a CLIP, to embed sentences of one's own in the space of its photos' features."""
+
+    kind: Literal["text_tower"] = "text_tower"
+    encoder: str
+
+
 class Model(Strict):
     """Another variant's trained model, to be made a part of this one."""
 
@@ -79,7 +86,7 @@ class Model(Strict):
 
 
 Input = Annotated[
-    ImageFeatures | Tokens | Facts | TextFeatures | Answers | Photos | Pieces | Tower | Model,
+    ImageFeatures | Tokens | Facts | TextFeatures | Answers | Photos | Pieces | Tower | TextTower | Model,
     Field(discriminator="kind"),
 ]
 
@@ -131,6 +138,11 @@ class Needs(Strict):
     def towers(self) -> list[str]:
         """Names of the encoders that networks, or their last blocks, start from, in order."""
         return [need.encoder for need in self.inputs if isinstance(need, Tower | Tokens)]
+
+    @property
+    def text_towers(self) -> list[str]:
+        """Names of the encoders whose text towers embed sentences, in order."""
+        return [need.encoder for need in self.inputs if isinstance(need, TextTower)]
 
     @property
     def models(self) -> list[str]:

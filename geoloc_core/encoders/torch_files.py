@@ -35,13 +35,40 @@ def read_tensors(path: Path) -> "dict[str, torch.Tensor]":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give its path under checkpoints.* and run `geoloc download`")
-    if path.suffix == ".safetensors":
+    if path.is_file() and path.suffix == ".safetensors":
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: damaged, or not a file of safetensors: {in_a_line(error)}") from None
+    loaded = _loaded(path)
+    tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    if not isinstance(tensors, dict) or not any(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise UserError(f"{path}: holds no named tensors; expected a state dict")
+    return {str(key).removeprefix("module."): value for key, value in tensors.items() if torch.is_tensor(value)}
+
+
+def read_tensor(path: Path, shape: tuple[int, ...]) -> "torch.Tensor":
+    """The one tensor of a torch file that holds nothing else.
+
+    Raises:
+        UserError: There is no such file, or it holds something else.
+    """
+    import torch
+
+    loaded = _loaded(path)
+    if not torch.is_tensor(loaded) or loaded.shape != shape:
+        found = f"a tensor {tuple(loaded.shape)}" if torch.is_tensor(loaded) else f"a {type(loaded).__name__}"
+        raise UserError(f"{path}: {found}; expected a tensor {shape}")
+    tensor: torch.Tensor = loaded.detach()
+    return tensor
+
+
+def _loaded(path: Path) -> Any:
+    """What a torch file holds."""
+    import torch
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give its path under checkpoints.* and run `geoloc download`")
     try:
         with torch.serialization.safe_globals([(Ignored, name) for name in _named_in(path)]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -49,10 +76,7 @@ def read_tensors(path: Path) -> "dict[str, torch.Tensor]":
         raise UserError(f"{path}: damaged, or not a torch file that holds only tensors and plain values") from None
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path}: damaged, or not a torch file: {in_a_line(error)}") from None
-    tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(tensors, dict) or not any(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise UserError(f"{path}: holds no named tensors; expected a state dict")
-    return {str(key).removeprefix("module."): value for key, value in tensors.items() if torch.is_tensor(value)}
+    return loaded
 
 
 def _named_in(path: Path) -> list[str]:

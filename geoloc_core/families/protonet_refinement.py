@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
 
-from geoloc_core.contracts import geolocator
+from geoloc_core.contracts import geolocator, mapped
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
 from geoloc_core.contracts.geolocator import WEIGHTS, Trained, check_shapes, read_tensors, write_tensors
-from geoloc_core.contracts.mapped import open_mapped, write_mapped
 from geoloc_core.contracts.needs import Answers, ImageFeatures, Input, Model, Needs, Photos, Pieces
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Evidence, OfTruth, Prediction, softmax
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 CARD = "refinement.json"
 PHOTOS = "photos.safetensors"
+HALF = np.dtype(np.float16)
 BLOCK = 2**22
 """Numbers in float32 at a time."""
 VALIDATED, ROWS = 2**15, 2**11
@@ -285,7 +285,8 @@ class Refinement:
         write_tensors(folder, tensors | {"calibration": np.array([self.calibration])})
         step = max(1, BLOCK // gallery.prototypes.shape[1])
         blocks = (gallery.photos(at, at + step) for at in range(0, len(gallery), step))
-        write_mapped(folder / PHOTOS, "features", (len(gallery), gallery.prototypes.shape[1]), blocks)
+        shape = (len(gallery), gallery.prototypes.shape[1])
+        mapped.write_rows(folder / PHOTOS, "features", HALF, shape, blocks)
         write_json(folder / CARD, self.settings.model_dump(mode="json"))
         (folder / self.settings.variant).mkdir()
         self.refined.save(folder / self.settings.variant)
@@ -494,7 +495,10 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Refineme
     count = int(tensors["starts"][-1])
     check_shapes(folder, remedy, tensors, {"ends": (count + 1,), "latitudes": (count,), "longitudes": (count,)})
     check_shapes(folder, remedy, tensors, {"text": (int(tensors["ends"][-1]),)})
-    features = open_mapped(folder / PHOTOS, "features", remedy)
+    held = mapped.read(folder / PHOTOS, remedy)
+    if "features" not in held or held["features"].dtype != HALF:
+        raise UserError(f"{folder / PHOTOS}: no float16 tensor 'features'; {remedy}")
+    features = held["features"]
     width = features.shape[-1] if features.ndim else 0
     check_shapes(folder, remedy, tensors, {"prototypes": (clusters, width)})
     if features.shape != (count, width):

@@ -15,6 +15,7 @@ from geoloc_core.contracts.needs import (
     Photos,
     Pieces,
     TextFeatures,
+    TextTower,
     Tokens,
     Tower,
 )
@@ -120,6 +121,8 @@ def _wrong(profile: Profile, need: Input) -> str | None:
             tower = profile.encoders.get(need.encoder)
             wrong = UNKNOWN if tower is None else _untrained(tower)
             return wrong and f"tower: encoder {need.encoder!r}: {wrong}"
+        case TextTower() if need.encoder not in profile.text_encoders:
+            return f"text encoder {need.encoder!r}: unknown; expected one of `text_encoders`, of the photos' encoder"
         case Answers() | Model() if need.variant not in profile.variants:
             return f"variant {need.variant!r}: unknown; expected one of `variants`"
     return None
@@ -149,6 +152,8 @@ def _called(need: Input) -> str:
             return f"pieces of {need.encoder!r}"
         case Tower():
             return f"tower {need.encoder!r}"
+        case TextTower():
+            return f"text tower {need.encoder!r}"
 
 
 def _is_benchmark(profile: Profile, name: str) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -42,6 +42,18 @@ class Recipe(Strict):
     """Left out, the profile's."""
 
 
+class Trains(Protocol):
+    """What recipes of any family have."""
+
+    @property
+    def optimiser(self) -> Optimiser:
+        """With the rates of the network's parts."""
+
+    @property
+    def seed(self) -> int | None:
+        """Its own; None for the profile's."""
+
+
 Normalise = Literal["standardise", "batch_norm", "none"]
 """What is done to features first: by the training rows' mean and spread, by batch normalisation, or nothing."""
 
@@ -76,7 +88,7 @@ class Fitted:
     figures: dict[str, Any]
 
 
-def check_rates(recipe: Recipe, parts: tuple[str, ...]) -> None:
+def check_rates(recipe: Trains, parts: tuple[str, ...]) -> None:
     """Refuse a recipe that gives learning rates of their own to other parts than those of the family's network.
 
     Raises:
@@ -335,7 +347,7 @@ def measured(logits: "torch.Tensor", right: "torch.Tensor") -> dict[str, tuple[f
     }
 
 
-def seed_of(recipe: Recipe, seed: int) -> int:
+def seed_of(recipe: Trains, seed: int) -> int:
     """The seed of a training: the recipe's own, or else the one given."""
     return seed if recipe.seed is None else recipe.seed
 

@@ -4,13 +4,13 @@ Haas, Alberti and Skreta 2023; the PIGEON poster (Haas, Skreta and Alberti 2022)
 for the unseen countries of IM2GPS3k.
 """
 
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from geoloc_core.encoders.zero_shot import Answers, Embed, Places, Prompts, search
+from geoloc_core.encoders.zero_shot import Answers, CountryPrompts, Embed, Places, Prompts, TownPrompts, search
 from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere
 from geoloc_core.plugins import Strict
@@ -26,28 +26,12 @@ IMAGES = 256
 """Photos embedded at once."""
 
 
-def _says(*names: str) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
-    """Validates prompts: each names just the fields it must."""
-
-    def check(prompts: tuple[str, ...]) -> tuple[str, ...]:
-        for prompt in prompts:
-            try:
-                wrong = prompt.format(**dict.fromkeys(names, "")) == prompt
-            except (KeyError, IndexError, ValueError):
-                wrong = True
-            if wrong or not all(f"{{{name}}}" in prompt for name in names):
-                raise ValueError(f"{prompt!r}; expected a text with {' and '.join(f'{{{n}}}' for n in names)} alone")
-        return prompts
-
-    return check
-
-
 class ZeroShot(Strict):
     """How a pre-trained CLIP is asked for countries and towns."""
 
-    country: Annotated[tuple[str, ...], AfterValidator(_says("country"))] = ()
+    country: CountryPrompts = ()
     """Prompts; left out, the location sentence of the captions."""
-    town: Annotated[tuple[str, ...], AfterValidator(_says("town", "country"))] = ()
+    town: TownPrompts = ()
     towns: int = Field(30, gt=0)
     """Of each country, the most populous."""
     photos: int = Field(10_000, gt=0)

@@ -1,6 +1,7 @@
 """Optimisers, as parameters state them.
 
-SGD's weight decay is on every parameter, as in the papers' code; AdamW's on matrices alone, as in open_clip.
+The weight decay of SGD and Adam is on every parameter, as in the papers' code; AdamW's on matrices alone, as in
+open_clip.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,6 +27,17 @@ class SGD(Strict):
     rates: Rates = Field(default_factory=dict)
 
 
+class Adam(Strict):
+    """Adam (Kingma and Ba 2015), its weight decay a part of the gradient."""
+
+    kind: Literal["adam"] = "adam"
+    lr: float = Field(gt=0)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    rates: Rates = Field(default_factory=dict)
+
+
 class AdamW(Strict):
     """Adam with weight decay apart from the gradient (Loshchilov and Hutter 2019)."""
 
@@ -37,7 +49,7 @@ class AdamW(Strict):
     rates: Rates = Field(default_factory=dict)
 
 
-Optimiser = Annotated[SGD | AdamW, Field(discriminator="kind")]
+Optimiser = Annotated[SGD | Adam | AdamW, Field(discriminator="kind")]
 
 
 def optimiser_of(options: Optimiser, net: "torch.nn.Module") -> "torch.optim.Optimizer":
@@ -48,6 +60,8 @@ def optimiser_of(options: Optimiser, net: "torch.nn.Module") -> "torch.optim.Opt
     match options:
         case SGD():
             return torch.optim.SGD(groups, options.lr, options.momentum)
+        case Adam():
+            return torch.optim.Adam(groups, options.lr, options.betas, options.eps)
         case AdamW():
             return torch.optim.AdamW(groups, options.lr, options.betas, options.eps)
 
@@ -58,7 +72,7 @@ def _groups(net: "torch.nn.Module", options: Optimiser) -> list[dict[str, Any]]:
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             part = name.split(".")[0]
-            decays = isinstance(options, SGD) or parameter.ndim >= 2
+            decays = isinstance(options, SGD | Adam) or parameter.ndim >= 2
             found.setdefault((part if part in options.rates else "", decays), []).append(parameter)
     return [
         {"params": parameters, "part": part, "lr": options.rates.get(part, options.lr)}

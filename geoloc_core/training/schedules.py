@@ -28,6 +28,14 @@ class MultiStep(Strict):
     gamma: float = Field(0.5, gt=0, lt=1)
 
 
+class Step(Strict):
+    """The rate falls after every so many epochs."""
+
+    kind: Literal["step"] = "step"
+    every: PositiveInt = 1
+    gamma: float = Field(gt=0, lt=1)
+
+
 class Cosine(Strict):
     """The rate falls by half a cosine (Loshchilov and Hutter 2017)."""
 
@@ -42,10 +50,10 @@ class Constant(Strict):
     kind: Literal["constant"] = "constant"
 
 
-Schedule = Annotated[Plateau | MultiStep | Cosine | Constant, Field(discriminator="kind")]
+Schedule = Annotated[Plateau | MultiStep | Step | Cosine | Constant, Field(discriminator="kind")]
 
 
-def share(options: MultiStep | Cosine | Constant, epoch: float, epochs: int) -> float:
+def share(options: MultiStep | Step | Cosine | Constant, epoch: float, epochs: int) -> float:
     """The share of the first rate that an epoch, or a step within one, is trained with.
 
     Args:
@@ -56,6 +64,8 @@ def share(options: MultiStep | Cosine | Constant, epoch: float, epochs: int) -> 
     match options:
         case MultiStep():
             return options.gamma ** sum(epoch >= milestone for milestone in options.milestones)
+        case Step():
+            return options.gamma ** int(epoch // options.every)
         case Cosine():
             return options.floor + (1 - options.floor) * (1 + math.cos(math.pi * epoch / epochs)) / 2
         case Constant():

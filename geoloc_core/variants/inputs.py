@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from geoloc_core.contracts.batch import Answered, Batch, Pieces, Sentences, Tower, Units
+from geoloc_core.contracts.batch import Answered, Batch, Pieces, Sentences, TextTower, Tower, Units
 from geoloc_core.contracts.geolocator import LABELS, Card, Trained, load
 from geoloc_core.contracts.needs import MOST, Needs
 from geoloc_core.contracts.prediction import Prediction
@@ -32,7 +32,7 @@ def read_by_training(project: "Project", block: Any) -> list[Path]:
         *(project.features(encoder, block.corpus) for encoder in needs.encoded),
         *(project.text_features(encoder, texts) for encoder, texts in needs.texts),
         *([project.corpus(block.corpus)] if needs.photos else []),
-        *(project.weights(encoder) for encoder in needs.towers),
+        *(project.weights(encoder) for encoder in (*needs.towers, *needs.text_towers)),
         *([project.facts(block.corpus)] if needs.facts else []),
         *(project.model(variant) for variant in needs.models),
         *(project.answers(member) for member in needs.members),
@@ -130,10 +130,27 @@ def towers(project: "Project", encoders: list[str]) -> dict[str, Tower]:
     Raises:
         UserError: They have not been made.
     """
+    _check_weights(project, encoders)
+    return {name: Tower(project.profile.encoders[name], project.weights(name)) for name in encoders}
+
+
+def text_towers(project: "Project", encoders: list[str]) -> dict[str, TextTower]:
+    """What embeds sentences, by encoder, and which countries its pre-training held out.
+
+    Raises:
+        UserError: Their weights have not been made.
+    """
+    _check_weights(project, encoders)
+    profile = project.profile
+    trained = profile.pretrain | profile.pretrain_from
+    unseen = {name: tuple(getattr(trained.get(name), "hold_out", ())) for name in encoders}
+    return {name: TextTower(profile.text_encoders[name], project.weights(name), unseen[name]) for name in encoders}
+
+
+def _check_weights(project: "Project", encoders: list[str]) -> None:
     for name in encoders:
         if not project.weights(name).is_dir():
             raise UserError(f"{project.weights(name)}: no weights; run `{project.maker(project.weights(name))}` first")
-    return {name: Tower(project.profile.encoders[name], project.weights(name)) for name in encoders}
 
 
 def facts(project: "Project", needs: Needs, corpus: str, rows: int) -> dict[str, np.ndarray]:

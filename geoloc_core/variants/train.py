@@ -40,7 +40,7 @@ def train(project: Project, variant: str) -> None:
     """
     block = project.profile.variant(variant)
     needs = block.needs()
-    if needs.towers:
+    if needs.towers and (needs.photos or needs.segmenters):
         processes.join()
     elif not processes.is_first():
         return
@@ -64,7 +64,7 @@ def train(project: Project, variant: str) -> None:
         _identity(project, block, card),
     ]
     fit = partial(module_of(FAMILIES, block.kind).fit, data, block)
-    run = partial(Run, project.profile.seed, checkpoint, depends)
+    run = partial(Run, project.profile.seed, checkpoint, depends, root=project.root)
     if not processes.is_first():
         fit(run(lambda metrics, epoch: None))
         return
@@ -110,6 +110,7 @@ def gather(project: Project, block: Any) -> Data:
         photos=inputs.photos(project, block.corpus, len(known)) if needs.photos else None,
         pieces={segmenter: inputs.pieces(project, segmenter, block.corpus) for segmenter in needs.segmenters},
         towers=inputs.towers(project, needs.towers),
+        text_towers=inputs.text_towers(project, needs.text_towers),
         facts=inputs.facts(project, needs, block.corpus, len(known)),
         models=inputs.models(project, needs.models, block.corpus),
         space=space,
@@ -120,6 +121,8 @@ def gather(project: Project, block: Any) -> Data:
         longitudes=known["longitude"].to_numpy(np.float64),
         groups=_codes(table["group_id"]),
         ids=table["image_id"],
+        boundaries=project.boundaries,
+        cells=cells,
         **(inputs.places(table) if needs.unit == "place" else {}),
     )
 
@@ -156,7 +159,7 @@ def _identity(project: Project, block: Any, card: Card) -> list[Any]:
     needs = block.needs()
     others = [project.answers(member) for member in needs.members]
     others += [project.text_features(*pair) for pair in needs.texts]
-    others += [project.weights(encoder) for encoder in needs.towers]
+    others += [project.weights(encoder) for encoder in (*needs.towers, *needs.text_towers)]
     others += [project.model(name) for name in needs.models]
     others += [project.corpus(block.corpus) / "manifest.parquet"] if needs.photos else []
     others += [project.facts(block.corpus)] if needs.facts else []

@@ -19,9 +19,9 @@ import pyarrow as pa
 import torch
 from report import machine, row
 
+from geoloc_core.contracts import mapped
 from geoloc_core.contracts.batch import Batch, Data
 from geoloc_core.contracts.geolocator import Card, Trained
-from geoloc_core.contracts.mapped import open_mapped
 from geoloc_core.contracts.needs import Needs
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.families.protonet_refinement import PHOTOS, Options, Refinement, Settings, build
@@ -167,11 +167,11 @@ def measure(name: str, data: Data, count: int, folder: Path, rng: np.random.Gene
         Refinement(settings, data.models["cells"], gallery).save(folder)
         saved = time.perf_counter() - started
     batch, said = asked(count, data, rng)
-    mapped = open_mapped(folder / PHOTOS, "features", "make it again")
+    features = mapped.read(folder / PHOTOS, "make it again")["features"]
     model = Refinement(
         settings,
         Trained(data.models["cells"].card, Told(data.space, said)),
-        replace(gallery, features=mapped, rows=None),
+        replace(gallery, features=features, rows=None),
     )
     took = []
     for _ in range(2):  # the second time, what was mapped is in memory

@@ -189,6 +189,17 @@ def test_nothing_that_a_checkpoint_names_is_run(tmp_path):
     assert not trap.exists()
 
 
+def test_a_file_of_one_tensor(tmp_path):
+    path = tmp_path / "scale.pth"
+    torch.save(torch.nn.Parameter(torch.tensor(2.5)), path)
+    found = torch_files.read_tensor(path, ())
+    assert (found.item(), found.requires_grad) == (2.5, False)
+    for other, says in ((torch.ones(2), r"a tensor \(2,\)"), ({"a": torch.ones(2)}, "a dict")):
+        torch.save(other, path)
+        with pytest.raises(UserError, match=rf"scale\.pth: {says}; expected a tensor \(\)"):
+            torch_files.read_tensor(path, ())
+
+
 def without(path, name) -> None:
     loaded = {"state_dict": torch_files.read_tensors(path)}
     del loaded["state_dict"][name]

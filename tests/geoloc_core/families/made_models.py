@@ -22,8 +22,10 @@ from geoloc_core.families import classifier as classifiers
 from geoloc_core.families import ensemble as ensembles
 from geoloc_core.families import feature_experts, fine_tuned
 from geoloc_core.families import geocell_classifier as geocells
+from geoloc_core.families import geoclip as geoclips
 from geoloc_core.families import guidebook_attention as attentions
 from geoloc_core.families import protonet_refinement as refinements
+from geoloc_core.families import zero_shot as zero_shots
 from geoloc_core.families.geocell_classifier import LastBlock
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.training.auxiliary import Scale, Tasks
@@ -175,6 +177,38 @@ def _layer(width: int) -> dict[str, torch.Tensor]:
     return {f"layer.{name}": tensor for name, tensor in made.state_dict().items()}
 
 
+def geoclip(classes=6) -> Trained:
+    """Forty places, none of the last class."""
+    torch.manual_seed(6)
+    block = geoclips.Options(kind="geoclip", corpus="c", encoder="b", labels="country")
+    rng = np.random.default_rng(6)
+    latitudes, longitudes = rng.uniform(-80, 80, 40), rng.uniform(-170, 170, 40)
+    embedded = rng.normal(size=(40, 4)).astype(np.float32)
+    embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
+    places = geoclips.Gallery.build(
+        lambda lat, lon: embedded[np.searchsorted(np.sort(latitudes), lat)],
+        latitudes,
+        longitudes,
+        np.arange(40) % (classes - 1),
+        classes,
+    )
+    model = geoclips.GeoCLIP("b", space(classes), linear_layers(network(3, (5,), 4)), 14.0, 1.5, places)
+    return Trained(Card(family="geoclip", needs=block.needs(), fingerprints={"b": "2"}), model)
+
+
+def zero_shot(classes=6, towns=(3, 0, 1, 2, 0, 4)) -> Trained:
+    """Some countries have no town."""
+    block = zero_shots.Options(kind="zero_shot", corpus="c", encoder="b", towns=4)
+    rng, t = np.random.default_rng(8), sum(towns)
+    vectors = rng.normal(size=(classes + t, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    starts = np.concatenate([[0], np.cumsum(towns)]).astype(np.int64)
+    places = rng.uniform(-80, 80, t), rng.uniform(-170, 170, t)
+    names = [f"town {n}" for n in range(t)]
+    model = zero_shots.ZeroShot("b", space(classes), vectors[:classes], vectors[classes:], names, *places, starts, 20.0)
+    return Trained(Card(family="zero_shot", needs=block.needs(), fingerprints={"b": "2"}), model)
+
+
 MADE = {
     "classifier": classifier,
     "guidebook_attention": attention,
@@ -183,6 +217,8 @@ MADE = {
     "feature_experts": experts,
     "protonet_refinement": refinement,
     "geocell_classifier": cells,
+    "geoclip": geoclip,
+    "zero_shot": zero_shot,
 }
 
 

@@ -86,7 +86,8 @@ def many(demo) -> None:
 
 
 FAMILIES = (
-    "classifier, ensemble, feature_experts, fine_tuned, geocell_classifier, guidebook_attention, protonet_refinement"
+    "classifier, ensemble, feature_experts, fine_tuned, geocell_classifier, geoclip, guidebook_attention, "
+    "protonet_refinement, zero_shot"
 )
 
 
@@ -155,8 +156,8 @@ def experts(demo, *names, **more) -> None:
         (lambda d: d.update(variants=["guesser"]), "variants: "),
         (lambda d: d["variants"].update(x=linear(recipe={"optimiser": {"lr": 0.1}})),
          "variants.x.recipe.optimiser: expected a mapping with `kind`"),
-        (lambda d: d["variants"].update(x=linear(recipe={"optimiser": {"kind": "adam", "lr": 0.1}})),
-         "variants.x.recipe.optimiser: unknown kind 'adam'; expected one of 'sgd', 'adamw'"),
+        (lambda d: d["variants"].update(x=linear(recipe={"optimiser": {"kind": "lamb", "lr": 0.1}})),
+         "variants.x.recipe.optimiser: unknown kind 'lamb'; expected one of 'sgd', 'adam', 'adamw'"),
         (lambda d: d["variants"].update(x=linear(recipe={"optimiser": {"kind": "sgd", "lr": 1, "rates": {"a": 1}}})),
          "variants.x.recipe: optimiser.rates.a: this family has no parts with one"),
         (lambda d: d["variants"]["guidebook_country"].update(attends=["vit"]),
@@ -222,6 +223,12 @@ def experts(demo, *names, **more) -> None:
          "'mp16/test' is not a set of photos"),
         (lambda d: (d["corpora"].update(test=d["corpora"]["mp16"]), d["labels"].update(test_share=0.1)),
          "corpora.test: the name is taken"),
+        (lambda d: d["variants"]["zero_shot_clip"].update(encoder="vit"),
+         "variants.zero_shot_clip: text encoder 'vit': unknown; expected one of `text_encoders`, of the photos' enc"),
+        (lambda d: d["encoders"]["clip"].update(pooling="mean"),
+         "variants.zero_shot_clip.encoder: 'clip' has pooling: mean under encoders; expected projection, the joint sp"),
+        (lambda d: d["variants"]["geoclip"].update(weights={"path": "w"}),
+         "variants.geoclip: .*queue, recipe: nothing is trained with weights"),
         (lambda d: tuned(d, tower="clips"),
          "variants.tuned: tower: encoder 'clips': unknown; expected one of `encoders`"),
         (lambda d: tuned(d, pieces="clip"),

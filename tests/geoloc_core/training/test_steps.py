@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from geoloc_core.training import stopping
-from geoloc_core.training.optimisers import SGD, AdamW, optimiser_of, rates_now
-from geoloc_core.training.schedules import Constant, Cosine, MultiStep, Plateau, schedule_of
+from geoloc_core.training.optimisers import SGD, Adam, AdamW, optimiser_of, rates_now
+from geoloc_core.training.schedules import Constant, Cosine, MultiStep, Plateau, Step, schedule_of
 
 
 class Parts(torch.nn.Module):
@@ -62,6 +62,17 @@ def by_adamw(lr, decay, betas, eps, steps=4):
     return seen
 
 
+def by_adam(lr, decay, betas, eps, steps=4):
+    """Kingma and Ba 2015, algorithm 1; the decay is a part of the gradient."""
+    w, m, v, seen = 2.0, 0.0, 0.0, []
+    for t in range(1, steps + 1):
+        g = w + decay * w
+        m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g * g
+        w -= lr * (m / (1 - betas[0] ** t)) / (math.sqrt(v / (1 - betas[1] ** t)) + eps)
+        seen.append(w)
+    return seen
+
+
 @pytest.mark.parametrize("momentum", [0, 0.9])
 @pytest.mark.parametrize("decay", [0, 0.3])
 @pytest.mark.parametrize("rates", [{}, {"attention": 0.01}])
@@ -78,6 +89,12 @@ def test_adamw():
     np.testing.assert_allclose(seen[:, 1], by_adamw(0.1, 0.2, (0.8, 0.95), 1e-4), rtol=1e-9)
 
 
+def test_adam():
+    seen = trained(Adam(lr=0.1, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.2, rates={"attention": 0.01}))
+    np.testing.assert_allclose(seen[:, 0], by_adam(0.01, 0.2, (0.8, 0.95), 1e-4), rtol=1e-9)
+    np.testing.assert_allclose(seen[:, 1], by_adam(0.1, 0.2, (0.8, 0.95), 1e-4), rtol=1e-9)
+
+
 STEPS = MultiStep(milestones=(4, 8, 12, 13, 14, 15), gamma=0.5)
 
 
@@ -88,6 +105,8 @@ STEPS = MultiStep(milestones=(4, 8, 12, 13, 14, 15), gamma=0.5)
         (Cosine(), [(1 + math.cos(math.pi * epoch / 15)) / 2 for epoch in range(15)]),
         (Cosine(floor=0.2), [0.2 + 0.4 * (1 + math.cos(math.pi * epoch / 15)) for epoch in range(15)]),
         (Constant(), [1] * 15),
+        (Step(gamma=0.87), [0.87**epoch for epoch in range(15)]),
+        (Step(every=4, gamma=0.5), [1] * 4 + [1 / 2] * 4 + [1 / 4] * 4 + [1 / 8] * 3),
         # the first epoch is the best; two without a better one are borne, the third halves
         (Plateau(factor=0.5, patience=2), [1] * 4 + [1 / 2] * 3 + [1 / 4] * 3 + [1 / 8] * 3 + [1 / 16] * 2),
     ],

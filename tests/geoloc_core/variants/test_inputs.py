@@ -1,16 +1,19 @@
 """What a variant reads is found from its needs alone, and held against each other before anything is answered."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from geoloc_core.contracts.batch import Units
+from geoloc_core.contracts.batch import TextTower, Units
 from geoloc_core.encoders import store
 from geoloc_core.encoders.text.sentences import SCHEMA
 from geoloc_core.errors import UserError
-from geoloc_core.families import guidebook_attention
+from geoloc_core.families import guidebook_attention, zero_shot
+from geoloc_core.project import Project
 from geoloc_core.variants import inputs
 from geoloc_core.variants.answer import answer
-from tests.geoloc_core.made_answers import JOINT, VARIANTS, with_joint, without_features
+from tests.geoloc_core.made_answers import JOINT, VARIANTS, profile, with_joint, without_features
 
 GUIDED = guidebook_attention.Options(
     kind="guidebook_attention", corpus="mp16", encoders=("clip", "vit"), text_encoder="clip", texts="clues",
@@ -22,6 +25,11 @@ GUIDED = guidebook_attention.Options(
     ("block", "training", "answering"),
     [
         (VARIANTS["by_country"], ["features/clip/mp16"], ["features/clip"]),
+        (
+            zero_shot.Options(kind="zero_shot", corpus="mp16", encoder="clip"),
+            ["features/clip/mp16", "weights/clip"],
+            ["features/clip"],
+        ),
         (JOINT, ["answers/by_country", "answers/narrow"], ["answers/by_country", "answers/narrow"]),
         (
             GUIDED,
@@ -70,6 +78,18 @@ def test_sentences_that_have_no_features_are_said(project):
     clues(project, 5, 4)
     with pytest.raises(UserError, match=r"clues\.parquet: 5 sentences, 4 have features; .*encode"):
         inputs.sentences(project, "clip", "clues")
+
+
+def test_text_towers_tell_which_countries_their_training_held_out(project):
+    trained = {"pretrain": {}, "pretrain_from": {"street": SimpleNamespace(hold_out=("CHN",))}}
+    made = Project(project.root, profile(text_encoders={"clip": "block", "street": "other"}, **trained))
+    with pytest.raises(UserError, match="weights/clip: no weights; run `geoloc download clip` first"):
+        inputs.text_towers(made, ["clip"])
+    for name in ("clip", "street"):
+        made.weights(name).mkdir(parents=True)
+    found = inputs.text_towers(made, ["clip", "street"])
+    assert found["clip"] == TextTower("block", made.weights("clip"), ())
+    assert found["street"] == TextTower("other", made.weights("street"), ("CHN",))
 
 
 def test_the_answers_of_members_are_those_of_the_rows_that_all_have(project):

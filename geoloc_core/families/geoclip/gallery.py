@@ -1,0 +1,231 @@
+"""The places that a photo may be from, embedded once: the most similar one of each class.
+
+Up to :data:`EXACT` points are compared one by one. Of more, the points of each class lie along the Hilbert curve of S2
+and are cut into leaves, whose embeddings are much alike: a photo is compared with the mean of every leaf, and then with
+the points of the most similar leaves alone. What a class has in no such leaf counts by its leaf's mean.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from geoloc_core.contracts import mapped
+from geoloc_core.errors import UserError
+from geoloc_core.geo import s2
+
+Embed = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Latitudes (N,) and longitudes (N,) in degrees → (N, D) float32 of unit length."""
+Precision = Literal["float32", "float16"]
+
+EXACT = 2**20
+"""Points up to which each is compared with each photo."""
+LEAF = 256
+"""Points of a leaf, at most."""
+PROBES = 64
+"""Leaves of which a photo is compared with every point."""
+NUMBERS = 2**24
+"""Similarities, or numbers of embeddings in float32, that are worked on at a time, at most."""
+BUILT = 64
+"""Leaves that are embedded at a time."""
+NOWHERE = -1
+"""The point of a class that has none."""
+LEAST = np.float32(-1)
+"""The similarity of such a class: the least that there is."""
+FILE = "gallery.safetensors"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """M points of C classes, class by class.
+
+    Attributes:
+        latitudes: (M,) degrees.
+        longitudes: (M,) degrees.
+        embeddings: (M, D) of unit length, float32 or float16; may be memory-mapped.
+        classes: (C + 1,) int64 where the points of each class begin, and where the last ones end.
+        leaves: (L + 1,) int64 where each leaf begins, and where the last one ends; each is of one class.
+        means: (L, D) float32 of the leaves' embeddings.
+    """
+
+    latitudes: np.ndarray
+    longitudes: np.ndarray
+    embeddings: np.ndarray
+    classes: np.ndarray
+    leaves: np.ndarray
+    means: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.latitudes)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(C,) points of each class."""
+        return np.diff(self.classes)
+
+    @classmethod
+    def build(
+        cls,
+        embed: Embed,
+        latitudes: np.ndarray,
+        longitudes: np.ndarray,
+        classes: np.ndarray,
+        count: int,
+        precision: Precision = "float32",
+    ) -> "Gallery":
+        """Embed points, those at the same coordinates once.
+
+        Args:
+            embed: See :data:`Embed`.
+            latitudes: (M,) degrees; M > 0.
+            longitudes: (M,) degrees.
+            classes: (M,) int64 of each point.
+            count: C.
+            precision: Of the embeddings that are kept.
+        """
+        _, first = np.unique(np.stack((latitudes, longitudes)), axis=1, return_index=True)
+        kept = np.sort(first)
+        kept = kept[np.lexsort((s2.leaves(latitudes[kept], longitudes[kept]), classes[kept]))]
+        latitudes, longitudes = latitudes[kept], longitudes[kept]
+        starts = np.searchsorted(classes[kept], np.arange(count + 1))
+        leaves = _cut(starts)
+        embeddings, means = np.empty((0, 0), precision), np.empty((0, 0), np.float32)
+        for at in range(0, len(leaves) - 1, BUILT):
+            edges = leaves[at : at + BUILT + 1]
+            part = embed(latitudes[edges[0] : edges[-1]], longitudes[edges[0] : edges[-1]])
+            if at == 0:
+                embeddings = np.empty((len(kept), part.shape[1]), precision)
+                means = np.empty((len(leaves) - 1, part.shape[1]), np.float32)
+            rounded = embeddings[edges[0] : edges[-1]]
+            rounded[:] = part
+            sums = np.add.reduceat(rounded.astype(np.float32), edges[:-1] - edges[0], axis=0)
+            means[at : at + BUILT] = sums / np.diff(edges)[:, None]
+        return cls(latitudes, longitudes, embeddings, starts, leaves, means)
+
+    def best(self, images: np.ndarray, exact: int = EXACT, probes: int = PROBES) -> tuple[np.ndarray, np.ndarray]:
+        """The point of each class that is most similar to each photo; of equal ones the first.
+
+        Args:
+            images: (N, D) float32 of unit length.
+            exact: Points up to which each is compared with each photo.
+            probes: Of more, the leaves of which a photo is compared with every point.
+
+        Returns:
+            Cosines (N, C) float32, :data:`LEAST` of a class without points.
+            Points (N, C) int64, :data:`NOWHERE` likewise.
+        """
+        keys = np.full((len(images), len(self.counts)), _key(LEAST, NOWHERE), np.int64)
+        if len(self) <= exact:
+            self._compare(images, keys)
+        else:
+            step = max(1, NUMBERS // len(self.means))
+            for start in range(0, len(images), step):
+                self._probe(images[start : start + step], keys[start : start + step], min(probes, len(self.means)))
+        return _unpacked(keys)
+
+    def _compare(self, images: np.ndarray, keys: np.ndarray) -> None:
+        """Raise the keys (N, C) by those of all points, block by block."""
+        step = max(LEAF, NUMBERS // max(len(images), 1))
+        for start in range(0, len(self), step):
+            block = np.asarray(self.embeddings[start : start + step], np.float32)
+            found = _key(images @ block.T, np.arange(start, start + len(block)))
+            begun = (self.classes[1:] > start) & (self.classes[:-1] < start + len(block))
+            there = np.flatnonzero(begun & (self.counts > 0))
+            first = np.maximum(self.classes[there] - start, 0)
+            keys[:, there] = np.maximum(keys[:, there], np.maximum.reduceat(found, first, axis=1))
+
+    def _probe(self, images: np.ndarray, keys: np.ndarray, probes: int) -> None:
+        """Raise the keys (N, C) by those of the leaves' means, and of the points of the most similar leaves."""
+        means = images @ self.means.T
+        of_leaf = np.searchsorted(self.classes, self.leaves[:-1], side="right") - 1
+        there = np.flatnonzero(self.counts)
+        first = np.searchsorted(of_leaf, there)
+        coarse = np.maximum.reduceat(_key(means, self.leaves[:-1]), first, axis=1)
+        keys[:, there] = np.maximum(keys[:, there], coarse)
+        chosen = np.sort(np.argpartition(-means, probes - 1, axis=1)[:, :probes], axis=1)
+        step = max(1, NUMBERS // (probes * LEAF * images.shape[1]))
+        for start in range(0, len(images), step):
+            some = slice(start, start + step)
+            self._look(images[some], keys[some], chosen[some], of_leaf)
+
+    def _look(self, images: np.ndarray, keys: np.ndarray, chosen: np.ndarray, of_leaf: np.ndarray) -> None:
+        """Raise the keys (n, C) by those of all points of the leaves (n, P) that were chosen."""
+        n, p = chosen.shape
+        longest = int(np.diff(self.leaves).max())
+        last = self.leaves[chosen + 1][..., None] - 1
+        points = np.minimum(self.leaves[chosen][..., None] + np.arange(longest), last).reshape(n, -1)
+        rows = np.asarray(self.embeddings[points], np.float32)
+        cosines = np.matmul(rows, images[:, :, None])[..., 0]
+        best = _key(cosines, points).reshape(n, p, longest).max(axis=2)
+        np.maximum.at(keys, (np.arange(n)[:, None], of_leaf[chosen]), best)
+
+    def save(self, path: Path) -> None:
+        """Write into a file ``*.safetensors``."""
+        arrays = {name: getattr(self, name) for name in ("latitudes", "longitudes", "embeddings", "leaves", "means")}
+        mapped.write(path, arrays)
+
+    @classmethod
+    def load(cls, path: Path, counts: np.ndarray, remedy: str) -> "Gallery":
+        """Map what :meth:`save` wrote into memory.
+
+        Args:
+            path: The file.
+            counts: (C,) points of each class.
+            remedy: What makes it again.
+
+        Raises:
+            UserError: It is missing or damaged, or does not fit the classes.
+        """
+        arrays = mapped.read(path, remedy)
+        expected = {"latitudes": 1, "longitudes": 1, "embeddings": 2, "leaves": 1, "means": 2}
+        if wrong := [name for name, ndim in expected.items() if name not in arrays or arrays[name].ndim != ndim]:
+            raise UserError(f"{path}: no array {wrong[0]!r} of {expected[wrong[0]]} dimensions; {remedy}")
+        points, leaves = np.asarray(arrays["latitudes"]), np.asarray(arrays["leaves"])
+        m, d = arrays["embeddings"].shape
+        classes = np.concatenate([[0], np.cumsum(counts)])
+        fits = (
+            m > 0
+            and len(points) == len(arrays["longitudes"]) == classes[-1] == m
+            and arrays["means"].shape == (len(leaves) - 1, d)
+            and leaves[0] == 0
+            and leaves[-1] == m
+            and (np.diff(leaves) > 0).all()
+            and np.isin(classes, leaves).all()
+        )
+        if not fits:
+            raise UserError(f"{path}: {m} points in {len(leaves) - 1} leaves; expected {classes[-1]} points; {remedy}")
+        return cls(points, np.asarray(arrays["longitudes"]), arrays["embeddings"], classes, leaves, arrays["means"])
+
+
+def _cut(classes: np.ndarray) -> np.ndarray:
+    """Where leaves of about the same size begin, and where the last one ends, of points class by class.
+
+    Args:
+        classes: (C + 1,) where each class begins, and where the last one ends.
+    """
+    counts = np.diff(classes)
+    leaves = -(-counts // LEAF)
+    number = np.arange(leaves.sum()) - np.repeat(np.cumsum(leaves) - leaves, leaves)
+    starts = np.repeat(classes[:-1], leaves) + number * np.repeat(counts, leaves) // np.repeat(leaves, leaves)
+    return np.concatenate([starts, classes[-1:]])
+
+
+def _key(cosines: np.ndarray | np.float32, points: np.ndarray | int) -> np.ndarray:
+    """Cosines and points as one integer each: the greater cosine is the greater one, of equal ones the first point.
+
+    The bits of a float, read as an integer, order positive numbers as the numbers; those of negative ones are turned.
+    """
+    bits = np.asarray(cosines, np.float32).view(np.int32)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    keys: np.ndarray = (ordered.astype(np.int64) << 32) | (0xFFFFFFFF - (np.asarray(points, np.int64) & 0xFFFFFFFF))
+    return keys
+
+
+def _unpacked(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cosines and points of :func:`_key`."""
+    ordered = (keys >> 32).astype(np.int32)
+    points = 0xFFFFFFFF - (keys & 0xFFFFFFFF)
+    cosines = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(np.float32)
+    return cosines, np.where(points == 0xFFFFFFFF, NOWHERE, points)
