@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoloc_core.contracts.metrics import COUNTS, column, lower_is_better, names, rounded, top_name, within_name
+from geoloc_core.evaluation import bootstrap
 
 KM = st.floats(1e-6, 1e7).map(lambda km: float(f"{km:g}"))
 
@@ -74,17 +75,17 @@ def test_figures_are_rounded_as_people_read_them(name, value, shown):
 class Met:
     """Three of four classes known, one right and one second; two of three countries right; errors of 1, 3 and 11 km."""
 
-    ranks, countries, errors_km = np.array([0, 1, 7, -1]), np.array([True, True, False]), np.array([1.0, 3.0, 11.0])
+    ranks, country_ranks, errors_km = np.array([0.0, 1, 7, -1]), np.array([0.0, 0, 1]), np.array([1.0, 3.0, 11.0])
 
     def within(self, km):
-        return self.errors_km <= km
+        return 1.0 * (self.errors_km <= km)
 
     def points(self):
         return np.array([10.0, 20.0, 60.0])
 
 
 class Nothing(Met):
-    ranks = countries = errors_km = np.array([])
+    ranks = country_ranks = errors_km = np.array([])
 
     def points(self):
         return np.array([])
@@ -98,8 +99,8 @@ VALUES = {
 
 @pytest.mark.parametrize("name", VALUES)
 def test_every_metric_by_hand(name):
-    assert column(name).measure(Met()) == pytest.approx(VALUES[name])
-    assert math.isnan(column(name).measure(Nothing()))
+    assert bootstrap.sample(column(name), Met()).figure == pytest.approx(VALUES[name])
+    assert math.isnan(bootstrap.sample(column(name), Nothing()).figure)
 
 
 @pytest.mark.parametrize(

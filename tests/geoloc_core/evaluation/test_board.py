@@ -9,15 +9,24 @@ from geoloc_core.errors import UserError
 from geoloc_core.evaluation import board, leaderboard, tables
 from geoloc_core.evaluation import score as stage
 from geoloc_core.evaluation.board import Report, Row, Section
+from geoloc_core.families.classifier import Options
 from geoloc_core.params.paper import Paper
 from tests.geoloc_core.made_answers import profile
 
 FIGURES = {"n": 9, "located": 8, "published": 12}
+BLOCK = Options(kind="classifier", corpus="mp16", encoders=("clip",), labels="country")
+GROUPS = {"count": 9, "largest": 1}
 
 
 def report(variant="one", country="Peru", labels="country", corpus="mp16", photos="a", **benchmarks):
-    """Scores as the stage writes them, of the metrics given for each benchmark."""
+    """Scores as the stage writes them, of the metrics given for each benchmark; nobody can tell how sure they are."""
+    nothing = {name: dict.fromkeys(values) for name, values in benchmarks.items()}
     return {
+        "parameters": None,
+        "groups": dict.fromkeys(benchmarks, GROUPS),
+        "intervals": nothing,
+        "over_majority": nothing,
+        "clean": dict.fromkeys(benchmarks),
         "variant": variant,
         "family": "classifier",
         "encoders": ("clip",),
@@ -33,7 +42,9 @@ def report(variant="one", country="Peru", labels="country", corpus="mp16", photo
 
 
 def build(metric="within_750km", **reports):
-    return board.build(profile(metric=metric, demo=False), {n: r | {"variant": n} for n, r in reports.items()})
+    variants = dict.fromkeys(reports, BLOCK)
+    named = {name: found | {"variant": name} for name, found in reports.items()}
+    return board.build(profile(metric=metric, demo=False, variants=variants), named)
 
 
 def of(value, **more):
@@ -61,7 +72,7 @@ def test_the_deciding_benchmark_stands_first_and_what_is_held_out_of_a_corpus_la
         ("im2gps", "im2gps"), ("validation", "mp16"), ("test", "mp16"), ("validation", "osv"),
     ]  # fmt: skip
     assert [section.title for section in made.sections][:2] == ["im2gps", "validation split of mp16"]
-    assert made.sections[0].count == "9 of 12 published rows"
+    assert made.sections[0].count == "9 of 12 published rows; variants were selected on these"
     assert (made.best.benchmark_sha256, made.convention, made.banner) == ("a", "as the crow flies", "")
 
 
@@ -106,7 +117,7 @@ def test_a_row_has_its_own_figures_and_those_of_its_paper():
     assert board.printed_in(paper, "im2gps") == {"within_200km": 4.4, "within_2500km": 5, "top_5": 6.0}
     assert board.printed_in(paper, "im2gps3k") == {}
     made = board.build(
-        profile(demo=True, papers={"one": paper}),
+        profile(demo=True, papers={"one": paper}, variants={"one": BLOCK}),
         {"one": report(im2gps=of(12.3456, majority_accuracy=1.0), im2gps3k=of(1.0), validation=of(2.0))},
     )
     [im2gps, validation] = (section.rows[0] for section in made.sections)
@@ -122,7 +133,7 @@ def section(*values, metric="accuracy", labels=None, baseline=()):
         Row(name=str(i), labels=(labels or ["country"] * 9)[i], values={metric: v}, baseline=i in baseline)
         for i, v in enumerate(values)
     ]
-    return Section(name="b", corpus="b", n=1, published=2, rows=rows)
+    return Section(name="b", corpus="b", n=1, published=2, groups=GROUPS, selected=False, rows=rows)
 
 
 def test_the_best_figures_are_those_that_no_peer_betters():
@@ -144,7 +155,7 @@ def test_columns_are_those_of_any_row_in_the_order_of_tables():
         Row(name="a", labels="country", values={"mean_km": 1, "accuracy": 2, "country_accuracy": 2, "luck": 3}),
         Row(name="b", labels="country", values={}, paper={"top_5": 1}),
     ]
-    made = Section(name="b", corpus="b", n=1, published=2, rows=rows)
+    made = Section(name="b", corpus="b", n=1, published=2, groups=GROUPS, selected=False, rows=rows)
     assert [found.name for found in made.columns()] == ["accuracy", "top_5", "mean_km"]
     mixed = made.model_copy(update={"rows": [*rows, Row(name="c", labels="cells", values={})]})
     assert [found.name for found in mixed.columns()] == ["accuracy", "top_5", "country_accuracy", "mean_km"]
@@ -162,7 +173,8 @@ def test_what_a_narrow_terminal_gives_up_first():
     drawn = tables.table(made, made.sections[0])
     ranks = {found.heading: found.rank for found in drawn.columns if found.rank}
     assert ranks == {
-        "750 km": 1, "top-1": 2, "median": 3, "mean": 4, "labels": 5, "25 km": 7, "family": 99, "encoders": 99,
+        "750 km": 1, "top-1": 2, "median": 3, "over majority": 4, "mean": 5, "labels": 6, "25 km": 8,
+        "behind the best": 98, "family": 99, "encoders": 99, "parameters": 99,
     }  # fmt: skip
     firsts = {found.heading: found.first for found in drawn.columns if found.group}
     assert (firsts["750 km"], firsts["median"]) == ("descending", "ascending")
