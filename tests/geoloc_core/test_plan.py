@@ -157,6 +157,8 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
             ["data/features/clip/mp16", "data/features/vit/mp16"],
             ["data/features/clip", "data/features/vit"],
         ),
+        "geoclip": (["data/features/clip/mp16"], ["data/features/clip"]),
+        "zero_shot_clip": (["data/features/clip/mp16", "data/weights/clip"], ["data/features/clip"]),
         "linear_clip_cells": (["data/features/clip/mp16", cells], ["data/features/clip", cells]),
         # the refined model is in the model
         "refined_cells": (
@@ -181,7 +183,7 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
         ("classifier", "country"), ("classifier", "semantic"), ("guidebook_attention", "country"),
         ("ensemble", "country"), ("fine_tuned", "country"), ("feature_experts", "country"),
         ("protonet_refinement", "semantic"),
-        ("geocell_classifier", "semantic"),
+        ("geocell_classifier", "semantic"), ("geoclip", "country"), ("zero_shot", "country"),
     }  # fmt: skip
 
 
