@@ -40,6 +40,8 @@ VARIANTS = {
     "clues": CLUES,
     "clues_along": {**CLUES, "tower": "vit", "network": SMALL},
     "both": {"kind": "ensemble", "members": ["linear", "clues"]},
+    "cells": {"kind": "geocell_classifier", "encoder": "clip", "labels": "squares", "smoothing": {}},
+    "refined": {"kind": "protonet_refinement", "variant": "cells", "encoder": "clip", "labels": "squares"},
 }
 ENCODERS = {
     "clip": {"kind": "open_clip"},
@@ -49,7 +51,7 @@ ENCODERS = {
 PREPARED = (
     "fetch photos", "boundaries", "ingest photos", "label photos", "leaks", "truth photos",
     *(f"download {encoder}" for encoder in ENCODERS), "encode photos --encoder clip", "encode photos --encoder pieces",
-    "texts clues", "encode-text clues --encoder clip",
+    "texts clues", "encode-text clues --encoder clip", "fit-cells squares photos",
 )  # fmt: skip
 STAGES = tuple(f"{stage} {variant}" for variant in VARIANTS for stage in ("train", "answer", "score"))
 
@@ -94,6 +96,7 @@ def road(tmp_path_factory):
         "encoders": ENCODERS,
         "texts": {"clues": {"path": "clues.csv", "text": "clue", "country": "about"}},
         "text_encoders": {"clip": {"kind": "open_clip"}},
+        "cells": {"squares": {"kind": "quadtree", "split_points": 5}},
         "variants": {name: {"corpus": "photos", "labels": "country", **block} for name, block in VARIANTS.items()},
     }
     (root / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
