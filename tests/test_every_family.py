@@ -132,6 +132,8 @@ def test_the_leaderboard_names_all_encoders(road):
         "clues": ["clip"],
         "clues_along": ["vit", "clip"],
         "both": ["linear", "clues"],
+        "cells": ["clip"],
+        "refined": ["clip"],
     }
 
 
