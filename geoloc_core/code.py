@@ -40,6 +40,7 @@ NOT_FOLLOWED = {
     "geoloc_core.progress": "writes to the terminal alone",
     "geoloc_core.lifeline": "ends processes",
     "geoloc_core.threads": "is a parameter of the stages that depend on it",
+    "geoloc_core.training.processes:is_first": "tells the processes of one training apart",
     "geoloc_core.registry": "writes to MLflow alone",
     "geoloc_core.corpora.fetch:draw": "a contact sheet is no reason to fetch, and pay, again",
     "geoloc_core.corpora.ingest:ingest_alone": "is of no stage",

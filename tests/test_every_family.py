@@ -40,6 +40,19 @@ VARIANTS = {
     "clues": CLUES,
     "clues_along": {**CLUES, "tower": "vit", "network": SMALL},
     "both": {"kind": "ensemble", "members": ["linear", "clues"]},
+    "cells": {"kind": "geocell_classifier", "encoder": "clip", "labels": "squares", "smoothing": {}},
+    "points": {
+        "kind": "geoclip",
+        "encoder": "clip",
+        "hidden": [16],
+        "dim": 8,
+        "frequencies": 4,
+        "capsule": [8, 8],
+        "queue": 8,
+        "recipe": {"epochs": 2, "batch": 8},
+    },
+    "captions": {"kind": "zero_shot", "encoder": "clip", "towns": 2},
+    "refined": {"kind": "protonet_refinement", "variant": "cells", "encoder": "clip", "labels": "squares"},
 }
 ENCODERS = {
     "clip": {"kind": "open_clip"},
@@ -49,7 +62,7 @@ ENCODERS = {
 PREPARED = (
     "fetch photos", "boundaries", "ingest photos", "label photos", "leaks", "truth photos",
     *(f"download {encoder}" for encoder in ENCODERS), "encode photos --encoder clip", "encode photos --encoder pieces",
-    "texts clues", "encode-text clues --encoder clip",
+    "texts clues", "encode-text clues --encoder clip", "fit-cells squares photos",
 )  # fmt: skip
 STAGES = tuple(f"{stage} {variant}" for variant in VARIANTS for stage in ("train", "answer", "score"))
 
@@ -94,6 +107,7 @@ def road(tmp_path_factory):
         "encoders": ENCODERS,
         "texts": {"clues": {"path": "clues.csv", "text": "clue", "country": "about"}},
         "text_encoders": {"clip": {"kind": "open_clip"}},
+        "cells": {"squares": {"kind": "quadtree", "split_points": 5}},
         "variants": {name: {"corpus": "photos", "labels": "country", **block} for name, block in VARIANTS.items()},
     }
     (root / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
@@ -129,6 +143,10 @@ def test_the_leaderboard_names_all_encoders(road):
         "clues": ["clip"],
         "clues_along": ["vit", "clip"],
         "both": ["linear", "clues"],
+        "cells": ["clip"],
+        "points": ["clip"],
+        "captions": ["clip"],
+        "refined": ["clip"],
     }
 
 

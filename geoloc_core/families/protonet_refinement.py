@@ -394,6 +394,8 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
         "noise": noise,
         "cells_without_photos": int((np.diff(gallery.cells) == 0).sum()),
         "temperature": calibration,
+        "parameters": (refined.card.parameters or 0) + gallery.prototypes.size,
+        "trainable_parameters": 0,
     }
     return Fitted(replace(model, calibration=calibration), figures=figures | gains)
 

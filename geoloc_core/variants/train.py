@@ -40,7 +40,7 @@ def train(project: Project, variant: str) -> None:
     """
     block = project.profile.variant(variant)
     needs = block.needs()
-    if needs.towers and (needs.photos or needs.segmenters):
+    if needs.towers and (needs.photos or needs.segmenters):  # heads on cached features are trained by one process
         processes.join()
     elif not processes.is_first():
         return

@@ -101,7 +101,10 @@ def board_of(text):
     best = board.Best(
         variant=text, benchmark=text, metric="accuracy", value=1, higher_is_better=True, benchmark_sha256="0"
     )
-    section = board.Section(name=text, corpus=text, n=1, published=1, rows=rows)
+    groups = board.Groups(count=1, largest=1)
+    section = board.Section(
+        name=text, corpus=text, limited=text, n=1, published=1, groups=groups, selected=True, rows=rows
+    )
     return board.Board(banner=text, convention=text, best=best, sections=[section])
 
 
