@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt, StringConstraints
 
-from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
+from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, counted
 from geoloc_core.contracts.geolocator import WEIGHTS, check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs, TextTower
 from geoloc_core.contracts.options import Variant
@@ -198,7 +198,8 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     answered = torch.from_numpy(logits), torch.from_numpy(right), data.groups_of(rows)
     calibration = calibrate([answered], len(rows), run.seed)
     hits = logits.argmax(axis=1) == right
-    figures = {"validation_accuracy": _percent(hits), **vars(calibration), "towns": len(model.names)}
+    figures = counted(0, [model.countries.size, model.towns.size])
+    figures |= {"validation_accuracy": _percent(hits), **vars(calibration), "towns": len(model.names)}
     figures |= _seen(hits, right, data.space.index(list(options.unseen or given.unseen)))
     return Fitted(replace(model, temperature=calibration.temperature), figures=figures)
 

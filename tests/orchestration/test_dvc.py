@@ -104,11 +104,12 @@ def test_no_answer_waits_for_a_corpus_that_nobody_learns_from_or_is_scored_on(re
     assert len(truth) < len(run["corpora"])
     assert {name for name in stages if name.startswith("truth@")} == truth
     inputs = {kind: {"encode"} for kind in ("classifier", "guidebook_attention", "fine_tuned", "feature_experts")}
-    inputs |= {"ensemble": {"answer"}, "protonet_refinement": {"encode"}, "geocell_classifier": {"encode"}}
+    on_features = ("protonet_refinement", "geocell_classifier", "geoclip", "zero_shot")
+    inputs |= {"ensemble": {"answer"}} | {kind: {"encode"} for kind in on_features}
     for name, variant in run["variants"].items():
         (answer,) = [stage for at, stage in stages.items() if re.fullmatch(rf"answer_\d@{name}", at)]
         kinds = {re.split("[@_]", at)[0] for at in answer.stages}
-        cells = {"cells"} if variant["labels"] in run["cells"] else set()
+        cells = {"cells"} if variant.get("labels") in run["cells"] else set()
         facts = {"facts"} if "tasks" in variant else set()
         assert kinds == {"train", "truth", "boundaries", *inputs[variant["kind"]], *cells, *facts}, name
         assert {at for at in answer.stages if at.startswith("truth")} == truth
