@@ -243,6 +243,8 @@ class Profile(Strict):
     """What is published about the weights of encoders."""
     cells: dict[Name, options("geoloc_core.geo.geocells.schemes")] = Field(default_factory=dict)  # type: ignore[valid-type]
     """Label spaces of geocells, beside the countries and subdivisions that the boundaries give."""
+    attributes: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Label spaces that corpora state themselves: columns of ``attributes.parquet``, such as ``city``."""
     variants: dict[Name, options("geoloc_core.families")]  # type: ignore[valid-type]
     papers: dict[Name, Paper] = Field(default_factory=dict)
     """The published rows that variants stand for: apart from them, so that a corrected figure trains nothing again."""
@@ -275,6 +277,12 @@ class Profile(Strict):
             if block.benchmarks is not None
             else [benchmark for benchmark in self._offered() if self._covers(block.corpus, benchmark)]
         )
+
+    def attributes_of(self, corpus: str) -> list[str]:
+        """The attributes of a corpus that variants learn which learn from it, or are scored on it."""
+        asked = (name for name, block in self.variants.items() if corpus in (block.corpus, *self.scored_on(name)))
+        learned = {self.variants[name].needs().labels for name in asked}
+        return [name for name in self.attributes if name in learned]
 
     @property
     def benchmarks(self) -> list[str]:
