@@ -1,6 +1,6 @@
 """Training of classifiers on features."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,13 +14,15 @@ from geoloc_core.plugins import Strict
 from geoloc_core.training import dense, loop, losses
 from geoloc_core.training.calibration import calibrate
 from geoloc_core.training.features import Features
-from geoloc_core.training.fitting import averages, fit_network
+from geoloc_core.training.fitting import averaged, fit_network
 from geoloc_core.training.optimisers import SGD, Optimiser, optimiser_of
 from geoloc_core.training.schedules import Plateau, Schedule, schedule_of
 from geoloc_core.training.weights import ClassWeights, InverseFrequency, class_weights
 
 if TYPE_CHECKING:
     import torch
+
+    from geoloc_core.contracts.batch import Units
 
 
 class Recipe(Strict):
@@ -185,37 +187,155 @@ def fit_classifier(
     Raises:
         UserError: See :func:`fit`.
     """
+
+    def loss(net: "torch.nn.Module", x: "torch.Tensor", rows: "torch.Tensor", truth: "torch.Tensor") -> "torch.Tensor":
+        return loss_of(net, x, truth)
+
+    def logits(net: "torch.nn.Module", x: "torch.Tensor", rows: "torch.Tensor") -> "torch.Tensor":
+        return logits_of(net, x)
+
+    return _fit(
+        net,
+        loss,
+        logits,
+        features,
+        targets,
+        training_rows,
+        validation_rows,
+        recipe,
+        seed,
+        checkpoint,
+        fingerprint,
+        log,
+        budget,
+        standardise,
+    )
+
+
+def fit_on_views(
+    net: "torch.nn.Module",
+    loss_of: "Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]",
+    logits_of: "Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]",
+    features: Features,
+    targets: np.ndarray,
+    training: "Units",
+    validation: "Units",
+    most: int,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Path,
+    fingerprint: Any,
+    log: loop.Log,
+    standardise: bool = True,
+) -> Fitted:
+    """Train any network that makes logits (N, C) of the views of places: :func:`fit_classifier` of units.
+
+    Args:
+        net: The network, freshly made.
+        loss_of: The mean loss of a batch: of the network, features (B, T, D) of views in their order, how many of them
+            each place has (B,), those after them being repeated, and classes (B,).
+        logits_of: The logits (B, C) of the same without the classes.
+        features: Of N photos.
+        targets: (N,) int64 classes; that of a place is the one of its first view.
+        training: Places to learn from.
+        validation: Places to choose by.
+        most: Views of a place that are looked at, the first so many.
+        recipe: See :func:`fit_classifier`, as of all that follow.
+        seed: Of the order of places.
+        checkpoint: A file.
+        fingerprint: Plain values.
+        log: Called each epoch.
+        standardise: By the mean and standard deviation of the views of the training places.
+
+    Raises:
+        UserError: See :func:`fit`.
+    """
     import torch
 
-    if (targets[validation_rows] == UNKNOWN).all():
+    views = np.zeros(len(features), np.int64)
+    found = []
+    for units in (training, validation):
+        at, known = units.padded(most)
+        found.append(units.rows[at])
+        views[found[-1][:, 0]] = known
+    of_place = torch.from_numpy(views).to(device())
+
+    def loss(net: "torch.nn.Module", x: "torch.Tensor", rows: "torch.Tensor", truth: "torch.Tensor") -> "torch.Tensor":
+        return loss_of(net, x, of_place[rows[:, 0]], truth)
+
+    def logits(net: "torch.nn.Module", x: "torch.Tensor", rows: "torch.Tensor") -> "torch.Tensor":
+        return logits_of(net, x, of_place[rows[:, 0]])
+
+    return _fit(
+        net,
+        loss,
+        logits,
+        features,
+        targets,
+        found[0],
+        found[1],
+        recipe,
+        seed,
+        checkpoint,
+        fingerprint,
+        log,
+        None,
+        standardise,
+    )
+
+
+def _fit(
+    net: "torch.nn.Module",
+    loss_of: "Callable[[torch.nn.Module, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]",
+    logits_of: "Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]",
+    features: Features,
+    targets: np.ndarray,
+    training_rows: np.ndarray,
+    validation_rows: np.ndarray,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Path,
+    fingerprint: Any,
+    log: loop.Log,
+    budget: int | None,
+    standardise: bool,
+) -> Fitted:
+    """Train on rows (n,) or (n, T), of which the first of each has the class; losses and logits are told them too."""
+    import torch
+
+    known = targets[_first(validation_rows)]
+    if (known == UNKNOWN).all():
+        what = "photos" if validation_rows.ndim == 1 else "places"
         raise UserError(
-            f"none of the {len(validation_rows):,} validation photos is of a class that has training photos; "
+            f"none of the {len(known):,} validation {what} is of a class that has training {what}; "
             "more photos are needed"
         )
     where = device()
     net = net.to(where)
+    learned = np.unique(training_rows) if training_rows.ndim > 1 else training_rows
     if standardise:
-        mean, std = features.statistics(training_rows)
+        mean, std = features.statistics(learned)
     else:
-        features.check(training_rows)
+        features.check(learned)
         mean, std = np.zeros(features.dim, np.float32), np.ones(features.dim, np.float32)
-    features.check(validation_rows)
+    features.check(validation_rows.ravel())
     training = features.on(training_rows, where, mean, std, budget)
     held_out = features.on(validation_rows, where, mean, std, budget)
     wanted = torch.from_numpy(targets).to(where)
     optimiser = optimiser_of(recipe.optimiser, net)
 
     def loss(net: "torch.nn.Module", x: "torch.Tensor", rows: "torch.Tensor") -> "torch.Tensor":
-        return loss_of(net, x, wanted[rows])
+        return loss_of(net, x, rows, wanted[_first(rows)])
 
-    def measure(x: "torch.Tensor", rows: "torch.Tensor") -> dict[str, tuple[float, int]]:
-        return measured(logits_of(net, x), wanted[rows])
+    def answered() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
+        for x, rows in held_out.in_order(VALIDATED):
+            yield logits_of(net, x, rows), wanted[_first(rows)]
 
     outcome = fit_network(
         net,
         loss,
         training,
-        lambda: averages(held_out.in_order(VALIDATED), measure),
+        lambda: averaged(measured(logits, right) for logits, right in answered()),
         optimiser,
         schedule_of(recipe.schedule, optimiser, recipe.epochs),
         recipe.batch,
@@ -227,8 +347,7 @@ def fit_classifier(
         log,
     )
     with torch.inference_mode():
-        answered = ((logits_of(net, x), wanted[rows]) for x, rows in held_out.in_order(VALIDATED))
-        calibration = calibrate(answered, len(held_out))
+        calibration = calibrate(answered(), len(held_out))
     return Fitted(
         net,
         torch.from_numpy(mean),
@@ -238,6 +357,11 @@ def fit_classifier(
         calibration.temperature,
         {**counts(net), **vars(outcome.pace), **vars(calibration)},
     )
+
+
+def _first(rows: Any) -> Any:
+    """Of rows (n,) or (n, T), those (n,) that have the classes."""
+    return rows if rows.ndim == 1 else rows[:, 0]
 
 
 def measured(logits: "torch.Tensor", right: "torch.Tensor") -> dict[str, tuple[float, int]]:
