@@ -56,7 +56,7 @@ def plan(project: Project) -> dict[str, Any]:
         "encode": {f"{encoder}-{corpus}": {"encoder": encoder, "corpus": corpus} for encoder, corpus in pairs},
         "encode_text": {f"{encoder}-{name}": {"encoder": encoder, "texts": name} for encoder, name in texts},
         "cells": {f"{name}-{corpus}": {"cells": name, "corpus": corpus} for name, corpus in cells},
-        "truth": answered(profile),
+        "truth": {name: {"attributes": profile.attributes_of(name)} for name in answered(profile)},
         "facts": {name: {"rasters": profile.facts.path} for name in told(profile)} if profile.facts else {},
         **_grouped("train", {name: _train(project, name) for name in profile.variants}, MOST),
         **_grouped("answer", {name: _answer(project, name) for name in profile.variants}, MOST),

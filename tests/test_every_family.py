@@ -31,6 +31,10 @@ PLACES = {
 SMALL = {"epochs": 3, "batch": 8, "precision": "fp32", "augment": "none", "optimiser": {"kind": "adamw", "lr": 0.003}}
 ON_PIECES = {"kind": "fine_tuned", "tower": "vit", "pieces": "pieces", "recipe": SMALL}
 CLUES = {"kind": "guidebook_attention", "encoders": ["clip"], "text_encoder": "clip", "texts": "clues"}
+TOWNS = {"path": "data/corpora/spots/attributes.parquet", "text": "town"}
+CAPTIONS = {
+    "kind": "contrastive_captions", "corpus": "spots", "text_encoder": "clip", "texts": "towns", "labels": "town",
+}  # fmt: skip
 VARIANTS = {
     "linear": {"kind": "classifier", "encoders": ["clip"]},
     "tuned": {"kind": "fine_tuned", "tower": "vit", "encoders": ["clip"], "recipe": SMALL},
@@ -52,6 +56,9 @@ VARIANTS = {
         "recipe": {"epochs": 2, "batch": 8},
     },
     "captions": {"kind": "zero_shot", "encoder": "clip", "towns": 2},
+    "towns": {**CAPTIONS, "encoders": ["clip"]},
+    "towns_along": {**CAPTIONS, "tower": "vit", "network": SMALL},
+    "views": {"kind": "sequence_classifier", "corpus": "spots", "encoders": ["clip"]},
     "refined": {"kind": "protonet_refinement", "variant": "cells", "encoder": "clip", "labels": "squares"},
 }
 ENCODERS = {
@@ -59,10 +66,13 @@ ENCODERS = {
     "vit": {"kind": "vit"},
     "pieces": {"kind": "segformer", "min_area": 0.0005},
 }
+CORPORA = ("photos", "spots", "asked")
 PREPARED = (
-    "fetch photos", "boundaries", "ingest photos", "label photos", "leaks", "truth photos",
-    *(f"download {encoder}" for encoder in ENCODERS), "encode photos --encoder clip", "encode photos --encoder pieces",
-    "texts clues", "encode-text clues --encoder clip", "fit-cells squares photos",
+    "boundaries", *(f"{stage} {corpus}" for stage in ("fetch", "ingest", "label") for corpus in CORPORA), "leaks",
+    *(f"truth {corpus}" for corpus in CORPORA), *(f"download {encoder}" for encoder in ENCODERS),
+    *(f"encode {corpus} --encoder clip" for corpus in CORPORA), "encode photos --encoder pieces",
+    "encode asked --encoder pieces", "texts clues", "encode-text clues --encoder clip", "texts towns",
+    "encode-text towns --encoder clip", "fit-cells squares photos",
 )  # fmt: skip
 STAGES = tuple(f"{stage} {variant}" for variant in VARIANTS for stage in ("train", "answer", "score"))
 
@@ -77,14 +87,16 @@ def picture(colour, rng) -> Image.Image:
 def road(tmp_path_factory):
     """A project of thirty pictures and small random encoders, run up to its leaderboard."""
     root = tmp_path_factory.mktemp("road")
-    given, rng, rows = root / "given", np.random.default_rng(0), ["path,latitude,longitude,by"]
-    given.mkdir()
-    for number in range(30):
-        who, (latitude, longitude, colour) = list(PLACES.items())[number % 3]
-        picture(colour, rng).save(given / f"{number}.png")
-        place = latitude + rng.normal(0, 0.05), longitude + rng.normal(0, 0.05)
-        rows.append(f"{number}.png,{place[0]},{place[1]},{who}{number // 6}")
-    (given / "photos.csv").write_text("\n".join(rows))
+    rng = np.random.default_rng(0)
+    for folder, numbers in {"photos": range(30), "spots": range(30), "asked": range(30, 45)}.items():
+        given, rows = root / folder, ["path,latitude,longitude,by,heading,town"]
+        given.mkdir()
+        for number in numbers:
+            who, (latitude, longitude, colour) = list(PLACES.items())[number % 3]
+            picture(colour, rng).save(given / f"{number}.png")
+            place = latitude + rng.normal(0, 0.05), longitude + rng.normal(0, 0.05)
+            rows.append(f"{number}.png,{place[0]},{place[1]},{who}{number // 6},{number % 2 * 90},Town of {who}")
+        (given / "photos.csv").write_text("\n".join(rows))
     picture(PLACES["Kenya"][2], rng).save(root / "new.png")
     (root / "clues.csv").write_text("clue,about\n" + "".join(f"Bollards of {name}.,{name}\n" for name in PLACES))
     for name in ENCODERS:
@@ -94,20 +106,22 @@ def road(tmp_path_factory):
     )
     made_segmenters.vit(root / "published" / "vit")
     made_segmenters.segformer(root / "published" / "pieces", labels=["sky", "road", "tree", "building"])
-    corpus = {
-        "role": "train",
-        "fetch": {"kind": "files", "path": "given"},
-        "source": {"kind": "photos", "table": "photos.csv", "group_column": "by"},
-    }
+    source = {"kind": "photos", "table": "photos.csv", "group_column": "by"}
+    corpora = {name: {"role": "train", "fetch": {"kind": "files", "path": name}, "source": source} for name in CORPORA}
+    corpora["spots"]["source"] = {**source, "place_column": "by", "heading_column": "heading"}
+    corpora["asked"]["role"] = "benchmark"
     profile = {
         **PHOTOS,
         "labels": {"validation_share": 0.4},
-        "corpora": {"photos": corpus},
+        "corpora": corpora,
+        "expect": {"spots": {"countries": ["ESP", "FRA", "KEN"]}},  # so that it is not asked about the planet
+        "attributes": ["town"],
         "checkpoints": {name: {"file": f"published/{name}"} for name in ENCODERS},
         "encoders": ENCODERS,
-        "texts": {"clues": {"path": "clues.csv", "text": "clue", "country": "about"}},
+        "texts": {"clues": {"path": "clues.csv", "text": "clue", "country": "about"}, "towns": TOWNS},
         "text_encoders": {"clip": {"kind": "open_clip"}},
         "cells": {"squares": {"kind": "quadtree", "split_points": 5}},
+        "registry": {**PHOTOS["registry"], "benchmark": "asked"},
         "variants": {name: {"corpus": "photos", "labels": "country", **block} for name, block in VARIANTS.items()},
     }
     (root / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
@@ -133,7 +147,14 @@ def test_every_family_is_on_it_and_says_how_many_parameters_it_has(road):
 
 
 def test_the_leaderboard_names_all_encoders(road):
-    rows = read(road / "data/leaderboard/leaderboard.json")["sections"][0]["rows"]
+    sections = read(road / "data/leaderboard/leaderboard.json")["sections"]
+    on_spots = {row["name"]: part["limited"] for part in sections if part["corpus"] == "spots" for row in part["rows"]}
+    assert {name: said for name, said in on_spots.items() if name in VARIANTS} == {
+        "towns": "",
+        "towns_along": "",
+        "views": ", place by place",
+    }
+    rows = [row for section in sections for row in section["rows"]]
     assert {row["name"]: row["encoders"] for row in rows if not row["baseline"]} == {
         "linear": ["clip"],
         "tuned": ["vit", "clip"],
@@ -146,6 +167,9 @@ def test_the_leaderboard_names_all_encoders(road):
         "cells": ["clip"],
         "points": ["clip"],
         "captions": ["clip"],
+        "towns": ["clip"],
+        "towns_along": ["vit"],
+        "views": ["clip"],
         "refined": ["clip"],
     }
 

@@ -42,6 +42,15 @@ class Units:
         at = np.arange(starts[-1]) - np.repeat(starts[:-1] - self.starts[:-1][some], counts)
         return Units(self.rows[at], starts)
 
+    def padded(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions (U, T) of the first photos of each unit among all, and how many it has (U,) int64.
+
+        T is the greatest number there is, and at most ``most``. Where a unit has fewer, its last one is repeated.
+        """
+        counts = np.minimum(np.diff(self.starts), most).astype(np.int64)
+        within = np.minimum(np.arange(counts.max(initial=1)), counts[:, None] - 1)
+        return self.starts[:-1, None] + within, counts
+
     @classmethod
     def of_photos(cls, rows: np.ndarray) -> "Units":
         """A unit for each photo."""

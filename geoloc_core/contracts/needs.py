@@ -96,7 +96,8 @@ class Needs(Strict):
 
     Attributes:
         inputs: In the order in which the family joins them.
-        labels: Name of the label space that it learns: ``country``, ``subdivision``, or one of ``cells``.
+        labels: Name of the label space that it learns: ``country``, ``subdivision``, or one of ``cells`` or
+            ``attributes``.
         unit: What it answers: a photo, or a place with all its photos, in the order of their headings.
     """
 

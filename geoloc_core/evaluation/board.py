@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from geoloc_core.contracts.metrics import COUNTRY_LEVEL, COUNTS, Column, column, lower_is_better, rounded, within_name
+from geoloc_core.contracts.options import Variant
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import bootstrap
 from geoloc_core.params import Profile
@@ -139,7 +140,8 @@ class Section(Strict):
     Attributes:
         name: The benchmark, or the split.
         corpus: Whose photos they are.
-        limited: Which countries of a split they are of, where the variants learn some alone; empty for all.
+        limited: Which photos of a split they are, where the variants learn some countries alone, or answer places
+            instead of photos; empty for all photos.
         n: Rows scored.
         published: Rows that there are.
         groups: Of the rows that were scored.
@@ -301,7 +303,7 @@ def build(profile: Profile, reports: dict[str, dict[str, Any]], draws: Draws | N
                 continue
             held_out = name in HELD_OUT
             corpus = report["corpus"] if held_out else name
-            limited = _limited(profile.variants[variant].countries) if held_out else ""
+            limited = _limited(profile.variants[variant]) if held_out else ""
             places.setdefault((name, corpus, limited), {})[variant] = report
     first = [profile.registry.benchmark, *profile.benchmarks]
     order = sorted(places, key=lambda place: first.index(place[0]) if place[0] in first else len(first))
@@ -313,15 +315,16 @@ def build(profile: Profile, reports: dict[str, dict[str, Any]], draws: Draws | N
     )
 
 
-def _limited(countries: tuple[str, ...] | int | None) -> str:
-    """What a variant that learns some countries alone adds to the title of its split: others see other photos."""
-    match countries:
+def _limited(block: Variant) -> str:
+    """What a variant adds to the title of its split, where others see other photos of it."""
+    by_place = ", place by place" if block.needs().unit == "place" else ""
+    match block.countries:
         case None:
-            return ""
+            return by_place
         case int():
-            return f", its {countries} most frequent countries"
+            return f", its {block.countries} most frequent countries{by_place}"
         case _:
-            return f", {', '.join(countries)} alone"
+            return f", {', '.join(block.countries)} alone{by_place}"
 
 
 def _best(profile: Profile, reports: dict[str, dict[str, Any]]) -> Best:

@@ -198,7 +198,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     answered = torch.from_numpy(logits), torch.from_numpy(right), data.groups_of(rows)
     calibration = calibrate([answered], len(rows), run.seed)
     hits = logits.argmax(axis=1) == right
-    figures = counted(0, [model.countries.size, model.towns.size])
+    figures: dict[str, Any] = counted(0, [model.countries.size, model.towns.size])
     figures |= {"validation_accuracy": _percent(hits), **vars(calibration), "towns": len(model.names)}
     figures |= _seen(hits, right, data.space.index(list(options.unseen or given.unseen)))
     return Fitted(replace(model, temperature=calibration.temperature), figures=figures)

@@ -1,4 +1,4 @@
-"""The classes of a task: countries, subdivisions, geocells, and later towns."""
+"""The classes of a task: countries, subdivisions, geocells, and what corpora state, such as towns or grid squares."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ from pydantic import Field
 
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, write_json
+from geoloc_core.geo.sphere import coordinates, unit_vectors
 from geoloc_core.plugins import Strict
 
 if TYPE_CHECKING:
@@ -132,3 +133,38 @@ def from_units(kind: str, units: "DataFrame", gids: Iterable[Any]) -> LabelSpace
         raise UserError(f"{kind} {first!r}: not in units.parquet; run the stages `boundaries` and `label` again")
     latitudes, longitudes = (table[axis].to_numpy(dtype=np.float64) for axis in ("latitude", "longitude"))
     return LabelSpace(kind, ids, table["name"].tolist(), table["parent"].tolist(), latitudes, longitudes)
+
+
+def from_photos(
+    kind: str, classes: np.ndarray, latitudes: np.ndarray, longitudes: np.ndarray, countries: np.ndarray
+) -> LabelSpace:
+    """The label space of classes that their photos alone say something of, such as towns or the squares of a grid.
+
+    A class is where its photos are on average, on the sphere, and in the country of most of them; of as many, the first
+    by code.
+
+    Args:
+        kind: What the classes are, such as ``city``: in front of those that are called by a number alone.
+        classes: (N,) ids, as objects.
+        latitudes: (N,) degrees, NaN where unknown.
+        longitudes: (N,) degrees, NaN where unknown.
+        countries: (N,) ids of countries, as objects; None where unknown.
+
+    Raises:
+        UserError: No photo of a class has coordinates.
+    """
+    import pandas as pd
+
+    known = pd.DataFrame({"id": classes, "country": countries})
+    known[["x", "y", "z"]] = unit_vectors(latitudes, longitudes)
+    means = known.groupby("id", sort=True)[["x", "y", "z"]].mean()
+    ids = means.index.tolist()
+    if (lost := means["x"].isna()).any():
+        raise UserError(
+            f"{kind} {lost.idxmax()!r}: no training photo of it has coordinates; expected some, which say where it is"
+        )
+    counts = known.dropna(subset="country").groupby(["id", "country"], as_index=False).size()
+    most = counts.sort_values(["size", "country"], ascending=[False, True]).drop_duplicates("id").set_index("id")
+    parents = most["country"].reindex(ids).fillna("").tolist()
+    names = [f"{kind} {name}" if name.isdecimal() else name for name in ids]
+    return LabelSpace(kind, ids, names, parents, *coordinates(means.to_numpy()))

@@ -50,6 +50,11 @@ def flaws(profile: Profile, block: dict[str, Any]) -> list[str]:
     found += [f"papers.{name}: no variant of that name" for name in profile.papers if name not in profile.variants]
     found += [f"cells.{name}: the name is taken by the boundaries' units" for name in profile.cells if name in UNITS]
     found += [
+        f"attributes: {name!r}: the name is taken by {'cells' if name in profile.cells else 'the units of boundaries'}"
+        for name in profile.attributes
+        if name in (*UNITS, *profile.cells)
+    ]
+    found += [
         f"leaks.allow: {allowed!r}: {name!r} is not a set of photos; expected one of: {', '.join(profile.sets)}"
         for allowed in profile.leaks.allow
         for name in leak_parts(allowed)[1:]
@@ -77,7 +82,7 @@ def _check_variants(profile: Profile) -> list[str]:
             for benchmark in profile.scored_on(name)
             if benchmark not in profile.scored_on(member)
         ]
-        if needs.labels not in (known := [*UNITS, *profile.cells]):
+        if needs.labels not in (known := [*UNITS, *profile.cells, *profile.attributes]):
             found.append(f"{here}.labels: {needs.labels!r}; expected one of: {', '.join(known)}")
         corpus = profile.corpora.get(block.corpus)
         if corpus is None or corpus.role != "train":

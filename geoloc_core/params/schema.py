@@ -263,6 +263,8 @@ class Profile(Strict):
     """Label spaces of geocells, beside the countries and subdivisions that the boundaries give."""
     facts: Facts | None = None
     """What auxiliary tasks learn: elevation, climate and the like; left out, none of these can be learned."""
+    attributes: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Label spaces that corpora state themselves: columns of ``attributes.parquet``, such as ``city``."""
     variants: dict[Name, options("geoloc_core.families")]  # type: ignore[valid-type]
     papers: dict[Name, Paper] = Field(default_factory=dict)
     """The published rows that variants stand for: apart from them, so that a corrected figure trains nothing again."""
@@ -324,6 +326,12 @@ class Profile(Strict):
         for part in (*made_of, *([start] if start else [])):
             corpora += self._encoder_learned_from(part)
         return corpora
+
+    def attributes_of(self, corpus: str) -> list[str]:
+        """The attributes of a corpus that variants learn which learn from it, or are scored on it."""
+        asked = (name for name, block in self.variants.items() if corpus in (block.corpus, *self.scored_on(name)))
+        learned = {self.variants[name].needs().labels for name in asked}
+        return [name for name in self.attributes if name in learned]
 
     @property
     def benchmarks(self) -> list[str]:

@@ -28,6 +28,8 @@ BYTES = 2**28
 PHOTOS = 256
 """Rows answered at a time where the model looks at the photos themselves, at most."""
 COLUMNS = ["image_id", "latitude", "longitude", "gid_0", "gid_1", "split", "place_id", "heading", "group_id"]
+NO_CLASS = ["image_id", "split", "place_id", "heading", "group_id"]
+"""Those of them that say nothing of the class of a row."""
 
 
 def answer(project: Project, variant: str) -> None:
@@ -46,7 +48,7 @@ def answer(project: Project, variant: str) -> None:
     with files.replacing_folder(project.answers(variant), "answers") as aside:
         aside.mkdir()
         for name, corpus in asked.items():
-            known = truth.read(project, corpus, COLUMNS)
+            known = truth.read(project, corpus, COLUMNS, trained.card.needs.labels)
             counts[name] = _answer(project, trained, name, corpus, known, aside, variant)
             benchmarks[name] = Asked(corpus=corpus, published=int(known.schema.metadata[truth.PUBLISHED]))
         trained.labelspace.save(aside / LABELS)
@@ -90,7 +92,7 @@ def _answer(project: Project, trained: Trained, name: str, corpus: str, known: A
             part = units.take(np.arange(start, min(start + size, len(units))))
             first = part.first
             table = known.take(first)
-            ids = class_ids(table.select(COLUMNS[1:5]).to_pandas(), needs.labels, cells)
+            ids = class_ids(table.drop_columns(NO_CLASS).to_pandas(), needs.labels, cells)
             prediction = trained.model.predict(found.of(part), project.profile.evaluation.candidates, space.index(ids))
             true = {
                 "image_id": table["image_id"],
@@ -133,7 +135,7 @@ def _wanted(known: Any, name: str, space: LabelSpace, block: Any) -> np.ndarray:
 
 def _frequencies(project: Project, trained: Trained, corpus: str) -> list[int]:
     """Training rows of each class."""
-    known = truth.read(project, corpus, COLUMNS).to_pandas()
+    known = truth.read(project, corpus, COLUMNS, trained.card.needs.labels).to_pandas()
     known = known[known["split"] == Split.TRAIN]
     cells = inputs.cells(project, trained.card.needs.labels, corpus)
     found = trained.labelspace.index(class_ids(known, trained.card.needs.labels, cells))

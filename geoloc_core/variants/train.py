@@ -13,7 +13,7 @@ from geoloc_core.corpora import truth
 from geoloc_core.corpora.guard import guard
 from geoloc_core.errors import UserError
 from geoloc_core.files import check_folder, digest, remove, replacing_folder, write_json
-from geoloc_core.geo.labelspace import LabelSpace, from_units
+from geoloc_core.geo.labelspace import LabelSpace, from_photos, from_units
 from geoloc_core.geo.units import read_units
 from geoloc_core.plots import picture
 from geoloc_core.plugins import module_of
@@ -89,7 +89,7 @@ def gather(project: Project, block: Any) -> Data:
     """
     needs = block.needs()
     columns = ["image_id", *UNITS.values(), "latitude", "longitude", "split", "group_id", "place_id", "heading"]
-    table = truth.read(project, block.corpus, columns)
+    table = truth.read(project, block.corpus, columns, needs.labels)
     known = table.drop_columns(["image_id"]).to_pandas()
     split = known["split"].to_numpy()
     cells = inputs.cells(project, needs.labels, block.corpus)
@@ -102,7 +102,7 @@ def gather(project: Project, block: Any) -> Data:
     validation = np.flatnonzero((split == Split.VALIDATION) & located & usable)
     if not len(training) or not len(validation):
         raise UserError(f"{project.truth(block.corpus)}: no labelled rows to train and validate on")
-    space = _space(project, needs.labels, ids[training]) if cells is None else _used(cells.space, ids[training])
+    space = _space(project, needs.labels, ids, known, training) if cells is None else _used(cells.space, ids[training])
     return Data(
         images=inputs.images(project, needs.encoders, block.corpus, len(known)),
         texts={pair: inputs.sentences(project, *pair) for pair in needs.texts},
@@ -145,8 +145,13 @@ def _of_countries(codes: np.ndarray, training: np.ndarray, wanted: tuple[str, ..
     return np.isin(named, wanted)
 
 
-def _space(project: Project, labels: str, ids: np.ndarray) -> LabelSpace:
-    return from_units(labels, read_units(project.boundaries), ids)
+def _space(project: Project, labels: str, ids: np.ndarray, known: Any, training: np.ndarray) -> LabelSpace:
+    """The classes of the training rows: administrative units, or an attribute of the corpus."""
+    if labels in UNITS:
+        return from_units(labels, read_units(project.boundaries), ids[training])
+    rows = known.iloc[training]
+    latitudes, longitudes = (rows[axis].to_numpy(np.float64) for axis in ("latitude", "longitude"))
+    return from_photos(labels, ids[training], latitudes, longitudes, rows["gid_0"].to_numpy(dtype=object))
 
 
 def _used(space: LabelSpace, ids: np.ndarray) -> LabelSpace:

@@ -129,6 +129,23 @@ def test_what_photos_and_pieces_need_is_read(tmp_path):
     assert read == ["data/corpora"], "where a model is asked about many corpora, all of them are one thing"
 
 
+def test_a_corpus_has_the_attributes_that_are_learned_from_it(tmp_path):
+    """And those that are learned by variants which are asked about it; none lies in one country alone here."""
+
+    def change(run):
+        run["expect"] = {}
+
+    truth = {profile: planned(opened(tmp_path, profile))["truth"] for profile in ("demo", "papers")}
+    assert truth["demo"] == {
+        "mp16": {"attributes": []}, "g50": {"attributes": []}, "im2gps": {"attributes": []},
+        "im2gps3k": {"attributes": []}, "uk_cities_50": {"attributes": ["city"]}, "us_grid": {"attributes": ["square"]},
+    }  # fmt: skip
+    assert truth["papers"]["uk_grid"] == truth["papers"]["us_grid"] == {"attributes": ["square"]}
+    assert truth["papers"]["uk_cities"] == {"attributes": ["city"]}
+    everywhere = planned(opened(tmp_path, "demo", change))["truth"]
+    assert everywhere["im2gps"] == {"attributes": ["square", "city"]}
+
+
 def test_nothing_is_made_for_no_variant(tmp_path):
     found = planned(opened(tmp_path, "catalogue"))
     assert set(found.pop("download")) == set(opened(tmp_path, "catalogue").profile.checkpoints)
@@ -178,12 +195,18 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
             ["data/features/pieces"],
         ),
         "ensemble_country": (members, members),
+        "uk_clip_cities_50": (
+            ["data/features/vit/uk_cities_50", "data/text_features/clip/uk_cities_50"],
+            ["data/features/vit"],
+        ),
+        "geoguessr_lstm": (["data/features/vit/us_grid"], ["data/features/vit"]),
     }
     assert {(item["family"], item["labels"]) for item in train.values()} == {
         ("classifier", "country"), ("classifier", "semantic"), ("guidebook_attention", "country"),
         ("ensemble", "country"), ("fine_tuned", "country"), ("feature_experts", "country"),
         ("protonet_refinement", "semantic"),
         ("geocell_classifier", "semantic"), ("geoclip", "country"), ("zero_shot", "country"),
+        ("contrastive_captions", "city"), ("sequence_classifier", "square"),
     }  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def test_the_command_runs_again_only_after_a_change(real, ran):
     assert len(ran) == 5
     md5 = hashlib.md5((real / "code.yaml").read_bytes()).hexdigest()
     assert locked_outputs(real)["code"]["code.yaml"] == md5
-    assert yaml.safe_load((real / "plan.yaml").read_text())["plan"]["truth"] == ["photos"]
+    assert yaml.safe_load((real / "plan.yaml").read_text())["plan"]["truth"] == {"photos": {"attributes": []}}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"read": 1}'])

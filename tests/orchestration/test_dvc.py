@@ -103,9 +103,11 @@ def test_no_answer_waits_for_a_corpus_that_nobody_learns_from_or_is_scored_on(re
     stages, truth = by_name(real), {f"truth@{name}" for name in used}
     assert len(truth) < len(run["corpora"])
     assert {name for name in stages if name.startswith("truth@")} == truth
-    inputs = {kind: {"encode"} for kind in ("classifier", "guidebook_attention", "fine_tuned", "feature_experts")}
-    on_features = ("protonet_refinement", "geocell_classifier", "geoclip", "zero_shot")
-    inputs |= {"ensemble": {"answer"}} | {kind: {"encode"} for kind in on_features}
+    features = (
+        "classifier", "guidebook_attention", "fine_tuned", "feature_experts", "protonet_refinement",
+        "geocell_classifier", "geoclip", "zero_shot", "contrastive_captions", "sequence_classifier",
+    )  # fmt: skip
+    inputs = {"ensemble": {"answer"}} | {kind: {"encode"} for kind in features}
     for name, variant in run["variants"].items():
         (answer,) = [stage for at, stage in stages.items() if re.fullmatch(rf"answer_\d@{name}", at)]
         kinds = {re.split("[@_]", at)[0] for at in answer.stages}

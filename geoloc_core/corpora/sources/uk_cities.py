@@ -6,6 +6,7 @@ larger one is its suburb.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -122,11 +123,13 @@ def _rows(options: Options, folder: Path, cities: dict[str, str]) -> Iterator[Ro
 
 
 def write(world: Simulation, folder: Path, options: Options) -> None:
-    """Rendered views of places near British cities."""
+    """Rendered views of places near British cities; the more views of a city, the more populous it is said to be."""
     cities: dict[str, tuple[float, float]] = {}
+    views: Counter[str] = Counter()
     for shot in world.shots:
+        views[shot.city] += 1
         cities.setdefault(shot.city, (shot.latitude, shot.longitude))
         place = f"{shot.city}+{shot.latitude},{shot.longitude}"
         save(folder / options.images / place / f"{shot.heading}_{shot.moment:%Y-%m}.jpg", shot.jpeg)
     with csv_table(folder / options.labels, COLUMNS) as table:
-        table.writerows((name, *place, 1_000_000 - rank) for rank, (name, place) in enumerate(cities.items()))
+        table.writerows((name, *place, 1000 * views[name]) for name, place in cities.items())

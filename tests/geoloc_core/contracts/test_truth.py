@@ -29,6 +29,11 @@ def test_units_are_those_of_the_labels(labels, expected, dtype):
     assert class_ids(known, labels).tolist() == expected
 
 
+def test_an_attribute_is_a_class_by_itself():
+    known = KNOWN.assign(attribute=["7", None, np.nan, "London"])
+    assert class_ids(known, "square").tolist() == ["7", None, None, "London"]
+
+
 def test_a_row_without_coordinates_is_in_no_cell_and_a_place_outside_all_neither():
     assert class_ids(KNOWN, "semantic", HALVES).tolist() == ["north", None, None, None]
 

@@ -51,3 +51,14 @@ def test_a_batch_counts_places_where_it_has_them():
     assert len(Batch(features)) == 5
     assert len(Batch(features, starts=np.array([0, 4, 5]))) == 2
     assert len(Batch()) == 0
+
+
+@given(PHOTOS, st.integers(1, 4))
+def test_units_as_a_table_repeat_their_last_photo(photos, most):
+    _, units = places(photos)
+    at, counts = units.padded(most)
+    for unit, (start, end) in enumerate(zip(units.starts, units.starts[1:], strict=False)):
+        mine = list(range(start, min(end, start + most)))
+        assert counts[unit] == len(mine)
+        assert at[unit].tolist() == mine + [mine[-1]] * (at.shape[1] - len(mine))
+    assert at.shape == (len(units), counts.max(initial=1))

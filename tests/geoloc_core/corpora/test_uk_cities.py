@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
-from made_layouts import split
+from made_layouts import shots, split
 from made_photos import encoded, write
 
-from geoloc_core.corpora.sources.uk_cities import Options, merged, read
+from geoloc_core.corpora.simulated import Simulation
+from geoloc_core.corpora.sources.uk_cities import PLAN, Options, merged, read
+from geoloc_core.corpora.sources.uk_cities import write as write_rendered
 from geoloc_core.errors import UserError
 
 OPTIONS = Options(kind="uk_cities")
@@ -35,6 +39,18 @@ def test_only_the_most_populous_count(tmp_path):
     table = pd.read_csv(tmp_path / "cities.csv", dtype=str)
     assert merged(table, OPTIONS.model_copy(update={"cities": 2})) == {"Leeds": "Leeds", "York": "York"}
     assert len(merged(table, OPTIONS.model_copy(update={"merge_km": 0}))) == 3
+
+
+def test_rendered_cities_are_as_populous_as_they_have_views(tmp_path):
+    """So that the photos of the most populous are most of a corpus, whichever city is rendered first."""
+    names = ["Bath", "York", "York", "Bath", "York"]
+    rendered = [
+        replace(shot, city=name, spot=at) for at, (shot, name) in enumerate(zip(shots(PLAN, 5), names, strict=True))
+    ]
+    write_rendered(Simulation(rendered), tmp_path, OPTIONS)
+    table = pd.read_csv(tmp_path / "cities.csv", dtype=str)
+    assert dict(zip(table["city"], table["population"], strict=True)) == {"Bath": "2000", "York": "3000"}
+    assert set(merged(table, OPTIONS.model_copy(update={"cities": 1}))) == {"York"}
 
 
 def test_a_city_without_a_place_is_named(tmp_path):

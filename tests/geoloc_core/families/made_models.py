@@ -19,8 +19,8 @@ from geoloc_core.encoders.last_block import Shape
 from geoloc_core.encoders.last_block import network as last_network
 from geoloc_core.encoders.towers.vit import Options as ViT
 from geoloc_core.families import classifier as classifiers
+from geoloc_core.families import contrastive_captions, feature_experts, fine_tuned, sequence_classifier
 from geoloc_core.families import ensemble as ensembles
-from geoloc_core.families import feature_experts, fine_tuned
 from geoloc_core.families import geocell_classifier as geocells
 from geoloc_core.families import geoclip as geoclips
 from geoloc_core.families import guidebook_attention as attentions
@@ -29,7 +29,7 @@ from geoloc_core.families import zero_shot as zero_shots
 from geoloc_core.families.geocell_classifier import LastBlock
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.training.auxiliary import Scale, Tasks
-from geoloc_core.training.heads import linear_layers, network
+from geoloc_core.training.heads import Fitted, linear_layers, network
 from tests.geoloc_core.encoders import made_segmenters
 
 MARKS = {"a": "1", "b": "2"}
@@ -209,6 +209,44 @@ def zero_shot(classes=6, towns=(3, 0, 1, 2, 0, 4)) -> Trained:
     return Trained(Card(family="zero_shot", needs=block.needs(), fingerprints={"b": "2"}), model)
 
 
+def contrastive(classes=6) -> Trained:
+    """Captions of two classes each, but for the first class, which has one of its own too; it reads five features."""
+    torch.manual_seed(6)
+    block = contrastive_captions.Options(
+        kind="contrastive_captions", corpus="c", encoders=("a", "b"), text_encoder="t", texts="towns", labels="country"
+    )
+    captions = np.array([0, *range(1, classes), *range(1, classes)])
+    of_photos = np.array([0, *range(classes - 1), *range(1, classes)])
+    given = contrastive_captions.Captioned(
+        [f"Town {n}" for n in range(classes)],
+        torch.randn(classes, 4).numpy(),
+        contrastive_captions.Pairs.of(captions, of_photos),
+        space(classes),
+        of_photos,
+        np.arange(len(of_photos)),
+    )
+    net = contrastive_captions.network(_statistics(), (np.zeros(4), np.ones(4)), given, 8, 0.1).eval()
+    with torch.no_grad():  # as training leaves them: no gain is 1 and no shift 0
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    told = contrastive_captions.Captions(texts=given.texts)
+    model = contrastive_captions.exported(net, 1.5, told, given, ["a", "b"], None)
+    return Trained(Card(family="contrastive_captions", needs=block.needs(), fingerprints=MARKS), model)
+
+
+def sequence(hidden=(8, 4), classes=6, views=3) -> Trained:
+    """It reads five features of a view."""
+    torch.manual_seed(7)
+    block = sequence_classifier.Options(
+        kind="sequence_classifier", corpus="c", encoders=("a", "b"), labels="country", views=views
+    )
+    mean, std = map(torch.from_numpy, _statistics())
+    net = sequence_classifier.network(5, 6, hidden, classes, 0.5)
+    fitted = Fitted(net, mean, std, [], 0, 1.5, {})
+    model = sequence_classifier.exported(net, fitted, ["a", "b"], space(classes), views)
+    return Trained(Card(family="sequence_classifier", needs=block.needs(), fingerprints=MARKS), model)
+
+
 MADE = {
     "classifier": classifier,
     "guidebook_attention": attention,
@@ -219,6 +257,8 @@ MADE = {
     "geocell_classifier": cells,
     "geoclip": geoclip,
     "zero_shot": zero_shot,
+    "contrastive_captions": contrastive,
+    "sequence_classifier": sequence,
 }
 
 

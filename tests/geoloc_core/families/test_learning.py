@@ -7,7 +7,7 @@ import pytest
 
 from geoloc_core.contracts.batch import Batch
 from geoloc_core.errors import UserError
-from geoloc_core.families import classifier, guidebook_attention
+from geoloc_core.families import classifier, guidebook_attention, sequence_classifier
 from geoloc_core.training.optimisers import SGD, AdamW
 from geoloc_core.training.schedules import Constant, Cosine
 
@@ -21,6 +21,7 @@ FAMILIES = {
     "mlp": (classifier, {"kind": "classifier", "hidden": (32, 16), **PHOTO}),
     "normalised": (classifier, {"kind": "classifier", "normalise": "batch_norm", **PHOTO}),
     "guided": (guidebook_attention, GUIDED),
+    "sequence": (sequence_classifier, {"kind": "sequence_classifier", "hidden": (32,), "dropout": 0.0, **PHOTO}),
     "softmax": (guidebook_attention, {**GUIDED, "weighting": "softmax", "hidden": (32,)}),
 }
 RECIPES = {

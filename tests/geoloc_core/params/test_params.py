@@ -85,10 +85,7 @@ def many(demo) -> None:
     demo["variants"]["many"] = {**demo["variants"]["linear_clip_cells"], "encoders": names}
 
 
-FAMILIES = (
-    "classifier, ensemble, feature_experts, fine_tuned, geocell_classifier, geoclip, guidebook_attention, "
-    "protonet_refinement, zero_shot"
-)
+FAMILIES = ", ".join(kinds("geoloc_core.families"))
 
 
 def cells_of(demo, **given):
@@ -128,7 +125,18 @@ def experts(demo, *names, **more) -> None:
         (lambda d: d["variants"]["mlp_clip_vit_country"].update(corpus="nowhere"),
          "mlp_clip_vit_country.corpus: 'nowhere' is not a corpus with role: train"),
         (lambda d: d["variants"]["linear_clip_cells"].update(labels="street"),
-         "linear_clip_cells.labels: 'street'; expected one of: country, subdivision, semantic"),
+         "linear_clip_cells.labels: 'street'; expected one of: country, subdivision, semantic, square, city"),
+        (lambda d: d.update(attributes=["country"]), "attributes: 'country': the name is taken by the units of bound"),
+        (lambda d: d.update(attributes=["semantic"]), "attributes: 'semantic': the name is taken by cells"),
+        (lambda d: d.update(attributes=[""]), "attributes.0: "),
+        (lambda d: d["variants"]["uk_clip_cities_50"].update(texts="clues"),
+         "uk_clip_cities_50.texts: 'clues' is read from data/raw/mp16/clues.csv; expected a caption per photo: "),
+        (lambda d: d["variants"]["uk_clip_cities_50"].update(tower="vit"),
+         "variants.uk_clip_cities_50: expected either encoders, which stay frozen, or a tower"),
+        (lambda d: d["variants"]["uk_clip_cities_50"].update(network={}), "network: goes with a tower"),
+        (lambda d: d["variants"]["uk_clip_cities_50"].update(encoders=[], tower="vit", network={"weights": {
+            "kind": "inverse_frequency"}}), "network.weights: the contrastive loss has no classes to weigh"),
+        (lambda d: d["variants"]["geoguessr_lstm"].update(views=0), "geoguessr_lstm.views: "),
         (lambda d: d["variants"]["linear_clip_cells"].update(benchmarks=["im2gps", "mp16"]),
          "linear_clip_cells.benchmarks: 'mp16' is not a corpus with role: benchmark"),
         (lambda d: d["variants"]["linear_clip_cells"].update(benchmarks=[]), "linear_clip_cells.benchmarks: "),
