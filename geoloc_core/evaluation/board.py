@@ -7,7 +7,6 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from geoloc_core.contracts.metrics import COUNTRY_LEVEL, COUNTS, Column, column, lower_is_better, rounded, within_name
-from geoloc_core.contracts.options import Variant
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import bootstrap
 from geoloc_core.params import Profile
@@ -315,7 +314,7 @@ def build(profile: Profile, reports: dict[str, dict[str, Any]], draws: Draws | N
     )
 
 
-def _limited(block: Variant) -> str:
+def _limited(block: Any) -> str:
     """What a variant adds to the title of its split, where others see other photos of it."""
     by_place = ", place by place" if block.needs().unit == "place" else ""
     match block.countries:

@@ -269,8 +269,9 @@ def fit_units(
     import torch
 
     if (targets[_first(validation_rows)] == UNKNOWN).all():
+        what = "photos" if validation_rows.ndim == 1 else "places"
         raise UserError(
-            f"none of the {len(validation_rows):,} validation photos is of a class that has training photos; "
+            f"none of the {len(validation_rows):,} validation {what} is of a class that has training {what}; "
             "more photos are needed"
         )
     where = device()
