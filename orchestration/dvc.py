@@ -184,5 +184,6 @@ def read_lock(repo: Any) -> dict[str, dict[str, str]]:
 
 def digest(value: object) -> str:
     """A short digest of a JSON-like value."""
-    text = json.dumps(value, sort_keys=True, default=str)
+    plain = json.loads(json.dumps(value, default=str))  # keys of text alone: others beside them have no order
+    text = json.dumps(plain, sort_keys=True)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:12]

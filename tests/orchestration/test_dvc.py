@@ -10,11 +10,13 @@ import psutil
 import pytest
 import yaml
 
+from geoloc_core import plan
 from geoloc_core.errors import UserError
 from geoloc_core.files import replacing_folder
 from geoloc_core.params.using import use
+from geoloc_core.project import Project
 from orchestration.assets import asset_key
-from orchestration.dvc import changed_stages, locked_outputs, read_stages
+from orchestration.dvc import changed_stages, digest, locked_outputs, read_stages
 from orchestration.repository import with_dvc
 from orchestration.reproduce import StageError, reproducing
 from tests.conftest import ROOT
@@ -93,6 +95,20 @@ def real(project):
     for name in ("dvc.yaml", "params.yaml", "plan.yaml"):
         (project / name).write_text((ROOT / name).read_text())
     return project
+
+
+def test_a_digest_takes_keys_of_numbers_beside_those_of_text():
+    assert digest({750: 1, "country": 2}) == digest({"country": 2, 750: 1}) != digest({750: 2, "country": 2})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["papers", "full"])
+def test_every_profile_is_a_graph(real, profile):
+    use(real / "params.yaml", profile)
+    known = Project.open(real / "params.yaml")
+    plan.write(known)
+    names = set(by_name(real))
+    assert {f"score@{name}" for name in known.profile.variants} | {"leaderboard"} <= names
 
 
 @pytest.mark.slow
