@@ -144,6 +144,12 @@ def test_whole_groups_widen_the_interval_and_single_rows_do_not():
     assert Sample(np.zeros(100)).widening(together) is None
 
 
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_groups_with_as_much_above_as_below_make_the_interval_narrow(statistic):
+    balanced = Groups.of_ids(["a", "a", "b", "b", "c", "c"])
+    assert Sample(np.array([1.0, 9.0, 1.0, 9.0, 1.0, 9.0]), statistic).widening(balanced) == pytest.approx(0, abs=1e-9)
+
+
 def test_nothing_right_is_not_known_to_be_nothing():
     groups, none = Groups(np.arange(50)), Sample(np.zeros(50))
     low, high = interval(none.draws(groups), groups, none.told, percentage=True)

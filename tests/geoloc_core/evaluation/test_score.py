@@ -14,7 +14,7 @@ from geoloc_core.contracts.metrics import lower_is_better, names, rounded
 from geoloc_core.corpora import leaked
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import score as stage
-from geoloc_core.evaluation.score import score
+from geoloc_core.evaluation.score import DETAILS, score
 from geoloc_core.files import CHECKSUMS, digest
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.geo.sphere import haversine_km
@@ -125,6 +125,12 @@ def test_every_figure_has_an_interval_around_it_and_is_compared_with_the_baselin
 def leak(project, rows):
     project.leaks.mkdir(parents=True)
     parquet.write(pa.Table.from_pylist(rows, schema=leaked.ROWS), project.leaks / leaked.NAME)
+
+
+def test_what_lies_beside_the_figures_names_the_coverage_that_is_promised(project):
+    scored(project, "by_region")
+    beside = json.loads((project.scores("by_region") / DETAILS).read_text())
+    assert {name: part["promised"] for name, part in beside.items()} == {"validation": 90, "im2gps": 90}
 
 
 def test_figures_without_rows_that_leak_stand_beside_those_of_all(project):

@@ -3,14 +3,22 @@
 import pytest
 from pydantic import ValidationError
 
-from geoloc_core.families import guidebook_attention
+from geoloc_core.families import (
+    contrastive_captions,
+    geocell_classifier,
+    geoclip,
+    guidebook_attention,
+    protonet_refinement,
+    sequence_classifier,
+)
 from geoloc_core.families.ensemble import Options as Ensemble
 from geoloc_core.families.guidebook_attention import Options as Attention
+from geoloc_core.training.auxiliary import Tasks
 from geoloc_core.training.heads import Recipe
 from geoloc_core.training.held_out import ZeroShot
-from geoloc_core.training.optimisers import SGD, AdamW
+from geoloc_core.training.optimisers import SGD, Adam, AdamW
 from geoloc_core.training.recipe import NetworkRecipe
-from geoloc_core.training.schedules import Constant, Cosine, MultiStep, Plateau
+from geoloc_core.training.schedules import Constant, Cosine, MultiStep, Plateau, Step
 from geoloc_core.training.weights import EffectiveNumber, InverseFrequency
 
 ATTENTION = {
@@ -18,6 +26,14 @@ ATTENTION = {
     "labels": "country",
 }  # fmt: skip
 ENSEMBLE = {"kind": "ensemble", "corpus": "c", "members": ("one", "other"), "labels": "country"}
+CELLS = {"kind": "geocell_classifier", "corpus": "c", "encoder": "a", "labels": "squares"}
+REFINED = {"kind": "protonet_refinement", "corpus": "c", "variant": "cells", "encoder": "a", "labels": "squares"}
+GEOCLIP = {"kind": "geoclip", "corpus": "c", "encoder": "a", "labels": "country"}
+CAPTIONS = {
+    "kind": "contrastive_captions", "corpus": "c", "encoders": ("a",), "text_encoder": "t", "texts": "towns",
+    "labels": "city",
+}  # fmt: skip
+VIEWS = {"kind": "sequence_classifier", "corpus": "c", "encoders": ("a",), "labels": "square"}
 TINY, NEARLY_ONE = 1e-12, 1 - 1e-12
 BOUNDS = [
     (SGD, {}, "lr", [TINY, 9.0], [0, -0.1]),
@@ -52,6 +68,27 @@ BOUNDS = [
     (Ensemble, ENSEMBLE, "members", [("a", "b")], [(), ("a",)]),
     (Ensemble, ENSEMBLE, "rounds", [1, 2], [0]),
     *((ZeroShot, {}, name, [1, 2], [0]) for name in ("towns", "photos")),
+    *((geocell_classifier.Recipe, {}, name, [1, 7], [0, -1]) for name in ("batch", "epochs")),
+    (geocell_classifier.Smoothing, {}, "tau_km", [TINY, 75], [0, -1]),
+    *((Tasks, {}, f"{name}_weight", [0, 9], [-TINY]) for name in ("quantities", "climate", "month")),
+    (Tasks, {}, "month_smoothing", [0, NEARLY_ONE], [-TINY, 1]),
+    (protonet_refinement.Clusters, {}, "min_samples", [2, 100], [1]),
+    (protonet_refinement.Clusters, {}, "xi", [TINY, NEARLY_ONE], [0, 1]),
+    (protonet_refinement.Options, REFINED, "candidates", [1, 40], [0]),
+    (protonet_refinement.Options, REFINED, "temperature", [TINY, 9], [0]),
+    (protonet_refinement.Options, REFINED, "max_km", [0, 1e5], [-TINY]),
+    (geoclip.Recipe, {}, "batch", [2, 7], [1]),
+    *((geoclip.Recipe, {}, name, [1, 7], [0, -1]) for name in ("epochs", "stop_patience")),
+    (geoclip.Recipe, {}, "seed", [0, 7, None], [-1]),
+    *((geoclip.Options, GEOCLIP, name, [1, 7], [0]) for name in ("dim", "frequencies", "validation_points")),
+    (geoclip.Options, GEOCLIP, "queue", [0, 7], [-1]),
+    (geoclip.Options, GEOCLIP, "sigmas", [(TINY,), (1, 9)], [(), (0,)]),
+    (geoclip.Options, GEOCLIP, "noise_m", [(0, 0)], [(-TINY, 0), (0, -TINY)]),
+    (contrastive_captions.Options, CAPTIONS, "width", [1, 256], [0]),
+    (contrastive_captions.Options, CAPTIONS, "dropout", [0, NEARLY_ONE], [-TINY, 1]),
+    *((sequence_classifier.Recipe, {}, name, [1, 7], [0, -1]) for name in ("batch", "epochs", "stop_patience")),
+    *((sequence_classifier.Options, VIEWS, name, [1, 7], [0]) for name in ("views", "lstm")),
+    (sequence_classifier.Options, VIEWS, "dropout", [0, NEARLY_ONE], [-TINY, 1]),
 ]
 
 
@@ -96,6 +133,36 @@ def test_a_network_is_trained_by_these_numbers():
     assert AdamW(lr=1).weight_decay == 0.01
     assert MultiStep(milestones=(1,)).gamma == 0.5
     assert EffectiveNumber().beta == 0.999
+
+
+def test_pigeon_is_trained_by_these_numbers():
+    """Its code: the head, the tasks' weights, and both sets of the refinement's."""
+    recipe, tasks = geocell_classifier.Recipe(), Tasks()
+    assert (recipe.batch, recipe.epochs, recipe.weights) == (1024, 1000, None)
+    assert recipe.optimiser == AdamW(lr=2e-5)
+    assert recipe.schedule == Constant()
+    assert geocell_classifier.Smoothing().tau_km == 75
+    assert (tasks.quantities_weight, tasks.climate_weight, tasks.month_weight, tasks.month_smoothing) == (8, 2, 1, 0.3)
+    assert protonet_refinement.Clusters() == protonet_refinement.Clusters(min_samples=3, xi=0.15)
+    refined = protonet_refinement.Options(**REFINED)
+    assert (refined.candidates, refined.temperature, refined.max_km) == (5, 1.6, 1000)
+
+
+def test_geoclip_is_trained_by_these_numbers():
+    recipe, options = geoclip.Recipe(), geoclip.Options(**GEOCLIP)
+    assert (recipe.batch, recipe.optimiser, recipe.schedule) == (
+        512,
+        Adam(lr=3e-5, weight_decay=1e-6),
+        Step(gamma=0.87),
+    )
+    assert (options.hidden, options.dim, options.frequencies, options.capsule) == ((768,), 512, 256, (1024,) * 3)
+    assert (options.sigmas, options.queue, options.noise_m) == ((1, 16, 256), 4096, (150, 1000))
+
+
+def test_geoguessr_lstm_is_trained_by_these_numbers():
+    options = sequence_classifier.Options(**VIEWS)
+    assert (options.views, options.lstm, options.hidden, options.dropout) == (3, 64, (1024, 512, 128, 64), 0.5)
+    assert (options.recipe.batch, options.recipe.epochs) == (32, 20)
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), Constant(), MultiStep(milestones=(2,), gamma=0.1)])
