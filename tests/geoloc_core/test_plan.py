@@ -59,20 +59,21 @@ def test_only_what_variants_need_is_made(tmp_path):
         run["variants"] = {
             "one": {"kind": "classifier", "corpus": "mp16", "encoders": ["clip"], "labels": "country"},
             "other": {"kind": "classifier", "corpus": "uk_grid", "encoders": ["vit"], "labels": "semantic",
-                      "benchmarks": ["yfcc4k"]},
+                      "benchmarks": ["yfcc26k"]},
         }  # fmt: skip
         run["papers"] = {}
         run["evaluation"]["benchmarks"] = ["im2gps3k"]
+        run["registry"]["benchmark"] = "im2gps3k"
 
     found = planned(opened(tmp_path, "demo", change))
-    assert list(found["encode"]) == ["clip-mp16", "clip-im2gps3k", "vit-uk_grid", "vit-yfcc4k"]
-    assert found["encode"]["vit-yfcc4k"] == {"encoder": "vit", "corpus": "yfcc4k"}
+    assert list(found["encode"]) == ["clip-mp16", "clip-im2gps3k", "vit-uk_grid", "vit-yfcc26k"]
+    assert found["encode"]["vit-yfcc26k"] == {"encoder": "vit", "corpus": "yfcc26k"}
     assert found["encode_text"] == {}
     assert found["cells"] == {"semantic-uk_grid": {"cells": "semantic", "corpus": "uk_grid"}}
-    assert sorted(found["truth"]) == ["im2gps3k", "mp16", "uk_grid", "yfcc4k"]
-    assert found["benchmarks"] == ["im2gps3k", "yfcc4k"]
+    assert sorted(found["truth"]) == ["im2gps3k", "mp16", "uk_grid", "yfcc26k"]
+    assert found["benchmarks"] == ["im2gps3k", "yfcc26k"]
     assert found["answer"]["one"]["benchmarks"] == ["im2gps3k"]
-    assert found["answer"]["other"]["benchmarks"] == ["yfcc4k"]
+    assert found["answer"]["other"]["benchmarks"] == ["yfcc26k"]
 
 
 def test_tokens_weights_and_facts_are_read_where_they_are_learned_from(tmp_path):
@@ -138,7 +139,8 @@ def test_a_corpus_has_the_attributes_that_are_learned_from_it(tmp_path):
     truth = {profile: planned(opened(tmp_path, profile))["truth"] for profile in ("demo", "papers")}
     assert truth["demo"] == {
         "mp16": {"attributes": []}, "g50": {"attributes": []}, "im2gps": {"attributes": []},
-        "im2gps3k": {"attributes": []}, "uk_cities_50": {"attributes": ["city"]}, "us_grid": {"attributes": ["square"]},
+        "im2gps3k": {"attributes": []}, "yfcc4k": {"attributes": []},
+        "uk_cities_50": {"attributes": ["city"]}, "us_grid": {"attributes": ["square"]},
     }  # fmt: skip
     assert truth["papers"]["uk_grid"] == truth["papers"]["us_grid"] == {"attributes": ["square"]}
     assert truth["papers"]["uk_cities"] == {"attributes": ["city"]}

@@ -115,7 +115,7 @@ def test_every_profile_is_a_graph(real, profile):
 def test_no_answer_waits_for_a_corpus_that_nobody_learns_from_or_is_scored_on(real):
     run = yaml.safe_load((real / "params.yaml").read_text())["run"]
     learned = {variant["corpus"] for variant in run["variants"].values()}
-    used = (*learned, *run["evaluation"]["benchmarks"])
+    used = (*learned, *run["evaluation"]["benchmarks"], run["registry"]["benchmark"])
     stages, truth = by_name(real), {f"truth@{name}" for name in used}
     assert len(truth) < len(run["corpora"])
     assert {name for name in stages if name.startswith("truth@")} == truth

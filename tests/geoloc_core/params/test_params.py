@@ -27,7 +27,8 @@ def test_every_profile_of_the_project_is_valid(tmp_path, profile):
     assert {"clip", "vit"} <= set(loaded.encoders)
     assert loaded.variant("mlp_clip_vit_country").hidden == (1024, 512, 256)
     assert loaded.variant("mlp_clip_vit_country").needs().encoders == ["clip", "vit"]
-    assert loaded.benchmarks == ["im2gps", "im2gps3k"]
+    assert loaded.benchmarks == ["im2gps", "im2gps3k", "yfcc4k"]
+    assert loaded.registry.benchmark not in loaded.evaluation.benchmarks, "what is selected on is not reported"
 
 
 def test_the_demo_has_a_variant_of_every_family(tmp_path):
@@ -177,9 +178,9 @@ def experts(demo, *names, **more) -> None:
         (lambda d: d["evaluation"].update(benchmarks=["nowhere"]), "evaluation.benchmarks: 'nowhere' is not a corpus"),
         (lambda d: d["evaluation"].update(benchmarks=["mp16"]), "evaluation.benchmarks: 'mp16' is not a corpus"),
         (lambda d: d["evaluation"].update(candidates=0), "evaluation.candidates: "),
-        (lambda d: (d["registry"].update(benchmark="yfcc4k"),
+        (lambda d: (d["registry"].update(benchmark="yfcc26k"),
                     [v.update(benchmarks=["im2gps"]) for v in d["variants"].values()]),
-         "registry.benchmark: 'yfcc4k': no variant is scored on it"),
+         "registry.benchmark: 'yfcc26k': no variant is scored on it"),
         (lambda d: d["pretrain"].pop("clip"), "encoders.clip: needs its weights"),
         (lambda d: d["pretrain"]["vit"].update(corpus="nowhere"), "pretrain.vit.corpus: 'nowhere' is not a corpus"),
         (lambda d: d["pretrain"]["vit"].update(corpus="im2gps"), "pretrain.vit.corpus: 'im2gps' is not a corpus"),
@@ -442,6 +443,8 @@ def test_a_champion_may_be_chosen_by_any_metric(tmp_path, metric):
          ["im2gps"]),
         # of the planet: asked about a country as well
         (lambda run: run.update(expect={"im2gps": {"countries": ["GBR"]}}), ["im2gps", "im2gps3k"]),
+        # what is selected on is answered too
+        (lambda run: run["registry"].update(benchmark="yfcc4k"), ["im2gps", "im2gps3k", "yfcc4k"]),
         # what it names counts, wherever that is
         (lambda run: (run.update(expect={"mp16": {"countries": ["GBR"]}}),
                       run["variants"]["linear_clip_cells"].update(benchmarks=["im2gps3k"])), ["im2gps3k"]),
