@@ -76,6 +76,20 @@ class Interval(Strict):
     widening: float | None = None
 
 
+class Spread(Strict):
+    """How far a figure spreads over trainings with different seeds.
+
+    Attributes:
+        mean: Of all of them.
+        sd: Standard deviation, with one less than trainings below.
+        trainings: How many.
+    """
+
+    mean: float
+    sd: float
+    trainings: int
+
+
 class Clean(Strict):
     """The rows that share nothing with what a model has learned from: no figures where all are such.
 
@@ -104,6 +118,7 @@ class Row(Strict):
         parameters: Numbers in the model's own weights; None where it has none.
         values: Our figures by metric.
         intervals: Of these.
+        spreads: Of these, where it was trained with several seeds; the figures are those of the first.
         over_majority: How much better than always answering the most frequent class, in the share of right classes.
         beats_majority: Whether it is by more than its 95 % interval; None where nobody can tell.
         clean: The figures without the rows that leak into what it has learned from; None where nobody has looked.
@@ -119,6 +134,7 @@ class Row(Strict):
     parameters: int | None = None
     values: dict[str, float]
     intervals: dict[str, Interval] = Field(default_factory=dict)
+    spreads: dict[str, Spread] = Field(default_factory=dict)
     over_majority: Gain | None = None
     beats_majority: bool | None = None
     clean: Clean | None = None
@@ -294,6 +310,9 @@ def build(profile: Profile, reports: dict[str, dict[str, Any]], draws: Draws | N
     """
     if not reports:
         raise UserError("variants: none in params.yaml; expected at least one to compare")
+    again = {name: [reports[other] for other in others if other in reports] for name, others in profile.repeats.items()}
+    repeated = {other for others in profile.repeats.values() for other in others}
+    reports = {name: report for name, report in reports.items() if name not in repeated}
     best = _best(profile, reports)
     places: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
     for variant, report in reports.items():
@@ -310,7 +329,7 @@ def build(profile: Profile, reports: dict[str, dict[str, Any]], draws: Draws | N
         banner=BANNER if profile.demo else "",
         convention=next(iter(reports.values()))["convention"],
         best=best,
-        sections=[_section(profile, *place, places[place], draws) for place in order],
+        sections=[_section(profile, *place, places[place], again, draws) for place in order],
     )
 
 
@@ -362,7 +381,13 @@ def _check_same_photos(name: str, reports: dict[str, dict[str, Any]]) -> None:
 
 
 def _section(
-    profile: Profile, name: str, corpus: str, limited: str, reports: dict[str, dict[str, Any]], draws: Draws | None
+    profile: Profile,
+    name: str,
+    corpus: str,
+    limited: str,
+    reports: dict[str, dict[str, Any]],
+    again: dict[str, list[dict[str, Any]]],
+    draws: Draws | None,
 ) -> Section:
     _check_same_photos(name, reports)
     figures = {variant: report["benchmarks"][name] for variant, report in reports.items()}
@@ -373,7 +398,7 @@ def _section(
         key=lambda variant: worst if (value := figures[variant][metric]) is None else value,
         reverse=not lower_is_better(metric),
     )
-    rows = [_row(profile, variant, name, reports[variant]) for variant in ranked]
+    rows = [_row(profile, variant, name, reports[variant], again.get(variant, [])) for variant in ranked]
     counts = {key: figures[ranked[0]][key] for key in ("n", "published")}
     return Section(
         name=name,
@@ -417,7 +442,7 @@ def _comparisons(name: str, metric: str, reports: dict[str, dict[str, Any]], dra
     ]
 
 
-def _row(profile: Profile, variant: str, name: str, report: dict[str, Any]) -> Row:
+def _row(profile: Profile, variant: str, name: str, report: dict[str, Any], again: list[dict[str, Any]]) -> Row:
     paper = profile.papers.get(variant)
     printed = printed_in(paper, name) if paper else {}
     gain = report["over_majority"][name].get(OVER_MAJORITY)
@@ -429,12 +454,23 @@ def _row(profile: Profile, variant: str, name: str, report: dict[str, Any]) -> R
         parameters=report["parameters"],
         values=_values(report["benchmarks"][name]),
         intervals={metric: found for metric, found in report["intervals"][name].items() if found is not None},
+        spreads=_spreads([found["benchmarks"][name] for found in (report, *again)]) if again else {},
         over_majority=gain,
         beats_majority=None if gain is None or gain["low"] is None else gain["low"] > 0,
         clean=report["clean"][name],
         paper=printed,
         source=paper.source if paper and printed else "",
     )
+
+
+def _spreads(trainings: list[dict[str, Any]]) -> dict[str, Spread]:
+    """Of the figures that a table has, those that all trainings have."""
+    found = {}
+    for metric in _values(trainings[0]):
+        values = [value for figures in trainings if (value := figures.get(metric)) is not None]
+        if len(values) == len(trainings):
+            found[metric] = Spread(mean=float(np.mean(values)), sd=float(np.std(values, ddof=1)), trainings=len(values))
+    return found
 
 
 def printed_in(paper: Paper, benchmark: str) -> dict[str, float]:

@@ -43,6 +43,12 @@ def notes(board: Board, where: str = "In brackets") -> list[str]:
         for row in section.rows
         if row.beats_majority is False
     ]
+    trained = dict.fromkeys(
+        f"{row.name}, {next(iter(row.spreads.values())).trainings} trainings"
+        for section in board.sections
+        for row in section.rows
+        if row.spreads
+    )
     leaked = [
         f"{row.name} on {section.name}: {_clean(board, row.clean)}"
         for section in board.sections
@@ -57,6 +63,14 @@ def notes(board: Board, where: str = "In brackets") -> list[str]:
         "“over majority”: how much more often the class is right than by always answering the most frequent one; "
         + (f"within its interval: {', '.join(unsure)}." if unsure else "all are beyond their interval."),
         "“behind the best”: a paired difference on the same photos, p corrected for how many were compared (Holm).",
+        *(
+            [
+                "“m ± s”: mean and standard deviation over trainings with different seeds; the figure is of the first "
+                f"({'; '.join(trained)})."
+            ]
+            if trained
+            else []
+        ),
         *([f"Without photos that share something with training ones: {'; '.join(leaked)}."] if leaked else []),
         "“always …” never looks at the photo: it answers the most frequent classes of the training rows.",
         "“top-k” counts classes of the variant's own label space; the other columns compare across them.",
@@ -154,10 +168,13 @@ def span(low: float | None, high: float | None, style: str) -> str:
 
 def _cell(section: Section, found: Column, row: Row) -> report.Cell:
     ours, theirs = row.values.get(found.name), row.paper.get(found.name)
-    ends = row.intervals.get(found.name)
+    ends, spread = row.intervals.get(found.name), row.spreads.get(found.name)
+    sure = [span(ends.low, ends.high, found.format)] if ends and ours is not None else []
+    if spread is not None:
+        sure.append(f"{spread.mean:{found.format}} ± {spread.sd:{found.format}}")
     return report.Cell(
         ours,
-        interval=span(ends.low, ends.high, found.format) if ends and ours is not None else "",
+        interval="; ".join(sure),
         note="" if theirs is None else found.show(theirs),
         hint="" if theirs is None else row.source,
         best=section.is_best(found, row),

@@ -290,7 +290,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted | None:
         mean, std = wide.statistics(given.training)
     of_image = (np.zeros(image), np.ones(image)) if tower else (mean[:image], std[:image])
     of_text = (mean[-captions.shape[1] :], std[-captions.shape[1] :])
-    torch.manual_seed(heads.seed_of(options.recipe, run.seed))
+    torch.manual_seed(run.seed)
     net = network(of_image, of_text, given, options.width, options.dropout, tower.network if tower else None)
     fitted: heads.Fitted | photo_classifier.Fitted | None
     if tower is None or start is None:

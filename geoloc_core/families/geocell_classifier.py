@@ -195,7 +195,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     stored = data.images[name]
     training, validation = (padded(data.units(rows), options.views) for rows in (data.training, data.validation))
     where = device()
-    torch.manual_seed(heads.seed_of(options.recipe, run.seed))
+    torch.manual_seed(run.seed)
     shape: Shape | None = None
     block: torch.nn.Module | None = None
     if own:

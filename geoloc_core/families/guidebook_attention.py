@@ -260,7 +260,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted | None:
     found = [data.images[name] for name in (*alone, *attends)]
     widths = [part.shape[1] for part in found]
     clip, given_ = sum(widths[len(alone) :]), sum(widths[: len(alone)])
-    seed = heads.seed_of(options.recipe, run.seed)
+    seed = run.seed
     vectors = clues.features if options.clue_features == "encoded" else random_like(clues.features, seed)
     if options.fusion == "add" and clip != vectors.shape[1]:
         raise UserError(

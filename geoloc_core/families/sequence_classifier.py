@@ -176,7 +176,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     seen = data.targets[rows[0][:, 0]]
     weights = torch.from_numpy(class_weights(options.recipe.weights, seen, len(data.space))).to(device())
     views, wanted = torch.from_numpy(counts).to(device()), torch.from_numpy(data.targets).to(device())
-    torch.manual_seed(heads.seed_of(options.recipe, run.seed))
+    torch.manual_seed(run.seed)
     net = network(features.dim, options.lstm, options.hidden, len(data.space), options.dropout)
 
     def logits(net: Any, x: "torch.Tensor", rows: "torch.Tensor") -> "torch.Tensor":

@@ -23,6 +23,7 @@ MOVED = {
     "recipe.weight_power": "unknown key; it is now `weights: {kind: inverse_frequency, power: …}`",
     "recipe.plateau_factor": "unknown key; it is now `schedule: {kind: plateau, factor: …}`",
     "recipe.plateau_patience": "unknown key; it is now `schedule: {kind: plateau, patience: …}`",
+    "recipe.seed": "unknown key; it is now `seeds: [<seed>]`, beside the recipe",
     "recipe.standardise": "unknown key; it is now `normalise: standardise` or `normalise: none`, beside the recipe",
 }  # fmt: skip
 """Keys of former versions, some with the block they were in, and where they went."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr, StringConstraints, model_validator
 
 from geoloc_core.errors import UserError
 from geoloc_core.geo.facts import Sources as Facts
@@ -270,6 +270,7 @@ class Profile(Strict):
     """The published rows that variants stand for: apart from them, so that a corrected figure trains nothing again."""
     evaluation: Evaluation
     registry: Registry
+    _repeats: dict[str, tuple[str, ...]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _layers_know_what_they_lie_over(self) -> Self:
@@ -278,6 +279,26 @@ class Profile(Strict):
             if hasattr(block, "over"):
                 self.variants[name] = block.over(self.variants)
         return self
+
+    @model_validator(mode="after")
+    def _each_seed_is_a_training(self) -> Self:
+        """A variant with several seeds keeps the first; each of the others is a variant with a name of its own."""
+        for name, block in list(self.variants.items()):
+            if block.seeds is None or len(block.seeds) == 1:
+                continue
+            others = {f"{name}_seed_{seed}": seed for seed in block.seeds[1:]}
+            if taken := self.variants.keys() & others:
+                raise ValueError(f"variants.{name}.seeds: {min(taken)!r} is there already; rename it")
+            for other, seed in others.items():
+                self.variants[other] = block.model_copy(update={"seeds": (seed,)})
+            self.variants[name] = block.model_copy(update={"seeds": block.seeds[:1]})
+            self._repeats[name] = tuple(others)
+        return self
+
+    @property
+    def repeats(self) -> dict[str, tuple[str, ...]]:
+        """The variants that are others trained again with another seed, by the name of the first."""
+        return dict(self._repeats)
 
     @property
     def sets(self) -> list[str]:

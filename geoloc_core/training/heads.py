@@ -38,8 +38,6 @@ class Recipe(Strict):
     """Of classes in the loss; null weighs all photos alike."""
     stop_patience: int | None = Field(10, gt=0)
     """Epochs without a better validation accuracy before training ends; null trains them all."""
-    seed: int | None = Field(None, ge=0)
-    """Left out, the profile's."""
 
 
 class Trains(Protocol):
@@ -48,10 +46,6 @@ class Trains(Protocol):
     @property
     def optimiser(self) -> Optimiser:
         """With the rates of the network's parts."""
-
-    @property
-    def seed(self) -> int | None:
-        """Its own; None for the profile's."""
 
 
 Normalise = Literal["standardise", "batch_norm", "none"]
@@ -140,7 +134,7 @@ def fit(
     import torch
 
     weights = torch.from_numpy(class_weights(recipe.weights, targets[training_rows], classes)).to(device())
-    torch.manual_seed(seed_of(recipe, seed))
+    torch.manual_seed(seed)
     net = network(features.dim, hidden, classes, normalise == "batch_norm")
 
     def loss(net: "torch.nn.Module", x: "torch.Tensor", truth: "torch.Tensor") -> "torch.Tensor":
@@ -301,7 +295,7 @@ def fit_units(
         recipe.batch,
         recipe.epochs,
         recipe.stop_patience,
-        seed_of(recipe, seed),
+        seed,
         checkpoint,
         fingerprint,
         log,
@@ -310,7 +304,7 @@ def fit_units(
         of = np.arange(len(targets)) if groups is None else groups
         batches = ((x, rows, _first(rows)) for x, rows in held_out.in_order(at_once))
         answered = ((logits_of(net, x, rows), wanted[one], of[one.cpu().numpy()]) for x, rows, one in batches)
-        calibration = calibrate(answered, len(held_out), seed_of(recipe, seed))
+        calibration = calibrate(answered, len(held_out), seed)
     return Fitted(
         net,
         torch.from_numpy(mean),
@@ -346,11 +340,6 @@ def measured(logits: "torch.Tensor", right: "torch.Tensor") -> dict[str, tuple[f
         "validation_loss": (cross_entropy(logits, right, ignore_index=UNKNOWN).item(), known),
         "validation_accuracy": (100 * (logits.argmax(1) == right).float().mean().item(), len(right)),
     }
-
-
-def seed_of(recipe: Trains, seed: int) -> int:
-    """The seed of a training: the recipe's own, or else the one given."""
-    return seed if recipe.seed is None else recipe.seed
 
 
 def counts(net: "torch.nn.Module") -> dict[str, int]:

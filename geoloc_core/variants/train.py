@@ -60,11 +60,11 @@ def train(project: Project, variant: str) -> None:
     checkpoint = project.partial("train", variant) / "checkpoint.pt"
     depends = [
         block.model_dump(mode="json", exclude={"benchmarks"}),
-        project.profile.seed,
+        block.seed_or(project.profile.seed),
         _identity(project, block, card),
     ]
     fit = partial(module_of(FAMILIES, block.kind).fit, data, block)
-    run = partial(Run, project.profile.seed, checkpoint, depends, root=project.root)
+    run = partial(Run, block.seed_or(project.profile.seed), checkpoint, depends, root=project.root)
     if not processes.is_first():
         fit(run(lambda metrics, epoch: None))
         return

@@ -68,8 +68,6 @@ class Recipe(Strict):
     schedule: Schedule = Step(gamma=0.87)
     stop_patience: int | None = Field(None, gt=0)
     """Epochs without more validation photos answered within 750 km before training ends; null trains them all."""
-    seed: int | None = Field(None, ge=0)
-    """Left out, the profile's."""
 
 
 class Points(Strict):
@@ -267,7 +265,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     rows = data.validation[:: max(1, -(-len(data.validation) // CALIBRATED))]
     logits, told = _measured(model, data, rows)
     answered = torch.from_numpy(logits), torch.from_numpy(data.targets[rows]), data.groups_of(rows)
-    calibration = calibrate([answered], len(rows), heads.seed_of(options.recipe, run.seed))
+    calibration = calibrate([answered], len(rows), run.seed)
     figures |= {**vars(calibration), **told, "gallery": len(gallery), "gallery_in_no_class": adopted}
     figures["without_coordinates"] = len(data.training) - len(training)
     return Fitted(replace(model, temperature=calibration.temperature), history, best, figures)
@@ -286,7 +284,7 @@ def _train(
     from geoloc_core.training.schedules import schedule_of
 
     recipe, where = options.recipe, networks.device()
-    seed = heads.seed_of(recipe, run.seed)
+    seed = run.seed
     points = networks.points_of(data.latitudes, data.longitudes)
     counts = (options.queue, min(options.validation_points, len(training)))
     drawn = (training[networks.drawn(len(training), count, (seed, which))] for which, count in enumerate(counts))

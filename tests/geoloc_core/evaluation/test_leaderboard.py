@@ -1,3 +1,4 @@
+import copy
 import io
 import json
 import re
@@ -311,6 +312,31 @@ def test_a_variant_that_learns_some_countries_alone_has_a_table_of_its_own(score
     assert made[title] == ["by_country"]
     assert made[title + limited] == ["by_region"]
     assert set(made["im2gps"]) == {"by_country", "by_region"}, "a benchmark is asked whole"
+
+
+def test_trainings_with_other_seeds_are_a_spread_and_no_rows_of_their_own(scored):
+    reports = leaderboard.gather(scored)
+    chosen = profile()
+    chosen._repeats = {"by_region": ("by_region_seed_2", "by_region_seed_3")}  # as its validation fills it
+    first = reports["by_region"]["benchmarks"]["im2gps"]["within_750km"]
+    for seed, change in ((2, 1.0), (3, 100.0)):  # the third is best by far, and no candidate
+        again = copy.deepcopy(reports["by_region"])
+        again["benchmarks"]["im2gps"]["within_750km"] = first + change
+        reports[f"by_region_seed_{seed}"] = again
+    made = board.build(chosen, reports)
+    assert made.best.variant in ("by_country", "by_region")
+    [part] = [section for section in made.sections if section.name == "im2gps"]
+    rows = {row.name: row for row in part.rows if not row.baseline}
+    assert set(rows) == {"by_country", "by_region"}
+    assert rows["by_country"].spreads == {}
+    found = rows["by_region"].spreads["within_750km"]
+    values = [first, first + 1, first + 100]
+    assert (found.mean, found.sd) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    assert found.trainings == 3
+    assert rows["by_region"].spreads["accuracy"].sd == 0
+    shown = tables.markdown(made)
+    assert f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" in shown
+    assert "by_region, 3 trainings" in shown
 
 
 def test_a_variant_without_scores_is_named(project):

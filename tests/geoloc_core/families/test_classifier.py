@@ -147,10 +147,10 @@ def test_the_temperature_is_fitted_kept_and_divides(tmp_path):
     np.testing.assert_allclose(odds, (ranked[:, 0] - ranked[:, 1]) / model.temperature, rtol=1e-3)
 
 
-def test_a_seed_of_its_own(tmp_path):
+def test_another_seed_is_another_training(tmp_path):
     given = around(4, 60)
-    own, same, other = (
-        fit(given, options(epochs=2, seed=seed), run(tmp_path / str(number), seed=profiles)).history
-        for number, (seed, profiles) in enumerate([(7, 1), (None, 7), (None, 1)])
+    one, same, other = (
+        fit(given, options(epochs=2), run(tmp_path / str(number), seed=seed)).history
+        for number, seed in enumerate([7, 7, 1])
     )
-    assert own == same != other
+    assert one == same != other

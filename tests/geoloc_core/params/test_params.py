@@ -462,6 +462,28 @@ def test_a_variant_is_scored_on_what_lies_in_the_countries_it_knows(tmp_path, ch
     assert loaded.benchmarks == loaded.scored_on("linear_clip_cells")
 
 
+def test_a_variant_with_several_seeds_is_trained_with_each(tmp_path):
+    def change(raw):
+        raw["run"]["variants"]["linear_clip_cells"]["seeds"] = [3, 1, 2]
+
+    loaded = load(written(tmp_path, change))
+    names = ["linear_clip_cells", "linear_clip_cells_seed_1", "linear_clip_cells_seed_2"]
+    assert loaded.repeats == {names[0]: tuple(names[1:])}
+    blocks = [loaded.variant(name) for name in names]
+    assert [block.seed_or(20) for block in blocks] == [3, 1, 2]
+    assert {block.model_copy(update={"seeds": None}).model_dump_json() for block in blocks} == {
+        load(ROOT / "params.yaml").variant("linear_clip_cells").model_dump_json()
+    }
+    assert loaded.variant("smoothed_cells").seed_or(20) == 20
+
+    def taken(raw):
+        change(raw)
+        raw["run"]["variants"]["linear_clip_cells_seed_2"] = raw["run"]["variants"]["smoothed_cells"]
+
+    with pytest.raises(UserError, match="seeds: 'linear_clip_cells_seed_2' is there already"):
+        load(written(tmp_path, taken))
+
+
 def test_figures_of_what_is_not_there_are_a_mistake(tmp_path):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     demo = raw["profiles"]["demo"]

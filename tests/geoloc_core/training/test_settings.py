@@ -51,7 +51,6 @@ BOUNDS = [
     (InverseFrequency, {}, "power", [0, 1], [-TINY, 1 + 1e-9]),
     (EffectiveNumber, {}, "beta", [0, NEARLY_ONE], [-TINY, 1]),
     *((Recipe, {}, name, [1, 7], [0, -1]) for name in ("batch", "epochs", "stop_patience")),
-    (Recipe, {}, "seed", [0, 7, None], [-1]),
     *((NetworkRecipe, {}, name, [1, 7], [0, -1]) for name in ("batch", "epochs", "stop_patience", "micro_batch")),
     (NetworkRecipe, {}, "warmup", [0, NEARLY_ONE], [-TINY, 1]),
     (NetworkRecipe, {}, "clip_norm", [TINY, None], [0, -1]),
@@ -79,7 +78,7 @@ BOUNDS = [
     (protonet_refinement.Options, REFINED, "max_km", [0, 1e5], [-TINY]),
     (geoclip.Recipe, {}, "batch", [2, 7], [1]),
     *((geoclip.Recipe, {}, name, [1, 7], [0, -1]) for name in ("epochs", "stop_patience")),
-    (geoclip.Recipe, {}, "seed", [0, 7, None], [-1]),
+    (geoclip.Options, GEOCLIP, "seeds", [(0,), (7, 1), None], [(), (-1,), (1, 1)]),
     *((geoclip.Options, GEOCLIP, name, [1, 7], [0]) for name in ("dim", "frequencies", "validation_points")),
     (geoclip.Options, GEOCLIP, "queue", [0, 7], [-1]),
     (geoclip.Options, GEOCLIP, "sigmas", [(TINY,), (1, 9)], [(), (0,)]),
@@ -104,7 +103,7 @@ def test_every_number_has_its_bounds(record, others, name, allowed, refused):
 
 def test_the_thesis_trains_a_head_by_these_numbers():
     stated = Recipe()
-    assert (stated.batch, stated.epochs, stated.stop_patience, stated.seed) == (128, 100, 10, None)
+    assert (stated.batch, stated.epochs, stated.stop_patience) == (128, 100, 10)
     assert stated.optimiser == SGD(lr=0.05, momentum=0.9, weight_decay=0, rates={})
     assert stated.schedule == Plateau(factor=0.5, patience=3)
     assert stated.weights == InverseFrequency(power=1)
