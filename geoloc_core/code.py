@@ -62,8 +62,8 @@ LIBRARIES = {
 }
 """Libraries whose version changes results, by the name that is imported, with their distribution."""
 
-TEMPLATE = re.compile(r"[\w/]+\.(html|md|css|js)")
-"""What names a template, by its path in the package."""
+TEMPLATE = re.compile(r"[\w/]+\.(html|md|css|js|json|yaml)")
+"""What names a template, or data, by its path in the package."""
 NAMED = re.compile(r"{%-?\s*(?:include|extends|import|from)\s+[\"']([^\"']+)")
 """A template that another one names."""
 

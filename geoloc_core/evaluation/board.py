@@ -6,11 +6,11 @@ from typing import Any, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from geoloc_core.contracts.metrics import COUNTRY_LEVEL, COUNTS, Column, column, lower_is_better, rounded, within_name
+from geoloc_core.contracts.metrics import COUNTRY_LEVEL, COUNTS, Column, column, lower_is_better, rounded
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import bootstrap
+from geoloc_core.evaluation.published import Tables
 from geoloc_core.params import Profile
-from geoloc_core.params.paper import Paper
 from geoloc_core.plugins import Strict
 from geoloc_core.sets import Split
 
@@ -21,6 +21,7 @@ BANNER = "Demo: rendered photos. Not a result on real photos; the paper's number
 
 Draws = Callable[[str, str, str], np.ndarray]
 """The bootstrap's draws of a variant, a benchmark and a metric."""
+NO_PAPERS = Tables(tables=())
 OVER_MAJORITY = "accuracy"
 """The metric in which a variant has to beat always answering its most frequent class."""
 
@@ -297,13 +298,19 @@ class Board(Strict):
         return found
 
 
-def build(profile: Profile, reports: dict[str, dict[str, Any]], draws: Draws | None = None) -> Board:
+def build(
+    profile: Profile,
+    reports: dict[str, dict[str, Any]],
+    draws: Draws | None = None,
+    papers: Tables = NO_PAPERS,
+) -> Board:
     """The leaderboard of a profile.
 
     Args:
-        profile: Says what makes a variant the best, and what the papers print.
+        profile: Says what makes a variant the best.
         reports: Per variant, its ``scores.json``, in the profile's order.
         draws: The bootstrap's draws, by which variants are compared; without them, they are not.
+        papers: What is printed beside our figures.
 
     Raises:
         UserError: There is nothing to compare, scores disagree, or the deciding metric is unknown.
@@ -329,7 +336,7 @@ def build(profile: Profile, reports: dict[str, dict[str, Any]], draws: Draws | N
         banner=BANNER if profile.demo else "",
         convention=next(iter(reports.values()))["convention"],
         best=best,
-        sections=[_section(profile, *place, places[place], again, draws) for place in order],
+        sections=[_section(profile, *place, places[place], again, draws, papers) for place in order],
     )
 
 
@@ -388,6 +395,7 @@ def _section(
     reports: dict[str, dict[str, Any]],
     again: dict[str, list[dict[str, Any]]],
     draws: Draws | None,
+    papers: Tables,
 ) -> Section:
     _check_same_photos(name, reports)
     figures = {variant: report["benchmarks"][name] for variant, report in reports.items()}
@@ -398,7 +406,7 @@ def _section(
         key=lambda variant: worst if (value := figures[variant][metric]) is None else value,
         reverse=not lower_is_better(metric),
     )
-    rows = [_row(profile, variant, name, reports[variant], again.get(variant, [])) for variant in ranked]
+    rows = [_row(papers, variant, name, reports[variant], again.get(variant, [])) for variant in ranked]
     counts = {key: figures[ranked[0]][key] for key in ("n", "published")}
     return Section(
         name=name,
@@ -442,9 +450,8 @@ def _comparisons(name: str, metric: str, reports: dict[str, dict[str, Any]], dra
     ]
 
 
-def _row(profile: Profile, variant: str, name: str, report: dict[str, Any], again: list[dict[str, Any]]) -> Row:
-    paper = profile.papers.get(variant)
-    printed = printed_in(paper, name) if paper else {}
+def _row(papers: Tables, variant: str, name: str, report: dict[str, Any], again: list[dict[str, Any]]) -> Row:
+    printed, source = papers.beside(variant, name)
     gain = report["over_majority"][name].get(OVER_MAJORITY)
     return Row(
         name=variant,
@@ -459,7 +466,7 @@ def _row(profile: Profile, variant: str, name: str, report: dict[str, Any], agai
         beats_majority=None if gain is None or gain["low"] is None else gain["low"] > 0,
         clean=report["clean"][name],
         paper=printed,
-        source=paper.source if paper and printed else "",
+        source=source,
     )
 
 
@@ -471,15 +478,6 @@ def _spreads(trainings: list[dict[str, Any]]) -> dict[str, Spread]:
         if len(values) == len(trainings):
             found[metric] = Spread(mean=float(np.mean(values)), sd=float(np.std(values, ddof=1)), trainings=len(values))
     return found
-
-
-def printed_in(paper: Paper, benchmark: str) -> dict[str, float]:
-    """The paper's figures by our metrics' names; its validation table belongs to ``validation``."""
-    if benchmark == Split.VALIDATION:
-        found = {name: getattr(paper, name) for name in ("accuracy", "top_5", "top_10", "mean_km")}
-        return {name: value for name, value in found.items() if value is not None}
-    printed = paper.benchmarks.get(benchmark, {})
-    return {key if isinstance(key, str) else within_name(key): value for key, value in printed.items()}
 
 
 def _values(figures: dict[str, float], prefix: str = "") -> dict[str, float]:

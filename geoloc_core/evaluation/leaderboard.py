@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from geoloc_core.contracts.metrics import column, rounded
 from geoloc_core.errors import UserError
-from geoloc_core.evaluation import page, tables
+from geoloc_core.evaluation import page, published, tables
 from geoloc_core.evaluation.board import Board, Interval, Report, Row, Section, build
 from geoloc_core.evaluation.details import Restated
 from geoloc_core.evaluation.metrics import CONVENTIONS
@@ -31,7 +31,7 @@ def leaderboard(project: Project) -> None:
 
     check_folder(project.leaderboard, NAME)
     scores = gather(project)
-    board = build(project.profile, scores, partial(read_draws, project))
+    board = build(project.profile, scores, partial(read_draws, project), published.tables())
     with replacing_folder(project.leaderboard, NAME) as aside:
         aside.mkdir()
         write_json(aside / "leaderboard.json", board.model_dump(mode="json"))

@@ -47,7 +47,6 @@ def flaws(profile: Profile, block: dict[str, Any]) -> list[str]:
     ]
     found += [f"expect.{name}: no corpus of that name" for name in profile.expect if name not in profile.corpora]
     found += [f"about.{name}: no checkpoint of that name" for name in profile.about if name not in profile.checkpoints]
-    found += [f"papers.{name}: no variant of that name" for name in profile.papers if name not in profile.variants]
     found += [f"cells.{name}: the name is taken by the boundaries' units" for name in profile.cells if name in UNITS]
     found += [
         f"attributes: {name!r}: the name is taken by {'cells' if name in profile.cells else 'the units of boundaries'}"

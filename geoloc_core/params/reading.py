@@ -11,8 +11,10 @@ from geoloc_core.params.schema import Profile
 from geoloc_core.plugins import Strict
 from geoloc_core.yamls import read_yaml
 
+PAPERS = "unknown key; the papers' tables, and the variants that stand for their rows, are now in published.yaml"
 MOVED = {
-    "paper": "unknown key; a variant's published figures are now in the profile, under papers.<variant>",
+    "paper": PAPERS,
+    "papers": PAPERS,
     "about": "unknown key; what is published about weights is now in the profile, under about.<encoder>",
     "encoded": "unknown key; what is encoded now follows from the variants and from evaluation.benchmarks",
     "encoder": "unknown key; a classifier now lists its encoders: `encoders: [<encoder>]`",

@@ -7,7 +7,6 @@ from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr, StringConst
 
 from geoloc_core.errors import UserError
 from geoloc_core.geo.facts import Sources as Facts
-from geoloc_core.params.paper import Paper
 from geoloc_core.pictures import MAX_MEGAPIXELS
 from geoloc_core.pins import Sha256
 from geoloc_core.plugins import Strict, options
@@ -266,8 +265,6 @@ class Profile(Strict):
     attributes: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Label spaces that corpora state themselves: columns of ``attributes.parquet``, such as ``city``."""
     variants: dict[Name, options("geoloc_core.families")]  # type: ignore[valid-type]
-    papers: dict[Name, Paper] = Field(default_factory=dict)
-    """The published rows that variants stand for: apart from them, so that a corrected figure trains nothing again."""
     evaluation: Evaluation
     registry: Registry
     _repeats: dict[str, tuple[str, ...]] = PrivateAttr(default_factory=dict)

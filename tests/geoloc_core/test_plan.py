@@ -61,7 +61,6 @@ def test_only_what_variants_need_is_made(tmp_path):
             "other": {"kind": "classifier", "corpus": "uk_grid", "encoders": ["vit"], "labels": "semantic",
                       "benchmarks": ["yfcc26k"]},
         }  # fmt: skip
-        run["papers"] = {}
         run["evaluation"]["benchmarks"] = ["im2gps3k"]
         run["registry"]["benchmark"] = "im2gps3k"
 
@@ -81,7 +80,6 @@ def test_tokens_weights_and_facts_are_read_where_they_are_learned_from(tmp_path)
         run["encoders"]["vit"]["pooling"] = "penultimate"
         block = {"kind": "geocell_classifier", "corpus": "mp16", "encoder": {"last_block": "vit"}, "labels": "semantic"}
         run["variants"] = {"tuned": block | {"tasks": {}, "benchmarks": ["im2gps3k"]}, "plain": block}
-        run["papers"] = {}
         run["evaluation"]["benchmarks"] = ["im2gps"]
 
     found = planned(opened(tmp_path, "demo", change))
@@ -105,7 +103,7 @@ def test_what_photos_and_pieces_need_is_read(tmp_path):
             "experts": {"kind": "feature_experts", "corpus": "g50", "pieces": "cut", "experts": ["ground", "cars"],
                         "labels": "country", "benchmarks": ["im2gps"]},
         }  # fmt: skip
-        run["papers"], run["registry"]["benchmark"] = {}, "im2gps"
+        run["registry"]["benchmark"] = "im2gps"
 
     project = opened(tmp_path, "demo", change)
     found = planned(project)

@@ -10,8 +10,7 @@ from geoloc_core.evaluation import board, leaderboard, tables
 from geoloc_core.evaluation import score as stage
 from geoloc_core.evaluation.board import Report, Row, Section
 from geoloc_core.families.classifier import Options
-from geoloc_core.params.paper import Paper
-from tests.geoloc_core.made_answers import profile
+from tests.geoloc_core.made_answers import PAPERS, profile
 
 FIGURES = {"n": 9, "located": 8, "published": 12}
 BLOCK = Options(kind="classifier", corpus="mp16", encoders=("clip",), labels="country")
@@ -109,23 +108,20 @@ def test_a_baseline_stands_once_for_each_most_frequent_class_and_label_space():
 
 
 def test_a_row_has_its_own_figures_and_those_of_its_paper():
-    paper = Paper(
-        source="Someone 2024", accuracy=8.2, top_10=9.5, mean_km=5107,
-        benchmarks={"im2gps": {200: 4.4, 2500: 5, "top_5": 6.0}},
-    )  # fmt: skip
-    assert board.printed_in(paper, "validation") == {"accuracy": 8.2, "top_10": 9.5, "mean_km": 5107}
-    assert board.printed_in(paper, "im2gps") == {"within_200km": 4.4, "within_2500km": 5, "top_5": 6.0}
-    assert board.printed_in(paper, "im2gps3k") == {}
     made = board.build(
-        profile(demo=True, papers={"one": paper}, variants={"one": BLOCK}),
-        {"one": report(im2gps=of(12.3456, majority_accuracy=1.0), im2gps3k=of(1.0), validation=of(2.0))},
+        profile(demo=True, variants={"by_country": BLOCK}),
+        {"by_country": report(im2gps=of(12.3456, majority_accuracy=1.0), im2gps3k=of(1.0), validation=of(2.0))},
+        papers=PAPERS,
     )
     [im2gps, validation] = (section.rows[0] for section in made.sections)
     assert im2gps.values == {"within_750km": 12.35, "median_km": 987.7}
-    assert (im2gps.name, im2gps.family, im2gps.encoders, im2gps.labels) == ("one", "classifier", ("clip",), "country")
-    assert (im2gps.source, validation.source) == ("Someone 2024", "Someone 2024")
+    assert (im2gps.name, im2gps.family, im2gps.encoders, im2gps.labels) == (
+        "by_country", "classifier", ("clip",), "country",
+    )  # fmt: skip
+    assert (im2gps.paper, validation.paper) == ({"within_200km": 4.4}, {"accuracy": 8.2, "mean_km": 5107})
+    assert im2gps.source == validation.source == "Someone 2024, Table 2"
     assert made.banner == board.BANNER
-    assert made.sources == {"Someone 2024": ["one"]}
+    assert made.sources == {"Someone 2024, Table 2": ["by_country"]}
 
 
 def section(*values, metric="accuracy", labels=None, baseline=()):

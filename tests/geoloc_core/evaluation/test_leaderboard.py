@@ -13,13 +13,13 @@ import pytest
 
 from geoloc_core.contracts.metrics import column
 from geoloc_core.errors import UserError
-from geoloc_core.evaluation import board, leaderboard, page, tables
+from geoloc_core.evaluation import board, leaderboard, page, published, tables
 from geoloc_core.evaluation import score as stage
 from geoloc_core.evaluation.score import score
 from geoloc_core.params import Evaluation, Registry
 from geoloc_core.project import Project
 from geoloc_core.variants.answer import answer
-from tests.geoloc_core.made_answers import make_project, profile, save_models
+from tests.geoloc_core.made_answers import PAPERS, make_project, profile, save_models
 
 FORMATS = ("leaderboard.md", "leaderboard.html", "leaderboard.json")
 
@@ -46,6 +46,12 @@ def scored(evaluated, tmp_path):
 def written(scored):
     leaderboard.leaderboard(scored)
     return leaderboard.load(scored)
+
+
+@pytest.fixture(autouse=True)
+def papers(monkeypatch):
+    """The tables of a paper that stands beside these variants."""
+    monkeypatch.setattr(published, "tables", lambda: PAPERS)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import yaml
 
 from geoloc_core.errors import UserError
 from geoloc_core.params import load
+from geoloc_core.params.reading import PAPERS
 from geoloc_core.plugins import kinds
 
 ROOT = Path(__file__).parents[3]
@@ -393,7 +394,8 @@ def linear(**more):
         (lambda d: d["variants"].update(x=linear(encoder="clip")),
          "variants.x.encoder: unknown key; a classifier now lists its encoders: `encoders: [<encoder>]`"),
         (lambda d: d["variants"].update(x=linear(paper={"source": "A", "accuracy": 3.5})),
-         "variants.x.paper: unknown key; a variant's published figures are now in the profile, under papers.<variant>"),
+         f"variants.x.paper: {PAPERS}"),
+        (lambda d: d.update(papers={"x": {"source": "A", "accuracy": 3.5}}), f"papers: {PAPERS}"),
         (lambda d: d["checkpoints"].update(clip={"hub": "a/b", "revision": "c", "about": {"dim": 3}}),
          "checkpoints.clip.about: unknown key; "
          "what is published about weights is now in the profile, under about.<encoder>"),
@@ -454,7 +456,6 @@ def test_a_variant_is_scored_on_what_lies_in_the_countries_it_knows(tmp_path, ch
     def spoil(raw):
         raw["run"] = {**raw["run"], "registry": {**raw["run"]["registry"], "benchmark": "validation"}}
         raw["run"]["variants"] = {"linear_clip_cells": raw["run"]["variants"]["linear_clip_cells"]}
-        raw["run"]["papers"] = {}
         change(raw["run"])
 
     loaded = load(written(tmp_path, spoil))
@@ -487,13 +488,11 @@ def test_a_variant_with_several_seeds_is_trained_with_each(tmp_path):
 def test_figures_of_what_is_not_there_are_a_mistake(tmp_path):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     demo = raw["profiles"]["demo"]
-    demo["papers"] = {"nobody": {"source": "A"}}
     demo["about"] = {"nothing": {"dim": 3}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": demo}))
     with pytest.raises(UserError) as told:
         load(tmp_path / "params.yaml")
-    assert told.value.args[1:] == ("  run.about.nothing: no checkpoint of that name",
-                                   "  run.papers.nobody: no variant of that name")  # fmt: skip
+    assert told.value.args[1:] == ("  run.about.nothing: no checkpoint of that name",)
 
 
 def test_the_test_split_is_a_set_and_its_name_is_taken_only_where_there_is_one(tmp_path):

@@ -34,7 +34,7 @@ def told(project):
     raster(project.root / "rasters" / "e.tif", 40.0, elsewhere=150.0)
     sources = Sources(path="rasters", elevation=Source(file="e.tif"))
     corpora = {name: SimpleNamespace(role=role) for name, role in (("mp16", "train"), ("im2gps", "benchmark"))}
-    made = Project(project.root, profile(variants={"told": VARIANT}, papers={}, facts=sources, corpora=corpora))
+    made = Project(project.root, profile(variants={"told": VARIANT}, facts=sources, corpora=corpora))
     for corpus in corpora:
         known_facts.facts(made, corpus)
     width = Tasks().width
