@@ -47,8 +47,8 @@ def geoloc(context: click.Context, params: Path) -> None:
     """Given a photo, say where on Earth it was taken.
 
     The stages, in order: fetch and boundaries, ingest, label, leaks, truth, fit-cells, pretrain or download, encode,
-    texts and encode-text, train, answer, score, leaderboard, promote. `dvc repro` runs those that are out of date;
-    `geoloc demo` does so through Dagster.
+    texts and encode-text, train, answer, score, leaderboard, report, promote. `dvc repro` runs those that are out of
+    date; `geoloc demo` does so through Dagster.
     """
     context.obj = params
     if not is_first() and context.invoked_subcommand != "train":  # the only stage that processes share
@@ -98,6 +98,7 @@ def demo(params: Path, profile: str | None) -> None:
     click.echo(f"""
 Where to look next
   the leaderboard with all columns   {project.leaderboard / "leaderboard.html"}
+  everything about every model       {project.report / "report.html"}
   what is in each corpus             {project.data / "datasheets"}
   Dagster and MLflow in a browser    make ui
   ask the champion about a photo     .venv/bin/geoloc predict PHOTO""")
@@ -449,6 +450,14 @@ def leaderboard(project: Project, show: bool, convention: str | None) -> None:
         board.show(project, convention=convention)
     else:
         board.leaderboard(project)
+
+
+@stage(examples=("report",))
+def report(project: Project) -> None:
+    """Write one page of everything: the leaderboard, the papers' tables with ours, maps, and all about each variant."""
+    from geoloc_core.evaluation.report.command import report
+
+    report(project)
 
 
 @stage(examples=("promote", "promote --replace"))

@@ -162,6 +162,7 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
         },
         "score": Instance("score", (), (scored,)),
         "leaderboard": Instance("leaderboard", (), (scored, profile.registry)),
+        "report": Instance("report", (), (profile.registry,)),
     }
 
 

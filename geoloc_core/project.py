@@ -22,7 +22,7 @@ STAGES = {
 """By folder of ``data/``, the stage that writes what is named like its one argument."""
 ENCODED = {"encode": "features", "encode_text": "text_features", "cells": "cells"}
 """By stage whose summary is named ``<encoder or cells>-<of what>``, the folder that it writes."""
-ALONE = ("boundaries", "leaks", "leaderboard")
+ALONE = ("boundaries", "leaks", "leaderboard", "report")
 """Stages without an argument, which write the folder of their name."""
 
 
@@ -166,6 +166,11 @@ class Project:
     def leaderboard(self) -> Path:
         """The leaderboard in Markdown, HTML and JSON."""
         return self.data / "leaderboard"
+
+    @property
+    def report(self) -> Path:
+        """Everything that is known of all variants, in HTML and Markdown."""
+        return self.data / "report"
 
     def summary(self, stage: str, name: str) -> Path:
         """The few figures of one stage that DVC shows as metrics and Dagster as metadata."""

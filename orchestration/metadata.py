@@ -34,6 +34,8 @@ def shown(root: Path, stage: Stage, outcome: Outcome) -> Metadata:
         found["document"] = document(root / path)
     if stage.look.mlflow:
         found |= mlflow_run(root / ".state" / "mlflow" / "runs" / f"{stage.look.mlflow}.json")
+    for path in outcome.outputs:
+        found |= pages(root / path)
     rows = [{"output": path, "md5": md5} for path, md5 in outcome.outputs.items()]
     return found | {"outputs": table(rows)}
 
@@ -90,6 +92,11 @@ def picture(path: Path) -> Metadata:
         return {}
     inside = _inside(path)
     return {"plot": dg.MetadataValue.md(f"![{path.stem}]({inside})") if inside else dg.MetadataValue.path(str(path))}
+
+
+def pages(folder: Path) -> Metadata:
+    """The HTML pages at the top of an output, to be opened in a browser."""
+    return {path.name: dg.MetadataValue.path(str(path)) for path in sorted(folder.glob("*.html"))}
 
 
 def document(path: Path) -> dg.MarkdownMetadataValue:

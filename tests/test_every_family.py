@@ -125,7 +125,7 @@ def road(tmp_path_factory):
         "variants": {name: {"corpus": "photos", "labels": "country", **block} for name, block in VARIANTS.items()},
     }
     (root / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
-    commands(root, *PREPARED, *STAGES, "leaderboard")
+    commands(root, *PREPARED, *STAGES, "leaderboard", "report")
     return root
 
 
@@ -144,6 +144,12 @@ def test_every_family_is_on_it_and_says_how_many_parameters_it_has(road):
     assert total["experts"] == total["ground"] + total["others"]
     assert said["both"]["trainable_parameters"] == 2
     assert total["both"] == 2 + total["linear"] + total["clues"]
+
+
+def test_the_report_tells_all_about_every_variant(road):
+    page = (road / "data/report/report.html").read_text()
+    assert [name for name in VARIANTS if f'id="variant-{name}"' not in page] == []
+    assert read(road / "data/summaries/report/report.json")["variants"] == len(VARIANTS)
 
 
 def test_the_leaderboard_names_all_encoders(road):

@@ -20,6 +20,8 @@ COUNTED = "photos"
 """What pairs and units are counted in."""
 COSTS = ("parameters", "seconds_per_epoch")
 """What tables print of a model beside its scores: millions of parameters that are trained, seconds of an epoch."""
+TOPS = {"accuracy": 1, "top_5": 5, "top_10": 10}
+"""What is told of regions and countries: the k of each metric."""
 
 Kind = Literal["scores", "regions", "countries", "pairs", "units"]
 
@@ -117,13 +119,25 @@ class Table(Strict):
                 raise ValueError(f"{self.id}: {row.name}: expected a key in all tables but those of scores")
             if self.kind != "units" and not all(self._placed(row, one) for one in self.columns):
                 raise ValueError(f"{self.id}: {row.name}: not said on which benchmark")
+        for one in self.columns:
+            if any(value is not None and not _possible(value, one) for value in self._figures(one)):
+                raise ValueError(f"{self.id}: {one.head}: expected figures from 0, and shares to 100 %")
         if {bool(self.level), bool(self.corpus)} != {self.kind == "units"}:
             raise ValueError(f"{self.id}: expected level and corpus of units, and of nothing else")
         return self
 
+    def _figures(self, one: Column) -> Iterator[Decimal | None]:
+        at = self.columns.index(one)
+        return (figure(row.cells[at], one) for row in self.rows)
+
     def _check_metric(self, one: Column) -> None:
-        counted = self.kind in ("pairs", "units")
-        known = one.metric == COUNTED if counted else one.metric in COSTS or column(one.metric) is not None
+        match self.kind:
+            case "pairs" | "units":
+                known = one.metric == COUNTED
+            case "regions" | "countries":
+                known = one.metric in TOPS
+            case _:
+                known = one.metric in COSTS or column(one.metric) is not None
         if not known:
             raise ValueError(f"{self.id}: {one.metric!r}: no metric of a table of {self.kind}")
 
@@ -137,6 +151,11 @@ class Table(Strict):
     def standing(self, row: Row) -> tuple[str, ...]:
         """The variants that stand for a row."""
         return row.variants or self.variants
+
+
+def _possible(value: Decimal, one: Column) -> bool:
+    found = column(one.metric)
+    return value >= 0 and not (found and found.percentage and value > 100)
 
 
 def _check_cell(table: str, row: str, text: str) -> None:

@@ -166,15 +166,20 @@ def span(low: float | None, high: float | None, style: str) -> str:
     return f"{low:{style}}{' to ' if low < 0 else '–'}{high:{style}}"
 
 
+def sure(found: Column, row: Row) -> str:
+    """How sure a figure of a row is: its interval, and its spread over trainings where there were several."""
+    ends, spread = row.intervals.get(found.name), row.spreads.get(found.name)
+    parts = [span(ends.low, ends.high, found.format)] if ends and found.name in row.values else []
+    if spread is not None:
+        parts.append(f"{spread.mean:{found.format}} ± {spread.sd:{found.format}}")
+    return "; ".join(parts)
+
+
 def _cell(section: Section, found: Column, row: Row) -> report.Cell:
     ours, theirs = row.values.get(found.name), row.paper.get(found.name)
-    ends, spread = row.intervals.get(found.name), row.spreads.get(found.name)
-    sure = [span(ends.low, ends.high, found.format)] if ends and ours is not None else []
-    if spread is not None:
-        sure.append(f"{spread.mean:{found.format}} ± {spread.sd:{found.format}}")
     return report.Cell(
         ours,
-        interval="; ".join(sure),
+        interval=sure(found, row),
         note="" if theirs is None else found.show(theirs),
         hint="" if theirs is None else row.source,
         best=section.is_best(found, row),

@@ -4,15 +4,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
-from geoloc_core.corpora.stored import Stored
 from geoloc_core.errors import UserError
+from geoloc_core.evaluation import answered
+from geoloc_core.evaluation.examples import examples
 from geoloc_core.explain import explanation, overlay, page
 from geoloc_core.explain.explanation import Explanation, Question
 from geoloc_core.files import check_folder, replacing_folder
-from geoloc_core.geo.sphere import haversine_km
 from geoloc_core.params import entry
 from geoloc_core.plots import save
 from geoloc_core.progress import say
@@ -98,32 +95,8 @@ def of_benchmark(project: Project, variant: str, benchmark: str, each: int) -> l
         UserError: It has not answered the benchmark, or no photo of it has a place.
     """
     asked = entry(answers.note(project, variant).benchmarks, benchmark, "benchmark", f"the answers of {variant}")
-    columns = ("latitude", "longitude", "true_latitude", "true_longitude")
-    table = pa.table(
-        {name: answers.column(project, variant, benchmark, name) for name in ("image_id", "row", *columns)}
-    )
-    known = table.to_pandas()
-    km = haversine_km(*(known[name].to_numpy(np.float64) for name in columns))
-    order = np.argsort(km, kind="stable")[: int(np.isfinite(km).sum())]  # NaN comes last
-    if not len(order):
-        raise UserError(f"{benchmark}: none of its photos has a known place, so that none is best or worst")
-    places, notes = ranks(len(order), each)
-    lines = known.iloc[order[places]]
-    photos = Stored.photos(project.corpus(asked.corpus)).take(lines["row"].to_numpy()).read()
-    return [
-        Question(line.image_id, photo, (line.true_latitude, line.true_longitude), f"{note}: {far:,.0f} km")
-        for line, photo, note, far in zip(lines.itertuples(), photos, notes, km[order[places]], strict=True)
-    ]
-
-
-def ranks(count: int, each: int) -> tuple[np.ndarray, list[str]]:
-    """Which of so many ranks are shown, ascending, and what each is called: best, median or worst; none twice."""
-    middle = max(0, (count - each) // 2)
-    called = dict.fromkeys(range(middle, min(count, middle + each)), "median")
-    called |= dict.fromkeys(range(max(0, count - each), count), "worst")
-    called |= dict.fromkeys(range(min(count, each)), "best")
-    places = sorted(called)
-    return np.array(places, np.int64), [called[place] for place in places]
+    found = examples(project, variant, asked.corpus, answered.read(project, variant, benchmark), each)
+    return [Question(one.image_id, one.photo, one.place, f"{one.why}: {one.km:,.0f} km") for one in found]
 
 
 def _save_maps(found: Explanation, number: int, folder: Path) -> None:

@@ -42,6 +42,7 @@ class Cell:
         hint: Where the note comes from.
         best: Whether it is the best of its column.
         shade: How good it is, from 0 to 1.
+        shown: How its number is written, where not as its column says.
     """
 
     value: Value = None
@@ -50,6 +51,7 @@ class Cell:
     hint: str = ""
     best: bool = False
     shade: float = 0.0
+    shown: str = ""
 
     @property
     def address(self) -> str | None:
@@ -108,7 +110,7 @@ class Column:
             case Link(text=text) | str(text):
                 return text
             case number:
-                return format(number, self.format)
+                return cell.shown or format(number, self.format)
 
 
 @dataclass(frozen=True)

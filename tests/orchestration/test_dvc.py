@@ -134,6 +134,8 @@ def test_no_answer_waits_for_a_corpus_that_nobody_learns_from_or_is_scored_on(re
         score = stages[f"score@{name}"]
         assert score.stages == (answer.name, "leaks"), "no model runs where scores are made"
     assert {*stages["leaderboard"].stages} == {f"score@{name}" for name in run["variants"]}
+    kinds = {re.split("[@_]", at)[0] for at in stages["report"].stages}
+    assert kinds == {"leaderboard", "score", "answer", "label", "ingest", "train"}
     for name in used:
         assert stages[f"truth@{name}"].stages == (f"ingest@{name}", f"label@{name}")
 

@@ -3,7 +3,7 @@ import json
 
 import dagster as dg
 
-from orchestration.metadata import document, figures, mlflow_run, picture, table
+from orchestration.metadata import document, figures, mlflow_run, pages, picture, table
 
 
 def test_a_summary_becomes_figures_and_tables():
@@ -42,6 +42,13 @@ def test_a_run_is_linked_if_there_is_one(tmp_path):
     assert mlflow_run(note) == {}
     note.write_text(json.dumps({"run_id": "r", "experiment_id": "1"}))
     assert mlflow_run(note)["mlflow_run"].value == "/mlflow/experiments/1/runs/r"
+
+
+def test_the_pages_of_an_output_are_named(tmp_path):
+    for name in ("report.html", "report.md"):
+        (tmp_path / name).touch()
+    assert pages(tmp_path) == {"report.html": dg.MetadataValue.path(str(tmp_path / "report.html"))}
+    assert pages(tmp_path / "report.html") == pages(tmp_path / "none") == {}
 
 
 def test_a_document_holds_its_pictures(tmp_path):

@@ -16,6 +16,7 @@ from geoloc_core import cli
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.encoders.instances import Instances, Segment
 from geoloc_core.errors import UserError
+from geoloc_core.evaluation import examples
 from geoloc_core.explain import command, explanation, overlay, page, pieces
 from geoloc_core.explain.asked import Target, score_of, target_of
 from geoloc_core.explain.faithfulness import Chance, Check, Curve
@@ -202,7 +203,7 @@ def test_photos_of_any_shape_are_explained(project, tmp_path, size):
 
 @given(st.integers(1, 60), st.integers(1, 20))
 def test_best_median_and_worst_are_ranks_of_the_benchmark_and_none_is_shown_twice(count, each):
-    places, notes = command.ranks(count, each)
+    places, notes = examples.ranks(count, each)
     assert (np.diff(places) > 0).all()
     assert set(places) <= set(range(count))
     assert set(range(min(each, count))) == {place for place, note in zip(places, notes, strict=True) if note == "best"}
