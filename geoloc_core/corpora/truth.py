@@ -27,8 +27,8 @@ COLUMNS = {
 TRUTH = pa.schema(
     [
         *(manifest.MANIFEST.field(name) for name in COLUMNS["manifest"]),
-        *(manifest.LABELS.field(name) for name in COLUMNS["labels"]),
         pa.field("attributes", pa.map_(pa.string(), pa.string()), nullable=False),
+        *(manifest.LABELS.field(name) for name in COLUMNS["labels"]),
     ],
     metadata={"geoloc.schema": "truth", "geoloc.version": manifest.VERSION},
 )
@@ -53,7 +53,7 @@ def truth(project: Project, name: str) -> None:
     labels = manifest.read_labels(project.labels(name), photos["image_id"], COLUMNS["labels"])
     rejects = manifest.read_table(project.corpus(name) / "rejects.parquet", manifest.REJECTS, ["reason"])
     published = len(photos) + sum(reason not in STRAY for reason in rejects["reason"].to_pylist())
-    table = pa.table([*photos.columns, *labels.columns, _attributes(project, name, len(photos))], names=TRUTH.names)
+    table = pa.table([*photos.columns, _attributes(project, name, len(photos)), *labels.columns], names=TRUTH.names)
     with files.replacing(project.truth(name)) as aside:
         manifest.write_table(table, aside, TRUTH.with_metadata({**TRUTH.metadata, PUBLISHED: str(published)}))
     figures = {"rows": len(photos), **_known(table), "published": published}

@@ -61,10 +61,13 @@ class Gathered:
         Raises:
             UserError: They are missing or damaged.
         """
-        return {
-            name: read_json(self.project.scores(name) / DETAILS, f"run `geoloc score {name}`", dict[str, Known])
-            for name in self.reports
-        }
+        found = {}
+        for name, report in self.reports.items():
+            path, remedy = self.project.scores(name) / DETAILS, f"run `geoloc score {name}`"
+            found[name] = read_json(path, remedy, dict[str, Known])
+            if missing := report.benchmarks.keys() - found[name]:
+                raise UserError(f"{path}: nothing of {min(missing)}; {remedy}")
+        return found
 
     @cached_property
     def notes(self) -> dict[str, Note]:

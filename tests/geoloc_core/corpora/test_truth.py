@@ -26,7 +26,7 @@ def test_it_holds_the_places_the_units_and_the_split_row_by_row(project):
     photos = pd.read_parquet(project.corpus("mp16") / "manifest.parquet")
     labels = pd.read_parquet(project.labels("mp16"))
     units = ["gid_0", "gid_1", "gid_2", "split"]
-    assert list(found) == ["image_id", "group_id", "latitude", "longitude", "place_id", "heading", *units, "attributes"]
+    assert list(found) == ["image_id", "group_id", "latitude", "longitude", "place_id", "heading", "attributes", *units]
     assert not any(map(len, found.pop("attributes"))), "none is the class of a variant"
     for name in found:
         pd.testing.assert_series_equal(found[name], (photos if name in photos else labels)[name])
