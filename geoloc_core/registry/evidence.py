@@ -28,7 +28,6 @@ COUNTRY = "country_accuracy"
 CALIBRATION = "ece"
 KNOWN = ("true_latitude", "true_longitude", "true_country")
 """What has to be the same of a photo before two answers to it compare."""
-COUNTED = ("rank", "country_rank", "subdivision_rank")
 
 
 class Change(Strict):
@@ -264,7 +263,9 @@ def _told(table: "pa.Table") -> "Told":
     codes, known = pd.factorize(np.concatenate(names), sort=True)  # None is −1
     nothing = np.full(n, np.nan, np.float32)
     outcomes = Outcomes(
-        *(table[name].to_numpy() for name in COUNTED),
+        ranks=table["rank"].to_numpy(),
+        country_ranks=table["country_rank"].to_numpy(),
+        subdivision_ranks=table["subdivision_rank"].to_numpy(),
         probability=table["probability"].to_numpy(),
         before=nothing,
         confidence=table["confidence"].to_numpy(),

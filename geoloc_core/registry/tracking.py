@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import psutil  # type: ignore[import-untyped]
 
 from geoloc_core import telemetry
+from geoloc_core.contracts.metrics import COUNTS
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, write_json
 from geoloc_core.project import Project
@@ -342,14 +343,26 @@ def _family(project: Project, name: str, params: dict[str, Any]) -> dict[str, st
     return ({"family": params["kind"]} if "kind" in params else {}) | ({"paper": paper.source} if paper else {})
 
 
-def _log_inputs(mlflow_client: "MlflowClient", run_id: str, context: str, hashes: dict[str, str]) -> None:
-    """Name what a run has read, by path or benchmark, with the hash of each."""
+def _log_inputs(
+    mlflow_client: "MlflowClient",
+    run_id: str,
+    context: str,
+    hashes: dict[str, str],
+    counts: dict[str, Any] | None = None,
+) -> None:
+    """Name what a run has read, by path or benchmark, with the hash of each and, where they are given, its counts."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     longest = 36  # of a hash, in MLflow; DVC's of a folder is as long
     inputs = [
         DatasetInput(
-            Dataset(name.removeprefix("data/"), value[:longest], "local", json.dumps({"uri": name})),
+            Dataset(
+                name.removeprefix("data/"),
+                value[:longest],
+                "local",
+                json.dumps({"uri": name}),
+                profile=json.dumps(counts[name]) if counts else None,
+            ),
             [InputTag("mlflow.data.context", context)],
         )
         for name, value in hashes.items()
@@ -467,7 +480,8 @@ def log_scores(project: Project, reports: dict[str, dict[str, Any]], cards: dict
             run_id = run_of(project, mlflow_client, variant)
             Log(project, mlflow_client, run_id)(_grouped(report["benchmarks"]), 0)
             short = {name: value[:12] for name, value in report["sha256"].items()}  # shown beside the name
-            _log_inputs(mlflow_client, run_id, "evaluation", short)
+            counts = {name: {key: found.get(key) for key in COUNTS} for name, found in report["benchmarks"].items()}
+            _log_inputs(mlflow_client, run_id, "evaluation", short, counts)
             for key, value in (_family(project, variant, {}) | {NOTE: cards.get(variant, "")}).items():
                 mlflow_client.set_tag(run_id, key, value)
             for stage in ("train", "score"):
@@ -476,11 +490,11 @@ def log_scores(project: Project, reports: dict[str, dict[str, Any]], cards: dict
 
 
 def _grouped(benchmarks: dict[str, dict[str, float | None]]) -> dict[str, float]:
-    """Figures by the names under which MLflow puts them together, those of the baseline apart."""
+    """Figures by the names under which MLflow puts them together, those of the baseline apart, and no counts."""
     baseline = "majority_"
     return {
         f"{name}/majority/{metric.removeprefix(baseline)}" if metric.startswith(baseline) else f"{name}/{metric}": value
         for name, figures in benchmarks.items()
         for metric, value in figures.items()
-        if value is not None
+        if value is not None and metric not in COUNTS
     }

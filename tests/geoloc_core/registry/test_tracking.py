@@ -1,5 +1,6 @@
 """MLflow on a real SQLite database: runs, the registry, and when a champion falls."""
 
+import json
 import os
 import signal
 import socket
@@ -51,9 +52,10 @@ def test_a_run_remembers_what_made_it(project):
     found = client.get_run(log.run_id)
     assert found.data.metrics["im2gps/within_750km"] == 12.5
     assert found.data.metrics["im2gps/majority/within_750km"] == 3.5
-    assert "im2gps/nll" not in found.data.metrics
+    assert not {"im2gps/nll", "im2gps/n"} & found.data.metrics.keys()
     assert found.data.tags[tracking.NOTE] == "# A card"
-    assert [r.dataset.digest for r in found.inputs.dataset_inputs if r.dataset.name == "im2gps"] == ["f00d"]
+    (scored,) = [read.dataset for read in found.inputs.dataset_inputs if read.dataset.name == "im2gps"]
+    assert (scored.digest, json.loads(scored.profile)["n"]) == ("f00d", 8)
     assert [f.path for f in client.list_artifacts(log.run_id, "plots/score")] == ["plots/score/linear.png"]
     write_json(project.model("linear") / "model.json", {"made": 2})
     assert tracking.run_of(project, client, "linear") != log.run_id, "another model is another run"
@@ -320,7 +322,7 @@ def _train(project):
 def _score(project):
     project.plot("score", "linear").parent.mkdir(parents=True, exist_ok=True)
     project.plot("score", "linear").write_bytes(b"a plot")
-    figures = {"within_750km": 12.5, "majority_within_750km": 3.5, "nll": None}
+    figures = {"n": 8, "within_750km": 12.5, "majority_within_750km": 3.5, "nll": None}
     report = {"benchmarks": {"im2gps": figures}, "sha256": {"im2gps": "f00d"}}
     tracking.log_scores(project, {"linear": report}, {"linear": "# A card"})
 
