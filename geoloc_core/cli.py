@@ -460,30 +460,58 @@ def report(project: Project) -> None:
     report(project)
 
 
-@stage(examples=("promote", "promote --replace"))
-@click.option("--replace", is_flag=True, help="Replace the champion whatever it scored, as when the benchmark changed.")
-def promote(project: Project, replace: bool) -> None:
-    """Register the best variant; it becomes the champion only when it is better on the named metric."""
-    from geoloc_core.registry.promotion import promote
+@stage(
+    examples=(
+        "promote",
+        "promote --version 3",
+        'promote --rollback --because "calls every beach Brazil"',
+        'promote --reject 4 --because "trained on the wrong corpus"',
+    )
+)
+@click.option("--replace", is_flag=True, help="Put the best variant in the champion's place whatever the evidence.")
+@click.option("--version", "number", type=click.IntRange(1), help="Make this version the champion.")
+@click.option("--rollback", is_flag=True, help="Go back to the champion before this one, which will not come back.")
+@click.option("--reject", type=click.IntRange(1), help="Never make this version the champion; needs --because.")
+@click.option("--because", default="", help="Why, to be kept with the version.")
+def promote(
+    project: Project, replace: bool, number: int | None, rollback: bool, reject: int | None, because: str
+) -> None:
+    """Register the best variant; it becomes the champion if the evidence says so, or you do."""
+    from geoloc_core.registry import promotion
 
-    click.echo(_verdict(promote(project, replace)))
+    chosen = {"--replace": replace, "--version": number, "--rollback": rollback, "--reject": reject}
+    given = [name for name, value in chosen.items() if value]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)}: one at a time")
+    if because and given in ([], ["--replace"]):
+        raise UserError("--because: expected with --version, --rollback or --reject")
+    if number:
+        decision = promotion.choose(project, number, because)
+    elif rollback:
+        decision = promotion.roll_back(project, because)
+    elif reject:
+        if not because.strip():
+            raise UserError("--reject: expected the reason too, as in --because 'trained on the wrong corpus'")
+        decision = promotion.reject(project, reject, because)
+    else:
+        decision = promotion.promote(project, replace)
+    click.echo(f"promote: {decision.verdict}")
 
 
-def _verdict(decision: dict[str, Any]) -> str:
-    """What became of a candidate, in one line."""
-    champion, candidate = decision["champion"], decision["candidate"]
-    who = f"promote: {candidate['variant']} (version {candidate['version']}, {decision['metric']} {candidate['value']})"
-    holder = f"{champion['variant']} (version {champion['version']}, {champion['metric']} {champion['value']})"
-    if decision["promoted"]:
-        return f"{who} is the champion now"
-    if candidate == champion:
-        return f"{who} is the champion already"
-    if not decision["comparable"]:
-        return (
-            f"{who} was scored on other photos or by another metric than the champion {holder}, which stays; "
-            "`geoloc promote --replace` puts the candidate in its place"
-        )
-    return f"{who} does not beat the champion {holder}"
+@geoloc.command(epilog="\b\nExamples:\n  geoloc reproduce 3\n  geoloc reproduce 3 --train --out /tmp/again")
+@click.argument("version", type=click.IntRange(1))
+@click.option("--train", is_flag=True, help="Train it again too, and not only answer and score.")
+@click.option("--out", type=click.Path(path_type=Path), help="A new folder to work in; left out, one below .state.")
+@click.pass_obj
+def reproduce(params: Path, version: int, train: bool, out: Path | None) -> None:
+    """Make a registered VERSION again from its git revision and its data, and compare the scores.
+
+    Exit code 1 if a figure differs.
+    """
+    project = Project.open(params)
+    words = ["--train"] if train else []
+    words += ["--out", str(out.absolute())] if out else []
+    sys.exit(_orchestrate("rerun", project, [str(version), *words]))
 
 
 @geoloc.command(

@@ -200,6 +200,16 @@ def test_a_second_run_skips_everything(by_dagster):
     assert (root / "dvc.lock").read_text() == before
 
 
+def test_a_registered_version_is_made_again_whatever_the_project_is_now(by_dagster, tmp_path):
+    """From its revision, with other code and other data in the project itself."""
+    root = Path(shutil.copytree(by_dagster[0], tmp_path / "project", symlinks=True))
+    with (root / "geoloc_core/evaluation/score.py").open("a") as code:
+        code.write("raise SystemExit('not the code of that time')\n")
+    shutil.rmtree(root / "data/answers")
+    said = " ".join(run(root, "geoloc", "reproduce", "1", "--train").split())
+    assert re.search(r"trained, answered and scored again, all \d+ figures are the same", said), said
+
+
 def test_the_data_comes_back_from_the_remote_byte_for_byte(by_dagster):
     root = by_dagster[0]
     before = digest(root / "data")

@@ -263,7 +263,7 @@ class Difference:
     p: float | None
 
 
-def difference(one: np.ndarray, other: np.ndarray, value: float, count: int) -> Difference:
+def difference(one: np.ndarray, other: np.ndarray, value: float, count: int, compared: int = 1) -> Difference:
     """A paired difference, with its interval and a two-sided t test with a degree of freedom less than groups.
 
     Args:
@@ -271,6 +271,7 @@ def difference(one: np.ndarray, other: np.ndarray, value: float, count: int) -> 
         other: (DRAWS,) of the other, of the same draws.
         value: The difference of the figures.
         count: How many groups were drawn.
+        compared: How many such intervals are to hold the truth together, 95 times in 100 (Bonferroni).
     """
     from scipy import special  # not scipy.stats, which takes a second to import
 
@@ -279,7 +280,7 @@ def difference(one: np.ndarray, other: np.ndarray, value: float, count: int) -> 
     if count < 2 or not len(apart):
         return Difference(value, None, None, None)
     error = float(apart.std(ddof=1)) * np.sqrt(count / (count - 1))
-    reach = float(special.stdtrit(count - 1, (1 + LEVEL) / 2)) * error
+    reach = float(special.stdtrit(count - 1, 1 - (1 - LEVEL) / 2 / compared)) * error
     if error < 1e-9:  # the same in every draw
         # in a test by signs, no other ones would give as much but the opposite of all
         return Difference(value, value, value, 1.0 if abs(value) < 1e-9 else 2.0 ** (1 - count))

@@ -28,6 +28,7 @@ def leaderboard(project: Project) -> None:
         UserError: A variant has no scores, or they cannot be compared.
     """
     from geoloc_core.registry import tracking
+    from geoloc_core.registry.card import model_card
 
     check_folder(project.leaderboard, NAME)
     scores = gather(project)
@@ -40,12 +41,8 @@ def leaderboard(project: Project) -> None:
     write_json(project.summary(NAME, NAME), _summary(board))
     _plot(project, board)
     # here and not in every `score`: MLflow takes longer to start than a variant to score
-    tracking.log_scores(project, {variant: _measured(report["benchmarks"]) for variant, report in scores.items()})
+    tracking.log_scores(project, scores, {variant: model_card(project, variant) for variant in scores})
     say(f"leaderboard: {tables.CROWN} {tables.verdict(board)}")
-
-
-def _measured(figures: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float]]:
-    return {name: {k: v for k, v in values.items() if v is not None} for name, values in figures.items()}
 
 
 def gather(project: Project) -> dict[str, dict[str, Any]]:

@@ -202,6 +202,10 @@ class Tables(Strict):
                     for variant in table.standing(row):
                         yield variant, benchmark, one.metric, float(value), table
 
+    def source(self, variant: str) -> str:
+        """Where the rows of a variant are printed; nothing where it stands for none."""
+        return "; ".join(dict.fromkeys(table.source for name, _, _, _, table in self.figures() if name == variant))
+
     def beside(self, variant: str, benchmark: str) -> tuple[dict[str, float], str]:
         """The figures of a variant's rows on a benchmark by metric, and where they are printed."""
         found: dict[str, float] = {}

@@ -213,6 +213,20 @@ class Evaluation(Strict):
     """Candidates that are kept of each answer."""
 
 
+class Guards(Strict):
+    """What a new champion must not lose, in percentage points on the selection set; null switches a guard off.
+
+    A guard is broken where the loss is larger and its 95 % interval excludes zero.
+
+    Attributes:
+        continents: On any continent, of the photos whose country is right.
+        calibration: By which the calibration error (ECE) may rise.
+    """
+
+    continents: float | None = Field(5, ge=0)
+    calibration: float | None = Field(5, ge=0)
+
+
 class Registry(Strict):
     """What the champion is called and what makes a candidate better.
 
@@ -221,11 +235,15 @@ class Registry(Strict):
         benchmark: The selection set: ``validation``, or a corpus with ``role: benchmark``, best one that
             ``evaluation.benchmarks`` does not name, since a figure that was selected on is too good to be reported.
         metric: What decides there.
+        min_gain: The least gain that a new champion has to bring, in the metric's unit, beside one that is no chance.
+        guards: What it must not lose.
     """
 
     model: str
     benchmark: str
     metric: str
+    min_gain: float = Field(0, ge=0)
+    guards: Guards = Field(default_factory=Guards)
 
 
 class Profile(Strict):

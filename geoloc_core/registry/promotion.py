@@ -1,52 +1,28 @@
-"""MLflow's registry: the best variant as a version that carries its code and its weights, and who is the champion.
+"""Who is the champion: by evidence, or by a person's word. Every decision is kept with the versions it is about.
 
-Promotion may be killed anywhere and run again. What it has begun carries the tag of its process until it is whole; the
-next one finishes or removes what it finds, and aliases move last, to versions whose files are all there.
+Only the alias ``champion`` and a few tags are decided; ``previous`` and ``challenger`` follow from them. So a command
+may be killed anywhere and run again: what it has begun is brought to its end by the next one.
 """
 
-import warnings
-from importlib.metadata import version as installed
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, remove, write_json
+from geoloc_core.files import write_json
 from geoloc_core.project import Project
-from geoloc_core.registry import tracking
+from geoloc_core.registry import evidence, tracking, versions
+from geoloc_core.registry.decision import Decision, Rule, weigh, who
+from geoloc_core.registry.versions import CHALLENGER, CHAMPION, FOLLOWS, PREVIOUS, REJECTED, ROLLED_BACK
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from mlflow import MlflowClient
 
-ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""MLflow's words for a model or an alias that is not there."""
-FILES = "files"
-"""Tag of a version: how many files and bytes it has, written when all are there."""
-LIBRARIES = (
-    "huggingface-hub",
-    "jinja2",
-    "markupsafe",
-    "numba",
-    "numpy",
-    "onnxruntime",
-    "open-clip-torch",
-    "pandas",
-    "pillow",
-    "pillow-heif",
-    "pyarrow",
-    "pydantic",
-    "pydantic-core",
-    "pyyaml",
-    "rich",
-    "safetensors",
-    "scipy",
-    "simplejpeg",
-    "threadpoolctl",
-    "timm",
-    "torch",
-    "torchvision",
-    "transformers",
-)
-"""What the code that travels with a model imports to answer, beside MLflow, which names itself."""
+    from geoloc_core.evaluation.board import Board
 
 
 def champion(project: Project) -> tuple[str, Path]:
@@ -60,7 +36,7 @@ def champion(project: Project) -> tuple[str, Path]:
 
     name = project.profile.registry.model
     with tracking.answering(project):
-        version = _holder(mlflow_client, name)
+        version = versions.holder(mlflow_client, name)
     if version is None:
         raise UserError(f"model {name!r}: no champion registered; run `make demo` or `geoloc promote` first")
     try:
@@ -74,227 +50,296 @@ def champion(project: Project) -> tuple[str, Path]:
     return version.version, Path(files) / "artifacts" / "geolocator"
 
 
-def promote(project: Project, replace: bool = False) -> dict[str, Any]:
-    """Register the best variant, and make it the champion only when it is better on the named metric.
+def promote(project: Project, replace: bool = False) -> Decision:
+    """Register the best variant, and make it the champion if the evidence says so.
+
+    The best is the first of the leaderboard that no person has rejected or rolled back.
 
     Args:
         project: The project.
-        replace: Make it the champion whatever the present one scored, as after the benchmark itself has changed, and
+        replace: Make the best the champion whatever the evidence, as after the selection set itself has changed, and
             write its files again.
 
     Returns:
         What was decided, also written to ``.state/promotion.json``.
 
     Raises:
-        UserError: There is no leaderboard yet, it is of other parameters, or MLflow's store cannot be used.
+        UserError: There is no leaderboard yet, it is of other parameters or answers, or MLflow's store cannot be used.
     """
     from geoloc_core.evaluation import leaderboard
 
     board, registry = leaderboard.load(project), project.profile.registry
-    best = board.best.model_dump()
+    best = board.best
     asked = (registry.benchmark, registry.metric, project.profile.demo)
-    if (best["benchmark"], best["metric"], bool(board.banner)) != asked:
+    if (best.benchmark, best.metric, bool(board.banner)) != asked:
         path = project.leaderboard / "leaderboard.json"
         raise UserError(f"{path}: not of the present parameters; run `geoloc leaderboard` first")
+    with _open(project) as at_work:
+        return at_work.promote(board, replace)
+
+
+def choose(project: Project, number: int, because: str = "") -> Decision:
+    """Make a version the champion because a person says so; it may be one that was rejected or rolled back.
+
+    Raises:
+        UserError: There is no such version, or MLflow's store cannot be used.
+    """
+    with _open(project) as at_work:
+        return at_work.choose(number, because)
+
+
+def roll_back(project: Project, because: str = "") -> Decision:
+    """Give the place back to the version that was champion before; the present one is never crowned again by itself.
+
+    Raises:
+        UserError: There is no version to go back to, or MLflow's store cannot be used.
+    """
+    with _open(project) as at_work:
+        return at_work.roll_back(because)
+
+
+def reject(project: Project, number: int, because: str) -> Decision:
+    """Never let a version become champion by itself.
+
+    Raises:
+        UserError: There is no such version, it is the champion, or MLflow's store cannot be used.
+    """
+    with _open(project) as at_work:
+        return at_work.reject(number, because)
+
+
+@contextmanager
+def _open(project: Project) -> Iterator["_Registry"]:
     with tracking.one_at_a_time(tracking.store(project) / "promotion.lock"):
         mlflow_client = tracking.client(project)
         with tracking.answering(project), tracking.fluent(project):
-            decision = _decide(project, mlflow_client, best, replace)
-    write_json(project.state / "promotion.json", decision)
-    return decision
+            at_work = _Registry(project, mlflow_client, project.profile.registry.model)
+            at_work.settle()
+            yield at_work
 
 
-def _decide(project: Project, mlflow_client: "MlflowClient", best: dict[str, Any], replace: bool) -> dict[str, Any]:
-    registry = project.profile.registry
-    experiment_id = tracking.experiment(project, mlflow_client)
-    tracking.settle(mlflow_client, experiment_id)
-    _remove_leftovers(project, mlflow_client, experiment_id)
-    candidate = _registered(project, mlflow_client, experiment_id, best, anew=replace)
-    holder = _holder(mlflow_client, registry.model)
-    comparable = holder is None or is_comparable(best, holder.tags)
-    better = replace or is_better(best, holder.tags if holder else None)
-    mlflow_client.set_registered_model_alias(registry.model, "challenger", candidate.version)
-    if better:
-        mlflow_client.set_registered_model_alias(registry.model, "champion", candidate.version)
-    champion_version = candidate if better else holder
-    assert champion_version is not None
-    return {
-        "promoted": better,
-        "comparable": comparable,
-        "metric": f"{registry.benchmark}.{registry.metric}",
-        "model": registry.model,
-        "champion": _card(champion_version),
-        "candidate": _card(candidate),
-    }
+@dataclass(frozen=True)
+class _Registry:
+    """The registered model while no other promotion of this machine is at work on it."""
 
+    project: Project
+    client: "MlflowClient"
+    name: str
 
-def _holder(mlflow_client: "MlflowClient", name: str) -> Any:
-    """The version that is the champion, or None."""
-    from mlflow.exceptions import MlflowException
+    def settle(self) -> None:
+        """Bring what a killed command left to its end: aliases follow from who is champion and from the tags."""
+        holder = versions.holder(self.client, self.name)
+        if holder is not None and versions.is_barred(holder) and (before := self.before(holder)) is not None:
+            self.client.set_registered_model_alias(self.name, CHAMPION, before.version)
+            holder = before
+        before = None if holder is None else self.before(holder)
+        if before is None:
+            self.drop(PREVIOUS)
+        elif (known := versions.holder(self.client, self.name, PREVIOUS)) is None or known.version != before.version:
+            self.client.set_registered_model_alias(self.name, PREVIOUS, before.version)
+        challenger = versions.holder(self.client, self.name, CHALLENGER)
+        if challenger and (versions.is_barred(challenger) or (holder and holder.version == challenger.version)):
+            self.drop(CHALLENGER)
 
-    try:
-        return mlflow_client.get_model_version_by_alias(name, "champion")
-    except MlflowException as error:
-        if error.error_code not in ABSENT:
-            raise
+    def drop(self, alias: str) -> None:
+        """Take an alias from whoever has it."""
+        if versions.holder(self.client, self.name, alias) is not None:
+            self.client.delete_registered_model_alias(self.name, alias)
+
+    def before(self, version: Any) -> Any:
+        """The last champion before a version that no person has barred; None where there is none."""
+        seen = {str(version.version)}
+        while (number := version.tags.get(FOLLOWS)) and number not in seen:
+            seen.add(number)
+            version = versions.numbered(self.client, self.name, number)
+            if version is None:
+                return None
+            if not versions.is_barred(version):
+                return version
         return None
 
+    def crown(self, version: Any, holder: Any) -> None:
+        """Make a version the champion after another one."""
+        if holder is not None and holder.version != version.version:
+            self.client.set_model_version_tag(self.name, version.version, FOLLOWS, str(holder.version))
+        self.client.set_registered_model_alias(self.name, CHAMPION, version.version)
+        self.drop(CHALLENGER)  # which lost to another champion
+        self.settle()
 
-def is_comparable(candidate: dict[str, Any], holder: dict[str, str]) -> bool:
-    """Whether two scores are of the same metric on the same photos."""
-    metric = f"{candidate['benchmark']}.{candidate['metric']}"
-    return (metric, candidate["benchmark_sha256"]) == (holder["metric"], holder["benchmark_sha256"])
+    def promote(self, board: "Board", replace: bool) -> Decision:
+        """See :func:`promote`."""
+        experiment_id = tracking.experiment(self.project, self.client)
+        tracking.settle(self.client, experiment_id)
+        versions.remove_leftovers(self.project, self.client, experiment_id)
+        # the first section is the deciding one, its rows from the best
+        ranked = [row.name for row in board.sections[0].rows if not row.baseline]
+        unwanted = set() if replace else versions.barred(self.client, self.name)
+        variant = next((name for name in ranked if versions.made(self.project, name) not in unwanted), None)
+        if variant is None:
+            why = "every variant of the leaderboard was rejected or rolled back"
+            return self.note("none left", False, why, None, versions.holder(self.client, self.name))
+        table = self.answers(board, variant)
+        candidate = versions.register(self.project, self.client, experiment_id, variant, table, anew=replace)
+        self.refresh_champion(candidate, set(ranked))
+        while True:
+            holder = versions.holder(self.client, self.name)
+            decide = self.weigh(candidate, holder, table, len(ranked), replace)
+            if self.is_still(holder):  # another machine may have promoted meanwhile: MLflow keeps the last word alone
+                return decide()
 
+    def is_still(self, holder: Any) -> bool:
+        """Whether the champion is the one that was compared with."""
+        now = versions.holder(self.client, self.name)
+        return (now and now.version) == (holder and holder.version)
 
-def is_better(candidate: dict[str, Any], holder: dict[str, str] | None) -> bool:
-    """Whether a candidate takes the champion's place: strictly better, by the same metric on the same photos.
+    def answers(self, board: "Board", variant: str) -> "pa.Table":
+        """A variant's answers to the selection set, those of the leaderboard."""
+        best = board.best
+        table = evidence.of_variant(self.project, variant, best.benchmark)
+        same = evidence.sha256(table) == best.benchmark_sha256
+        if same and variant == best.variant:
+            same = math.isclose(evidence.figure(table, best.metric)[0], best.value, rel_tol=1e-9, abs_tol=1e-9)
+        if not same:
+            raise UserError(
+                f"{self.project.answers(variant)}: not the answers that the leaderboard was made of; "
+                "run `geoloc leaderboard` first"
+            )
+        return table
 
-    Args:
-        candidate: ``value``, ``higher_is_better`` and what :func:`is_comparable` reads, of the best variant.
-        holder: The tags of the champion's version, or None where there is none.
-    """
-    if holder is None:
-        return True
-    if not is_comparable(candidate, holder):
-        return False
-    gain = candidate["value"] - float(holder["value"])
-    return gain > 0 if candidate["higher_is_better"] else gain < 0
+    def refresh_champion(self, candidate: Any, ranked: set[str]) -> None:
+        """Where the champion's model is still here, its answers to the present selection set are too: keep these."""
+        holder = versions.holder(self.client, self.name)
+        variant = "" if holder is None else holder.tags.get("variant", "")
+        if holder is None or holder.version == candidate.version or variant not in ranked:
+            return
+        if versions.made(self.project, variant) == holder.tags.get(versions.MODEL):
+            table = evidence.of_variant(self.project, variant, self.project.profile.registry.benchmark)
+            versions.keep_selection(self.project, self.client, holder, table)
 
+    def weigh(
+        self, candidate: Any, holder: Any, table: "pa.Table", variants: int, replace: bool
+    ) -> Callable[[], Decision]:
+        """What is to be done about a candidate: nothing has been yet."""
+        registry = self.project.profile.registry
+        if replace:
+            same = holder is not None and holder.version == candidate.version
+            why = f"{who()} {'had its files written again' if same else 'put it in place'} with --replace"
+            return lambda: self.crowned("replaced", why, candidate, holder)
+        if holder is None:
+            return lambda: self.crowned("first", "there was no champion", candidate, holder)
+        if holder.version == candidate.version:
+            return lambda: self.kept("same", "no other variant is better", candidate)
+        theirs = versions.selection(holder, registry.benchmark)
+        compared = None if theirs is None else evidence.compare(table, theirs, registry, variants)
+        if compared is None:
+            why = (
+                f"the champion, version {holder.version}, has not answered the same photos of {registry.benchmark}; "
+                "`geoloc promote --replace` puts the candidate in its place"
+            )
+            return lambda: self.kept("other photos", why, candidate)
+        better, why = weigh(compared, registry)
+        if better:
+            return lambda: self.crowned("evidence", why, candidate, holder, compared)
+        return lambda: self.kept("evidence", why, candidate, compared)
 
-def _remove_leftovers(project: Project, mlflow_client: "MlflowClient", experiment_id: str) -> None:
-    """Remove the models, with their files, that a killed promotion had not made a version of."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    def crowned(
+        self, rule: Rule, why: str, candidate: Any, holder: Any, compared: evidence.Compared | None = None
+    ) -> Decision:
+        """Make a candidate the champion, and note why."""
+        anew = holder is None or holder.version != candidate.version
+        decision = self.note(rule, anew, why, candidate, candidate, compared)
+        for tag in (REJECTED, ROLLED_BACK):
+            if tag in candidate.tags:
+                self.client.delete_model_version_tag(self.name, candidate.version, tag)
+        self.crown(candidate, holder)
+        return decision
 
-    versions = mlflow_client.search_model_versions(f"name = '{project.profile.registry.model}'")
-    registered = {version.source for version in versions}
-    for model in mlflow_client.search_logged_models([experiment_id]):
-        if not tracking.is_gone(model.tags.get(tracking.PROCESS)):
-            continue
-        if f"models:/{model.model_id}" in registered:
-            mlflow_client.delete_logged_model_tag(model.model_id, tracking.PROCESS)
+    def kept(self, rule: Rule, why: str, candidate: Any, compared: evidence.Compared | None = None) -> Decision:
+        """Keep the champion, and note why."""
+        holder = versions.holder(self.client, self.name)
+        decision = self.note(rule, False, why, candidate, holder, compared)
+        if holder.version == candidate.version:
+            self.drop(CHALLENGER)
         else:
-            get_artifact_repository(model.artifact_location).delete_artifacts()
-            mlflow_client.delete_logged_model(model.model_id)
+            self.client.set_registered_model_alias(self.name, CHALLENGER, candidate.version)
+        return decision
 
-
-def _registered(
-    project: Project, mlflow_client: "MlflowClient", experiment_id: str, best: dict[str, Any], anew: bool
-) -> Any:
-    """The registry's version of the best variant's present model: registered now if it is not yet, its files all there.
-
-    Args:
-        project: The project.
-        mlflow_client: MLflow.
-        experiment_id: Where the project's runs are.
-        best: The best variant and its score.
-        anew: Write the files again even though none is missing.
-    """
-    from mlflow.entities import LoggedModelOutput
-    from mlflow.exceptions import MlflowException
-
-    name, variant = project.profile.registry.model, best["variant"]
-    made = digest(project.model(variant))
-    same = {
-        tracking.DIGEST: made,
-        "metric": f"{best['benchmark']}.{best['metric']}",
-        "benchmark_sha256": best["benchmark_sha256"],
-    }
-    run_id = tracking.run_of(project, mlflow_client, variant)
-    for version in mlflow_client.search_model_versions(f"name = '{name}'"):
-        if not same.items() <= version.tags.items():
-            continue
-        model_id = version.source.removeprefix("models:/")
-        try:
-            whole = version.tags.get(FILES) == _files(version.source)
-        except MlflowException as error:
-            if error.error_code not in ABSENT:
-                raise
-            continue  # someone deleted the model that it is a version of
-        if anew or not whole:
-            _log_files(project, mlflow_client, variant, run_id, model_id)
-            mlflow_client.set_model_version_tag(name, version.version, FILES, _files(version.source))
-        mlflow_client.set_model_version_tag(name, version.version, "value", repr(best["value"]))  # as scored last
-        return mlflow_client.get_model_version(name, version.version)
-    model_id = mlflow_client.create_logged_model(
-        experiment_id, "geolocator", source_run_id=run_id, tags={tracking.PROCESS: tracking.process()}
-    ).model_id
-    mlflow_client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-    _log_files(project, mlflow_client, variant, run_id, model_id)
-    try:
-        mlflow_client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    tags = {
-        **same,
-        "variant": variant,
-        "value": repr(best["value"]),
-        "demo": str(project.profile.demo).lower(),
-        FILES: _files(f"models:/{model_id}"),
-    }
-    version = mlflow_client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)
-    mlflow_client.delete_logged_model_tag(model_id, tracking.PROCESS)
-    return version
-
-
-def _files(model_uri: str) -> str:
-    """How many files and bytes a logged model has: another number, and some are missing or cut off.
-
-    What loading it leaves beside them does not count.
-    """
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    files, todo, sizes = get_artifact_repository(model_uri), [""], list[int]()
-    while todo:
-        for found in files.list_artifacts(todo.pop() or None):
-            if found.is_dir and not found.path.endswith("__pycache__"):
-                todo.append(found.path)
-            elif not found.is_dir and found.path != "registered_model_meta":
-                sizes.append(found.file_size)
-    return f"{len(sizes)} files, {sum(sizes)} bytes"
-
-
-def _log_files(project: Project, mlflow_client: "MlflowClient", variant: str, run_id: str, model_id: str) -> None:
-    """Write the files of a logged model: photos in and places out, with its code and without any pickle."""
-    import mlflow
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-    from packaging.version import Version
-
-    import geoloc_core
-    from geoloc_core.serving import bundle, pyfunc
-
-    folder = project.partial("promote", variant)
-    remove(folder.parent)
-    bundle.pack(project, variant, folder / "geolocator")
-    outputs = [("photo", "long"), ("rank", "long"), ("id", "string"), ("name", "string")]
-    places = [("probability", "double"), ("latitude", "double"), ("longitude", "double")]
-    signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.binary, "image")]),
-        outputs=Schema([ColSpec(kind, column) for column, kind in outputs + places]),
-        params=ParamSchema([ParamSpec("top_k", "integer", 5)]),
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature is written by hand
-        mlflow.pyfunc.save_model(
-            folder / "model",
-            mlflow_model=Model(run_id=run_id, model_id=model_id),
-            python_model=pyfunc.__file__,
-            artifacts={"geolocator": str(folder / "geolocator")},
-            signature=signature,
-            code_paths=[str(Path(geoloc_core.__file__).parent)],
-            # not what a build for one kind of processor adds to its number, which no index knows
-            pip_requirements=[f"{name}=={Version(installed(name)).public}" for name in LIBRARIES],
+    def note(
+        self,
+        rule: Rule,
+        promoted: bool,
+        why: str,
+        about: Any,
+        holder: Any,
+        compared: evidence.Compared | None = None,
+    ) -> Decision:
+        """Write a decision down: with the version that it is about, and in ``.state/promotion.json``."""
+        registry = self.project.profile.registry
+        shown = {
+            version.version: versions.contender(self.project, version, versions.selection(version, registry.benchmark))
+            for version in (about, holder)
+            if version is not None
+        }
+        decision = Decision(
+            rule=rule,
+            promoted=promoted,
+            why=why,
+            model=self.name,
+            metric=f"{registry.benchmark}/{registry.metric}",
+            champion=None if holder is None else shown[holder.version],
+            candidate=None if about is None else shown[about.version],
+            compared=compared,
         )
-    mlflow_client.log_model_artifacts(model_id, str(folder / "model"))
-    mlflow_client.finalize_logged_model(model_id, "READY")
-    remove(folder.parent)
+        if about is not None:
+            self.keep(about, decision)
+        write_json(self.project.state / "promotion.json", decision.model_dump(mode="json"))
+        return decision
+
+    def keep(self, version: Any, decision: Decision) -> None:
+        """Keep a decision with a version, in its record and in its description."""
+        known = versions.keep_decision(self.client, version, decision)
+        versions.describe(self.project, self.client, version, known)
+
+    def asked(self, number: int) -> Any:
+        """See :func:`~geoloc_core.registry.versions.asked`."""
+        return versions.asked(self.client, self.name, number)
+
+    def choose(self, number: int, because: str) -> Decision:
+        """See :func:`choose`."""
+        version, holder = self.asked(number), versions.holder(self.client, self.name)
+        return self.crowned("chosen", _said(f"{who()} chose it", because), version, holder)
+
+    def roll_back(self, because: str) -> Decision:
+        """See :func:`roll_back`."""
+        holder = versions.holder(self.client, self.name)
+        before = None if holder is None else self.before(holder)
+        if holder is None or before is None:
+            raise UserError(
+                f"model {self.name!r}: no champion before {'any' if holder is None else f'version {holder.version}'}; "
+                "expected one to go back to; name one with `geoloc promote --version N`"
+            )
+        why = _said(f"{who()} rolled version {holder.version} back", because)
+        decision = self.note("rolled back", True, why, holder, before)
+        self.keep(before, decision)
+        self.client.set_model_version_tag(self.name, holder.version, ROLLED_BACK, why)
+        self.settle()
+        return decision
+
+    def reject(self, number: int, because: str) -> Decision:
+        """See :func:`reject`."""
+        version, holder = self.asked(number), versions.holder(self.client, self.name)
+        if holder is not None and holder.version == version.version:
+            raise UserError(
+                f"model {self.name!r} version {number}: the champion; "
+                "run `geoloc promote --rollback`, or crown another one first with `geoloc promote --version N`"
+            )
+        why = _said(f"{who()} rejected version {number}", because)
+        decision = self.note("rejected", False, why, version, holder)
+        self.client.set_model_version_tag(self.name, version.version, REJECTED, why)
+        self.settle()
+        return decision
 
 
-def _card(version: Any) -> dict[str, Any]:
-    wanted = ("variant", "metric", "value")
-    return {
-        "version": int(version.version),
-        "run_id": version.run_id,
-        **{key: version.tags[key] for key in wanted},
-    }
+def _said(what: str, because: str) -> str:
+    reason = " ".join(because.split())
+    return f"{what}: {reason}" if reason else what

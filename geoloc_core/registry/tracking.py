@@ -9,6 +9,7 @@ nothing survives, the next run on the same host says it, since each carries the 
 
 import errno
 import fcntl
+import json
 import os
 import re
 import signal
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import psutil  # type: ignore[import-untyped]
 
 from geoloc_core import telemetry
+from geoloc_core.contracts.metrics import COUNTS
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, write_json
 from geoloc_core.project import Project
@@ -33,9 +35,22 @@ from geoloc_core.yamls import parse_yaml
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+CODE = ("geoloc_core", "orchestration", "dvc.yaml", "requirements.lock")
+"""What a result depends on beside data and parameters, of which DVC's lock file tells."""
 DIGEST = "geoloc.model_sha256"
 RESTORES = "geoloc.restores_sha256"
 """Tag of a run for a model that was pulled, as long as the model's files may not all be there."""
+KIND = "mlflow.experimentKind"
+"""Tag of an experiment that MLflow's pages go by: without it they take one for a chat application's."""
+NOTE = "mlflow.note.content"
+"""Tag of an experiment or a run that its page shows as the description."""
+ABOUT = """Models that say where on Earth a photo was taken. A run is one training of an encoder or of a variant.
+
+- Charts and comparisons: metrics are grouped by benchmark, as in `im2gps3k/within_750km`; `majority` is what always
+  answering the most frequent class comes to; `best` is the epoch that was kept, beside the curves over all epochs.
+- Inputs are named and hashed as DVC has them; the tag `git.revision` is the code.
+- Registered versions and their model cards are under Model registry."""
+"""What is said of the experiment."""
 PROCESS = "geoloc.process"
 """Tag of who is at work: host, process, and the second after the host's start in which that process started."""
 
@@ -217,17 +232,30 @@ def experiment(project: Project, mlflow_client: "MlflowClient") -> str:
                 f"experiment {name!r}: deleted in MLflow, its runs have nowhere to go; "
                 f"run `MLFLOW_TRACKING_URI={address} mlflow experiments restore -x {found.experiment_id}`"
             )
+        shown = {KIND: "custom_model_development", NOTE: ABOUT}
         if found:
+            for key, value in shown.items():
+                if key not in found.tags:  # made by an earlier version, or by hand
+                    mlflow_client.set_experiment_tag(found.experiment_id, key, value)
             return found.experiment_id
         place = (store(project) / "artifacts").as_uri() if uri(project) == _own(project) else None
-        return mlflow_client.create_experiment(name, artifact_location=place)
+        return mlflow_client.create_experiment(name, artifact_location=place, tags=shown)
 
 
 def settle(mlflow_client: "MlflowClient", experiment_id: str) -> None:
     """Mark the runs as killed whose process on this host has ended without a word."""
     for found in mlflow_client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         if is_gone(found.data.tags.get(PROCESS)):
-            mlflow_client.set_terminated(found.info.run_id, "KILLED")
+            _end(mlflow_client, found.info.run_id, "KILLED")
+
+
+def _end(mlflow_client: "MlflowClient", run_id: str, status: str) -> None:
+    """End a run, at which no process is at work any more."""
+    from mlflow.exceptions import MlflowException
+
+    mlflow_client.set_terminated(run_id, status)
+    with suppress(MlflowException):  # another process has ended it too
+        mlflow_client.delete_tag(run_id, PROCESS)
 
 
 @dataclass(frozen=True)
@@ -279,7 +307,7 @@ def run(project: Project, stage: str, name: str, params: dict[str, Any], reads: 
     from mlflow.tracking.context.registry import resolve_tags
 
     tags = {**resolve_tags(), "mlflow.runName": f"{stage} {name}", "geoloc.stage": stage, "geoloc.name": name}
-    tags |= {f"dvc.{path}": value for path, value in _hashes(project, reads).items()} | _revision(project.root)
+    tags |= _revision(project.root) | _family(project, name, params)
     tags |= {"geoloc.demo": str(project.profile.demo).lower(), "geoloc.profile": project.chosen, PROCESS: process()}
     with _stoppable():
         with answering(project):
@@ -295,17 +323,55 @@ def run(project: Project, stage: str, name: str, params: dict[str, Any], reads: 
                 stated = {"seed": project.profile.seed, "threads": project.profile.threads, **params}
                 for key, value in _flat(stated).items():
                     mlflow_client.log_param(run_id, key, value)
+                _log_inputs(mlflow_client, run_id, "training", _hashes(project, reads))
             monitor.start()
             yield Log(project, mlflow_client, run_id)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt | SystemExit)
             with suppress(Exception):  # what went wrong first is what is to be told
                 monitor.finish()
-                mlflow_client.set_terminated(run_id, "KILLED" if stopped else "FAILED")
+                _end(mlflow_client, run_id, "KILLED" if stopped else "FAILED")
             raise
         monitor.finish()
         with answering(project):
-            mlflow_client.set_terminated(run_id, "FINISHED")
+            _end(mlflow_client, run_id, "FINISHED")
+
+
+def _family(project: Project, name: str, params: dict[str, Any]) -> dict[str, str]:
+    """Tags of what is trained: its family, and the row of a paper that it stands for."""
+    from geoloc_core.evaluation import published
+
+    paper = published.tables().source(name)
+    return ({"family": params["kind"]} if "kind" in params else {}) | ({"paper": paper} if paper else {})
+
+
+def _log_inputs(
+    mlflow_client: "MlflowClient",
+    run_id: str,
+    context: str,
+    hashes: dict[str, str],
+    counts: dict[str, Any] | None = None,
+) -> None:
+    """Name what a run has read, by path or benchmark, with the hash of each and, where they are given, its counts."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    longest = 36  # of a hash, in MLflow; DVC's of a folder is as long
+    inputs = [
+        DatasetInput(
+            Dataset(
+                name.removeprefix("data/"),
+                value[:longest],
+                "local",
+                json.dumps({"uri": name}),
+                profile=json.dumps(counts[name]) if counts else None,
+            ),
+            [InputTag("mlflow.data.context", context)],
+        )
+        for name, value in hashes.items()
+        if value
+    ]
+    if inputs:
+        mlflow_client.log_inputs(run_id, inputs)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -331,17 +397,37 @@ def _hashes(project: Project, reads: list[Path]) -> dict[str, str]:
     return {path: value for path, value in known.items() if path in wanted}
 
 
-def _revision(root: Path) -> dict[str, str]:
+@dataclass(frozen=True)
+class Revision:
+    """The code of a project.
+
+    Attributes:
+        commit: Of its git repository.
+        changed: Whether it differs from that.
+    """
+
+    commit: str
+    changed: bool
+
+
+def revision(root: Path) -> Revision | None:
+    """The code of a project now; None where it is in no git repository."""
+
     def git(*words: str) -> str:
         found = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603, S607
         return found.stdout.strip()
 
     commit = git("rev-parse", "HEAD")
-    return (
-        {"mlflow.source.git.commit": commit, "git.dirty": str(bool(git("status", "--porcelain"))).lower()}
-        if commit
-        else {}
-    )
+    return Revision(commit, bool(git("status", "--porcelain", "--", *CODE))) if commit else None
+
+
+def _revision(root: Path) -> dict[str, str]:
+    """Tags of the code."""
+    found = revision(root)
+    if found is None:
+        return {}
+    changed = ", changed since" if found.changed else ""
+    return {"mlflow.source.git.commit": found.commit, "git.revision": f"{found.commit[:10]}{changed}"}
 
 
 def run_of(project: Project, mlflow_client: "MlflowClient", variant: str) -> str:
@@ -360,8 +446,10 @@ def run_of(project: Project, mlflow_client: "MlflowClient", variant: str) -> str
 
     if known := newest(DIGEST):
         return known
+    block = project.profile.variants[variant]
     tags = {
         "mlflow.runName": f"restored {variant}",
+        **_family(project, variant, {"kind": block.kind}),
         "geoloc.stage": "train",
         "geoloc.name": variant,
         RESTORES: made,
@@ -371,17 +459,18 @@ def run_of(project: Project, mlflow_client: "MlflowClient", variant: str) -> str
         mlflow_client.create_run(experiment_id, tags={**tags, **_revision(project.root)}).info.run_id
     )
     mlflow_client.log_artifacts(run_id, str(project.model(variant)), "model")
-    mlflow_client.set_terminated(run_id, "FINISHED")
+    _end(mlflow_client, run_id, "FINISHED")
     mlflow_client.set_tag(run_id, DIGEST, made)
     return run_id
 
 
-def log_scores(project: Project, scores: dict[str, dict[str, dict[str, float]]]) -> None:
-    """Add the scores of variants to the runs that trained them, one metric per benchmark and score.
+def log_scores(project: Project, reports: dict[str, dict[str, Any]], cards: dict[str, str]) -> None:
+    """Add the scores of variants to the runs that trained them: figures, what they were measured on, plots, a text.
 
     Args:
         project: The project.
-        scores: Figures by variant, benchmark and name.
+        reports: By variant, its scores.
+        cards: By variant, its model card.
 
     Raises:
         UserError: MLflow's store cannot be used.
@@ -389,7 +478,25 @@ def log_scores(project: Project, scores: dict[str, dict[str, dict[str, float]]])
     mlflow_client = client(project)
     with answering(project):
         settle(mlflow_client, experiment(project, mlflow_client))
-        runs = {variant: run_of(project, mlflow_client, variant) for variant in scores}
-    for variant, tables in scores.items():
-        log = Log(project, mlflow_client, runs[variant])
-        log({f"{benchmark}.{name}": value for benchmark, table in tables.items() for name, value in table.items()}, 0)
+        for variant, report in reports.items():
+            run_id = run_of(project, mlflow_client, variant)
+            Log(project, mlflow_client, run_id)(_grouped(report["benchmarks"]), 0)
+            short = {name: value[:12] for name, value in report["sha256"].items()}  # shown beside the name
+            counts = {name: {key: found.get(key) for key in COUNTS} for name, found in report["benchmarks"].items()}
+            _log_inputs(mlflow_client, run_id, "evaluation", short, counts)
+            for key, value in (_family(project, variant, {}) | {NOTE: cards.get(variant, "")}).items():
+                mlflow_client.set_tag(run_id, key, value)
+            for stage in ("train", "score"):
+                if project.plot(stage, variant).is_file():
+                    mlflow_client.log_artifact(run_id, str(project.plot(stage, variant)), f"plots/{stage}")
+
+
+def _grouped(benchmarks: dict[str, dict[str, float | None]]) -> dict[str, float]:
+    """Figures by the names under which MLflow puts them together, those of the baseline apart, and no counts."""
+    baseline = "majority_"
+    return {
+        f"{name}/majority/{metric.removeprefix(baseline)}" if metric.startswith(baseline) else f"{name}/{metric}": value
+        for name, figures in benchmarks.items()
+        for metric, value in figures.items()
+        if value is not None and metric not in COUNTS
+    }

@@ -77,6 +77,8 @@ def train(project: Project, variant: str) -> None:
             Trained(card.model_copy(update=size), fitted.model).save(aside)
         log.model(project.model(variant))
         log({name: fitted.figures[name] for name in PACE if fitted.figures.get(name)}, fitted.best)
+        if fitted.history:  # beside the curves, whose last point is not that of the epoch that is kept
+            log({f"best/{name}": value for name, value in fitted.history[fitted.best].items()}, fitted.best)
         _summarise(project, variant, fitted, data)
     remove(checkpoint.parent)
 

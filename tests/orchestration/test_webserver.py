@@ -87,10 +87,14 @@ def test_a_foreign_page_changes_nothing(client, headers, allowed):
     assert client.get("/", headers=headers).status_code == 200, "a link from elsewhere leads here"
 
 
+MODELS = "?workflowType=machine_learning"
+"""What opens MLflow's pages on trainings, and not on what it has for chat applications."""
+
+
 def test_links_to_mlflow_lead_to_where_it_is_now(client):
     led = client.get("/mlflow/models/geolocator/versions/3")
-    assert led.headers["location"] == "http://127.0.0.1:5007/#/models/geolocator/versions/3"
-    assert client.get("/mlflow").headers["location"] == "http://127.0.0.1:5007/#/"
+    assert led.headers["location"] == f"http://127.0.0.1:5007/#/models/geolocator/versions/3{MODELS}"
+    assert client.get("/mlflow").headers["location"] == f"http://127.0.0.1:5007/#/{MODELS}"
 
 
 REACHED = {
@@ -102,10 +106,10 @@ REACHED = {
 
 @pytest.mark.parametrize(("host", "place"), REACHED.items())
 def test_links_to_mlflow_keep_the_name_that_was_asked_for(client, host, place):
-    assert client.get("/mlflow/x", headers={"Host": host}).headers["location"] == place
+    assert client.get("/mlflow/x", headers={"Host": host}).headers["location"] == place + MODELS
 
 
 def test_links_to_a_remote_mlflow_lead_there():
     app = guarded(Starlette(), ["geoloc.example.org"], "https://mlflow.example.org/base")
     with TestClient(app, "http://geoloc.example.org:3000", follow_redirects=False) as client:
-        assert client.get("/mlflow/x").headers["location"] == "https://mlflow.example.org/base/#/x"
+        assert client.get("/mlflow/x").headers["location"] == f"https://mlflow.example.org/base/#/x{MODELS}"

@@ -1,5 +1,6 @@
 """MLflow on a real SQLite database: runs, the registry, and when a champion falls."""
 
+import json
 import os
 import signal
 import socket
@@ -10,8 +11,6 @@ import sys
 import mlflow
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, write_json
@@ -27,37 +26,13 @@ def project(tmp_path, database):
     return make_project(tmp_path / "project", database)
 
 
-def card(value: float, higher: bool = True, data: str = "d", metric: str = "within_750km") -> dict:
-    named = {"benchmark": "im2gps", "metric": metric}
-    return {"value": value, "higher_is_better": higher, "benchmark_sha256": data, **named}
-
-
-def tags(value: float, data: str = "d") -> dict[str, str]:
-    return {"value": repr(value), "benchmark_sha256": data, "metric": "im2gps.within_750km"}
-
-
-@given(st.floats(0, 100), st.floats(0, 100), st.booleans())
-def test_only_a_better_candidate_becomes_champion(candidate, champion, higher):
-    better = candidate > champion if higher else candidate < champion
-    assert promotion.is_better(card(candidate, higher), tags(champion)) is better
-
-
-def test_the_first_candidate_becomes_champion():
-    assert promotion.is_better(card(0.0), None)
-
-
-def test_scores_on_other_photos_are_not_compared():
-    assert not promotion.is_better(card(99.0, data="new"), tags(1.0, data="old"))
-    assert not promotion.is_better(card(99.0, metric="accuracy"), tags(1.0))
-
-
 @pytest.mark.slow
 def test_a_run_remembers_what_made_it(project):
     (project.root / "dvc.lock").write_text(
         "schema: '2.0'\nstages:\n  label@photos:\n    outs:\n    - {path: data/labels/photos.parquet, md5: abc123}\n"
     )
     reads = [project.labels("photos")]
-    with tracking.run(project, "train", "linear", {"recipe": {"lr": 0.1}}, reads) as log:
+    with tracking.run(project, "train", "linear", {"kind": "classifier", "recipe": {"lr": 0.1}}, reads) as log:
         log({"loss": 2.0}, 0)
         log({"loss": 1.0}, 1)
         write_json(project.model("linear") / "model.json", {"made": 1})
@@ -66,13 +41,64 @@ def test_a_run_remembers_what_made_it(project):
     found = client.get_run(log.run_id)
     assert found.info.status == "FINISHED"
     assert found.data.params["recipe.lr"] == "0.1"
-    assert found.data.tags["dvc.data/labels/photos.parquet"] == "abc123"
+    assert found.data.tags["family"] == "classifier"
+    assert tracking.PROCESS not in found.data.tags
+    (read,) = found.inputs.dataset_inputs
+    assert (read.dataset.name, read.dataset.digest) == ("labels/photos.parquet", "abc123")
+    assert {tag.key: tag.value for tag in read.tags} == {"mlflow.data.context": "training"}
     assert [m.value for m in client.get_metric_history(log.run_id, "loss")] == [2.0, 1.0]
     assert tracking.run_of(project, client, "linear") == log.run_id
-    tracking.log_scores(project, {"linear": {"im2gps": {"within_750km": 12.5}}})
-    assert client.get_run(log.run_id).data.metrics["im2gps.within_750km"] == 12.5
+    _score(project)
+    found = client.get_run(log.run_id)
+    assert found.data.metrics["im2gps/within_750km"] == 12.5
+    assert found.data.metrics["im2gps/majority/within_750km"] == 3.5
+    assert not {"im2gps/nll", "im2gps/n"} & found.data.metrics.keys()
+    assert found.data.tags[tracking.NOTE] == "# A card"
+    (scored,) = [read.dataset for read in found.inputs.dataset_inputs if read.dataset.name == "im2gps"]
+    assert (scored.digest, json.loads(scored.profile)["n"]) == ("f00d", 8)
+    assert [f.path for f in client.list_artifacts(log.run_id, "plots/score")] == ["plots/score/linear.png"]
     write_json(project.model("linear") / "model.json", {"made": 2})
     assert tracking.run_of(project, client, "linear") != log.run_id, "another model is another run"
+
+
+@pytest.mark.slow
+def test_mlflow_s_pages_open_on_runs(project):
+    client = tracking.client(project)
+    number = tracking.experiment(project, client)
+    for key in (tracking.KIND, tracking.NOTE):  # as an experiment of an earlier version, or made by hand
+        client.delete_experiment_tag(number, key)
+    tracking.experiment(project, client)
+    found = client.get_experiment(number)
+    assert found.tags[tracking.KIND] == "custom_model_development"
+    assert "grouped by benchmark" in found.tags[tracking.NOTE]
+    client.set_experiment_tag(number, tracking.NOTE, "ours")
+    tracking.experiment(project, client)
+    assert client.get_experiment(number).tags[tracking.NOTE] == "ours", "what a person wrote stays"
+
+
+@pytest.mark.slow
+def test_the_revision_says_whether_the_code_has_changed_since(project):
+    (project.root / "geoloc_core").mkdir()
+    (project.root / "geoloc_core" / "a.py").write_text("x = 1")
+    (project.root / ".gitignore").write_text("/*\n!geoloc_core\n")
+
+    def git(*words):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *identity, *words], cwd=project.root, check=True, capture_output=True)
+
+    def revision():
+        with tracking.run(project, "train", "linear", {}, []) as log:
+            pass
+        return tracking.client(project).get_run(log.run_id).data.tags["git.revision"]
+
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "one")
+    assert len(revision()) == 10
+    (project.root / "notes.txt").write_text("no code")
+    assert len(revision()) == 10
+    (project.root / "geoloc_core" / "a.py").write_text("x = 2")
+    assert revision().endswith(", changed since")
 
 
 @pytest.mark.slow
@@ -294,7 +320,11 @@ def _train(project):
 
 
 def _score(project):
-    tracking.log_scores(project, {"linear": {"im2gps": {"within_750km": 1.0}}})
+    project.plot("score", "linear").parent.mkdir(parents=True, exist_ok=True)
+    project.plot("score", "linear").write_bytes(b"a plot")
+    figures = {"n": 8, "within_750km": 12.5, "majority_within_750km": 3.5, "nll": None}
+    report = {"benchmarks": {"im2gps": figures}, "sha256": {"im2gps": "f00d"}}
+    tracking.log_scores(project, {"linear": report}, {"linear": "# A card"})
 
 
 @pytest.mark.slow

@@ -45,7 +45,8 @@ def _hear() -> None:
 
 def _stop(here: Path) -> None:
     here.touch()
-    time.sleep(600)
+    for _ in range(6000):  # a signal that comes just before a sleep is heard after it
+        time.sleep(0.1)
 
 
 def _stop_after(method: str, here: Path) -> None:
@@ -84,3 +85,10 @@ def promote(params: Path, point: str, here: Path) -> None:
     else:
         _stop_after(point, here)
     promotion.promote(Project.open(params))
+
+
+def roll_back(params: Path, point: str, here: Path) -> None:
+    """Roll back: stop after a method of MLflow's client."""
+    _hear()
+    _stop_after(point, here)
+    promotion.roll_back(Project.open(params), "no good")
