@@ -1,6 +1,7 @@
 """The stage ``geoloc answer VARIANT``: a trained model answers its validation split and every benchmark."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from geoloc_core import files, parquet
 from geoloc_core.contracts.batch import Units
 from geoloc_core.contracts.geolocator import LABELS, Trained, load
+from geoloc_core.contracts.groups import hashed
 from geoloc_core.contracts.truth import class_ids
 from geoloc_core.corpora import truth
 from geoloc_core.errors import UserError
@@ -91,7 +93,8 @@ def _answer(project: Project, trained: Trained, name: str, corpus: str, known: A
             first = part.first
             table = known.take(first)
             ids = class_ids(table.select(COLUMNS[1:5]).to_pandas(), needs.labels, cells)
-            prediction = trained.model.predict(found.of(part), project.profile.evaluation.candidates, space.index(ids))
+            batch = replace(found.of(part), groups=hashed(table["group_id"]))
+            prediction = trained.model.predict(batch, project.profile.evaluation.candidates, space.index(ids))
             true = {
                 "image_id": table["image_id"],
                 "group_id": table["group_id"],

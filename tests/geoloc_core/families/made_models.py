@@ -12,6 +12,7 @@ from PIL import Image
 
 from geoloc_core.contracts.batch import Batch, Pieces
 from geoloc_core.contracts.geolocator import Card, Trained
+from geoloc_core.contracts.layers import Names
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.encoders import encoder as encoders
 from geoloc_core.encoders.carried import Carried
@@ -136,7 +137,7 @@ def refinement(classes=6) -> Trained:
     block = refinements.Options(kind="protonet_refinement", corpus="c", variant="cells", encoder="b", labels="country")
     rng = np.random.default_rng(8)
     clusters, photos = [0, 1, *[2] * (classes - 2)], [1, *[3] * (2 * classes - 4)]
-    text, ends = refinements.joined(pa.array([f"photo {n}" for n in range(sum(photos))]), np.arange(sum(photos)))
+    names = Names.of(pa.array([f"photo {n}" for n in range(sum(photos))]), np.arange(sum(photos)))
     gallery = refinements.Gallery(
         np.cumsum([0, *clusters]),
         rng.normal(size=(len(photos), 3)).astype(np.float16),
@@ -145,8 +146,8 @@ def refinement(classes=6) -> Trained:
         None,
         rng.uniform(-90, 90, sum(photos)),
         rng.uniform(-180, 180, sum(photos)),
-        text,
-        ends,
+        names.text,
+        names.ends,
     )
     settings = refinements.Settings(variant="cells", encoder="b", candidates=3, temperature=1.6, max_km=5000)
     model = refinements.Refinement(settings, refined, gallery, 1.5)
