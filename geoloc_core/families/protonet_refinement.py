@@ -380,7 +380,15 @@ def build(data: Data, options: Options, space: LabelSpace) -> tuple[Gallery, int
     prototypes = means(features, rows, clusters.starts)
     names = Names.of(data.ids, taken.first)
     gallery = Gallery(
-        clusters.cells, prototypes, clusters.starts, features, rows, latitudes[kept], longitudes[kept], names.text, names.ends
+        clusters.cells,
+        prototypes,
+        clusters.starts,
+        features,
+        rows,
+        latitudes[kept],
+        longitudes[kept],
+        names.text,
+        names.ends,
     )
     return gallery, len(usable) - len(kept)
 

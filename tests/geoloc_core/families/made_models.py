@@ -26,8 +26,11 @@ from geoloc_core.families import geocell_classifier as geocells
 from geoloc_core.families import geoclip as geoclips
 from geoloc_core.families import guidebook_attention as attentions
 from geoloc_core.families import protonet_refinement as refinements
+from geoloc_core.families import retrieval as retrievals
 from geoloc_core.families import zero_shot as zero_shots
 from geoloc_core.families.geocell_classifier import LastBlock
+from geoloc_core.families.retrieval import comparison, gallery, ranking
+from geoloc_core.families.retrieval import options as retrieval_options
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.training.auxiliary import Scale, Tasks
 from geoloc_core.training.heads import linear_layers, network
@@ -155,6 +158,39 @@ def refinement(classes=6) -> Trained:
     return Trained(Card(family="protonet_refinement", needs=needs, fingerprints=MARKS), model)
 
 
+def retrieval(classes=6) -> Trained:
+    """All steps, over a classifier; the first cell has no photo, and the others four each."""
+    inner = classifiers.Options(kind="classifier", corpus="c", encoders=("a", "b"), labels="country")
+    options = {"kind": "retrieval", "corpus": "c", "variant": "cells", "encoder": "b", "labels": "country",
+               "gate": {"mass": 0.9, "most": 4}, "neighbours": {"count": 3}, "rerank": {"candidates": 5}}  # fmt: skip
+    block = retrievals.Options.model_validate(options)
+    rng, count = np.random.default_rng(9), 4 * (classes - 1)
+    white = comparison.Whitening.of(rng.normal(size=(20, 3)).astype(np.float32), 2)
+    heads = tuple(
+        comparison.Head({
+            name: rng.normal(size=shape).astype(np.float32) for name, shape in comparison.head_shapes(3, 4).items()
+        })
+        for _ in range(2)
+    )  # fmt: skip
+    compared = comparison.Comparison(0.34, white, heads)
+    vectors, scale = gallery.rounded(compared(rng.normal(size=(count, 3))), "int8")
+    photos = gallery.Gallery(
+        np.array([0, *range(0, count + 1, 4)]),
+        vectors,
+        scale,
+        rng.normal(size=count).astype(np.float32) / 10,
+        rng.uniform(-80, 80, count),
+        rng.uniform(-170, 170, count),
+        rng.integers(1, 5, count),
+        Names.of(pa.array([f"photo {n}" for n in range(count)]), np.arange(count)),
+    )
+    numbers = len(ranking.NAMES)
+    ranked = ranking.Ranking(rng.normal(size=numbers), rng.random(numbers) + 0.5, rng.normal(size=numbers), -1.0, 0.3)
+    settings = retrieval_options.Settings.of(block)
+    model = retrievals.Retrieval(settings, classifier(classes=classes), compared, photos, ranked, 1.5)
+    return Trained(Card(family="retrieval", needs=block.over({"cells": inner}).needs(), fingerprints=MARKS), model)
+
+
 def cells(views="all", tasks=True, block=False, classes=6) -> Trained:
     """A classifier of cells with all tasks, on features of ``b``, or on two tokens of each photo, 4 wide."""
     told = Tasks() if tasks else None
@@ -220,6 +256,7 @@ MADE = {
     "geocell_classifier": cells,
     "geoclip": geoclip,
     "zero_shot": zero_shot,
+    "retrieval": retrieval,
 }
 
 
