@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from geoloc_core.families import feature_experts, fine_tuned
 from geoloc_core.families import geocell_classifier as geocells
 from geoloc_core.families import geoclip as geoclips
 from geoloc_core.families import guidebook_attention as attentions
+from geoloc_core.families import hierarchical as trees
 from geoloc_core.families import protonet_refinement as refinements
 from geoloc_core.families import retrieval as retrievals
 from geoloc_core.families import zero_shot as zero_shots
@@ -158,6 +160,21 @@ def refinement(classes=6) -> Trained:
     return Trained(Card(family="protonet_refinement", needs=needs, fingerprints=MARKS), model)
 
 
+def hierarchical() -> Trained:
+    """Six leaves of a quadtree, one of them as large as a quarter of the world."""
+    ids = ["1/0/0", "2/2/0", "2/3/0", "2/2/1", "3/6/2", "3/7/3"]
+    south, west, north, east = trees.boxes_of(replace(space(), ids=ids)).bounds
+    known = replace(space(), ids=ids, latitudes=south / 3 + north * 2 / 3, longitudes=west / 4 + east * 3 / 4)
+    block = trees.Options(kind="hierarchical", corpus="c", encoder="b", labels="country", hidden=(16, 8))
+    torch.manual_seed(7)
+    net = trees.network(3, (16, 8), 6, offsets=True)
+    tensors = {name: torch.randn(tensor.shape).numpy() for name, tensor in net.state_dict().items()}
+    tensors |= {"mean": np.ones(3, np.float32), "std": np.full(3, 2, np.float32)}
+    tensors["temperature"] = np.array([1.5], np.float32)
+    model = trees.Hierarchical("b", known, trees.Extents.of(known), tensors)
+    return Trained(Card(family="hierarchical", needs=block.needs(), fingerprints={"b": "2"}), model)
+
+
 def retrieval(classes=6) -> Trained:
     """All steps, over a classifier; the first cell has no photo, and the others four each."""
     inner = classifiers.Options(kind="classifier", corpus="c", encoders=("a", "b"), labels="country")
@@ -257,6 +274,7 @@ MADE = {
     "geoclip": geoclip,
     "zero_shot": zero_shot,
     "retrieval": retrieval,
+    "hierarchical": hierarchical,
 }
 
 
