@@ -21,6 +21,7 @@ from geoloc_core.encoders.last_block import Shape
 from geoloc_core.encoders.last_block import network as last_network
 from geoloc_core.encoders.towers.vit import Options as ViT
 from geoloc_core.families import classifier as classifiers
+from geoloc_core.families import density as densities
 from geoloc_core.families import ensemble as ensembles
 from geoloc_core.families import feature_experts, fine_tuned
 from geoloc_core.families import geocell_classifier as geocells
@@ -160,6 +161,16 @@ def refinement(classes=6) -> Trained:
     return Trained(Card(family="protonet_refinement", needs=needs, fingerprints=MARKS), model)
 
 
+def density(classes=6) -> Trained:
+    """Components from a few kilometres to a continent."""
+    block = densities.Options(kind="density", corpus="c", encoder="b", labels="country")
+    torch.manual_seed(8)
+    layers = linear_layers(network(3, (5,), classes))
+    kappa = np.geomspace(5.0, 1e6, classes)
+    model = densities.Density("b", space(classes), np.zeros(3, "f"), np.ones(3, "f"), layers, kappa, 0.01)
+    return Trained(Card(family="density", needs=block.needs(), fingerprints={"b": "2"}), model)
+
+
 def hierarchical() -> Trained:
     """Six leaves of a quadtree, one of them as large as a quarter of the world."""
     ids = ["1/0/0", "2/2/0", "2/3/0", "2/2/1", "3/6/2", "3/7/3"]
@@ -275,6 +286,7 @@ MADE = {
     "zero_shot": zero_shot,
     "retrieval": retrieval,
     "hierarchical": hierarchical,
+    "density": density,
 }
 
 
