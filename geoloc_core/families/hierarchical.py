@@ -91,8 +91,8 @@ class Options(Variant):
     def flaws(self, profile: "Profile") -> list[str]:
         """Whether its cells are a tree."""
         scheme = profile.cells.get(self.labels)
-        if scheme is None or scheme.kind != "quadtree":  # type: ignore[attr-defined]
-            trees = [name for name, one in profile.cells.items() if one.kind == "quadtree"]  # type: ignore[attr-defined]
+        if scheme is None or scheme.kind != "quadtree":
+            trees = [name for name, one in profile.cells.items() if one.kind == "quadtree"]
             known = ", ".join(trees) or "none yet"
             return [
                 f"labels: {self.labels!r} are no cells of a quadtree; expected one of `cells` of that kind: {known}"
@@ -314,9 +314,14 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     features = Features((data.images[options.encoder],))
     torch.manual_seed(heads.seed_of(options.recipe, run.seed))
     net = network(features.dim, options.hidden, len(data.space), options.offset > 0)
+
+    def loss(net: Any, x: "torch.Tensor", rows: "torch.Tensor") -> "torch.Tensor":
+        logits, offsets = net(x)
+        return loss_of(logits, offsets, (right[rows], within[rows]), levels, (options.coarse, options.offset))
+
     fitted = heads.fit_units(
         net,
-        lambda net, x, rows: loss_of(*net(x), (right[rows], within[rows]), levels, (options.coarse, options.offset)),
+        loss,
         lambda net, x, rows: net(x)[0],
         features,
         data.targets,

@@ -9,6 +9,7 @@ import numpy as np
 
 from geoloc_core import files, parquet
 from geoloc_core.contracts.batch import Units
+from geoloc_core.contracts.density import HasDensity
 from geoloc_core.contracts.geolocator import LABELS, Trained, load
 from geoloc_core.contracts.groups import hashed
 from geoloc_core.contracts.truth import class_ids
@@ -95,6 +96,9 @@ def _answer(project: Project, trained: Trained, name: str, corpus: str, known: A
             ids = class_ids(table.select(COLUMNS[1:5]).to_pandas(), needs.labels, cells)
             batch = replace(found.of(part), groups=hashed(table["group_id"]))
             prediction = trained.model.predict(batch, project.profile.evaluation.candidates, space.index(ids))
+            if isinstance(trained.model, HasDensity):
+                places = (table[axis].to_numpy() for axis in ("latitude", "longitude"))
+                prediction = replace(prediction, log_density=trained.model.log_density(batch, *places))
             true = {
                 "image_id": table["image_id"],
                 "group_id": table["group_id"],

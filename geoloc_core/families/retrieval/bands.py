@@ -214,14 +214,17 @@ def network(width: int, hidden: int, heads: int, whitening: Whitening | None = N
         def __init__(self) -> None:
             super().__init__()
             self.heads = nn.ModuleList([Residual() for _ in range(heads)])
-            for name in ("mean", "matrix"):
-                held = None if whitening is None else torch.from_numpy(getattr(whitening, name))
-                self.register_buffer(name, held)
+            self.white = nn.Module()
+            if whitening is not None:
+                self.white.register_buffer("mean", torch.from_numpy(whitening.mean))
+                self.white.register_buffer("matrix", torch.from_numpy(whitening.matrix))
 
         def start(self, x: torch.Tensor) -> torch.Tensor:
             """What the heads are given (B, W), of features (B, D)."""
             x = normalize(x, dim=-1)
-            return x if self.mean is None else normalize((x - self.mean) @ self.matrix, dim=-1)
+            if whitening is None:
+                return x
+            return normalize((x - self.white.get_buffer("mean")) @ self.white.get_buffer("matrix"), dim=-1)
 
         def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
             x = self.start(x)

@@ -278,7 +278,9 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Retrieva
     ranking = None
     if settings.rerank is not None:
         of_each = [f"ranking.{name}" for name in ("mean", "std", "weights")]
-        check_shapes(folder, remedy, tensors, {"ranking.numbers": (2,)} | dict.fromkeys(of_each, (len(NAMES),)))
+        shapes: dict[str, tuple[int, ...]] = {"ranking.numbers": (2,)}
+        shapes |= dict.fromkeys(of_each, (len(NAMES),))
+        check_shapes(folder, remedy, tensors, shapes)
         mean, std, weights = (tensors[name] for name in of_each)
         ranking = Ranking(mean, std, weights, *tensors["ranking.numbers"].tolist())
     return Retrieval(settings, under, comparison, gallery, ranking, calibration)
