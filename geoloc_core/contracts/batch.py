@@ -168,6 +168,8 @@ class Batch:
         pieces: By segmenter, what it cut from the N photos, or from the M of all units.
         starts: Where the unit is a place: (N + 1,) where the photos of each begin among the M; None where each photo is
             a unit.
+        groups: (N,) int64 whose each unit is, such as the photographer's, as
+            :func:`~geoloc_core.contracts.groups.hashed` gives it; None where that is not known of any.
     """
 
     images: dict[str, np.ndarray] = field(default_factory=dict)
@@ -175,6 +177,7 @@ class Batch:
     photos: Sequence[bytes] | None = None
     pieces: dict[str, Pieces] = field(default_factory=dict)
     starts: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         if self.starts is not None:
@@ -191,6 +194,7 @@ class Batch:
             answers={name: answer.rows(which) for name, answer in self.answers.items()},
             photos=None if self.photos is None else [self.photos[at] for at in which],
             pieces={name: pieces.of(which) for name, pieces in self.pieces.items()},
+            groups=None if self.groups is None else self.groups[which],
         )
 
 
@@ -249,7 +253,8 @@ class Data:
         validation: Rows to choose by, ascending, of other groups; each has all inputs, and a class somewhere.
         latitudes: (N,) degrees, NaN where unknown.
         longitudes: (N,) degrees, NaN where unknown.
-        groups: (N,) int64, equal for photos that no split may part; left out where each photo is a group of its own.
+        groups: (N,) int64, equal for photos that no split may part, as :func:`~geoloc_core.contracts.groups.hashed`
+            gives them; left out where each photo is a group of its own.
         places: (N,) ids of places, None where a photo stands alone; left out where the unit is a photo.
         headings: (N,) degrees, NaN where unknown; beside the places.
         ids: (N,) strings of pyarrow, what the manifest calls the photos.
@@ -305,6 +310,7 @@ class Data:
             photos=None if self.photos is None else self.photos.take(units.rows).read(),
             pieces={name: pieces.of(units.rows).read() for name, pieces in self.pieces.items()},
             starts=None if self.places is None else units.starts,
+            groups=None if self.groups is None else self.groups[units.first],
         )
 
 

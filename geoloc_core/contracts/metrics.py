@@ -19,6 +19,9 @@ TOLD_ERROR, TOLD_RIGHT = "error of what else is told", "right in what else is to
 COUNTS = ("n", "located", "published")
 """What stands beside the metrics: rows scored, those of them with coordinates, and rows published."""
 
+DENSITY = "density_nll"
+"""The metric of models that have a density over the sphere."""
+
 Statistic = Literal["mean", "median", "macro", "gap"]
 """What is made of the values of rows: their mean, their median, the mean over the strata of each one's mean, or the
 mean over rows of how far each stratum's mean is from zero."""
@@ -55,6 +58,10 @@ class Measured(Protocol):
     @property
     def surprise(self) -> np.ndarray:
         """(N,) −log of the true class' probability; NaN where it is none of the model's."""
+
+    @property
+    def density_surprise(self) -> np.ndarray:
+        """(N,) −log of the density at the true place, per steradian; NaN where there is none, or no coordinates."""
 
     @property
     def overconfidence(self) -> np.ndarray:
@@ -108,7 +115,7 @@ class Column:
     @property
     def format(self) -> str:
         """How a figure is written: one decimal for percent, whole kilometres and points."""
-        if self.name == "nll" or (self.group == TOLD_ERROR and not self.head.endswith((" m", "km²"))):
+        if self.name in ("nll", DENSITY) or (self.group == TOLD_ERROR and not self.head.endswith((" m", "km²"))):
             return ".2f"
         return ".1f" if self.percentage or self.group == BELIEF else ",.0f"
 
@@ -223,6 +230,9 @@ AUXILIARY = {
 """Those of what models tell beside the place, which :mod:`geoloc_core.evaluation.auxiliary` measures: of the models
 that tell it alone."""
 
+OF_DENSITY = Column(DENSITY, BELIEF, "density NLL", (7, 0.5), lambda met: met.density_surprise)
+"""That of densities, of the models that have one alone."""
+
 
 def column(name: str) -> Column | None:
     """The column of a metric; None where there is no such metric."""
@@ -230,7 +240,7 @@ def column(name: str) -> Column | None:
         return _top(name, match[1].rstrip("_"), int(match[2]))
     if match := re.fullmatch(r"within_(\d+(?:\.\d+)?(?:e[+-]\d+)?)km", name):
         return _within(name, float(match[1]))
-    return FIXED.get(name) or AUXILIARY.get(name)
+    return OF_DENSITY if name == DENSITY else FIXED.get(name) or AUXILIARY.get(name)
 
 
 def _top(name: str, level: str, k: int) -> Column:

@@ -55,6 +55,8 @@ class Prediction:
         radius_km: (N,) within which the photo was taken, with the model's stated confidence.
         auxiliary: Further (N,) outputs by name, such as ``month``: see :mod:`geoloc_core.contracts.facts`.
         evidence: What the answers rest on.
+        log_density: (N,) the logarithm of the density at the true place, per steradian, where that was given and the
+            model has one: see :mod:`geoloc_core.contracts.density`.
     """
 
     classes: np.ndarray
@@ -67,6 +69,7 @@ class Prediction:
     radius_km: np.ndarray | None = None
     auxiliary: dict[str, np.ndarray] = field(default_factory=dict)
     evidence: Evidence | None = None
+    log_density: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.classes)

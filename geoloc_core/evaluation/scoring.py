@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from geoloc_core.contracts.metrics import Column, column, names
+from geoloc_core.contracts.metrics import DENSITY, Column, column, names
 from geoloc_core.contracts.prediction import OfTruth, Prediction
 from geoloc_core.corpora.countries import continents
 from geoloc_core.evaluation import bootstrap, metrics
@@ -43,6 +43,7 @@ class Outcomes:
         geodesic_km: (N,) the same along the WGS 84 ellipsoid.
         spread_km: (N,) float32 mean distance of the candidates from the answer, by their probabilities.
         mass: (N, k) float32 probability of the candidates up to each.
+        log_density: (N,) at the true place, per steradian; NaN where the model has none, or the place is not known.
         candidate_within: (N, T) int16 the first candidate, from 0, within each threshold of the truth; −1 for none and
             −2 where the row has no coordinates.
     """
@@ -59,6 +60,7 @@ class Outcomes:
     geodesic_km: np.ndarray
     spread_km: np.ndarray
     mass: np.ndarray
+    log_density: np.ndarray
     candidate_within: np.ndarray
 
     def __len__(self) -> int:
@@ -200,6 +202,7 @@ def outcomes(
         true_country=true_country,
         country=of_candidates[:, 0],
         mass=np.cumsum(prediction.probabilities, axis=1, dtype=np.float32),
+        log_density=np.full(len(known), np.nan) if prediction.log_density is None else prediction.log_density,
         **_distances(prediction, truth, thresholds_km),
     )
 
@@ -342,6 +345,11 @@ class Told:
         return shown
 
     @property
+    def density_surprise(self) -> np.ndarray:
+        """In nats, per steradian."""
+        return -self.outcomes.log_density
+
+    @property
     def overconfidence(self) -> np.ndarray:
         """Confidence less whether it is right."""
         right = np.where(self.outcomes.classed, self.outcomes.ranks == 0, np.nan)
@@ -382,7 +390,8 @@ def samples(
         thresholds_km: The km of "% @ km".
         only: Groups of columns that are wanted; all if not given.
     """
-    wanted: list[Column] = [column(name) for name in names(ks, thresholds_km)]  # type: ignore[misc]
+    known = [*names(ks, thresholds_km), *([DENSITY] if np.isfinite(told.outcomes.log_density).any() else [])]
+    wanted: list[Column] = [column(name) for name in known]  # type: ignore[misc]
     return {
         found.name: bootstrap.sample(found, told)
         for found in sorted(wanted, key=lambda found: found.order)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
 
-from geoloc_core.contracts import geolocator, mapped
+from geoloc_core.contracts import geolocator, layers, mapped
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
 from geoloc_core.contracts.geolocator import WEIGHTS, Trained, check_shapes, read_tensors, write_tensors
-from geoloc_core.contracts.needs import Answers, ImageFeatures, Input, Model, Needs, Photos, Pieces
+from geoloc_core.contracts.layers import Names, cut, embeddings, of_truth
+from geoloc_core.contracts.needs import ImageFeatures, Input, Model, Needs
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Evidence, OfTruth, Prediction, softmax
 from geoloc_core.errors import UserError
@@ -76,13 +77,11 @@ class Options(Variant):
 
     def over(self, variants: Mapping[str, Any]) -> "Options":
         """The same once it knows what the variant that it refines reads and answers."""
-        refined = variants.get(self.variant)
-        if refined is None or refined.kind == self.kind:
+        refined = layers.under(variants, self)
+        if refined is None:
             return self
         needs, found = refined.needs(), self.model_copy()
-        found._reads = tuple(
-            need for need in needs.inputs if isinstance(need, ImageFeatures | Answers | Photos | Pieces)
-        )
+        found._reads = layers.reads(needs)
         found._unit = needs.unit
         return found
 
@@ -93,21 +92,7 @@ class Options(Variant):
 
     def flaws(self, profile: "Profile") -> list[str]:
         """What is wrong with the variant that it refines."""
-        refined: Any = profile.variants.get(self.variant)
-        if refined is None:
-            return []
-        if refined.kind == self.kind:
-            return [f"variant: {self.variant!r} is refined already; expected the model of cells under it"]
-        labels = refined.needs().labels
-        if labels not in profile.cells:
-            known = ", ".join(profile.cells) or "none yet"
-            return [f"variant: {self.variant!r} learns {labels}; expected a variant over one of `cells`: {known}"]
-        if (refined.corpus, labels) != (self.corpus, self.labels):
-            return [
-                f"variant: {self.variant!r} learns {labels} from {refined.corpus}; "
-                f"expected {self.labels} from {self.corpus}, as its refinement"
-            ]
-        return []
+        return layers.flaws(profile, self, "refined")
 
 
 class Settings(Strict):
@@ -164,8 +149,7 @@ class Gallery:
 
     def ids(self, photos: np.ndarray) -> np.ndarray:
         """(n,) ids of n photos."""
-        bounds = zip(self.ends[photos].tolist(), self.ends[photos + 1].tolist(), strict=True)
-        return np.array([self.text[a:b].tobytes().decode() for a, b in bounds], dtype=object)
+        return Names(self.text, self.ends)[photos]
 
 
 @dataclass(frozen=True)
@@ -205,12 +189,12 @@ class Refinement:
         shown = order[:, :k]
         photos = self.photos(features, np.take_along_axis(prototypes, shown, axis=1))
         of_cells = self._refined(first, scores, order, photos, truth)
-        plain = _cut(first, k)
+        plain = cut(first, k)
         far = haversine_km(first.latitude, first.longitude, of_cells.latitude, of_cells.longitude)
         stays = (far > self.settings.max_km) | (prototypes < 0).all(axis=1)
         best = np.where(stays, -1, photos[:, 0])
         evidence = self._evidence(best, np.take_along_axis(weights, shown[:, :1], axis=1)[:, 0])
-        return replace(_either(stays, plain, _cut(of_cells, k)), auxiliary=first.auxiliary, evidence=evidence)
+        return replace(_either(stays, plain, cut(of_cells, k)), auxiliary=first.auxiliary, evidence=evidence)
 
     def score(
         self, features: np.ndarray, cells: np.ndarray, probabilities: np.ndarray
@@ -265,11 +249,11 @@ class Refinement:
         for places, known in ((latitudes, self.gallery.latitudes), (longitudes, self.gallery.longitudes)):
             places[:, :shown] = np.where(photos >= 0, known[photos], places[:, :shown])
         probabilities = np.concatenate([shares, first.probabilities[:, count:]], axis=1).astype(np.float32)
-        of_truth = None
+        thought = None
         if truth is not None and first.truth is not None:
-            of_truth = _of_truth(first.truth, classes[:, :count], probabilities[:, :count], truth)
+            thought = of_truth(first.truth, classes[:, :count], probabilities[:, :count], truth)
         return Prediction(
-            classes, probabilities, latitudes, longitudes, latitudes[:, 0], longitudes[:, 0], truth=of_truth
+            classes, probabilities, latitudes, longitudes, latitudes[:, 0], longitudes[:, 0], truth=thought
         )
 
     def _evidence(self, photos: np.ndarray, weights: np.ndarray) -> Evidence:
@@ -293,15 +277,6 @@ class Refinement:
 
 
 ARRAYS = ("cells", "prototypes", "starts", "latitudes", "longitudes", "text", "ends")
-
-
-def embeddings(features: np.ndarray, starts: np.ndarray | None) -> np.ndarray:
-    """Features (N, D) float32 of N units: those of a place are the mean of its photos'."""
-    values = np.asarray(features, np.float32)
-    if starts is None:
-        return values
-    sums: np.ndarray = np.add.reduceat(values, starts[:-1], axis=0) if len(starts) > 1 else values[:0]
-    return sums / np.diff(starts)[:, None].astype(np.float32)
 
 
 def nearest(features: np.ndarray, rows: np.ndarray, groups: np.ndarray, starts: np.ndarray, vectors: Any) -> np.ndarray:
@@ -346,25 +321,6 @@ def _nearest(own: np.ndarray, start: int, stop: int, step: int, vectors: Any) ->
         better = found > best
         best[better], at[better] = found[better], which[better] + low - start
     return at
-
-
-def _of_truth(before: OfTruth, classes: np.ndarray, probabilities: np.ndarray, truth: np.ndarray) -> OfTruth:
-    """What is thought of the true class once the first K (N, K) have changed places; of any other nothing changes."""
-    here = (classes == truth[:, None]) & (truth >= 0)[:, None]
-    among, at = here.any(axis=1), here.argmax(axis=1)
-    rows = np.arange(len(classes))
-    mass = np.cumsum(probabilities, axis=1, dtype=np.float64) - probabilities
-    return OfTruth(
-        np.where(among, at, before.rank).astype(np.int32),
-        np.where(among, probabilities[rows, at], before.probability).astype(np.float32),
-        np.where(among, mass[rows, at], before.before).astype(np.float32),
-    )
-
-
-def _cut(found: Prediction, k: int) -> Prediction:
-    """The first k candidates alone."""
-    lists = ("classes", "probabilities", "latitudes", "longitudes")
-    return replace(found, **{name: getattr(found, name)[:, :k] for name in lists})
 
 
 def _either(which: np.ndarray, one: Prediction, other: Prediction) -> Prediction:
@@ -422,22 +378,19 @@ def build(data: Data, options: Options, space: LabelSpace) -> tuple[Gallery, int
     if len(taken.rows) > len(taken):
         features, rows = means(features, taken.rows, taken.starts), np.arange(len(taken))
     prototypes = means(features, rows, clusters.starts)
-    text, ends = joined(data.ids, taken.first)
+    names = Names.of(data.ids, taken.first)
     gallery = Gallery(
-        clusters.cells, prototypes, clusters.starts, features, rows, latitudes[kept], longitudes[kept], text, ends
+        clusters.cells,
+        prototypes,
+        clusters.starts,
+        features,
+        rows,
+        latitudes[kept],
+        longitudes[kept],
+        names.text,
+        names.ends,
     )
     return gallery, len(usable) - len(kept)
-
-
-def joined(ids: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Some ids of a column of strings one after the other, UTF-8, and (n + 1,) where each begins."""
-    import pyarrow as pa
-
-    taken = ids.take(pa.array(rows)).cast(pa.large_string())
-    whole = pa.concat_arrays(taken.chunks) if isinstance(taken, pa.ChunkedArray) else taken
-    _, ends, text = whole.buffers()
-    bounds = np.frombuffer(ends, np.int64)[: len(whole) + 1]
-    return np.frombuffer(text, np.uint8)[: bounds[-1]], bounds
 
 
 def _validate(model: Refinement, data: Data) -> tuple[float, dict[str, Any]]:

@@ -273,6 +273,7 @@ def _told(table: "pa.Table") -> "Told":
         country=codes[n:].astype(np.int32),
         errors_km=table["error_km"].to_numpy(),
         geodesic_km=nothing,
+        log_density=nothing,
         spread_km=nothing,
         mass=np.empty((n, 0), np.float32),
         candidate_within=np.empty((n, 0), np.int16),

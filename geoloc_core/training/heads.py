@@ -17,6 +17,7 @@ from geoloc_core.training.features import Features
 from geoloc_core.training.fitting import averages, fit_network
 from geoloc_core.training.optimisers import SGD, Optimiser, optimiser_of
 from geoloc_core.training.schedules import Plateau, Schedule, schedule_of
+from geoloc_core.training.stopping import Score
 from geoloc_core.training.weights import ClassWeights, InverseFrequency, class_weights
 
 if TYPE_CHECKING:
@@ -236,6 +237,7 @@ def fit_units(
     budget: int | None = None,
     standardise: bool = True,
     groups: np.ndarray | None = None,
+    score: Score = lambda metrics: metrics["validation_accuracy"],
 ) -> Fitted:
     """Train a network on units of a photo each, or of several: see :func:`fit_classifier`.
 
@@ -256,6 +258,7 @@ def fit_units(
         budget: Bytes.
         standardise: By the training rows' mean and standard deviation.
         groups: (N,), of the first row of each unit.
+        score: What decides which epoch is best.
 
     Raises:
         UserError: See :func:`fit`.
@@ -299,6 +302,7 @@ def fit_units(
         checkpoint,
         fingerprint,
         log,
+        score,
     )
     with torch.inference_mode():
         of = np.arange(len(targets)) if groups is None else groups

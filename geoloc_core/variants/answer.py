@@ -1,6 +1,7 @@
 """The stage ``geoloc answer VARIANT``: a trained model answers its validation split and every benchmark."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 
 from geoloc_core import files, parquet
 from geoloc_core.contracts.batch import Units
+from geoloc_core.contracts.density import HasDensity
 from geoloc_core.contracts.geolocator import LABELS, Trained, load
+from geoloc_core.contracts.groups import hashed
 from geoloc_core.contracts.truth import class_ids
 from geoloc_core.corpora import truth
 from geoloc_core.errors import UserError
@@ -93,7 +96,11 @@ def _answer(project: Project, trained: Trained, name: str, corpus: str, known: A
             first = part.first
             table = known.take(first)
             ids = class_ids(table.drop_columns(NO_CLASS).to_pandas(), needs.labels, cells)
-            prediction = trained.model.predict(found.of(part), project.profile.evaluation.candidates, space.index(ids))
+            batch = replace(found.of(part), groups=hashed(table["group_id"]))
+            prediction = trained.model.predict(batch, project.profile.evaluation.candidates, space.index(ids))
+            if isinstance(trained.model, HasDensity):
+                places = (table[axis].to_numpy() for axis in ("latitude", "longitude"))
+                prediction = replace(prediction, log_density=trained.model.log_density(batch, *places))
             true = {
                 "image_id": table["image_id"],
                 "group_id": table["group_id"],

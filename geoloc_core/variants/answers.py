@@ -58,16 +58,18 @@ ANSWERS = pa.schema(
         pa.field("true_rank", pa.int32()),
         pa.field("true_probability", pa.float32()),
         pa.field("probability_before", pa.float32()),
+        pa.field("true_log_density", pa.float64()),
         pa.field("radius_km", pa.float64()),
         pa.field("evidence", pa.list_(pa.struct([("id", pa.string()), ("weight", pa.float32())]))),
     ],
-    metadata={"geoloc.schema": "answers", "geoloc.version": "2"},
+    metadata={"geoloc.schema": "answers", "geoloc.version": "3"},
 )
 """One row per unit that was answered: its row in the manifest, what is true of it, the answer and the candidates.
 
 ``group_id`` names what a row is not independent of: its photographer or its panorama. ``true_rank`` counts from 0 among
 all classes and is null where the model does not know the true class;
-``probability_before`` is that of all classes that rank before the true one.
+``probability_before`` is that of all classes that rank before the true one. ``true_log_density`` is null
+where the model has no density, or the true place is not known.
 """
 
 
@@ -211,6 +213,9 @@ def table(prediction: Prediction, classes: LabelSpace, rows: np.ndarray, known: 
         "true_rank": pa.array(truth.rank, mask=unknown),
         "true_probability": pa.array(truth.probability, mask=unknown),
         "probability_before": pa.array(truth.before, mask=unknown),
+        "true_log_density": pa.nulls(n, pa.float64())
+        if prediction.log_density is None
+        else pa.array(prediction.log_density, pa.float64(), from_pandas=True),
         "radius_km": pa.nulls(n, pa.float64()) if prediction.radius_km is None else prediction.radius_km,
         "evidence": pa.nulls(n, ANSWERS.field("evidence").type) if evidence is None else _evidence(evidence),
     }
@@ -307,7 +312,8 @@ def prediction(table: pa.Table, classes: LabelSpace, says: str) -> Prediction:
         table[name].fill_null(fill).to_numpy()
         for name, fill in (("true_rank", -1), ("true_probability", 0.0), ("probability_before", 1.0))
     )
-    return replace(_candidates_of(table, classes, says), truth=OfTruth(rank, probability, before))
+    density = table["true_log_density"].cast(pa.float64()).fill_null(np.nan).to_numpy()
+    return replace(_candidates_of(table, classes, says), truth=OfTruth(rank, probability, before), log_density=density)
 
 
 def _candidates_of(table: pa.Table, classes: LabelSpace, says: str) -> Prediction:

@@ -8,6 +8,7 @@ import numpy as np
 
 from geoloc_core.contracts.batch import Data, Fitted, Metrics, Run
 from geoloc_core.contracts.geolocator import FAMILIES, Card, Trained
+from geoloc_core.contracts.groups import hashed
 from geoloc_core.contracts.truth import UNITS, class_ids
 from geoloc_core.corpora import truth
 from geoloc_core.corpora.guard import guard
@@ -121,18 +122,12 @@ def gather(project: Project, block: Any) -> Data:
         validation=validation,
         latitudes=known["latitude"].to_numpy(np.float64),
         longitudes=known["longitude"].to_numpy(np.float64),
-        groups=_codes(table["group_id"]),
+        groups=hashed(table["group_id"]),
         ids=table["image_id"],
         boundaries=project.boundaries,
         cells=cells,
         **(inputs.places(table) if needs.unit == "place" else {}),
     )
-
-
-def _codes(values: Any) -> np.ndarray:
-    """A number (N,) int64 for each value of a column, the same for the same value."""
-    codes: np.ndarray = values.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-    return codes
 
 
 def _of_countries(codes: np.ndarray, training: np.ndarray, wanted: tuple[str, ...] | int | None) -> np.ndarray:

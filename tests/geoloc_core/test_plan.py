@@ -186,6 +186,15 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
             ["data/features/clip/mp16", "data/facts/mp16.parquet", cells],
             ["data/features/clip", "data/facts", cells],
         ),
+        "retrieved_cells": (
+            ["data/features/clip/mp16", "data/models/smoothed_cells", cells],
+            ["data/features/clip", cells],
+        ),
+        "density_cells": (["data/features/clip/mp16", cells], ["data/features/clip", cells]),
+        "tree_cells": (
+            ["data/features/clip/mp16", "data/cells/tree/mp16"],
+            ["data/features/clip", "data/cells/tree/mp16"],
+        ),
         # the clues are in the model
         "guidebook_country": (["data/features/clip/mp16", "data/text_features/clip/clues"], ["data/features/clip"]),
         "ground_country": tuned,
@@ -204,9 +213,9 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
     assert {(item["family"], item["labels"]) for item in train.values()} == {
         ("classifier", "country"), ("classifier", "semantic"), ("guidebook_attention", "country"),
         ("ensemble", "country"), ("fine_tuned", "country"), ("feature_experts", "country"),
-        ("protonet_refinement", "semantic"),
-        ("geocell_classifier", "semantic"), ("geoclip", "country"), ("zero_shot", "country"),
         ("contrastive_captions", "city"), ("sequence_classifier", "square"),
+        ("protonet_refinement", "semantic"), ("retrieval", "semantic"), ("hierarchical", "tree"),
+        ("density", "semantic"), ("geocell_classifier", "semantic"), ("geoclip", "country"), ("zero_shot", "country"),
     }  # fmt: skip
 
 

@@ -62,6 +62,18 @@ def test_perfect_answers_score_everything(kind):
     assert found.outcomes.placed.all()
 
 
+def test_a_density_is_scored_where_there_is_one():
+    space = SPACES["country"]
+    n = len(space)
+    truth = truth_at(space, np.arange(n))
+    plain = met(space, (np.arange(n)[:, None] + np.arange(n)) % n, truth)
+    assert "density_nll" not in score(plain, (1,), KM)
+    densities = np.linspace(-3, 1, n)
+    densities[1] = np.nan
+    found = Told(replace(plain.outcomes, log_density=densities), plain.places)
+    assert score(found, (1,), KM)["density_nll"] == pytest.approx(-np.nanmean(densities))
+
+
 def test_a_wrong_subdivision_of_the_right_country_is_half_right():
     space = SPACES["subdivision"]
     found = met(space, np.array([[1, 0, 2, 3]]), truth_at(space, np.array([0])))

@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from geoloc_core.contracts.batch import Batch, Pieces
 from geoloc_core.contracts.geolocator import Card, Trained
+from geoloc_core.contracts.layers import Names
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.encoders import encoder as encoders
 from geoloc_core.encoders.carried import Carried
@@ -20,13 +22,18 @@ from geoloc_core.encoders.last_block import network as last_network
 from geoloc_core.encoders.towers.vit import Options as ViT
 from geoloc_core.families import classifier as classifiers
 from geoloc_core.families import contrastive_captions, feature_experts, fine_tuned, sequence_classifier
+from geoloc_core.families import density as densities
 from geoloc_core.families import ensemble as ensembles
 from geoloc_core.families import geocell_classifier as geocells
 from geoloc_core.families import geoclip as geoclips
 from geoloc_core.families import guidebook_attention as attentions
+from geoloc_core.families import hierarchical as trees
 from geoloc_core.families import protonet_refinement as refinements
+from geoloc_core.families import retrieval as retrievals
 from geoloc_core.families import zero_shot as zero_shots
 from geoloc_core.families.geocell_classifier import LastBlock
+from geoloc_core.families.retrieval import comparison, gallery, ranking
+from geoloc_core.families.retrieval import options as retrieval_options
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.training.auxiliary import Scale, Tasks
 from geoloc_core.training.heads import Fitted, linear_layers, network
@@ -136,7 +143,7 @@ def refinement(classes=6) -> Trained:
     block = refinements.Options(kind="protonet_refinement", corpus="c", variant="cells", encoder="b", labels="country")
     rng = np.random.default_rng(8)
     clusters, photos = [0, 1, *[2] * (classes - 2)], [1, *[3] * (2 * classes - 4)]
-    text, ends = refinements.joined(pa.array([f"photo {n}" for n in range(sum(photos))]), np.arange(sum(photos)))
+    names = Names.of(pa.array([f"photo {n}" for n in range(sum(photos))]), np.arange(sum(photos)))
     gallery = refinements.Gallery(
         np.cumsum([0, *clusters]),
         rng.normal(size=(len(photos), 3)).astype(np.float16),
@@ -145,13 +152,71 @@ def refinement(classes=6) -> Trained:
         None,
         rng.uniform(-90, 90, sum(photos)),
         rng.uniform(-180, 180, sum(photos)),
-        text,
-        ends,
+        names.text,
+        names.ends,
     )
     settings = refinements.Settings(variant="cells", encoder="b", candidates=3, temperature=1.6, max_km=5000)
     model = refinements.Refinement(settings, refined, gallery, 1.5)
     needs = block.over({"cells": inner}).needs()
     return Trained(Card(family="protonet_refinement", needs=needs, fingerprints=MARKS), model)
+
+
+def density(classes=6) -> Trained:
+    """Components from a few kilometres to a continent."""
+    block = densities.Options(kind="density", corpus="c", encoder="b", labels="country")
+    torch.manual_seed(8)
+    layers = linear_layers(network(3, (5,), classes))
+    kappa = np.geomspace(5.0, 1e6, classes)
+    model = densities.Density("b", space(classes), np.zeros(3, "f"), np.ones(3, "f"), layers, kappa, 0.01)
+    return Trained(Card(family="density", needs=block.needs(), fingerprints={"b": "2"}), model)
+
+
+def hierarchical() -> Trained:
+    """Six leaves of a quadtree, one of them as large as a quarter of the world."""
+    ids = ["1/0/0", "2/2/0", "2/3/0", "2/2/1", "3/6/2", "3/7/3"]
+    south, west, north, east = trees.boxes_of(replace(space(), ids=ids)).bounds
+    known = replace(space(), ids=ids, latitudes=south / 3 + north * 2 / 3, longitudes=west / 4 + east * 3 / 4)
+    block = trees.Options(kind="hierarchical", corpus="c", encoder="b", labels="country", hidden=(16, 8))
+    torch.manual_seed(7)
+    net = trees.network(3, (16, 8), 6, offsets=True)
+    tensors = {name: torch.randn(tensor.shape).numpy() for name, tensor in net.state_dict().items()}
+    tensors |= {"mean": np.ones(3, np.float32), "std": np.full(3, 2, np.float32)}
+    tensors["temperature"] = np.array([1.5], np.float32)
+    model = trees.Hierarchical("b", known, trees.Extents.of(known), tensors)
+    return Trained(Card(family="hierarchical", needs=block.needs(), fingerprints={"b": "2"}), model)
+
+
+def retrieval(classes=6) -> Trained:
+    """All steps, over a classifier; the first cell has no photo, and the others four each."""
+    inner = classifiers.Options(kind="classifier", corpus="c", encoders=("a", "b"), labels="country")
+    options = {"kind": "retrieval", "corpus": "c", "variant": "cells", "encoder": "b", "labels": "country",
+               "gate": {"mass": 0.9, "most": 4}, "neighbours": {"count": 3}, "rerank": {"candidates": 5}}  # fmt: skip
+    block = retrievals.Options.model_validate(options)
+    rng, count = np.random.default_rng(9), 4 * (classes - 1)
+    white = comparison.Whitening.of(rng.normal(size=(20, 3)).astype(np.float32), 2)
+    heads = tuple(
+        comparison.Head({
+            name: rng.normal(size=shape).astype(np.float32) for name, shape in comparison.head_shapes(3, 4).items()
+        })
+        for _ in range(2)
+    )  # fmt: skip
+    compared = comparison.Comparison(0.34, white, heads)
+    vectors, scale = gallery.rounded(compared(rng.normal(size=(count, 3))), "int8")
+    photos = gallery.Gallery(
+        np.array([0, *range(0, count + 1, 4)]),
+        vectors,
+        scale,
+        rng.normal(size=count).astype(np.float32) / 10,
+        rng.uniform(-80, 80, count),
+        rng.uniform(-170, 170, count),
+        rng.integers(1, 5, count),
+        Names.of(pa.array([f"photo {n}" for n in range(count)]), np.arange(count)),
+    )
+    numbers = len(ranking.NAMES)
+    ranked = ranking.Ranking(rng.normal(size=numbers), rng.random(numbers) + 0.5, rng.normal(size=numbers), -1.0, 0.3)
+    settings = retrieval_options.Settings.of(block)
+    model = retrievals.Retrieval(settings, classifier(classes=classes), compared, photos, ranked, 1.5)
+    return Trained(Card(family="retrieval", needs=block.over({"cells": inner}).needs(), fingerprints=MARKS), model)
 
 
 def cells(views="all", tasks=True, block=False, classes=6) -> Trained:
@@ -259,6 +324,9 @@ MADE = {
     "zero_shot": zero_shot,
     "contrastive_captions": contrastive,
     "sequence_classifier": sequence,
+    "retrieval": retrieval,
+    "hierarchical": hierarchical,
+    "density": density,
 }
 
 

@@ -277,6 +277,13 @@ def experts(demo, *names, **more) -> None:
         (lambda d: d["variants"]["refined_cells"].update(clusters={"min_samples": 1}),
          "variants.refined_cells.clusters.min_samples: "),
         (lambda d: d["variants"]["refined_cells"].update(max_km=-1), "variants.refined_cells.max_km: "),
+        (lambda d: d["variants"]["retrieved_cells"].update(variant="mlp_clip_vit_country"),
+         "variants.retrieved_cells.variant: 'mlp_clip_vit_country' learns country; expected a variant over one of "
+         "`cells`: semantic, tree"),
+        (lambda d: d["variants"]["retrieved_cells"].update(variant="retrieved_cells"),
+         "variants.retrieved_cells.variant: 'retrieved_cells' is searched already; expected the model of cells under"),
+        (lambda d: d["variants"]["tree_cells"].update(labels="semantic"),
+         "variants.tree_cells.labels: 'semantic' are no cells of a quadtree; expected one of `cells` of that kind"),
         (lambda d: experts(d, "ghost"), "variants.experts: variant 'ghost': unknown; expected one of `variants`"),
     ],
 )  # fmt: skip
