@@ -1,22 +1,29 @@
-"""How a run is executed: one run at a time on a project, one process for each step."""
+"""How a run is executed: one run at a time on a project, one process for each step that has work to do."""
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from orchestration.compat import part_of_plan, skipped_step
+from orchestration.dvc import Stage
 from orchestration.environment import IN_RUN
+from orchestration.settling import held_back, parts_of, settle
 from orchestration.turn import BusyError, Holder, holder, turn
 
 PARALLEL = max(3, (os.cpu_count() or 2) // 4)
 """Stages at a time. Most are processes with several threads, and spend part of their time on Dagster, DVC and disk."""
+EXTRA = "GEOLOC_PRELOAD"
+"""Environment variable: more modules to import before the steps of a run are forked."""
+
+_CHECKING = "geoloc_core.corpora.checks great_expectations pandas"
 
 
-def executor(root: Path) -> dg.ExecutorDefinition:
+def executor(root: Path, stages: Sequence[Stage]) -> dg.ExecutorDefinition:
     """The executor of all runs on a project."""
     forked = {"forkserver": {"preload_modules": ["orchestration.preload"]}}
     steps = dg.multiprocess_executor.configured({"max_concurrent": PARALLEL, "start_method": forked})
@@ -26,15 +33,19 @@ def executor(root: Path) -> dg.ExecutorDefinition:
         "in_turn",
         config_schema=steps.config_schema,  # type: ignore[arg-type]  # its hint omits schemas
         requirements=dg.multiple_process_executor_requirements(),
-        executor_creation_fn=lambda context: _InTurn(root, make(context)),
+        executor_creation_fn=lambda context: _InTurn(root, stages, make(context)),
     )
 
 
 class _InTurn(dg.Executor):
-    """Waits until no other run holds the project, holds it for this run, and executes the steps."""
+    """Waits until no other run holds the project, holds it for this run, and executes the steps that are out of date.
 
-    def __init__(self, root: Path, steps: dg.Executor) -> None:
-        self._root, self._steps = root, steps
+    A step of its own takes seconds, even to find that there is nothing to do. So what is up to date is settled here,
+    all at once.
+    """
+
+    def __init__(self, root: Path, stages: Sequence[Stage], steps: dg.Executor) -> None:
+        self._root, self._stages, self._steps = root, stages, steps
 
     @property
     def retries(self) -> Any:
@@ -51,7 +62,25 @@ class _InTurn(dg.Executor):
                     time.sleep(0.5)
             os.environ[IN_RUN] = plan_context.run_id
             stack.callback(os.environ.pop, IN_RUN, None)
-            yield from self._steps.execute(plan_context, execution_plan)
+            yield from self._execute(plan_context, execution_plan)
+
+    def _execute(self, context: Any, plan: Any) -> Iterator[dg.DagsterEvent]:
+        parts = parts_of(self._root, context.instance, self._stages, plan)
+        if len(parts.checks_first) + len(parts.checks) > 1:
+            os.environ[EXTRA] = _CHECKING  # before the process is made from which the steps are forked
+        yield from settle(self._root, self._stages, context, plan, parts)
+        failed = set()
+        if parts.checks_first:
+            for event in self._steps.execute(context, part_of_plan(context, plan, parts.checks_first)):
+                if event.is_step_failure:
+                    failed.add(event.step_key)
+                yield event
+        held = held_back(plan, parts, failed)
+        for step in sorted(held):
+            yield skipped_step(context, plan, step, "Not started: a check of what it descends from has failed")
+        ready = [step for step in (*parts.stale, *parts.checks) if step not in held]
+        if ready:
+            yield from self._steps.execute(context, part_of_plan(context, plan, ready))
 
     def _taken(self, stack: ExitStack, name: str) -> Holder | str | None:
         """Hold the project; returns who holds it if that is not possible now."""

@@ -35,7 +35,7 @@ def pipeline(root: Path, stages: list[Stage]) -> dg.Definitions:
         jobs=[automation.everything],
         schedules=[automation.retrain()],
         sensors=[automation.on_change(root)],
-        executor=executor(root),
+        executor=executor(root, stages),
     )
 
 
