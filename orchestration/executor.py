@@ -9,17 +9,22 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.compat import part_of_plan, skipped_step
+from orchestration import promotion
+from orchestration.compat import DATA_VERSION_TAG, part_of_plan, skipped_step
 from orchestration.dvc import Stage
 from orchestration.environment import IN_RUN
-from orchestration.settling import held_back, parts_of, settle
+from orchestration.operations import News, failures, tell
+from orchestration.outdated import Standing
+from orchestration.settling import Parts, held_back, parts_of, settle
 from orchestration.turn import BusyError, Holder, holder, turn
+from orchestration.watched import forget_settled, look, note_settled, sources
 
 PARALLEL = max(3, (os.cpu_count() or 2) // 4)
 """Stages at a time. Most are processes with several threads, and spend part of their time on Dagster, DVC and disk."""
 EXTRA = "GEOLOC_PRELOAD"
 """Environment variable: more modules to import before the steps of a run are forked."""
 
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 _CHECKING = "geoloc_core.corpora.checks great_expectations pandas"
 
 
@@ -65,22 +70,45 @@ class _InTurn(dg.Executor):
             yield from self._execute(plan_context, execution_plan)
 
     def _execute(self, context: Any, plan: Any) -> Iterator[dg.DagsterEvent]:
-        parts = parts_of(self._root, context.instance, self._stages, plan)
+        root, instance, run = self._root, context.instance, context.dagster_run
+        seen = look(root, sources(self._stages))
+        parts = parts_of(root, instance, self._stages, plan)
+        if parts.is_work:
+            forget_settled(root)
+        events = []
+        try:
+            for event in self._steps_of(context, plan, parts):
+                if event.is_step_failure or event.asset_key == promotion.KEY:
+                    events.append(event)
+                yield event
+        except dg.DagsterError:  # the process of a step was killed
+            tell(root, instance, run, list(failures(events)))
+            raise
+        failed = list(failures(events))
+        if parts.is_whole and not failed:
+            note_settled(root, seen)
+        last = instance.get_run_records(dg.RunsFilter(statuses=_ENDED), limit=1)
+        mended = not failed and any(record.dagster_run.status == dg.DagsterRunStatus.FAILURE for record in last)
+        again = [News("recovery", None, "this run succeeded after one that failed")] if mended else []
+        tell(root, instance, run, [*failed, *again, *_promotions(parts.standing, events)])
+
+    def _steps_of(self, context: Any, plan: Any, parts: Parts) -> Iterator[dg.DagsterEvent]:
         if len(parts.checks_first) + len(parts.checks) > 1:
             os.environ[EXTRA] = _CHECKING  # before the process is made from which the steps are forked
         yield from settle(self._root, self._stages, context, plan, parts)
-        failed = set()
-        if parts.checks_first:
-            for event in self._steps.execute(context, part_of_plan(context, plan, parts.checks_first)):
-                if event.is_step_failure:
-                    failed.add(event.step_key)
-                yield event
+        failed: set[str] = set()
+        for event in self._run(context, plan, parts.checks_first):
+            if event.is_step_failure and event.step_key:
+                failed.add(event.step_key)
+            yield event
         held = held_back(plan, parts, failed)
         for step in sorted(held):
             yield skipped_step(context, plan, step, "Not started: a check of what it descends from has failed")
-        ready = [step for step in (*parts.stale, *parts.checks) if step not in held]
-        if ready:
-            yield from self._steps.execute(context, part_of_plan(context, plan, ready))
+        yield from self._run(context, plan, [step for step in (*parts.stale, *parts.checks) if step not in held])
+
+    def _run(self, context: Any, plan: Any, steps: Sequence[str]) -> Iterator[dg.DagsterEvent]:
+        if steps:
+            yield from self._steps.execute(context, part_of_plan(context, plan, steps))
 
     def _taken(self, stack: ExitStack, name: str) -> Holder | str | None:
         """Hold the project; returns who holds it if that is not possible now."""
@@ -92,3 +120,22 @@ class _InTurn(dg.Executor):
         except BusyError as busy:
             return busy.holder
         return None
+
+
+def _promotions(before: Standing, events: Sequence[dg.DagsterEvent]) -> list[News]:
+    """What the hook is told if the champion is another one than before."""
+    last = before.records.get(promotion.KEY)
+    known = (last.asset_materialization.tags or {}) if last and last.asset_materialization else {}
+    made = [event.step_materialization_data.materialization for event in events
+            if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]  # fmt: skip
+    return [
+        News("promotion", "promote", f"a new champion: {_one_line(item)}")
+        for item in made
+        if (item.tags or {}).get(DATA_VERSION_TAG) != known.get(DATA_VERSION_TAG)
+    ]
+
+
+def _one_line(made: dg.AssetMaterialization) -> str:
+    """The figures of a promotion that are a word or a number, in one line."""
+    plain = {name: value.value for name, value in made.metadata.items() if isinstance(value.value, str | int | float)}
+    return ", ".join(f"{name} {value}" for name, value in plain.items() if name != "registry") or "see the link"

@@ -38,6 +38,7 @@ class Parts:
         checks_first: Other checks of such assets: what is out of date downstream of them waits.
         checks: Checks of assets that are out of date.
         stale: Assets that are out of date.
+        is_whole: Whether the run takes care of all that there is to do.
     """
 
     standing: Standing
@@ -46,6 +47,12 @@ class Parts:
     checks_first: Sequence[str] = ()
     checks: Sequence[str] = ()
     stale: Sequence[str] = ()
+    is_whole: bool = False
+
+    @property
+    def is_work(self) -> bool:
+        """Whether any step has work to do."""
+        return bool(self.checks_first or self.checks or self.stale)
 
 
 def parts_of(root: Path, instance: dg.DagsterInstance, stages: Sequence[Stage], plan: Any) -> Parts:
@@ -57,7 +64,8 @@ def parts_of(root: Path, instance: dg.DagsterInstance, stages: Sequence[Stage], 
     for step in steps:
         key, check = asset_of(plan, step), asset_check_of(plan, step)
         sorted_[_part(now, key, check, only_checks)].append(step)
-    return Parts(now, **sorted_)
+    assets, checks = {asset_of(plan, step) for step in steps}, {asset_check_of(plan, step) for step in steps}
+    return Parts(now, **sorted_, is_whole=now.assets <= assets and now.unchecked <= checks)
 
 
 def held_back(plan: Any, parts: Parts, failed: Iterable[str]) -> set[str]:

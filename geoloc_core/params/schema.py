@@ -229,6 +229,22 @@ class Registry(Strict):
     metric: str
 
 
+class Operations(Strict):
+    """How retraining is looked after; nothing that is trained depends on it.
+
+    Attributes:
+        hook: A command and its arguments; it is told of failures, recoveries and promotions, as JSON on its input.
+        hours_per_week: The schedule and the sensor ask for no run once those of the last seven days took so long.
+        champion_days: The champion must be confirmed or replaced every so many days; left out, it need not.
+        corpora_days: Likewise each corpus: fetched, or found as it was.
+    """
+
+    hook: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(None, min_length=1)
+    hours_per_week: float | None = Field(None, gt=0, allow_inf_nan=False)
+    champion_days: float | None = Field(None, gt=0, le=10_000, allow_inf_nan=False)
+    corpora_days: float | None = Field(None, gt=0, le=10_000, allow_inf_nan=False)
+
+
 class Profile(Strict):
     """Everything one run of the graph needs."""
 
@@ -268,6 +284,7 @@ class Profile(Strict):
     """The published rows that variants stand for: apart from them, so that a corrected figure trains nothing again."""
     evaluation: Evaluation
     registry: Registry
+    operations: Operations = Operations()
 
     @model_validator(mode="after")
     def _layers_know_what_they_lie_over(self) -> Self:
