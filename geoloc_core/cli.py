@@ -516,7 +516,7 @@ def reproduce(params: Path, version: int, train: bool, out: Path | None) -> None
 
 @geoloc.command(
     epilog="\b\nExamples:\n  geoloc predict holiday.jpg\n  geoloc predict --json a.jpg b.jpg\n"
-    "  geoloc predict --csv photos/*.jpg > places.csv\n  geoloc predict --place north.jpg east.jpg south.jpg west.jpg"
+    "  geoloc predict --csv photos > places.csv\n  geoloc predict --place north.jpg east.jpg south.jpg west.jpg"
 )
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1, 100), help="Places per photo.")
@@ -525,21 +525,32 @@ def reproduce(params: Path, version: int, train: bool, out: Path | None) -> None
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, names as they are.")
 @click.pass_obj
 def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form: str | None) -> None:
-    """Ask the champion where PHOTOS were taken: the most probable places, with probabilities."""
+    """Ask the champion where PHOTOS were taken: the most probable places, with probabilities.
+
+    A folder stands for the photos in it. A photo that cannot be read gets a row that says why, and the exit code is 1.
+    """
     from geoloc_core.serving import answer
 
     project = Project.open(params)
-    encoded = answer.read_photos(photos)
+    paths = answer.photos_at(photos)
+    if place or len(paths) == 1:  # nothing else could be answered
+        good, wrong = dict(zip(paths, answer.read_photos(paths), strict=True)), {}
+    else:
+        good, wrong = answer.read_each(paths)
+    if not good:
+        raise UserError(*(f"{path}: {said}" for path, said in wrong.items()))
     import numpy as np
 
+    from geoloc_core.corpora import countries
     from geoloc_core.registry import promotion
     from geoloc_core.serving import bundle
 
     version, folder = promotion.champion(project)
     champion = bundle.load(folder)
-    names = [str(path) for path in (photos[:1] if place else photos)]
+    encoded = list(good.values())
+    names = [str(path) for path in ([*good][:1] if place else good)]
     prediction = champion.predict(encoded, top, np.array([0, len(encoded)]) if place else None)
-    table = answer.rows(prediction, champion.labelspace, names)
+    table = answer.rows(prediction, champion.labelspace, names, countries.names_by_alpha3()) + answer.errors(wrong)
     pieces = answer.evidence(prediction, champion.explain, names)
     facts = answer.told(prediction, names)
     card = {
@@ -555,6 +566,8 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form:
         click.echo(answer.as_csv(table).encode("utf-8", "surrogateescape"), nl=False)
     else:
         answer.show(table, card, pieces, facts)
+    if wrong:
+        sys.exit(1)
 
 
 EXPLAINED = ("occlusion", "lime", "attention", "gradients", "evidence", "pieces", "neighbours")

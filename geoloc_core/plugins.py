@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable
+from difflib import get_close_matches
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -46,10 +47,12 @@ def _validator(package: str) -> Callable[[Any], BaseModel]:
         try:
             options = module_of(package, value["kind"]).Options
         except KeyError:
+            close = get_close_matches(value["kind"], kinds(package), n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
             raise PydanticCustomError(
                 "kind_unknown",
-                "unknown kind {kind}; expected one of {kinds}",
-                {"kind": repr(value["kind"]), "kinds": ", ".join(kinds(package))},
+                "unknown kind {kind}; expected one of {kinds}{meant}",
+                {"kind": repr(value["kind"]), "kinds": ", ".join(kinds(package)), "meant": meant},
             ) from None
         return options.model_validate(value)
 

@@ -18,6 +18,14 @@ from geoloc_core.errors import UserError
 if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
+    from dagster import (
+        AssetCheckEvaluation,
+        AssetCheckKey,
+        AssetKey,
+        AssetMaterialization,
+        AssetRecord,
+        DagsterEvent,
+    )
 
 WRITTEN_FOR = {"dagster": "1.13", "dagster-webserver": "1.13", "dvc": "3.67", "alembic": "1.20"}
 """Major and minor version by distribution. After a change in requirements.lock: read this module again, item by item,
@@ -53,7 +61,11 @@ check_versions()
 
 # DATA_VERSION_TAG, CODE_VERSION_TAG: the tags that hold the versions of a materialization. The public API computes
 # whether an asset is stale only against the definitions that the process has loaded, and not against other versions.
+# get_input_data_version_tag: likewise, for the versions of what it was made from; DATA_VERSION_IS_USER_PROVIDED_TAG:
+# that the version is one of ours.
 from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG  # noqa: E402
+from dagster._core.definitions.data_version import DATA_VERSION_IS_USER_PROVIDED_TAG as OWN_VERSION_TAG  # noqa: E402
+from dagster._core.definitions.data_version import get_input_data_version_tag as input_tag  # noqa: E402
 
 # execute_run_iterator: the events of a run while it runs. The public `execute_job` returns when the run has ended.
 from dagster._core.execution.api import execute_run_iterator  # noqa: E402
@@ -63,19 +75,31 @@ from dagster._core.execution.api import execute_run_iterator  # noqa: E402
 from dagster._core.storage.compute_log_manager import CapturedLogContext  # noqa: E402
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager  # noqa: E402
 
+# copy: Dagster's records are immutable, and have no public way to make a changed copy.
+from dagster_shared.record import copy as copied  # noqa: E402
+
 __all__ = [
     "CODE_VERSION_TAG",
     "DATA_VERSION_TAG",
+    "OWN_VERSION_TAG",
     "CapturedLogContext",
     "LocalComputeLogManager",
+    "asset_check_of",
+    "asset_of",
     "check_versions",
     "edited_rwlock",
+    "evaluation_of",
+    "evaluations",
     "execute_run_iterator",
+    "input_tag",
     "opened_repo",
     "parameters_read_once",
+    "part_of_plan",
     "read_migrations_once",
     "run_dev",
     "run_webserver",
+    "settled_step",
+    "skipped_step",
     "write_lock_files_with",
 ]
 
@@ -175,6 +199,76 @@ def read_migrations_once() -> None:
         return known[where]
 
     ScriptDirectory.from_config = kept  # type: ignore[method-assign]
+
+
+# An executor of one's own is public, but nothing of what it is given: the plan, its steps, and the events of a step.
+
+
+def asset_of(plan: Any, step: str) -> "AssetKey | None":
+    """The asset that a step of a plan materialises; None for a check."""
+    outputs = plan.get_step_by_key(step).step_outputs
+    return next((output.properties.asset_key for output in outputs if output.properties.asset_key), None)
+
+
+def asset_check_of(plan: Any, step: str) -> "AssetCheckKey | None":
+    """The check that a step of a plan makes; None for an asset."""
+    outputs = plan.get_step_by_key(step).step_outputs
+    return next((output.properties.asset_check_key for output in outputs if output.properties.asset_check_key), None)
+
+
+def part_of_plan(context: Any, plan: Any, steps: Sequence[str]) -> Any:
+    """The plan of some of a plan's steps; one that is left out holds up none of them."""
+    from dagster._core.system_config.objects import ResolvedRunConfig
+
+    job = context.job.get_definition()
+    return plan.build_subset_plan(steps, job, ResolvedRunConfig.build(job, context.dagster_run.run_config))
+
+
+def skipped_step(context: Any, plan: Any, step: str, why: str) -> "DagsterEvent":
+    """Record, and return, that a step is left out."""
+    from dagster import DagsterEvent, DagsterEventType
+
+    at = context.for_step(plan.get_step_by_key(step))
+    return DagsterEvent.from_step(DagsterEventType.STEP_SKIPPED, at, message=why)
+
+
+def settled_step(
+    context: Any, plan: Any, step: str, made: "AssetMaterialization | AssetCheckEvaluation"
+) -> "Iterator[DagsterEvent]":
+    """Record, and yield, the events of a step that has found everything as it should be."""
+    from dagster import AssetMaterialization, DagsterEvent
+    from dagster._core.execution.plan.objects import StepSuccessData
+
+    at = context.for_step(plan.get_step_by_key(step))
+    yield DagsterEvent.step_start_event(at)
+    if isinstance(made, AssetMaterialization):
+        yield DagsterEvent.asset_materialization(at, made)
+    else:
+        yield DagsterEvent.asset_check_evaluation(at, made)
+    yield DagsterEvent.step_success_event(at, StepSuccessData(duration_ms=0.0))
+
+
+def evaluations(instance: Any, check: "AssetCheckKey") -> "Sequence[AssetCheckEvaluation]":
+    """The last evaluation of a check, if it was ever made: a run that only plans to make it does not count."""
+    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
+
+    storage, ended = instance.event_log_storage, {Status.SUCCEEDED, Status.FAILED}
+    events = [record.event for record in storage.get_asset_check_execution_history(check, limit=1, status=ended)]
+    known = [event.dagster_event for event in events if event and event.dagster_event]
+    return [event.asset_check_evaluation_data for event in known if event.event_type_value == "ASSET_CHECK_EVALUATION"]
+
+
+def evaluation_of(evaluation: "AssetCheckEvaluation", record: "AssetRecord") -> "AssetCheckEvaluation":
+    """An evaluation, said of the latest materialisation of its asset."""
+    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+        AssetCheckEvaluationTargetMaterializationData as Target,
+    )
+
+    entry, number = record.asset_entry.last_materialization, record.asset_entry.last_materialization_storage_id
+    assert entry is not None
+    assert number is not None
+    target = Target(storage_id=number, run_id=entry.run_id, timestamp=entry.timestamp)
+    return copied(evaluation, target_materialization_data=target)
 
 
 def run_webserver(wrap: Callable[[Any], Any]) -> None:

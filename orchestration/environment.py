@@ -11,6 +11,9 @@ ROOT = "GEOLOC_ROOT"
 IN_RUN = "GEOLOC_IN_RUN"
 """Environment variable with the id of the run, in the processes that it starts."""
 
+PAGES = "GEOLOC_PAGES"
+"""Environment variable with the address of Dagster's pages, where they are served."""
+
 
 def project_root() -> Path:
     """The project folder: ``$GEOLOC_ROOT``, or else the current folder."""

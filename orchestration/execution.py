@@ -1,6 +1,5 @@
 """A run of the whole graph: planned in this process, each step in a forked process."""
 
-import os
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
@@ -8,26 +7,19 @@ import dagster as dg
 from orchestration.automation import EVERYTHING
 from orchestration.compat import execute_run_iterator
 
-EXTRA = "GEOLOC_PRELOAD"
-"""Environment variable: more modules to import before the steps of a run are forked."""
-
-_CHECKING = "geoloc_core.corpora.checks great_expectations pandas"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
 
-def execute(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], checks: int) -> Iterator[dg.DagsterEvent]:
+def execute(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> Iterator[dg.DagsterEvent]:
     """Materialise assets.
 
     Args:
         instance: Records the run.
         keys: The assets; their checks run too.
-        checks: How many checks will run.
 
     Yields:
         The events of the run, as they happen.
     """
-    if checks > 1:
-        os.environ[EXTRA] = _CHECKING
     job = dg.reconstructable(everything)
     all_there_are = set(job.get_definition().asset_layer.executable_asset_keys)
     selection = None if set(keys) == all_there_are else frozenset(keys)  # each step would resolve a selection again

@@ -1,22 +1,34 @@
-"""How a run is executed: one run at a time on a project, one process for each step."""
+"""How a run is executed: one run at a time on a project, one process for each step that has work to do."""
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from orchestration import promotion
+from orchestration.compat import DATA_VERSION_TAG, part_of_plan, skipped_step
+from orchestration.dvc import Stage
 from orchestration.environment import IN_RUN
+from orchestration.operations import News, failures, tell
+from orchestration.outdated import Standing
+from orchestration.settling import Parts, held_back, parts_of, settle
 from orchestration.turn import BusyError, Holder, holder, turn
+from orchestration.watched import forget_settled, look, note_settled, sources
 
 PARALLEL = max(3, (os.cpu_count() or 2) // 4)
 """Stages at a time. Most are processes with several threads, and spend part of their time on Dagster, DVC and disk."""
+EXTRA = "GEOLOC_PRELOAD"
+"""Environment variable: more modules to import before the steps of a run are forked."""
+
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+_CHECKING = "geoloc_core.corpora.checks great_expectations pandas"
 
 
-def executor(root: Path) -> dg.ExecutorDefinition:
+def executor(root: Path, stages: Sequence[Stage]) -> dg.ExecutorDefinition:
     """The executor of all runs on a project."""
     forked = {"forkserver": {"preload_modules": ["orchestration.preload"]}}
     steps = dg.multiprocess_executor.configured({"max_concurrent": PARALLEL, "start_method": forked})
@@ -26,15 +38,19 @@ def executor(root: Path) -> dg.ExecutorDefinition:
         "in_turn",
         config_schema=steps.config_schema,  # type: ignore[arg-type]  # its hint omits schemas
         requirements=dg.multiple_process_executor_requirements(),
-        executor_creation_fn=lambda context: _InTurn(root, make(context)),
+        executor_creation_fn=lambda context: _InTurn(root, stages, make(context)),
     )
 
 
 class _InTurn(dg.Executor):
-    """Waits until no other run holds the project, holds it for this run, and executes the steps."""
+    """Waits until no other run holds the project, holds it for this run, and executes the steps that are out of date.
 
-    def __init__(self, root: Path, steps: dg.Executor) -> None:
-        self._root, self._steps = root, steps
+    A step of its own takes seconds, even to find that there is nothing to do. So what is up to date is settled here,
+    all at once.
+    """
+
+    def __init__(self, root: Path, stages: Sequence[Stage], steps: dg.Executor) -> None:
+        self._root, self._stages, self._steps = root, stages, steps
 
     @property
     def retries(self) -> Any:
@@ -51,7 +67,48 @@ class _InTurn(dg.Executor):
                     time.sleep(0.5)
             os.environ[IN_RUN] = plan_context.run_id
             stack.callback(os.environ.pop, IN_RUN, None)
-            yield from self._steps.execute(plan_context, execution_plan)
+            yield from self._execute(plan_context, execution_plan)
+
+    def _execute(self, context: Any, plan: Any) -> Iterator[dg.DagsterEvent]:
+        root, instance, run = self._root, context.instance, context.dagster_run
+        seen = look(root, sources(self._stages))
+        parts = parts_of(root, instance, self._stages, plan)
+        if parts.is_work:
+            forget_settled(root)
+        events = []
+        try:
+            for event in self._steps_of(context, plan, parts):
+                if event.is_step_failure or event.asset_key == promotion.KEY:
+                    events.append(event)
+                yield event
+        except dg.DagsterError:  # the process of a step was killed
+            tell(root, instance, run, list(failures(events)))
+            raise
+        failed = list(failures(events))
+        if parts.is_whole and not failed:
+            note_settled(root, seen)
+        last = instance.get_run_records(dg.RunsFilter(statuses=_ENDED), limit=1)
+        mended = not failed and any(record.dagster_run.status == dg.DagsterRunStatus.FAILURE for record in last)
+        again = [News("recovery", None, "this run succeeded after one that failed")] if mended else []
+        tell(root, instance, run, [*failed, *again, *_promotions(parts.standing, events)])
+
+    def _steps_of(self, context: Any, plan: Any, parts: Parts) -> Iterator[dg.DagsterEvent]:
+        if len(parts.checks_first) + len(parts.checks) > 1:
+            os.environ[EXTRA] = _CHECKING  # before the process is made from which the steps are forked
+        yield from settle(self._root, self._stages, context, plan, parts)
+        failed: set[str] = set()
+        for event in self._run(context, plan, parts.checks_first):
+            if event.is_step_failure and event.step_key:
+                failed.add(event.step_key)
+            yield event
+        held = held_back(plan, parts, failed)
+        for step in sorted(held):
+            yield skipped_step(context, plan, step, "Not started: a check of what it descends from has failed")
+        yield from self._run(context, plan, [step for step in (*parts.stale, *parts.checks) if step not in held])
+
+    def _run(self, context: Any, plan: Any, steps: Sequence[str]) -> Iterator[dg.DagsterEvent]:
+        if steps:
+            yield from self._steps.execute(context, part_of_plan(context, plan, steps))
 
     def _taken(self, stack: ExitStack, name: str) -> Holder | str | None:
         """Hold the project; returns who holds it if that is not possible now."""
@@ -63,3 +120,22 @@ class _InTurn(dg.Executor):
         except BusyError as busy:
             return busy.holder
         return None
+
+
+def _promotions(before: Standing, events: Sequence[dg.DagsterEvent]) -> list[News]:
+    """What the hook is told if the champion is another one than before."""
+    last = before.records.get(promotion.KEY)
+    known = (last.asset_materialization.tags or {}) if last and last.asset_materialization else {}
+    made = [event.step_materialization_data.materialization for event in events
+            if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]  # fmt: skip
+    return [
+        News("promotion", "promote", f"a new champion: {_one_line(item)}")
+        for item in made
+        if (item.tags or {}).get(DATA_VERSION_TAG) != known.get(DATA_VERSION_TAG)
+    ]
+
+
+def _one_line(made: dg.AssetMaterialization) -> str:
+    """The figures of a promotion that are a word or a number, in one line."""
+    plain = {name: value.value for name, value in made.metadata.items() if isinstance(value.value, str | int | float)}
+    return ", ".join(f"{name} {value}" for name, value in plain.items() if name != "registry") or "see the link"

@@ -9,7 +9,8 @@ import dvc.rwlock  # noqa: F401
 
 from geoloc_core.lifeline import end_with
 from orchestration.compat import read_migrations_once
-from orchestration.execution import EXTRA, everything
+from orchestration.execution import everything
+from orchestration.executor import EXTRA
 
 read_migrations_once()
 dg.reconstructable(everything).get_definition()

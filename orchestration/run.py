@@ -74,19 +74,22 @@ def _run(root: Path, console: Console) -> int:
     from orchestration.execution import execute, step_labels
     from orchestration.instance import opened_instance
     from orchestration.outdated import outdated
+    from orchestration.watched import look, note_settled, sources
 
     started = time.monotonic()
     with waiting(console, "Finding out what is out of date"):
         from orchestration.definitions import defs, stages
     with opened_instance() as instance:
         with waiting(console, "Finding out what is out of date"):
+            seen = look(root, sources(stages))
             keys = outdated(root, instance, stages)
         if not keys:
+            note_settled(root, seen)
             console.print(f"{len(stages)} stages unchanged, all skipped")
             return 0
         progress = Progress(step_labels(defs, sorted(keys)))
         with Display(console, progress) as display:
-            for event in execute(instance, sorted(keys), checks=len(progress.labels) - len(keys)):
+            for event in execute(instance, sorted(keys)):
                 display.take(event)
     return _tell(progress, time.monotonic() - started, console)
 

@@ -20,13 +20,15 @@ from rich.console import Console
 from geoloc_core.errors import UserError
 from geoloc_core.registry.tracking import without_secrets
 from orchestration.databases import check_databases, whole_databases
-from orchestration.environment import enter, project_root
+from orchestration.environment import PAGES, enter, project_root
 from orchestration.terminal import console, print_error
 from orchestration.webserver import ALLOWED_HOSTS, MLFLOW
 
 HOST = "127.0.0.1"
 PORTS_TRIED = 50
 START_S, STOP_S = 180, 20
+LONGEST_LOOK_S = 900
+"""How long a sensor may look at files; Dagster gives it a minute."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def serve(root: Path, port: int, mlflow_port: int, hosts: Sequence[str], termina
             port = free_port(port)
             mlflow_port = free_port(mlflow_port)
             os.environ |= {ALLOWED_HOSTS: ",".join(hosts), MLFLOW: mlflow_pages(mlflow_port)}
+            os.environ |= {PAGES: f"http://{HOST}:{port}", "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": str(LONGEST_LOOK_S)}
             workspace = str(Path(__file__).with_name("workspace.yaml"))
             words = ["orchestration.webserver", "dev", "-w", workspace, "-h", HOST, "-p", str(port)]
             dagster = stack.enter_context(_started("Dagster", words, root, port, "/server_info"))

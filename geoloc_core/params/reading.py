@@ -1,7 +1,9 @@
 """Reading ``params.yaml``: every profile is checked, and all mistakes are listed at once."""
 
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -50,26 +52,36 @@ def load(path: Path) -> Profile:
     blocks = {f"profiles.{name}": block for name, block in profiles.items()}
     if raw["run"] not in profiles.values():
         blocks["run"] = raw["run"]
-    checked, errors = {}, unknown
+    checked: dict[str, tuple[Any, Profile | None]] = {}
+    places: dict[str, list[str]] = {}
     for where, block in blocks.items():
-        profile, found = _check(block, where)
+        profile, found = _check(block)
         checked[where] = (block, profile)
-        errors += found
+        for flaw in found:
+            places.setdefault(flaw, []).append(where)
+    errors = [*unknown, *(_placed(flaw, where) for flaw, where in places.items())]
     if errors:
         count = f"{len(errors)} error" + ("s" if len(errors) > 1 else "")
         raise UserError(f"{path}: {count}", *(f"  {line}" for line in errors))
     return next(profile for block, profile in checked.values() if block == raw["run"] and profile)
 
 
-def _check(block: Any, where: str) -> tuple[Profile | None, list[str]]:
+def _placed(flaw: str, where: list[str]) -> str:
+    """A mistake with the profile it is in; profiles that share a block share its mistakes."""
+    first, *others = where
+    also = f" (also in {', '.join(others)})" if others else ""
+    return f"{first}.{flaw}{also}"
+
+
+def _check(block: Any) -> tuple[Profile | None, list[str]]:
     if isinstance(block, dict) and (former := _former(block)):
-        return None, [f"{where}.variants.{former}: variants are no longer grouped by family; "
+        return None, [f"variants.{former}: variants are no longer grouped by family; "
                       "expected `<variant>: {kind: classifier, encoders: […], …}` directly under variants"]  # fmt: skip
     try:
         profile = Profile.model_validate(block)
     except ValidationError as error:
-        return None, [f"{'.'.join(map(str, (where, *e['loc'])))}: {_say(e)}" for e in error.errors()]
-    return profile, [f"{where}.{flaw}" for flaw in flaws(profile, block)]
+        return None, [f"{'.'.join(map(str, e['loc']))}: {_say(e, block)}" for e in error.errors()]
+    return profile, flaws(profile, block)
 
 
 def _former(block: dict[str, Any]) -> str | None:
@@ -83,12 +95,40 @@ def _keys(group: Any) -> set[Any]:
     return set(group) if isinstance(group, dict) else set()
 
 
-def _say(error: Any) -> str:
+def _did_you_mean(key: str, block: Any, path: tuple[Any, ...]) -> str:
+    """The key that may have been meant: of the record that fits the block best, one that is like it."""
+    for part in path:
+        block = block[part] if isinstance(block, dict) and part in block else {}
+    given = _keys(block) - {key}
+    fields = [
+        set(record.model_fields)
+        for record in _records(Strict)
+        if _fits(record, block) and key not in record.model_fields
+    ]
+    most = max((len(known & given) for known in fields), default=0)
+    likely = sorted({name for known in fields if len(known & given) == most for name in known - given})
+    close = get_close_matches(key, likely, n=1, cutoff=0.7)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _fits(record: type[Strict], block: Any) -> bool:
+    kind = record.model_fields.get("kind")
+    return (kind is None) == ("kind" not in block) and (kind is None or block["kind"] in get_args(kind.annotation))
+
+
+def _records(base: type[Strict]) -> Iterator[type[Strict]]:
+    for record in base.__subclasses__():
+        yield record
+        yield from _records(record)
+
+
+def _say(error: Any, whole: Any) -> str:
     if error["type"] == "missing":
         return "missing; expected a value"
     if error["type"] == "extra_forbidden":
         *_, block, key = ("", *map(str, error["loc"]))
-        return MOVED.get(f"{block}.{key}") or MOVED.get(key, "unknown key")
+        moved = MOVED.get(f"{block}.{key}") or MOVED.get(key)
+        return moved or f"unknown key{_did_you_mean(key, whole, error['loc'][:-1])}"
     if error["type"] == "union_tag_not_found":
         return "expected a mapping with `kind`"
     if error["type"] == "union_tag_invalid":

@@ -246,6 +246,22 @@ class Registry(Strict):
     guards: Guards = Field(default_factory=Guards)
 
 
+class Operations(Strict):
+    """How retraining is looked after; nothing that is trained depends on it.
+
+    Attributes:
+        hook: A command and its arguments; it is told of failures, recoveries and promotions, as JSON on its input.
+        hours_per_week: The schedule and the sensor ask for no run once those of the last seven days took so long.
+        champion_days: The champion must be confirmed or replaced every so many days; left out, it need not.
+        corpora_days: Likewise each corpus: fetched, or found as it was.
+    """
+
+    hook: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(None, min_length=1)
+    hours_per_week: float | None = Field(None, gt=0, allow_inf_nan=False)
+    champion_days: float | None = Field(None, gt=0, le=10_000, allow_inf_nan=False)
+    corpora_days: float | None = Field(None, gt=0, le=10_000, allow_inf_nan=False)
+
+
 class Profile(Strict):
     """Everything one run of the graph needs."""
 
@@ -285,6 +301,7 @@ class Profile(Strict):
     variants: dict[Name, options("geoloc_core.families")]  # type: ignore[valid-type]
     evaluation: Evaluation
     registry: Registry
+    operations: Operations = Operations()
     _repeats: dict[str, tuple[str, ...]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")

@@ -1,7 +1,8 @@
 """An answer for people and programs: a table, JSON or CSV, the same rows in each."""
 
+import glob
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from geoloc_core.contracts.facts import UNITS
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
-from geoloc_core.pictures import MAX_MEGAPIXELS, PictureError, opened, quiet_pillow, rgb
+from geoloc_core.pictures import FORMATS, MAX_MEGAPIXELS, PictureError, opened, quiet_pillow, rgb
 from geoloc_core.report import render
 from geoloc_core.report.table import Column, Row, Table
 
@@ -19,16 +20,22 @@ REMEDIES = {
     "too_large": "scale it down",
     "no_range": "save it with 8 or 16 bits",
 }
-COLUMNS = ("photo", "rank", "id", "name", "probability", "latitude", "longitude")
+COLUMNS = ("photo", "rank", "id", "name", "probability", "latitude", "longitude", "error")
 
 
-def rows(prediction: Prediction, space: LabelSpace, photos: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def rows(
+    prediction: Prediction,
+    space: LabelSpace,
+    photos: Sequence[str] | None = None,
+    countries: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
     """One row per photo and place, best first.
 
     Args:
         prediction: Of N photos.
         space: The model's classes.
         photos: N names; their positions where there are none.
+        countries: Names of countries by code, for the places in them; a code that has none stands for itself.
     """
     names = photos if photos is not None else range(len(prediction))
     return [
@@ -36,7 +43,7 @@ def rows(prediction: Prediction, space: LabelSpace, photos: Sequence[str] | None
             "photo": name,
             "rank": rank + 1,
             "id": space.ids[place],
-            "name": _name(space, place),
+            "name": _name(space, place, countries or {}),
             "probability": round(float(prediction.probabilities[row, rank]), 6),
             "latitude": round(float(prediction.latitudes[row, rank]), 5),
             "longitude": round(float(prediction.longitudes[row, rank]), 5),
@@ -96,9 +103,9 @@ def _fact(fact: str, value: float) -> dict[str, Any]:
     return {"value": round(value, 1), "unit": UNITS.get(fact, "")}  # type: ignore[call-overload]
 
 
-def _name(space: LabelSpace, place: int) -> str:
+def _name(space: LabelSpace, place: int, countries: Mapping[str, str]) -> str:
     parent = space.parents[place]
-    return f"{space.names[place]}, {parent}" if parent else space.names[place]
+    return f"{space.names[place]}, {countries.get(parent, parent)}" if parent else space.names[place]
 
 
 def as_json(
@@ -115,8 +122,28 @@ def as_json(
 def as_csv(table: list[dict[str, Any]]) -> str:
     """CSV with a header, and the names as they are."""
     return render.csv(
-        Table(tuple(map(Column, COLUMNS)), tuple(Row.of(*(line[name] for name in COLUMNS)) for line in table))
+        Table(tuple(map(Column, COLUMNS)), tuple(Row.of(*(line.get(name) for name in COLUMNS)) for line in table))
     )
+
+
+def photos_at(paths: Sequence[Path]) -> list[Path]:
+    """The photos that paths name: a folder stands for the photos in it and in its folders, a pattern for what it fits.
+
+    Raises:
+        UserError: A folder or a pattern names no photo.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in FORMATS and file.is_file())
+        elif not path.exists() and glob.has_magic(str(path)):
+            inside = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]
+        else:
+            inside = [path]
+        if not inside:
+            raise UserError(f"{path}: no photos; expected files such as .jpg, .png or .heic")
+        found += inside
+    return list(dict.fromkeys(found))
 
 
 def read_photos(paths: Sequence[Path]) -> list[bytes]:
@@ -125,23 +152,49 @@ def read_photos(paths: Sequence[Path]) -> list[bytes]:
     Raises:
         UserError: One is missing, is a folder, or is not a photo.
     """
-    photos = []
+    return [read_photo(path) for path in paths]
+
+
+def read_photo(path: Path) -> bytes:
+    """A photo as its file has it, once it is known that it can be decoded.
+
+    Raises:
+        UserError: It is missing, is a folder, or is not a photo.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a photo")
+    try:
+        photo = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; expected a readable photo") from None
+    try:
+        with quiet_pillow(), opened(photo, MAX_MEGAPIXELS * 1e6) as image:
+            rgb(image)
+    except PictureError as error:
+        raise UserError(f"{path}: not a readable photo: {error}; {REMEDIES.get(error.fault, EXPECTED)}") from None
+    return photo
+
+
+def read_each(paths: Sequence[Path]) -> tuple[dict[Path, bytes], dict[Path, str]]:
+    """The photos at paths that can be read, and of the others what is wrong."""
+    photos: dict[Path, bytes] = {}
+    wrong: dict[Path, str] = {}
     for path in paths:
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; expected a photo")
         try:
-            photos.append(path.read_bytes())
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; expected a readable photo") from None
-        try:
-            with quiet_pillow(), opened(photos[-1], MAX_MEGAPIXELS * 1e6) as image:
-                rgb(image)
-        except PictureError as error:
-            raise UserError(f"{path}: not a readable photo: {error}; {REMEDIES.get(error.fault, EXPECTED)}") from None
-    return photos
+            photos[path] = read_photo(path)
+        except UserError as error:
+            wrong[path] = str(error).removeprefix(f"{path}: ")
+    return photos, wrong
+
+
+def errors(wrong: Mapping[Path, str]) -> list[dict[str, Any]]:
+    """A row for each photo that could not be read: no place, but what is wrong."""
+    return [{**dict.fromkeys(COLUMNS), "photo": str(path), "error": said} for path, said in wrong.items()]
 
 
 def _shown(line: dict[str, Any]) -> Row:
+    if line.get("error"):
+        return Row.of(Path(str(line["photo"])).name, None, line["error"], None, None, None, tone="strong")
     first = line["rank"] == 1
     photo = Path(str(line["photo"])).name if first else ""
     place = f"{line['name']} ({line['id']})"

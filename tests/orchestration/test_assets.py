@@ -128,8 +128,9 @@ def test_what_is_outdated_is_what_changed_and_what_follows(project, instance):
     clip = {"encode/clip-mp16", "encode/clip-im2gps", "train_head/linear", "train_head/mlp"}
     assert now() == clip
     dvc(project, "repro")
-    assert now() == clip, "Dagster has not heard of what was done without it"
-    assert materialize(project, instance, *clip).success
+    unheard = {"encode/clip-mp16", "encode/clip-im2gps"}
+    assert now() == unheard, "Dagster has not heard of what was done without it; the heads have the same bytes"
+    assert materialize(project, instance, *unheard).success
     assert now() == set()
     replace(project / "params.yaml", "seed: 1", "seed: 1\n  expect: {mp16: {countries: [GBR]}}")
     promised = now()

@@ -25,7 +25,7 @@ from orchestration.assets import asset_key
 from orchestration.execution import execute
 from orchestration.instance import opened_instance
 with opened_instance() as instance:
-    for event in execute(instance, [asset_key("fetch@mp16")], checks=0):
+    for event in execute(instance, [asset_key("fetch@mp16")]):
         print(event.message, flush=True)
 """
 

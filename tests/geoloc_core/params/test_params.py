@@ -63,16 +63,21 @@ def test_all_errors_are_listed_at_once_with_their_keys(tmp_path):
         demo["labels"]["limit"] = 3
         demo["corpora"]["mp16"]["source"]["kind"] = "tarball"
         demo["variants"]["linear_clip_cells"]["hidden"] = "deep"
+        demo["evaluation"] = {"benchmark": []}
+        demo["encoders"]["vit"]["kind"] = "vitt"
         del demo["registry"]["metric"]
 
     with pytest.raises(UserError) as error:
         load(written(tmp_path, spoil))
     lines = str(error.value).splitlines()
-    assert lines[0].endswith(" 10 errors"), "profiles share variants, and what the catalogue says of a corpus"
+    assert lines[0].endswith(" 7 errors"), "what profiles share is said once"
+    assert "evaluation.benchmark: unknown key; did you mean 'benchmarks'?" in str(error.value)
+    assert "did you mean 'vit'? (also in profiles.papers" in str(error.value)
     for key in (
         "profiles.demo.seed",
         "profiles.demo.labels.limit",
-        "profiles.demo.corpora.mp16.source",
+        "profiles.catalogue.corpora.mp16.source",
+        "profiles.demo.encoders.vit",
         "profiles.demo.variants.linear_clip_cells.hidden",
         "profiles.demo.registry.metric",
     ):

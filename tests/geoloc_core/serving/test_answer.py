@@ -6,8 +6,11 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pytest
+from PIL import Image
 
 from geoloc_core.contracts.prediction import Evidence, Prediction
+from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.serving import answer
 
@@ -34,10 +37,51 @@ def test_json_and_csv_carry_the_same_rows():
     parsed = json.loads(answer.as_json(table, {"name": "m"}, []))["places"]
     read = list(csv.DictReader(io.StringIO(answer.as_csv(table))))
     assert parsed == table
-    assert [{k: str(v) for k, v in row.items()} for row in table] == read
+    assert [{k: str(v) for k, v in row.items()} | {"error": ""} for row in table] == read
     assert [row["rank"] for row in table] == [1, 2, 1, 2]
     assert table[0]["name"] == "Troms, north, NOR"
     assert (table[0]["latitude"], table[0]["longitude"]) == (69.6, 18.9)
+
+
+def test_a_country_has_its_name_beside_its_code():
+    (row, *_) = answer.rows(PREDICTION, SPACE, ["a.jpg", "b.jpg"], {"NOR": "Norway"})
+    assert (row["name"], row["id"]) == ("Troms, north, Norway", "NOR.2_1")
+    assert answer.rows(PREDICTION, SPACE, None, {"NOR": "Norway"})[1]["name"] == 'Nakuru "valley", KEN'
+
+
+def test_a_photo_that_cannot_be_read_is_a_row_beside_the_others(tmp_path, capsys):
+    for name, data in (("deep/b.png", photo()), ("a.JPG", photo()), ("c.jpg", b"no photo"), ("notes.txt", b"")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    paths = answer.photos_at([tmp_path, tmp_path / "a.JPG", tmp_path / "none.jpg"])
+    assert [path.name for path in paths] == ["a.JPG", "c.jpg", "b.png", "none.jpg"]
+    assert answer.photos_at([tmp_path / "**" / "*.png"]) == [tmp_path / "deep" / "b.png"]
+    good, wrong = answer.read_each(paths)
+    assert [path.name for path in good] == ["a.JPG", "b.png"]
+    told = {path.name: said for path, said in wrong.items()}
+    assert told["none.jpg"] == "no such file; expected a photo"
+    assert told["c.jpg"].startswith("not a readable photo: ")
+    table = answer.rows(PREDICTION, SPACE, [str(path) for path in good]) + answer.errors(wrong)
+    read = list(csv.DictReader(io.StringIO(answer.as_csv(table))))
+    assert [(row["photo"], row["rank"], row["error"]) for row in read[-2:]] == [
+        (str(path), "", said) for path, said in wrong.items()
+    ]
+    answer.show(table, {"name": "m", "version": "1", "variant": "v", "demo": False}, [])
+    shown = capsys.readouterr().out
+    assert "no such file; expected a photo" in shown
+    assert "Troms" in shown
+
+
+@pytest.mark.parametrize("asked", [".", "*.jpg"])
+def test_a_folder_or_a_pattern_without_photos_is_one_line(tmp_path, asked):
+    with pytest.raises(UserError, match="no photos; expected files such as"):
+        answer.photos_at([tmp_path / asked])
+
+
+def photo() -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(stream, "PNG")
+    return stream.getvalue()
 
 
 def test_the_table_warns_of_a_demo_model(capsys):

@@ -1,0 +1,127 @@
+"""The hook, told by real runs; what the parameters ask of freshness."""
+
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from geoloc_core.hook import call
+from orchestration.dvc import read_stages
+from orchestration.executor import _promotions
+from orchestration.outdated import standing
+from orchestration.promotion import promotion
+from orchestration.watched import settled
+from tests.orchestration.small_project import definitions, replace
+from tests.orchestration.test_settling import run_all
+
+KEEP = "import sys; open('told.jsonl', 'a').write(sys.stdin.read())"
+
+
+def test_the_hook_reads_json_and_what_goes_wrong_with_it_is_one_line(tmp_path):
+    told = {"cause": "naïve ✗\nsecond", "stage": None}
+    assert call([sys.executable, "-c", KEEP], told, tmp_path) is None
+    (line,) = (tmp_path / "told.jsonl").read_text().splitlines()
+    assert json.loads(line) == told
+    failing = [sys.executable, "-c", "import sys; print('no'); sys.exit('cannot reach it\\nat all')"]
+    assert call(failing, told, tmp_path) == f"operations.hook: {sys.executable}: exit code 1: at all"
+    assert call(["/no/such/program"], told, tmp_path) == "operations.hook: /no/such/program: No such file or directory"
+    assert call(["true"], {"long": "x" * 10**6}, tmp_path) is None, "it need not read"
+
+
+@pytest.fixture
+def hooked(project, monkeypatch):
+    """Two quick stages, and a hook that keeps what it is told."""
+    text = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(text[: text.index("  ingest:")])
+    hook = json.dumps([sys.executable, "-c", KEEP])
+    replace(project / "params.yaml", "seed: 1", f"seed: 1\n  operations: {{hook: {hook}}}")
+    for name, folder in (("GEOLOC_ROOT", project), ("DAGSTER_HOME", project.parent / "dagster")):
+        monkeypatch.setenv(name, str(folder))  # for the processes of steps
+    return project
+
+
+def told(root: Path):
+    return [json.loads(line) for line in (root / "told.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_a_failure_and_the_recovery_are_told_once_each_with_stage_cause_and_link(hooked, instance):
+    (hooked / "trouble").mkdir()
+    (hooked / "trouble" / "mp16").write_text("geoloc: error: outside/mp16.csv: no rows\n  expected some\n")
+    failed = run_all(hooked, instance)
+    assert not failed.success
+    assert settled(hooked) is None
+    (first,) = told(hooked)
+    assert first == {
+        "event": "failure",
+        "project": hooked.name,
+        "stage": "fetch__mp16",
+        "cause": "fetch@mp16: outside/mp16.csv: no rows",
+        "link": f"http://localhost:3000/runs/{failed.run_id}",
+        "text": f"{hooked.name}: failure: fetch__mp16: fetch@mp16: outside/mp16.csv: no rows {first['link']}",
+    }
+    assert instance.get_run_by_id(failed.run_id).tags["geoloc/told"] == "failure"
+    (hooked / "trouble" / "mp16").unlink()
+    for _ in range(2):
+        assert run_all(hooked, instance).success
+        assert settled(hooked)
+        assert [item["event"] for item in told(hooked)] == ["failure", "recovery"]
+
+
+@pytest.mark.slow
+def test_a_failing_hook_does_not_fail_the_run_and_is_noted_in_its_log(hooked, instance):
+    params = (hooked / "params.yaml").read_text().splitlines()
+    lines = ["  operations: {hook: [/no/such/program]}" if "operations" in line else line for line in params]
+    (hooked / "params.yaml").write_text("\n".join(lines))
+    (hooked / "trouble").mkdir()
+    (hooked / "trouble" / "mp16").write_text("geoloc: error: no rows\n")
+    assert not run_all(hooked, instance).success
+    (hooked / "trouble" / "mp16").unlink()
+    done = run_all(hooked, instance)
+    assert done.success
+    noted = [entry.user_message or entry.message for entry in instance.all_logs(done.run_id)]
+    assert any("operations.hook: /no/such/program: No such file or directory" in line for line in noted)
+
+
+@pytest.mark.slow
+def test_a_promotion_is_told_only_if_the_champion_is_another(project, instance):
+    (project / ".state").mkdir(exist_ok=True)
+    replace(project / "dvc.yaml", "group: 5_train", "group: 7_leaderboard")
+    write = "import json; json.dump({'model': 'm', 'champion': {'version': %d}}, open('.state/promotion.json', 'w'))"
+
+    def promoted(version):
+        before = standing(project, instance, read_stages(project))
+        asset = promotion(project, [], [sys.executable, "-c", write % version])
+        events = dg.materialize([asset], instance=instance).all_events
+        return [item.cause for item in _promotions(before, [e for e in events if e.is_step_materialization])]
+
+    assert [cause.split(":")[0] for cause in promoted(1)] == ["a new champion"]
+    assert promoted(1) == []
+    assert len(promoted(2)) == 1
+
+
+def test_corpora_and_champion_are_fresh_for_as_long_as_the_parameters_say(project):
+    def windows():
+        graph = definitions(project).resolve_asset_graph()
+        policies = {"/".join(key.path): graph.get(key).freshness_policy for key in graph.materializable_asset_keys}
+        return {name: policy.fail_window.to_timedelta() for name, policy in policies.items() if policy}
+
+    replace(project / "dvc.yaml", "group: 5_train", "group: 7_leaderboard")
+    assert windows() == {}
+    replace(project / "params.yaml", "seed: 1", "seed: 1\n  operations: {champion_days: 7, corpora_days: 2}")
+    assert windows() == {
+        "fetch/mp16": timedelta(days=2), "fetch/im2gps": timedelta(days=2), "promote": timedelta(days=7)
+    }  # fmt: skip
+
+
+def test_what_tells_of_killed_runs_is_on_where_there_is_a_hook(project):
+    def status():
+        sensors = definitions(project).get_repository_def().sensor_defs
+        return next(sensor.default_status for sensor in sensors if sensor.name == "killed_runs")
+
+    assert status() == dg.DefaultSensorStatus.STOPPED
+    replace(project / "params.yaml", "seed: 1", "seed: 1\n  operations: {hook: [sh, -c, cat]}")
+    assert status() == dg.DefaultSensorStatus.RUNNING
