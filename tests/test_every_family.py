@@ -59,6 +59,15 @@ VARIANTS = {
     "towns": {**CAPTIONS, "encoders": ["clip"]},
     "towns_along": {**CAPTIONS, "tower": "vit", "network": SMALL},
     "views": {"kind": "sequence_classifier", "corpus": "spots", "encoders": ["clip"]},
+    "retrieved": {
+        "kind": "retrieval",
+        "variant": "cells",
+        "encoder": "clip",
+        "labels": "squares",
+        "bands": {"hidden": 8, "epochs": 1, "batch": 8},
+    },
+    "tree": {"kind": "hierarchical", "encoder": "clip", "labels": "squares", "recipe": {"epochs": 2, "batch": 8}},
+    "likely": {"kind": "density", "encoder": "clip", "labels": "squares", "recipe": {"epochs": 2, "batch": 8}},
     "refined": {"kind": "protonet_refinement", "variant": "cells", "encoder": "clip", "labels": "squares"},
 }
 ENCODERS = {
@@ -176,6 +185,9 @@ def test_the_leaderboard_names_all_encoders(road):
         "towns": ["clip"],
         "towns_along": ["vit"],
         "views": ["clip"],
+        "retrieved": ["clip"],
+        "tree": ["clip"],
+        "likely": ["clip"],
         "refined": ["clip"],
     }
 
