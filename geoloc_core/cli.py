@@ -534,7 +534,7 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form:
     project = Project.open(params)
     paths = answer.photos_at(photos)
     if place or len(paths) == 1:  # nothing else could be answered
-        good, wrong = dict(zip(paths, answer.read_photos(paths), strict=True)), {}
+        good, wrong = dict(zip(paths, answer.read_photos(paths), strict=True)), dict[Path, str]()
     else:
         good, wrong = answer.read_each(paths)
     if not good:
