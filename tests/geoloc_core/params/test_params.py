@@ -132,7 +132,7 @@ def experts(demo, *names, **more) -> None:
         (lambda d: d["variants"]["mlp_clip_vit_country"].update(corpus="nowhere"),
          "mlp_clip_vit_country.corpus: 'nowhere' is not a corpus with role: train"),
         (lambda d: d["variants"]["linear_clip_cells"].update(labels="street"),
-         "linear_clip_cells.labels: 'street'; expected one of: country, subdivision, semantic, square, city"),
+         "linear_clip_cells.labels: 'street'; expected one of: country, subdivision, semantic, tree, square, city"),
         (lambda d: d.update(attributes=["country"]), "attributes: 'country': the name is taken by the units of bound"),
         (lambda d: d.update(attributes=["semantic"]), "attributes: 'semantic': the name is taken by cells"),
         (lambda d: d.update(attributes=[""]), "attributes.0: "),
