@@ -32,10 +32,19 @@ def small(root: Path) -> Path:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     demo = raw["profiles"]["demo"]
     # beside what is encoded, photos that end as labels and a datasheet
-    photos = {"mp16": 300, "im2gps": 100, "uk_grid": 100, "g50": 100, "masked": 100}
+    photos = {
+        "mp16": 300,
+        "im2gps": 100,
+        "us_grid": 150,
+        "uk_cities_50": 200,
+        "g50": 100,
+        "masked": 100,
+        "uk_grid": 100,
+    }
     demo["corpora"] = {name: demo["corpora"][name] for name in photos}
     for name, corpus in demo["corpora"].items():
         corpus["fetch"] |= {"photos": photos[name], "size": 64}
+    demo["expect"] = {name: said for name, said in demo["expect"].items() if name in photos}
     demo["evaluation"]["benchmarks"] = ["im2gps"]
     demo["boundaries"] = {"kind": "geonames", "min_population": 15000, "reach_km": 150}
     for tower in demo["pretrain"].values():
@@ -45,6 +54,8 @@ def small(root: Path) -> Path:
     for block in demo["variants"].values():
         if block["kind"] in epochs:
             block["recipe"] = {"epochs": epochs[block["kind"]]}
+        elif "recipe" in block:
+            block["recipe"]["epochs"] = 3
     demo["registry"]["benchmark"] = "im2gps"
     (root / "params.yaml").write_text(yaml.safe_dump({"run": demo}))
     run(root, "geoloc", "plan")

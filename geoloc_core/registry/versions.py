@@ -63,6 +63,7 @@ LIBRARIES = (
     "pyyaml",
     "rich",
     "safetensors",
+    "scikit-learn",
     "scipy",
     "simplejpeg",
     "threadpoolctl",

@@ -140,8 +140,10 @@ def photos_at(paths: Sequence[Path]) -> list[Path]:
             inside = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]
         else:
             inside = [path]
+        if not inside and path.is_dir():
+            raise UserError(f"{path}: no photos in it; expected files such as .jpg, .png or .heic")
         if not inside:
-            raise UserError(f"{path}: no photos; expected files such as .jpg, .png or .heic")
+            raise UserError(f"{path}: no such file; expected a photo")
         found += inside
     return list(dict.fromkeys(found))
 

@@ -143,9 +143,10 @@ TUNED = ("ground", "structures", "experts")
          {"train.ensemble_country", "answer.ensemble_country"}),
         ("geo/geocells/schemes/semantic.py", "def build(options", "ANSWER = 42\n\n\ndef build(options",
          {"cells.semantic", *(f"{stage}.{name}" for stage in ("train", "answer")
-                              for name in ("linear_clip_cells", "refined_cells", "smoothed_cells"))}),
+                              for name in ("linear_clip_cells", "refined_cells", "smoothed_cells", "retrieved_cells",
+                                           "density_cells"))}),
         ("families/geocell_classifier.py", "def fit(", "ANSWER = 42\n\n\ndef fit(",
-         {"train.smoothed_cells", "answer.smoothed_cells"}),
+         {f"{stage}.{name}_cells" for stage in ("train", "answer") for name in ("smoothed", "retrieved")}),
         ("geo/facts.py", "found[there] = values", "found[there] = 1 * values", {"facts"}),
         ("corpora/sources/osv5m.py", "def write(", "EXTRA = 1\n\n\ndef write(", {"fetch.osv5m", "ingest.osv5m"}),
         ("cli.py", "    fetch(project, corpus)", "    print(fetch(project, corpus))", "fetch"),

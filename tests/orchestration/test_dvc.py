@@ -122,6 +122,7 @@ def test_no_answer_waits_for_a_corpus_that_nobody_learns_from_or_is_scored_on(re
     features = (
         "classifier", "guidebook_attention", "fine_tuned", "feature_experts", "protonet_refinement",
         "geocell_classifier", "geoclip", "zero_shot", "contrastive_captions", "sequence_classifier",
+        "retrieval", "hierarchical", "density",
     )  # fmt: skip
     inputs = {"ensemble": {"answer"}} | {kind: {"encode"} for kind in features}
     for name, variant in run["variants"].items():

@@ -118,7 +118,7 @@ def test_both_pages_open_and_close(pages):
     with urllib.request.urlopen(f"{pages['MLflow']}/", timeout=30) as answer:
         assert b"MLflow" in answer.read()
     led = httpx.get(f"{pages['Dagster']}/mlflow/experiments/1/runs/a")
-    assert led.headers["location"] == f"{pages['MLflow']}/#/experiments/1/runs/a"
+    assert led.headers["location"] == f"{pages['MLflow']}/#/experiments/1/runs/a?workflowType=machine_learning"
     for url in pages.values():
         assert [status(url, host) for host in ("geoloc.example.org", "evil.example.org")] == [200, 403]
     question = {"query": "{ version }"}

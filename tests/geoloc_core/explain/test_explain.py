@@ -189,7 +189,7 @@ def test_bad_photos_and_folders_are_said_before_any_model_is_opened(project, pho
         explained(project, [photo], tmp_path, variant="nothing")
     with pytest.raises(UserError, match="expected photos or --benchmark"):
         explained(project, [], tmp_path / "why")
-    with pytest.raises(UserError, match="run `geoloc answer linear`"):
+    with pytest.raises(UserError, match="run `geoloc ingest photos`"):
         explained(project, [], tmp_path / "why", benchmark="validation")
 
 

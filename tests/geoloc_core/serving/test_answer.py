@@ -72,9 +72,11 @@ def test_a_photo_that_cannot_be_read_is_a_row_beside_the_others(tmp_path, capsys
     assert "Troms" in shown
 
 
-@pytest.mark.parametrize("asked", [".", "*.jpg"])
-def test_a_folder_or_a_pattern_without_photos_is_one_line(tmp_path, asked):
-    with pytest.raises(UserError, match="no photos; expected files such as"):
+@pytest.mark.parametrize(
+    ("asked", "says"), [(".", "no photos in it; expected files such as"), ("*.jpg", "no such file; expected a photo")]
+)
+def test_a_folder_or_a_pattern_without_photos_is_one_line(tmp_path, asked, says):
+    with pytest.raises(UserError, match=says):
         answer.photos_at([tmp_path / asked])
 
 
