@@ -257,15 +257,16 @@ def test_a_process_is_known_by_more_than_its_number():
 
 @pytest.mark.slow
 def test_signals_are_as_before_once_the_run_has_ended(project):
-    before = signal.getsignal(signal.SIGTERM)
-    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_IGN}  # whatever the tests before have left
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     try:
         with tracking.run(project, "train", "linear", {}, []):
-            assert signal.getsignal(signal.SIGTERM) is not before
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, "as nohup has it"
+        assert {number: signal.getsignal(number) for number in usual} == usual
     finally:
-        signal.signal(signal.SIGHUP, ignored)
-    assert signal.getsignal(signal.SIGTERM) is before
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.slow
