@@ -73,7 +73,7 @@ def _known(table: pa.Table) -> dict[str, int]:
 
 def _attributes(project: Project, name: str, rows: int) -> pa.MapArray:
     """Of each row, the attributes that are classes, as text; a benchmark need not have them."""
-    learned = {block.needs().labels for block in project.profile.variants.values() if block.corpus == name}
+    learned = project.profile.learned_labels(name)
     found = {}
     for attribute in project.profile.attributes_of(name):
         values = manifest.read_attribute(project.corpus(name), attribute)

@@ -328,7 +328,7 @@ def build(
                 continue
             held_out = name in HELD_OUT
             corpus = report["corpus"] if held_out else name
-            limited = _limited(profile.variants[variant]) if held_out else ""
+            limited = _limited(profile.variants[variant].countries, profile.unit(variant)) if held_out else ""
             places.setdefault((name, corpus, limited), {})[variant] = report
     first = [profile.registry.benchmark, *profile.benchmarks]
     order = sorted(places, key=lambda place: first.index(place[0]) if place[0] in first else len(first))
@@ -340,16 +340,16 @@ def build(
     )
 
 
-def _limited(block: Any) -> str:
+def _limited(countries: tuple[str, ...] | int | None, unit: str) -> str:
     """What a variant adds to the title of its split, where others see other photos of it."""
-    by_place = ", place by place" if block.needs().unit == "place" else ""
-    match block.countries:
+    by_place = ", place by place" if unit == "place" else ""
+    match countries:
         case None:
             return by_place
         case int():
-            return f", its {block.countries} most frequent countries{by_place}"
+            return f", its {countries} most frequent countries{by_place}"
         case _:
-            return f", {', '.join(block.countries)} alone{by_place}"
+            return f", {', '.join(countries)} alone{by_place}"
 
 
 def _best(profile: Profile, reports: dict[str, dict[str, Any]]) -> Best:

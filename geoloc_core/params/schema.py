@@ -340,6 +340,15 @@ class Profile(Strict):
         }
         return [set_name(name, split) for name, known in splits.items() for split in known]
 
+    def learned_labels(self, corpus: str) -> set[str]:
+        """The label spaces that variants learn from a corpus."""
+        return {block.needs().labels for block in self.variants.values() if block.corpus == corpus}
+
+    def unit(self, name: str) -> str:
+        """What a variant answers: ``photo`` or ``place``."""
+        unit: str = self.variants[name].needs().unit
+        return unit
+
     def variant(self, name: str) -> Any:
         """The block of one variant.
 
