@@ -1,6 +1,6 @@
 """The leaderboard as data: sections of rows, all formats are drawn from it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -328,8 +328,9 @@ def build(
                 continue
             held_out = name in HELD_OUT
             corpus = report["corpus"] if held_out else name
-            limited = _limited(profile.variants[variant].countries, profile.unit(variant)) if held_out else ""
+            limited = _limited(profile.variants[variant].countries) if held_out else ""
             places.setdefault((name, corpus, limited), {})[variant] = report
+    places = {place: found for whole, mixed in places.items() for place, found in _by_unit(profile, whole, mixed)}
     first = [profile.registry.benchmark, *profile.benchmarks]
     order = sorted(places, key=lambda place: first.index(place[0]) if place[0] in first else len(first))
     return Board(
@@ -340,16 +341,31 @@ def build(
     )
 
 
-def _limited(countries: tuple[str, ...] | int | None, unit: str) -> str:
+def _by_unit(
+    profile: Profile, place: tuple[str, str, str], reports: dict[str, dict[str, Any]]
+) -> Iterator[tuple[tuple[str, str, str], dict[str, dict[str, Any]]]]:
+    """The reports of a table, and apart those on places of several photos, where others are on the photos."""
+    name, corpus, limited = place
+    photos = {report["sha256"][name] for variant, report in reports.items() if profile.unit(variant) == "photo"}
+    apart = {
+        variant: report
+        for variant, report in reports.items()
+        if photos and profile.unit(variant) == "place" and report["sha256"][name] not in photos
+    }
+    yield place, {variant: report for variant, report in reports.items() if variant not in apart}
+    if apart:
+        yield (name, corpus, f"{limited}, place by place"), apart
+
+
+def _limited(countries: tuple[str, ...] | int | None) -> str:
     """What a variant adds to the title of its split, where others see other photos of it."""
-    by_place = ", place by place" if unit == "place" else ""
     match countries:
         case None:
-            return by_place
+            return ""
         case int():
-            return f", its {countries} most frequent countries{by_place}"
+            return f", its {countries} most frequent countries"
         case _:
-            return f", {', '.join(countries)} alone{by_place}"
+            return f", {', '.join(countries)} alone"
 
 
 def _best(profile: Profile, reports: dict[str, dict[str, Any]]) -> Best:
