@@ -6,22 +6,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geoloc_core.contracts.needs import Answers, ImageFeatures, Input, Photos, Pieces
+from geoloc_core.contracts.needs import Answers, ImageFeatures, Model, Needs, Photos, Pieces
 from geoloc_core.contracts.prediction import OfTruth, Prediction
 
 if TYPE_CHECKING:
     from geoloc_core.params import Profile
 
 
-def reads(needs: Any) -> tuple[Input, ...]:
-    """What a model reads to answer, of all that it needs."""
-    return tuple(need for need in needs.inputs if isinstance(need, ImageFeatures | Answers | Photos | Pieces))
+def over(options: Any, variants: Mapping[str, Any]) -> Any:
+    """The options of a layer once they know what the variant under it reads and answers.
+
+    Args:
+        options: Of the layer, with ``kind``, ``variant``, and room for both under ``_reads`` and ``_unit``.
+        variants: All variants by name; the same options come back if it is not there, or of the layer's own kind.
+    """
+    below = variants.get(options.variant)
+    if below is None or below.kind == options.kind:
+        return options
+    known, found = below.needs(), options.model_copy()
+    read = ImageFeatures | Answers | Photos | Pieces  # to answer, and not to learn
+    found._reads = tuple(need for need in known.inputs if isinstance(need, read))
+    found._unit = known.unit
+    return found
 
 
-def under(variants: Mapping[str, Any], options: Any) -> Any | None:
-    """The options of the variant that a layer lies over; None where there is none, or it is of the layer's own kind."""
-    found = variants.get(options.variant)
-    return None if found is None or found.kind == options.kind else found
+def needs(options: Any) -> Needs:
+    """The model under a layer and what that reads to answer, and the features that the layer compares."""
+    inputs = (Model(variant=options.variant), *options._reads, ImageFeatures(encoder=options.encoder))
+    return Needs(inputs=tuple(dict.fromkeys(inputs)), labels=options.labels, unit=options._unit)
 
 
 def flaws(profile: "Profile", options: Any, what: str) -> list[str]:

@@ -18,7 +18,7 @@ from geoloc_core.contracts import geolocator, layers, mapped
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
 from geoloc_core.contracts.geolocator import WEIGHTS, Trained, check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.layers import Names, cut, embeddings, of_truth
-from geoloc_core.contracts.needs import ImageFeatures, Input, Model, Needs
+from geoloc_core.contracts.needs import Input, Needs
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Evidence, OfTruth, Prediction, softmax
 from geoloc_core.errors import UserError
@@ -77,18 +77,12 @@ class Options(Variant):
 
     def over(self, variants: Mapping[str, Any]) -> "Options":
         """The same once it knows what the variant that it refines reads and answers."""
-        refined = layers.under(variants, self)
-        if refined is None:
-            return self
-        needs, found = refined.needs(), self.model_copy()
-        found._reads = layers.reads(needs)
-        found._unit = needs.unit
+        found: Options = layers.over(self, variants)
         return found
 
     def needs(self) -> Needs:
         """The refined model and what it reads to answer, and the features that are compared."""
-        inputs = (Model(variant=self.variant), *self._reads, ImageFeatures(encoder=self.encoder))
-        return Needs(inputs=tuple(dict.fromkeys(inputs)), labels=self.labels, unit=self._unit)
+        return layers.needs(self)
 
     def flaws(self, profile: "Profile") -> list[str]:
         """What is wrong with the variant that it refines."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr, model_validator
 
 from geoloc_core.contracts import layers
-from geoloc_core.contracts.needs import ImageFeatures, Input, Model, Needs
+from geoloc_core.contracts.needs import Input, Needs
 from geoloc_core.contracts.options import Variant
 from geoloc_core.families.retrieval.bands import Bands
 from geoloc_core.families.retrieval.gallery import Precision
@@ -122,18 +122,12 @@ class Options(Variant):
 
     def over(self, variants: Mapping[str, Any]) -> "Options":
         """The same once it knows what the variant that it lies over reads and answers."""
-        below = layers.under(variants, self)
-        if below is None:
-            return self
-        needs, found = below.needs(), self.model_copy()
-        found._reads = layers.reads(needs)
-        found._unit = needs.unit
+        found: Options = layers.over(self, variants)
         return found
 
     def needs(self) -> Needs:
         """The model of cells and what it reads to answer, and the features that are compared."""
-        inputs = (Model(variant=self.variant), *self._reads, ImageFeatures(encoder=self.encoder))
-        return Needs(inputs=tuple(dict.fromkeys(inputs)), labels=self.labels, unit=self._unit)
+        return layers.needs(self)
 
     def flaws(self, profile: "Profile") -> list[str]:
         """What is wrong with the variant that it lies over."""
