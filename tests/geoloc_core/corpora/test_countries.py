@@ -117,7 +117,7 @@ def test_coordinates_outrank_what_the_corpus_states(tmp_path):
 def test_photos_of_a_country_alone_are_kept_labelled_split_and_true(tmp_path, capsys):
     """GADM calls Kosovo XKO; Malta is not in these boundaries."""
     made = project(tmp_path, OPTIONS)
-    made.profile.variants, made.profile.attributes_of = {}, lambda corpus: []
+    made.profile.attributes_of, made.profile.learned_labels = (lambda corpus: []), (lambda corpus: set())
     folders = {"Chile": 8, "Kosovo": 5, "Malta": 1}
     names = [f"{folder}/{n}.jpg" for folder, count in folders.items() for n in range(count)]
     write(made.raw("c"), {name: encoded(seed) for seed, name in enumerate(names)})
