@@ -83,7 +83,7 @@ def stage(*arguments: str, examples: tuple[str, ...]) -> Callable[[Callable[...,
 @click.option("--profile", help="Choose this profile first, as `geoloc use` does; left out, the one in use.")
 @click.pass_obj
 def demo(params: Path, profile: str | None) -> None:
-    """Run the whole graph of a profile through Dagster; what is up to date is skipped."""
+    """Run the whole graph of a profile through Dagster. What is up to date is skipped."""
     from geoloc_core.evaluation import leaderboard as board
     from geoloc_core.params.using import use
 
@@ -110,7 +110,7 @@ Where to look next
 @click.option("--allow-host", multiple=True, help="Another host name under which the pages may be opened.")
 @click.pass_obj
 def ui(params: Path, port: int, mlflow_port: int, allow_host: tuple[str, ...]) -> None:
-    """Serve the pages of Dagster and MLflow over this project's state, until Ctrl-C."""
+    """Serve the pages of Dagster and MLflow, until Ctrl-C."""
     project = Project.open(params)
     names = [f"--allow-host={name}" for name in allow_host]
     sys.exit(_orchestrate("ui", project, ["--port", str(port), "--mlflow-port", str(mlflow_port), *names]))
@@ -158,7 +158,7 @@ def _orchestrate(module: str, project: Project, words: list[str]) -> int:
 @geoloc.command(name="params", epilog="\b\nExamples:\n  geoloc params\n  geoloc --params other/params.yaml params")
 @click.pass_obj
 def check_params(params: Path) -> None:
-    """Check the parameters and say what they describe; all errors are listed at once."""
+    """Check the parameters and sum them up. All errors are listed at once."""
     profile = Project.open(params).profile
     families = {block.kind for block in profile.variants.values()}
     click.echo(f"{params}: valid. {profile.description}")
@@ -173,7 +173,7 @@ def check_params(params: Path) -> None:
 @click.argument("profile")
 @click.pass_obj
 def choose(params: Path, profile: str) -> None:
-    """Choose the PROFILE of params.yaml that everything runs: DVC, Dagster and MLflow."""
+    """Choose the PROFILE of params.yaml that everything runs. DVC, Dagster and MLflow follow it."""
     from geoloc_core.params.using import use
 
     use(params, profile)
@@ -183,7 +183,7 @@ def choose(params: Path, profile: str) -> None:
 
 @stage(examples=("plan",))
 def plan(project: Project) -> None:
-    """Write plan.yaml and code.yaml: what there is to do, and which code does it. `geoloc demo` does so too."""
+    """Write plan.yaml and code.yaml: what to do, with which code. `geoloc demo` does so too."""
     click.echo(", ".join(f"{name} {'written' if new else 'unchanged'}" for name, new in _plan(project).items()))
 
 
@@ -195,7 +195,7 @@ def _plan(project: Project) -> dict[str, bool]:
 
 @stage(examples=("code",))
 def code(project: Project) -> None:
-    """Write code.yaml: a digest of the code that each stage runs, by which DVC knows what is out of date."""
+    """Write code.yaml: a digest of the code of each stage. DVC knows by it what is out of date."""
     from geoloc_core import plan
     from geoloc_core.code import write
 
@@ -208,7 +208,7 @@ def code(project: Project) -> None:
 
 @stage("corpus", examples=("fetch mp16", "fetch im2gps3k"))
 def fetch(project: Project, corpus: str) -> None:
-    """Bring the raw files of CORPUS to data/raw, in their published layout."""
+    """Bring the raw files of CORPUS to data/raw, as published."""
     from geoloc_core.corpora.fetch import fetch
 
     fetch(project, corpus)
@@ -216,7 +216,7 @@ def fetch(project: Project, corpus: str) -> None:
 
 @stage(examples=("boundaries",))
 def boundaries(project: Project) -> None:
-    """Build the administrative units as a GeoPackage in GADM's schema."""
+    """Build the administrative units, in GADM's schema."""
     from geoloc_core.geo.boundaries import build
 
     build(project)
@@ -230,7 +230,7 @@ def boundaries(project: Project) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write, with --raw.")
 @click.pass_obj
 def ingest(params: Path, corpus: str, raw: Path | None, out: Path | None) -> None:
-    """Read CORPUS, refuse what is broken with a reason, keep the rest as manifest and shards.
+    """Read CORPUS, say why photos are refused, and keep the rest. They are kept as a manifest and shards.
 
     With --raw and --out a corpus of any profile is read by itself, outside the project's stages.
     """
@@ -257,7 +257,7 @@ def ingest(params: Path, corpus: str, raw: Path | None, out: Path | None) -> Non
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to make.")
 @click.pass_obj
 def simulate(params: Path, corpus: str, photos: int, size: int, out: Path) -> None:
-    """Render photos of the demo world in the layout that CORPUS, of any profile, is published in."""
+    """Render photos of the demo world in the layout of CORPUS. It may be of any profile."""
     from geoloc_core.corpora.fetch.world import simulate
     from geoloc_core.params import any_corpus
 
@@ -270,7 +270,7 @@ def simulate(params: Path, corpus: str, photos: int, size: int, out: Path) -> No
 
 @stage("corpus", examples=("label mp16",))
 def label(project: Project, corpus: str) -> None:
-    """Find the administrative units of every photo of CORPUS, split it by group, and write its datasheet."""
+    """Find the units of every photo of CORPUS, and split it. Photos of one group stay in one split."""
     from geoloc_core.corpora.label import label
 
     label(project, corpus)
@@ -278,7 +278,7 @@ def label(project: Project, corpus: str) -> None:
 
 @stage(examples=("leaks",))
 def leaks(project: Project) -> None:
-    """Report photographers, near-duplicates and neighbours that training, validation and benchmarks share."""
+    """Report what training, validation and benchmarks share. That is photographers, near-duplicates and neighbours."""
     from geoloc_core.corpora.leaks import leaks
 
     leaks(project)
@@ -286,7 +286,7 @@ def leaks(project: Project) -> None:
 
 @stage("corpus", examples=("describe mp16",))
 def describe(project: Project, corpus: str) -> None:
-    """Write the datasheet of CORPUS: counts, countries, licences, years, what is missing, what was refused."""
+    """Write the datasheet of CORPUS. Counts, countries, licences, years, what is missing, what was refused."""
     from geoloc_core.corpora.describe import describe
 
     describe(project, corpus)
@@ -296,9 +296,9 @@ def describe(project: Project, corpus: str) -> None:
 @click.argument("corpus", required=False)
 @click.option("--accept", is_flag=True, help="Take a version that moved too far from the last one as it is.")
 def check(project: Project, corpus: str | None, accept: bool) -> None:
-    """Hold the manifest and the labels of CORPUS against what they promise, and against the last version.
+    """Check CORPUS against its promises and its last version.
 
-    Without CORPUS, hold every file under data/ but the published ones against its checksum.
+    Without CORPUS, check every file under data/, except the published ones, against its checksum.
     """
     if corpus is None:
         from geoloc_core import artefacts
@@ -314,7 +314,7 @@ def check(project: Project, corpus: str | None, accept: bool) -> None:
 
 @stage("encoder", examples=("pretrain clip", "pretrain vit"))
 def pretrain(project: Project, encoder: str) -> None:
-    """Train the tower of ENCODER, from scratch or from another encoder's weights on."""
+    """Train ENCODER, from scratch or from another's weights."""
     from geoloc_core.training.pretrain import pretrain
 
     pretrain(project, encoder)
@@ -324,7 +324,7 @@ def pretrain(project: Project, encoder: str) -> None:
 @click.argument("encoder")
 @click.pass_obj
 def download(params: Path, encoder: str) -> None:
-    """Fetch the published weights of ENCODER, of any profile, pinned."""
+    """Download the published weights of ENCODER, of any profile."""
     from geoloc_core.encoders.checkpoints import download
     from geoloc_core.params import any_encoder
 
@@ -335,7 +335,7 @@ def download(params: Path, encoder: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def encoders(params: Path, as_json: bool) -> None:
-    """List the encoders of all profiles: what they are, and whether their weights are at hand."""
+    """List the encoders of all profiles, and which can be used now."""
     from geoloc_core.encoders import listing
     from geoloc_core.params import encoders
 
@@ -356,7 +356,7 @@ def encoders(params: Path, as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write; else that of the project.")
 @click.pass_obj
 def encode(params: Path, corpus: str, encoder: str, checkpoint: Path | None, out: Path | None) -> None:
-    """Extract the features of CORPUS, a name or an ingested folder, with an encoder."""
+    """Extract the features of CORPUS. It is a name, or an ingested folder."""
     from geoloc_core.encoders.alone import encode_alone
     from geoloc_core.encoders.extraction import encode
     from geoloc_core.params import any_encoder
@@ -371,7 +371,7 @@ def encode(params: Path, corpus: str, encoder: str, checkpoint: Path | None, out
 
 @stage("name", examples=("texts clues",))
 def texts(project: Project, name: str) -> None:
-    """Gather the sentences of NAME, such as the clues of a guidebook or the captions of a corpus."""
+    """Gather the sentences of NAME. They are the clues of a guidebook, say, or the captions of a corpus."""
     from geoloc_core.encoders.text.sentences import texts
 
     texts(project, name)
@@ -382,7 +382,7 @@ def texts(project: Project, name: str) -> None:
 @click.option("--encoder", required=True, help="A text encoder of params.yaml, of any profile.")
 @click.pass_obj
 def encode_text(params: Path, texts: str, encoder: str) -> None:
-    """Extract the features of sentences with a text encoder."""
+    """Extract the features of the sentences TEXTS."""
     from geoloc_core.encoders.text.extraction import encode_text
     from geoloc_core.params import any_encoder
 
@@ -401,7 +401,7 @@ def train(project: Project, variant: str) -> None:
 
 @stage("corpus", examples=("truth im2gps",))
 def truth(project: Project, corpus: str) -> None:
-    """Gather what is true of CORPUS: places, units, split, and how many photos were published."""
+    """Gather what is true of CORPUS: places, units and splits. How many photos were published is noted too."""
     from geoloc_core.corpora.truth import truth
 
     truth(project, corpus)
@@ -409,7 +409,7 @@ def truth(project: Project, corpus: str) -> None:
 
 @stage("corpus", examples=("facts panoramas",))
 def facts(project: Project, corpus: str) -> None:
-    """Gather what the profile's rasters say about the places of CORPUS, such as elevation and climate."""
+    """Read the elevation, climate and so on of CORPUS from rasters."""
     from geoloc_core.corpora.facts import facts
 
     facts(project, corpus)
@@ -417,7 +417,7 @@ def facts(project: Project, corpus: str) -> None:
 
 @stage("name", "corpus", examples=("fit-cells semantic mp16",))
 def fit_cells(project: Project, name: str, corpus: str) -> None:
-    """Build the geocells NAME of params.yaml from where the training photos of CORPUS were taken."""
+    """Build the geocells NAME from the training photos of CORPUS."""
     from geoloc_core.variants.cells import fit_cells
 
     fit_cells(project, name, corpus)
@@ -425,7 +425,7 @@ def fit_cells(project: Project, name: str, corpus: str) -> None:
 
 @stage("variant", examples=("answer mlp_clip_vit_country",))
 def answer(project: Project, variant: str) -> None:
-    """Let VARIANT answer its validation split and every benchmark that it is scored on."""
+    """Let VARIANT answer its validation split and benchmarks."""
     from geoloc_core.variants.answer import answer
 
     answer(project, variant)
@@ -443,7 +443,7 @@ def score(project: Project, variant: str) -> None:
 @click.option("--show", is_flag=True, help="Print the leaderboard that there is, and write nothing.")
 @click.option("--convention", help="Print it with distances measured as another project's code does, such as pigeon.")
 def leaderboard(project: Project, show: bool, convention: str | None) -> None:
-    """Put all scores beside the papers' numbers, in Markdown, HTML and JSON."""
+    """Put all scores beside the papers' figures. It is written as Markdown, HTML and JSON."""
     from geoloc_core.evaluation import leaderboard as board
 
     if show or convention is not None:
@@ -454,7 +454,7 @@ def leaderboard(project: Project, show: bool, convention: str | None) -> None:
 
 @stage(examples=("report",))
 def report(project: Project) -> None:
-    """Write one page of everything: the leaderboard, the papers' tables with ours, maps, and all about each variant."""
+    """Write one page about everything. The leaderboard, the papers' tables beside ours, maps, each variant."""
     from geoloc_core.evaluation.report.command import report
 
     report(project)
@@ -476,7 +476,10 @@ def report(project: Project) -> None:
 def promote(
     project: Project, replace: bool, number: int | None, rollback: bool, reject: int | None, because: str
 ) -> None:
-    """Register the best variant; it becomes the champion if the evidence says so, or you do."""
+    """Register the best variant, or choose the champion by hand.
+
+    Without options, the best one becomes the champion if the evidence says so.
+    """
     from geoloc_core.registry import promotion
 
     chosen = {"--replace": replace, "--version": number, "--rollback": rollback, "--reject": reject}
@@ -504,9 +507,9 @@ def promote(
 @click.option("--out", type=click.Path(path_type=Path), help="A new folder to work in; left out, one below .state.")
 @click.pass_obj
 def reproduce(params: Path, version: int, train: bool, out: Path | None) -> None:
-    """Make a registered VERSION again from its git revision and its data, and compare the scores.
+    """Make a registered VERSION again and compare the scores.
 
-    Exit code 1 if a figure differs.
+    It is made from its git revision and its data. Exit code 1 if a figure differs.
     """
     project = Project.open(params)
     words = ["--train"] if train else []
@@ -525,9 +528,10 @@ def reproduce(params: Path, version: int, train: bool, out: Path | None) -> None
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, names as they are.")
 @click.pass_obj
 def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form: str | None) -> None:
-    """Ask the champion where PHOTOS were taken: the most probable places, with probabilities.
+    """Ask the champion where PHOTOS were taken.
 
-    A folder stands for the photos in it. A photo that cannot be read gets a row that says why, and the exit code is 1.
+    It names the most probable places, with probabilities. A folder stands for the photos in it. A photo that cannot be
+    read gets a row that says why, and the exit code is 1.
     """
     from geoloc_core.serving import answer
 
@@ -602,7 +606,7 @@ def explain(
     of: str | None,
     out: Path,
 ) -> None:
-    """Say why PHOTOS were answered as they were: maps with their checks, evidence, the nearest training photos."""
+    """Say why PHOTOS were answered as they were. Maps with their checks, evidence, the nearest training photos."""
     from geoloc_core.explain.command import explain
 
     click.echo(explain(project, photos, benchmark, each, variant, method, samples, of, out))

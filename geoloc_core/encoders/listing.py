@@ -17,14 +17,14 @@ from geoloc_core.report.table import Column
 COLUMNS = (
     Column("name"),
     Column("profile"),
-    Column("kind"),
+    Column("kind", rank=1),
     Column("what"),
     Column.of_numbers("dim", "d"),
     Column.of_numbers("size, M", "g"),
-    Column("licence"),
-    Column("used by"),
+    Column("licence", rank=4),
+    Column("used by", rank=3),
     Column("at hand"),
-    Column("checkpoint"),
+    Column("checkpoint", rank=2),
 )
 
 
@@ -158,9 +158,12 @@ def as_json(found: list[Row]) -> str:
 
 def show(found: list[Row]) -> None:
     """Print a table, the encoders at hand marked, and beneath it what is to be remarked."""
-    table = render.terminal(tables.Table(COLUMNS, tuple(map(_cells, found))))
-    # a line each, however narrow the terminal is
-    console = output(width=max(output().width, output(width=1000).measure(table).maximum))
+    terminal = output()
+    # a line each: a terminal gets the columns that fit, a file or a pipe gets all
+    table = render.terminal(
+        tables.Table(COLUMNS, tuple(map(_cells, found))), terminal.width if terminal.is_terminal else None
+    )
+    console = output(width=max(terminal.width, output(width=1000).measure(table).maximum))
     console.print(table)
     others: dict[str, list[str]] = {}
     for row in found:
@@ -170,6 +173,7 @@ def show(found: list[Row]) -> None:
     lines += [f"  {', '.join(names)}: {what}" for what, names in others.items()]
     elsewhere = "`geoloc encode CORPUS --encoder NAME --checkpoint PATH`"
     lines.append(f"with weights that lie elsewhere, photos alone: {elsewhere}")
+    lines.append("licences, uses and sources of all: a wider terminal, or `geoloc encoders --json`")
     lines += [f"{row.name} ({row.profile}): {row.remark}" for row in found if row.remark]
     console.print()
     for line in lines:

@@ -34,10 +34,11 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--index", type=PATH, help="Folder to keep the index of a boundaries file in, for the next call.")
 def locate(points: Path, boundaries: Path, out: Path, limit_km: float, index: Path | None) -> None:
-    """Find the administrative units of POINTS, a CSV or Parquet table with columns latitude and longitude.
+    """Find the administrative units of POINTS.
 
-    The rows keep their order and get the columns gid_0, gid_1, gid_2, name_0, name_1, name_2 and distance_km: 0 inside
-    the unit, otherwise the distance to the nearest one, and empty if none is within the limit.
+    POINTS is a CSV or Parquet table with columns latitude and longitude. The rows keep their order and get the columns
+    gid_0, gid_1, gid_2, name_0, name_1, name_2 and distance_km: 0 inside the unit, otherwise the distance to the
+    nearest one, and empty if none is within the limit.
     """
     from geoloc_core.geo.locating import locate_file
 
@@ -45,16 +46,16 @@ def locate(points: Path, boundaries: Path, out: Path, limit_km: float, index: Pa
 
 
 @click.group(
-    epilog="\b\nExamples:\n  geoloc cells build photos.csv --scheme semantic --boundaries data/boundaries --out cells\n"
+    epilog="\b\nExamples:\n  geoloc cells build photos.csv --scheme semantic --boundaries gadm --out cells\n"
     "  geoloc cells assign photos.csv --cells cells --out with_cells.csv\n"
     "  geoloc cells map cells --out cells.html"
 )
 def cells() -> None:
-    """Divide the world into cells: build them from points, find the cells of points, draw them."""
+    """Divide the world into cells, and find those of points."""
 
 
 @cells.command(
-    epilog="\b\nExamples:\n  geoloc cells build photos.csv --scheme semantic --boundaries data/boundaries --out cells\n"
+    epilog="\b\nExamples:\n  geoloc cells build photos.csv --scheme semantic --boundaries gadm --out cells\n"
     "  geoloc cells build photos.parquet --scheme s2 --set tau_max=2000 --boundaries data/boundaries --out s2"
 )
 @click.argument("points", type=PATH)
@@ -65,7 +66,10 @@ def cells() -> None:
 @click.option("--boundaries", required=True, type=PATH, help="Folder from `geoloc boundaries`.")
 @click.option("--out", required=True, type=PATH, help="Folder to write.")
 def build(points: Path, scheme: str, settings: tuple[str, ...], boundaries: Path, out: Path) -> None:
-    """Build cells from POINTS, a CSV or Parquet file with `latitude` and `longitude`."""
+    """Build cells from POINTS.
+
+    POINTS is a CSV or Parquet file with the columns `latitude` and `longitude`.
+    """
     from geoloc_core import files, progress
     from geoloc_core.geo import geocells
     from geoloc_core.geo import points as tables
@@ -102,7 +106,10 @@ def _setting(text: str) -> tuple[str, Any]:
 @click.option("--boundaries", type=PATH, help="The boundaries folder, if it has moved.")
 @click.option("--out", required=True, type=PATH, help="CSV or Parquet file to write.")
 def assign(points: Path, folder: Path, boundaries: Path | None, out: Path) -> None:
-    """Find the cells of POINTS: adds the columns `cell` (a number, −1 outside), `cell_id` and `cell_name`."""
+    """Find the cells of POINTS.
+
+    It adds the columns `cell` (a number, −1 outside), `cell_id` and `cell_name`.
+    """
     import pyarrow as pa
 
     from geoloc_core import progress
@@ -153,7 +160,10 @@ def draw(folder: Path, boundaries: Path | None, out: Path) -> None:
 @click.option("--tau", default=75.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Kilometres.")
 @click.option("--out", required=True, type=PATH, help="PNG file to write.")
 def targets(folder: Path, boundaries: Path | None, place: tuple[float, float], tau: float, out: Path) -> None:
-    """Draw how right each of CELLS is for a photo at a place, smoothed by distance."""
+    """Draw how right each of CELLS is for a photo at one place.
+
+    The targets are smoothed by distance.
+    """
     from geoloc_core import files, progress
     from geoloc_core.geo import geocells, maps, sphere
     from geoloc_core.geo.smoothing import smoothing

@@ -48,6 +48,15 @@ def test_every_command_explains_itself_with_examples(name):
     assert f"  geoloc {name}" in result.output.split("Examples:")[1] or "geoloc --params" in result.output
 
 
+@pytest.mark.parametrize("words", [[], ["cells"]])
+def test_the_list_of_commands_is_whole_in_80_columns(words):
+    from click.testing import CliRunner
+
+    said = CliRunner().invoke(geoloc, [*words, "--help"], terminal_width=80).output.split("Commands:")[1].splitlines()
+    assert len(said) > 2
+    assert [line for line in said if len(line) > 80 or line.endswith("...")] == []
+
+
 def test_every_stage_of_the_graph_has_its_command():
     import yaml
 
