@@ -616,10 +616,15 @@ geoloc.add_command(locate)
 geoloc.add_command(cells)
 
 
-def main() -> None:
-    """Run the command line: a user's mistake is one clear line and exit code 2, never a traceback."""
+def set_quiet() -> None:
+    """Let no library report to anyone or speak between our lines: they look when they are loaded."""
     for name, value in (telemetry.OFF | QUIET).items():
         os.environ.setdefault(name, value)
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one clear line and exit code 2, never a traceback."""
+    set_quiet()
     end_with_step()
     try:
         with installed():

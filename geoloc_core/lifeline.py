@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from geoloc_core.errors import installed
@@ -70,17 +71,18 @@ def _watch(owners: tuple[int, ...]) -> None:
             time.sleep(POLL_S)
     except psutil.NoSuchProcess:
         pass
-    _end_all()
+    end_all()
 
 
-def _end_all() -> None:
+def end_all() -> None:
+    """End this process, with all that it started."""
     import psutil
 
-    for process in [one for child in psutil.Process().children() for one in frozen(child)]:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
+    pids = [one.pid for child in psutil.Process().children() for one in frozen(child)]
+    # Nothing in between that lets other threads go on: one that waits for a child would end this process well.
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)  # those too whose own parents are gone
     os.kill(os.getpid(), signal.SIGKILL)

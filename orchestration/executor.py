@@ -3,12 +3,13 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from geoloc_core import warm
 from orchestration import promotion
 from orchestration.compat import DATA_VERSION_TAG, part_of_plan, skipped_step
 from orchestration.dvc import Stage
@@ -23,6 +24,9 @@ PARALLEL = max(3, (os.cpu_count() or 2) // 4)
 """Stages at a time. Most are processes with several threads, and spend part of their time on Dagster, DVC and disk."""
 EXTRA = "GEOLOC_PRELOAD"
 """Environment variable: more modules to import before the steps of a run are forked."""
+
+WORTH_WARMING = 3
+"""Steps for which libraries are loaded ahead: it takes as long as for one or two of them."""
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 _CHECKING = "geoloc_core.corpora.checks great_expectations pandas"
@@ -104,7 +108,9 @@ class _InTurn(dg.Executor):
         held = held_back(plan, parts, failed)
         for step in sorted(held):
             yield skipped_step(context, plan, step, "Not started: a check of what it descends from has failed")
-        yield from self._run(context, plan, [step for step in (*parts.stale, *parts.checks) if step not in held])
+        left = [step for step in (*parts.stale, *parts.checks) if step not in held]
+        with warm.ready(self._root) if len(left) >= WORTH_WARMING else nullcontext():
+            yield from self._run(context, plan, left)
 
     def _run(self, context: Any, plan: Any, steps: Sequence[str]) -> Iterator[dg.DagsterEvent]:
         if steps:

@@ -46,7 +46,7 @@ def locate(points: Path, boundaries: Path, out: Path, limit_km: float, index: Pa
 
 
 @click.group(
-    epilog="\b\nExamples:\n  geoloc cells build photos.csv --scheme semantic --boundaries gadm --out cells\n"
+    epilog="\b\nExamples:\n  geoloc cells build my.csv --scheme semantic --boundaries gadm --out cells\n"
     "  geoloc cells assign photos.csv --cells cells --out with_cells.csv\n"
     "  geoloc cells map cells --out cells.html"
 )
@@ -55,7 +55,7 @@ def cells() -> None:
 
 
 @cells.command(
-    epilog="\b\nExamples:\n  geoloc cells build photos.csv --scheme semantic --boundaries gadm --out cells\n"
+    epilog="\b\nExamples:\n  geoloc cells build my.csv --scheme semantic --boundaries gadm --out cells\n"
     "  geoloc cells build photos.parquet --scheme s2 --set tau_max=2000 --boundaries data/boundaries --out s2"
 )
 @click.argument("points", type=PATH)

@@ -65,17 +65,26 @@ def unnoted(execute):
     return execute_unnoted
 
 
-def write(path):
-    path.write_text("\n".join(sorted(f"{module(file)}:{name}" for file, name in calls)))
+def write():
+    noted = "\n".join(sorted(f"{module(file)}:{name}" for file, name in calls))
+    Path(os.environ["GEOLOC_CALLED"], os.environ["DVC_STAGE"]).write_text(noted)
 
 
-# a stage's own process; not those that it starts
-if "GEOLOC_CALLED" in os.environ and "DVC_STAGE" in os.environ and Path(sys.orig_argv[1]).name == "geoloc":
+def begin():
+    atexit.register(write)
+    threading.setprofile(note)
+    sys.setprofile(note)
+
+
+# a stage's own process, or one that forks for stages; not those that they start
+does, forks = Path(sys.orig_argv[1]).name == "geoloc", "geoloc_core.warm" in sys.orig_argv
+if "GEOLOC_CALLED" in os.environ and ((does and "DVC_STAGE" in os.environ) or forks):
     import geoloc_core
     from geoloc_core.code import is_left_out
 
     PACKAGE = Path(geoloc_core.__file__).parent
-    atexit.register(write, Path(os.environ["GEOLOC_CALLED"], os.environ["DVC_STAGE"]))
     SourceFileLoader.exec_module = unnoted(SourceFileLoader.exec_module)
-    threading.setprofile(note)
-    sys.setprofile(note)
+    if forks:
+        os.register_at_fork(after_in_child=begin)
+    else:
+        begin()
