@@ -354,6 +354,7 @@ def _log_inputs(
 ) -> None:
     """Name what a run has read, by path or benchmark, with the hash of each and, where they are given, its counts."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
 
     longest = 36  # of a hash, in MLflow; DVC's of a folder is as long
     inputs = [
@@ -370,8 +371,16 @@ def _log_inputs(
         for name, value in hashes.items()
         if value
     ]
-    if inputs:
-        mlflow_client.log_inputs(run_id, inputs)
+    if not inputs:
+        return
+    # MLflow looks whether it knows the data, and then adds it: another run may do so in between, once for each of them
+    for left in reversed(range(len(inputs) + 1)):
+        try:
+            mlflow_client.log_inputs(run_id, inputs)
+            return
+        except MlflowException as error:
+            if not left or "unique" not in str(error).lower():
+                raise
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

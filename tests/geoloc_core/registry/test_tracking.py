@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 
 import mlflow
 import psutil
@@ -192,6 +193,24 @@ def test_many_processes_may_open_a_new_database_at_once(tiny_project):
     client = tracking.client(tiny_project)
     experiments = [e.experiment_id for e in client.search_experiments()]
     assert len(client.search_runs(experiments)) == 4
+
+
+def test_runs_that_name_the_same_data_at_once_all_keep_it(project):
+    from concurrent.futures import ThreadPoolExecutor
+
+    store = tracking.client(project)
+    where = tracking.experiment(project, store)
+    runs = [store.create_run(where).info.run_id for _ in range(6)]
+    gate = threading.Barrier(len(runs))
+
+    def name(run: str) -> None:
+        for number in range(5):
+            gate.wait()
+            tracking._log_inputs(store, run, "training", {f"data/{number}": "a", f"data/also{number}": "b", "none": ""})
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(name, runs))
+    assert [len(store.get_run(run).inputs.dataset_inputs) for run in runs] == [10] * len(runs)
 
 
 def statuses(project) -> dict[str, str]:
