@@ -541,6 +541,7 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form:
         raise UserError(*(f"{path}: {said}" for path, said in wrong.items()))
     import numpy as np
 
+    from geoloc_core.contracts.batch import Units
     from geoloc_core.corpora import countries
     from geoloc_core.registry import promotion
     from geoloc_core.serving import bundle
@@ -549,7 +550,8 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form:
     champion = bundle.load(folder)
     encoded = list(good.values())
     names = [str(path) for path in ([*good][:1] if place else good)]
-    prediction = champion.predict(encoded, top, np.array([0, len(encoded)]) if place else None)
+    units = Units(np.arange(len(encoded)), np.array([0, len(encoded)])) if place else None
+    prediction = champion.predict(encoded, top, units)
     table = answer.rows(prediction, champion.labelspace, names, countries.names_by_alpha3()) + answer.errors(wrong)
     pieces = answer.evidence(prediction, champion.explain, names)
     facts = answer.told(prediction, names)
