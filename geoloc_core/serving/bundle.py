@@ -182,8 +182,8 @@ class Bundle:
         for name, trained in self.models.items():
             if trained.card.needs.unit == "photo":
                 raise UserError(
-                    f"{name} answers one photo at a time; ask about each alone (without --place or place_id), or promote "
-                    "a variant that reads places"
+                    f"{name} answers one photo at a time; ask about each alone (without --place or place_id), or "
+                    "promote a variant that reads places"
                 )
 
     def explain(self, kind: str, name: str) -> str:

@@ -12,9 +12,9 @@ from mlflow.pyfunc import PythonModel
 class GeolocatorModel(PythonModel):
     """Photos in a ``binary`` column ``image``; out come ``top_k`` rows per place, best first.
 
-    Photos with the same ``place_id`` are views of one place and are answered together, whatever their order; one without
-    is a place of its own. A model that looks at one view takes that with the least ``heading``, in degrees, and one that
-    reads them in turn does so by heading. ``photo`` in the answer is the position of the first photo of the place.
+    Photos with the same ``place_id`` are views of one place and are answered together, whatever their order; one
+    without is a place of its own. A model that looks at one view takes that with the least ``heading``, in degrees, and
+    one that reads them in turn does so by heading. ``photo`` in the answer is the position of a place's first photo.
     """
 
     def load_context(self, context: Any) -> None:

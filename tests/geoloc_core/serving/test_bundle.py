@@ -237,7 +237,7 @@ def test_the_registered_model_answers_the_views_of_a_place_once_in_any_order(vie
         alone = saved.predict(frame[["image"]], params={"top_k": 2})
         assert alone["photo"].nunique() == 12, "photos are places of their own where nothing else is said"
     linear = mlflow.pyfunc.load_model(versions.save_pyfunc(views, "linear", tmp_path / "linear"))
-    with pytest.raises(UserError, match="linear answers one photo at a time; .*without --place or place_id"):
+    with pytest.raises(UserError, match=r"linear answers one photo at a time; .*without --place or place_id"):
         linear.predict(frame)
 
 
