@@ -16,6 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
 
 from geoloc_core.contracts import geolocator, layers, mapped
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
+from geoloc_core.contracts.clustered import Clustered
 from geoloc_core.contracts.geolocator import WEIGHTS, Trained, check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.layers import Names, cut, embeddings, of_truth
 from geoloc_core.contracts.needs import Input, Needs
@@ -422,6 +423,19 @@ def _validate(model: Refinement, data: Data) -> tuple[float, dict[str, Any]]:
         if km.size
     }
     return temperature, gains
+
+
+def clusters(folder: Path, remedy: str) -> Clustered:
+    """The clusters of a model that :meth:`Refinement.save` wrote, for maps of them.
+
+    Raises:
+        UserError: They are missing or damaged.
+    """
+    held = mapped.read(folder / WEIGHTS, remedy)
+    names = ("latitudes", "longitudes", "starts", "cells")
+    if missing := [name for name in names if name not in held]:
+        raise UserError(f"{folder / WEIGHTS}: no tensor {missing[0]!r}; {remedy}")
+    return Clustered(**{name: np.asarray(held[name]) for name in names})
 
 
 def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Refinement:
