@@ -102,8 +102,8 @@ def clusters(folder: Path, remedy: str) -> Clustered | None:
         UserError: The folder does not hold a model, or its clusters are damaged.
     """
     card: Card = read_json(folder / CARD, remedy, Card)
-    family = module_of(FAMILIES, card.family) if card.family in kinds(FAMILIES) else None
-    found: Clustered | None = family.clusters(folder, remedy) if hasattr(family, "clusters") else None
+    read = getattr(module_of(FAMILIES, card.family), "clusters", None) if card.family in kinds(FAMILIES) else None
+    found: Clustered | None = read(folder, remedy) if read is not None else None
     return found
 
 
