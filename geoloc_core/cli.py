@@ -545,6 +545,7 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form:
         raise UserError(*(f"{path}: {said}" for path, said in wrong.items()))
     import numpy as np
 
+    from geoloc_core.contracts.batch import Units
     from geoloc_core.corpora import countries
     from geoloc_core.registry import promotion
     from geoloc_core.serving import bundle
@@ -553,7 +554,8 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form:
     champion = bundle.load(folder)
     encoded = list(good.values())
     names = [str(path) for path in ([*good][:1] if place else good)]
-    prediction = champion.predict(encoded, top, np.array([0, len(encoded)]) if place else None)
+    units = Units(np.arange(len(encoded)), np.array([0, len(encoded)])) if place else None
+    prediction = champion.predict(encoded, top, units)
     table = answer.rows(prediction, champion.labelspace, names, countries.names_by_alpha3()) + answer.errors(wrong)
     pieces = answer.evidence(prediction, champion.explain, names)
     facts = answer.told(prediction, names)
@@ -576,6 +578,39 @@ def predict(params: Path, photos: tuple[Path, ...], top: int, place: bool, form:
 
 EXPLAINED = ("occlusion", "lime", "attention", "gradients", "evidence", "pieces", "neighbours")
 """The methods of ``geoloc explain``, here so that the help of the other commands loads none of them."""
+
+
+OF_BENCHMARK = "A benchmark that VARIANT answered; left out, the one that the report shows."
+MAP = click.Path(path_type=Path, dir_okay=False)
+
+
+@stage(
+    "variant", examples=("map-cells pigeon_semantic --out cells.html", "map-cells pigeon_semantic --photo 12_b7.jpg")
+)
+@click.option("--benchmark", help=OF_BENCHMARK)
+@click.option("--photo", help="Id of a photo of it; left out, the one with the median error.")
+@click.option("--out", default=Path("cells.html"), show_default=True, type=MAP, help="HTML file to write.")
+def map_cells(project: Project, variant: str, benchmark: str | None, photo: str | None, out: Path) -> None:
+    """Draw how probable VARIANT found each cell around the place where a photo was taken."""
+    from geoloc_core.evaluation.report.drawn import map_cells
+
+    map_cells(project, variant, benchmark, photo, out)
+
+
+@stage("variant", examples=("map-clusters pigeon_refined", "map-clusters pigeon_refined --place 48.9 2.3 --km 300"))
+@click.option("--place", nargs=2, type=float, metavar="LATITUDE LONGITUDE", help="The middle, degrees.")
+@click.option(
+    "--km", default=200.0, show_default=True, type=click.FloatRange(1, 10_000), help="From there to the edge."
+)
+@click.option("--out", default=Path("clusters.html"), show_default=True, type=MAP, help="HTML file to write.")
+def map_clusters(project: Project, variant: str, place: tuple[float, float] | None, km: float, out: Path) -> None:
+    """Draw the clusters of training photos by which VARIANT refines, of a region.
+
+    Without a place, it is the region around the cell with the most clusters.
+    """
+    from geoloc_core.evaluation.report.drawn import map_clusters
+
+    map_clusters(project, variant, place, km, out)
 
 
 @stage(

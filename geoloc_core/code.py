@@ -22,9 +22,11 @@ from typing import Any
 from pydantic import BaseModel
 
 import geoloc_core
+from geoloc_core.contracts.geolocator import FAMILIES
 from geoloc_core.encoders import published
 from geoloc_core.files import replacing
 from geoloc_core.params import Profile
+from geoloc_core.plugins import module_of
 from geoloc_core.project import Project
 
 PACKAGE = geoloc_core.__name__
@@ -163,7 +165,7 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
         },
         "score": Instance("score", (), (scored,)),
         "leaderboard": Instance("leaderboard", (), (scored, profile.registry)),
-        "report": Instance("report", (), (profile.registry,)),
+        "report": Instance("report", _drawn(profile), (profile.registry,)),
     }
 
 
@@ -182,6 +184,15 @@ def _plugins(profile: Profile, name: str) -> tuple[str, ...]:
     found += [f"encoders.text.towers.{profile.text_encoders[tower].kind}" for tower in needs.text_towers]
     found += [plugin for part in needs.models for plugin in _plugins(profile, part)]
     return tuple(dict.fromkeys(found))
+
+
+def _drawn(profile: Profile) -> tuple[str, ...]:
+    """What knows the outlines of the cells that variants answer with, and the clusters that they hold."""
+    cells = [profile.cells.get(block.needs().labels) for block in profile.variants.values()]
+    found = [f"geo.geocells.schemes.{options.kind}" for options in cells if options]
+    families = {block.kind for block in profile.variants.values()}
+    found += [f"families.{kind}:clusters" for kind in families if hasattr(module_of(FAMILIES, kind), "clusters")]
+    return tuple(sorted(set(found)))
 
 
 def _learned(profile: Profile, name: str) -> tuple[Any, ...]:

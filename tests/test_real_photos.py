@@ -114,7 +114,7 @@ def test_mlflow_serves_the_same_answer(road, shared):
     ids, probabilities, inputs = json.loads(served.stdout.splitlines()[-1])
     assert ids == [place["id"] for place in answer]
     assert probabilities == pytest.approx([place["probability"] for place in answer], abs=1e-5)
-    assert inputs == ["image"]
+    assert inputs == ["image", "place_id", "heading"]
 
 
 def test_promoting_twice_changes_nothing(road):

@@ -8,12 +8,13 @@ import numpy as np
 from pydantic import Field
 
 from geoloc_core.contracts.batch import Batch
+from geoloc_core.contracts.clustered import Clustered
 from geoloc_core.contracts.needs import Needs
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_bytes, read_json, write_json
 from geoloc_core.geo.labelspace import LabelSpace
-from geoloc_core.plugins import Strict, module_of
+from geoloc_core.plugins import Strict, kinds, module_of
 
 FAMILIES = "geoloc_core.families"
 CARD = "model.json"
@@ -92,6 +93,18 @@ def load(folder: Path, remedy: str = "") -> Trained:
         raise UserError(f"{folder / CARD}: no fingerprint of {unknown[0]}; {remedy}")
     space = LabelSpace.load(folder / LABELS, remedy)
     return Trained(card, module.load(folder, card.needs, space, remedy))
+
+
+def clusters(folder: Path, remedy: str) -> Clustered | None:
+    """The clusters of training photos that a saved model holds; None where its family has none.
+
+    Raises:
+        UserError: The folder does not hold a model, or its clusters are damaged.
+    """
+    card: Card = read_json(folder / CARD, remedy, Card)
+    read = getattr(module_of(FAMILIES, card.family), "clusters", None) if card.family in kinds(FAMILIES) else None
+    found: Clustered | None = read(folder, remedy) if read is not None else None
+    return found
 
 
 def read_tensors(folder: Path, remedy: str) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import Strict, ValidationError
 
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "<i1"}
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "<i1", "U8": "<u1"}
 """The format's names of the types of numbers that are kept so."""
 LENGTH = 8
 """Bytes that hold the length of the header; the header is a multiple of as many, so that all numbers are aligned."""

@@ -23,10 +23,14 @@ class ImageFeatures(Strict):
 
 
 class Tokens(Strict):
-    """The tokens of each photo that enter the last block of an image encoder, and the weights of that block."""
+    """The tokens of each photo that enter the last block of an image encoder, and the weights of that block.
+
+    They are encoded once, or ``live``, whenever a photo is looked at: from the photos, by the encoder's own weights.
+    """
 
     kind: Literal["tokens"] = "tokens"
     encoder: str
+    live: bool = False
 
 
 class Facts(Strict):
@@ -108,7 +112,11 @@ class Needs(Strict):
     @property
     def encoders(self) -> list[str]:
         """Names of the image encoders whose features or tokens it reads, in order."""
-        return [need.encoder for need in self.inputs if isinstance(need, ImageFeatures | Tokens)]
+        return [
+            need.encoder
+            for need in self.inputs
+            if isinstance(need, ImageFeatures) or (isinstance(need, Tokens) and not need.live)
+        ]
 
     @property
     def facts(self) -> list[Fact]:
@@ -123,7 +131,7 @@ class Needs(Strict):
     @property
     def photos(self) -> bool:
         """Whether it looks at the photos themselves."""
-        return any(isinstance(need, Photos) for need in self.inputs)
+        return any(isinstance(need, Photos) or (isinstance(need, Tokens) and need.live) for need in self.inputs)
 
     @property
     def segmenters(self) -> list[str]:

@@ -115,7 +115,7 @@ def check_room(tower: Encoder, rows: int, out: Path, where: str) -> None:
     if need <= MOST_BYTES and (2 * need <= free or len(tower.shape) == 1):
         return
     limit = f"at most {MOST_BYTES / 1e9:,.0f} GB are kept" if need > MOST_BYTES else f"{free / 1e9:,.0f} GB are free"
-    remedy = "train the last block on photos instead: kind fine_tuned with freeze: all_but_last"
+    remedy = "train the last block on photos instead: `live: true` beside `last_block`"
     each = " × ".join(map(str, tower.shape))
     raise UserError(
         f"{where}: {rows:,} photos of {each} numbers take {need / 1e9:,.0f} GB, and as much again while they are made; "

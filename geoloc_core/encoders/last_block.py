@@ -5,12 +5,16 @@ frozen part runs once: an encoder with ``pooling: penultimate`` gives the tokens
 ``torch.nn.TransformerEncoderLayer``, whichever library the tower comes from.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from geoloc_core.corpora.stored import Stored
+from geoloc_core.encoders.carried import Carried
 from geoloc_core.encoders.encoder import TOWERS
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import Strict, kinds, module_of
@@ -163,6 +167,37 @@ def shapes(width: int, inner: int, norm: bool) -> dict[str, tuple[int, ...]]:
     }
     norms = ["layer.norm1", "layer.norm2", *(["norm"] if norm else [])]
     return found | {f"{name}.{key}": (width,) for name in norms for key in ("weight", "bias")}
+
+
+@dataclass(frozen=True)
+class LiveTokens:
+    """The tokens (N, T · D) float16 of N photos, made when they are asked for, as they would be kept.
+
+    Attributes:
+        tower: A tower with ``pooling: penultimate``.
+        photos: N of them.
+    """
+
+    tower: Carried
+    photos: Stored
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, T · D)."""
+        return len(self.photos), math.prod(self.tower.encoder.shape)
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Tokens of some photos (n,), which may be named twice.
+
+        Raises:
+            UserError: A shard of photos is missing or damaged.
+        """
+        each, at = np.unique(rows, return_inverse=True)
+        found = self.tower.features(self.photos.take(each).read()).astype(np.float16)
+        return found.reshape(len(each), -1)[at]
 
 
 def features(block: "torch.nn.Module", tokens: np.ndarray, at_once: int = 1 << 24) -> np.ndarray:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from geoloc_core.contracts.metrics import COUNTRY_LEVEL, COUNTS, Column, column, lower_is_better, rounded
 from geoloc_core.errors import UserError
-from geoloc_core.evaluation import bootstrap
+from geoloc_core.evaluation import bootstrap, published
 from geoloc_core.evaluation.published import Tables
 from geoloc_core.params import Profile
 from geoloc_core.plugins import Strict
@@ -289,13 +289,14 @@ class Board(Strict):
 
     @property
     def sources(self) -> dict[str, list[str]]:
-        """The variants that stand for rows of each paper."""
-        found: dict[str, list[str]] = {}
+        """The variants that stand for rows of each paper, by the paper and its tables."""
+        tables: dict[str, list[str]] = {}
+        names: dict[str, dict[str, None]] = {}
         for row in (row for section in self.sections for row in section.rows if row.source):
-            names = found.setdefault(row.source, [])
-            if row.name not in names:
-                names.append(row.name)
-        return found
+            for source, paper in published.papers_of(row.source.split("; ")).items():
+                tables.setdefault(paper, []).append(source)
+                names.setdefault(paper, {})[row.name] = None
+        return {published.cited(found): list(names[paper]) for paper, found in tables.items()}
 
 
 def build(

@@ -26,6 +26,7 @@ class Example:
         km: How far apart these are.
         why: Best, median or worst.
         candidates: (k, 3) latitude, longitude and probability of each that is kept.
+        classes: (k,) their ids.
     """
 
     image_id: str
@@ -35,6 +36,7 @@ class Example:
     km: float
     why: str
     candidates: np.ndarray
+    classes: tuple[str, ...]
 
 
 def examples(project: Project, variant: str, corpus: str, answered: Answered, each: int) -> list[Example]:
@@ -60,6 +62,7 @@ def examples(project: Project, variant: str, corpus: str, answered: Answered, ea
         answers.column(project, variant, answered.benchmark, name).take(rows)
         for name in ("latitudes", "longitudes", "probabilities")
     ]
+    classes = answers.column(project, variant, answered.benchmark, "classes").take(rows).to_pylist()
     photos = Stored.photos(project.corpus(corpus)).take(answered.rows[rows]).read()
     return [
         Example(
@@ -70,6 +73,7 @@ def examples(project: Project, variant: str, corpus: str, answered: Answered, ea
             km=float(km[row]),
             why=reason,
             candidates=np.array([column[at].as_py() for column in tables], np.float64).T,
+            classes=tuple(classes[at]),
         )
         for at, (row, photo, reason) in enumerate(zip(rows, photos, why, strict=True))
     ]

@@ -1,6 +1,7 @@
 """The tables of the papers as data, ``published.yaml``: each cell as printed, and what stands for its row here."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
@@ -204,7 +205,7 @@ class Tables(Strict):
 
     def source(self, variant: str) -> str:
         """Where the rows of a variant are printed; nothing where it stands for none."""
-        return "; ".join(dict.fromkeys(table.source for name, _, _, _, table in self.figures() if name == variant))
+        return cited(table.source for name, _, _, _, table in self.figures() if name == variant)
 
     def beside(self, variant: str, benchmark: str) -> tuple[dict[str, float], str]:
         """The figures of a variant's rows on a benchmark by metric, and where they are printed."""
@@ -215,6 +216,29 @@ class Tables(Strict):
                 found[metric] = value
                 sources[table.source] = None
         return found, "; ".join(sources)
+
+
+def papers_of(sources: Iterable[str]) -> dict[str, str]:
+    """By source of a table, its paper; a source that is of no table known here stands for itself."""
+    known = {table.source: table.paper for table in tables().tables}
+    return {source: known.get(source, source) for source in sources}
+
+
+def cited(sources: Iterable[str]) -> str:
+    """Sources of tables as one entry per paper, such as “Someone 2024, Tables 2 and 3”."""
+    names: dict[str, list[str]] = {}
+    for source, paper in papers_of(sources).items():
+        names.setdefault(paper, []).append(source.removeprefix(f"{paper}, "))
+    return "; ".join(paper if found == [paper] else f"{paper}, {_listed(found)}" for paper, found in names.items())
+
+
+def _listed(names: list[str]) -> str:
+    """Names in a row; the numbers of tables share their word."""
+    numbered = [name.removeprefix("Table ") for name in names if re.fullmatch(r"Table \w+", name)]
+    if len(numbered) < 2:
+        return " and ".join(names)
+    others = [name for name in names if not re.fullmatch(r"Table \w+", name)]
+    return " and ".join([f"Tables {', '.join(numbered[:-1])} and {numbered[-1]}", *others])
 
 
 @cache

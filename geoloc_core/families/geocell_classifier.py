@@ -18,12 +18,16 @@ from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_t
 from geoloc_core.contracts.needs import Facts, ImageFeatures, Needs, Tokens
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Prediction, softmax
+from geoloc_core.encoders import encoder as encoders
 from geoloc_core.encoders import last_block
-from geoloc_core.encoders.last_block import Pool, Shape
+from geoloc_core.encoders.carried import Carried
+from geoloc_core.encoders.encoder import TOWERS
+from geoloc_core.encoders.last_block import LiveTokens, Pool, Shape
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.plugins import Strict
+from geoloc_core.plugins import options as options_of
 from geoloc_core.training import auxiliary, heads
 from geoloc_core.training.auxiliary import Scale, Tasks
 from geoloc_core.training.optimisers import AdamW, Optimiser
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from geoloc_core.training.auxiliary import Targets
 
 SAID = "classifier.json"
+TOWER = "tower"
 PARTS = ("block", "cells", "tasks")
 """What may have a learning rate of its own."""
 Views = Literal["one", "all"]
@@ -59,6 +64,8 @@ class LastBlock(Strict):
     """Its name; with ``pooling: penultimate`` it gives the tokens that enter the block."""
     pool: Pool = "mean"
     """How the tokens that leave the block become one feature."""
+    live: bool = False
+    """Whether tokens are made from the photos whenever they are needed: nothing is kept, each epoch takes longer."""
 
 
 class Recipe(heads.Recipe):
@@ -96,7 +103,7 @@ class Options(Variant):
         reads = (
             ImageFeatures(encoder=self.encoder)
             if isinstance(self.encoder, str)
-            else Tokens(encoder=self.encoder.last_block)
+            else Tokens(encoder=self.encoder.last_block, live=self.encoder.live)
         )
         facts = [Facts(names=self.tasks.facts)] if self.tasks else []
         return Needs(inputs=(reads, *facts), labels=self.labels, unit="place")
@@ -110,12 +117,14 @@ class Said(Strict):
         tasks: Whose outputs it has.
         block: Of its own last block.
         pool: How that pools.
+        tower: What makes the tokens of a photo, where they are not kept; it lies beside.
     """
 
     views: Views
     tasks: Tasks | None
     block: Shape | None
     pool: Pool
+    tower: options_of(TOWERS) | None = None  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True)
@@ -129,24 +138,34 @@ class GeocellClassifier:
         tensors: ``cells.weight`` (C, D) and ``cells.bias`` (C,); ``temperature`` (1,); of tasks, ``tasks.weight``
             (K, D), ``tasks.bias`` (K,), and ``scale.mean`` and ``scale.std`` (Q,) of the quantities; of a last block,
             what :func:`geoloc_core.encoders.last_block.shapes` names, below ``block.``.
+        tower: Its own, where it makes tokens of photos itself.
     """
 
     encoder: str
     labelspace: LabelSpace
     said: Said
     tensors: dict[str, np.ndarray]
+    tower: Carried | None = None
 
     def features(self, batch: Batch) -> np.ndarray:
         """The feature (N, D) float32 of each unit: of one view, or the mean of all."""
-        read = batch.images[self.encoder]
-        starts = np.arange(len(read) + 1) if batch.starts is None else batch.starts
+        count = len(batch) if batch.starts is None else batch.starts[-1]
+        starts = np.arange(count + 1) if batch.starts is None else batch.starts
         if self.said.views == "one":
-            return self._of_photos(read[starts[:-1]])
-        of_photos = self._of_photos(read)
+            return self._of_photos(self._read(batch, starts[:-1]))
+        of_photos = self._of_photos(self._read(batch, np.arange(count)))
         if len(of_photos) == len(starts) - 1:
             return of_photos
         mean: np.ndarray = np.add.reduceat(of_photos, starts[:-1], axis=0) / np.diff(starts)[:, None]
         return mean.astype(np.float32)
+
+    def _read(self, batch: Batch, which: np.ndarray) -> np.ndarray:
+        """What is read of some of the M photos: features, or tokens in the precision in which they are kept."""
+        if self.tower is None:
+            found: np.ndarray = batch.images[self.encoder][which]
+            return found
+        assert batch.photos is not None
+        return self.tower.features([batch.photos[at] for at in which]).astype(np.float16)
 
     def _of_photos(self, read: np.ndarray) -> np.ndarray:
         """Features (M, D) of M photos, from those that were read, or from tokens."""
@@ -176,6 +195,8 @@ class GeocellClassifier:
         """Write its weights into an existing folder."""
         write_tensors(folder, self.tensors)
         write_json(folder / SAID, self.said.model_dump(mode="json"))
+        if self.tower is not None:
+            self.tower.save(folder / TOWER)
 
 
 def fit(data: Data, options: Options, run: Run) -> Fitted:
@@ -192,7 +213,6 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
 
     own = options.encoder if isinstance(options.encoder, LastBlock) else None
     name = own.last_block if own else str(options.encoder)
-    stored = data.images[name]
     training, validation = (padded(data.units(rows), options.views) for rows in (data.training, data.validation))
     where = device()
     torch.manual_seed(run.seed)
@@ -201,7 +221,15 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     if own:
         start = data.towers[name]
         shape, block = last_block.open_last_block(start.options, start.weights, own.pool)
-    net = network(stored.shape[1:], len(data.space), options.tasks, block)
+    tower: Carried | None = None
+    if own and own.live:
+        assert data.photos is not None
+        tower = Carried(start.options, start.weights, encoders.load(start.options, start.weights))
+        features, read = Features((LiveTokens(tower, data.photos),)), tower.encoder.shape
+    else:
+        stored = data.images[name]
+        features, read = Features((stored.reshape(len(stored), -1),)), stored.shape[1:]
+    net = network(read, len(data.space), options.tasks, block)
     scale: Scale | None = None
     targets: Targets | None = None
     if options.tasks:
@@ -218,7 +246,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
         net,
         loss,
         lambda net, x, rows: net(x, rows)[0],
-        Features((stored.reshape(len(stored), -1),)),
+        features,
         data.targets,
         training,
         validation,
@@ -230,8 +258,14 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
         standardise=False,
         groups=data.groups,
     )
-    said = Said(views=options.views, tasks=options.tasks, block=shape, pool=own.pool if own else "mean")
-    model = GeocellClassifier(name, data.space, said, exported(fitted.net, fitted.temperature, scale))
+    said = Said(
+        views=options.views,
+        tasks=options.tasks,
+        block=shape,
+        pool=own.pool if own else "mean",
+        tower=tower.options if tower else None,
+    )
+    model = GeocellClassifier(name, data.space, said, exported(fitted.net, fitted.temperature, scale), tower)
     sizes = {"training_places": len(training), "validation_places": len(validation)}
     return Fitted(model, fitted.history, fitted.best, {**sizes, **fitted.figures})
 
@@ -357,5 +391,6 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> GeocellC
         own = last_block.shapes(width, inner, said.block.norm)
         expected |= {f"block.{name}": shape for name, shape in own.items()}
     check_shapes(folder, remedy, tensors, expected)
-    [encoder] = needs.encoders
-    return GeocellClassifier(encoder, space, said, {name: tensors[name] for name in expected})
+    [encoder] = (need.encoder for need in needs.inputs if isinstance(need, ImageFeatures | Tokens))
+    tower = Carried.load(said.tower, folder / TOWER, remedy) if said.tower else None
+    return GeocellClassifier(encoder, space, said, {name: tensors[name] for name in expected}, tower)

@@ -6,7 +6,9 @@ within the cluster of the best cell the nearest training photo is the answer. A 
 ``max_km`` stays as it was.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +18,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
 
 from geoloc_core.contracts import geolocator, layers, mapped
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
+from geoloc_core.contracts.clustered import Clustered
 from geoloc_core.contracts.geolocator import WEIGHTS, Trained, check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.layers import Names, cut, embeddings, of_truth
 from geoloc_core.contracts.needs import Input, Needs
@@ -26,6 +29,7 @@ from geoloc_core.files import read_json, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.geo.sphere import haversine_km
 from geoloc_core.plugins import Strict
+from geoloc_core.threads import limited
 
 if TYPE_CHECKING:
     from geoloc_core.params import Profile
@@ -209,11 +213,13 @@ class Refinement:
         found = flat.reshape(cells.shape)
         distances = np.full(cells.shape, np.nan)
         step = max(1, BLOCK // max(1, cells.shape[1] * features.shape[1]))
-        for at in range(0, len(cells), step):
-            part = slice(at, at + step)
+
+        def measure(part: slice) -> None:
             apart = self.gallery.prototypes[found[part]].astype(np.float32)
             apart -= features[part, None]
             distances[part] = np.sqrt(np.einsum("nkd,nkd->nk", apart, apart))
+
+        _together(measure, [slice(at, at + step) for at in range(0, len(cells), step)])
         distances[found < 0] = -np.inf
         farthest = distances.max(axis=1, keepdims=True)
         distances = np.where(found < 0, np.where(np.isfinite(farthest), farthest, 0), distances)
@@ -294,13 +300,26 @@ def nearest(features: np.ndarray, rows: np.ndarray, groups: np.ndarray, starts: 
     asked = asked[np.argsort(groups[asked], kind="stable")]
     bounds = np.flatnonzero(np.diff(groups[asked], prepend=-1, append=-1))
     step = max(1, BLOCK // max(1, features.shape[1]))
-    for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        group = int(groups[asked[a]])
-        start, stop = int(starts[group]), int(starts[group + 1])
-        for low in range(a, b, step):
-            some = asked[low : min(b, low + step)]
-            found[some] = start + _nearest(features[rows[some]], start, stop, step, vectors)
+    parts = [
+        asked[low : min(b, low + step)]
+        for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+        for low in range(a, b, step)
+    ]
+
+    def answer(some: np.ndarray) -> None:
+        start, stop = starts[groups[some[0]] + np.arange(2)].tolist()
+        found[some] = start + _nearest(features[rows[some]], start, stop, step, vectors)
+
+    _together(answer, sorted(parts, key=len, reverse=True))
     return found
+
+
+def _together(work: Callable[[Any], None], parts: Sequence[Any]) -> None:
+    """Work on the parts side by side, on each with one thread: most are too small for libraries to share one."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(limited() or os.cpu_count()) as pool:
+        list(pool.map(work, parts))
 
 
 def _nearest(own: np.ndarray, start: int, stop: int, step: int, vectors: Any) -> np.ndarray:
@@ -422,6 +441,19 @@ def _validate(model: Refinement, data: Data) -> tuple[float, dict[str, Any]]:
         if km.size
     }
     return temperature, gains
+
+
+def clusters(folder: Path, remedy: str) -> Clustered:
+    """The clusters of a model that :meth:`Refinement.save` wrote, for maps of them.
+
+    Raises:
+        UserError: They are missing or damaged.
+    """
+    held = mapped.read(folder / WEIGHTS, remedy)
+    names = ("latitudes", "longitudes", "starts", "cells")
+    if missing := [name for name in names if name not in held]:
+        raise UserError(f"{folder / WEIGHTS}: no tensor {missing[0]!r}; {remedy}")
+    return Clustered(**{name: np.asarray(held[name]) for name in names})
 
 
 def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Refinement:

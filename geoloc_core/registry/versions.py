@@ -222,8 +222,21 @@ def _files(model_uri: str) -> str:
     return f"{len(sizes)} files, {sum(sizes)} bytes"
 
 
-def _log_files(project: Project, mlflow_client: "MlflowClient", variant: str, run_id: str, model_id: str) -> None:
-    """Write the files of a logged model: photos in and places out, with its code and without any pickle."""
+def save_pyfunc(project: Project, variant: str, folder: Path, **note: str) -> Path:
+    """Write a trained variant as a model of MLflow's: photos in and places out, with its code and without any pickle.
+
+    Args:
+        project: The project.
+        variant: Which one.
+        folder: An empty or missing folder to work in.
+        note: What MLflow is to note of the model, such as its ``run_id``.
+
+    Returns:
+        The model's folder, in ``folder``.
+
+    Raises:
+        UserError: See :func:`geoloc_core.serving.bundle.pack`.
+    """
     import mlflow
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -232,13 +245,12 @@ def _log_files(project: Project, mlflow_client: "MlflowClient", variant: str, ru
     import geoloc_core
     from geoloc_core.serving import bundle, pyfunc
 
-    folder = project.partial("promote", variant)
-    remove(folder.parent)
     bundle.pack(project, variant, folder / "geolocator")
+    views = [ColSpec(DataType.string, "place_id", required=False), ColSpec(DataType.double, "heading", required=False)]
     outputs = [("photo", "long"), ("rank", "long"), ("id", "string"), ("name", "string")]
     places = [("probability", "double"), ("latitude", "double"), ("longitude", "double")]
     signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.binary, "image")]),
+        inputs=Schema([ColSpec(DataType.binary, "image"), *views]),
         outputs=Schema([ColSpec(kind, column) for column, kind in outputs + places]),
         params=ParamSchema([ParamSpec("top_k", "integer", 5)]),
     )
@@ -246,7 +258,7 @@ def _log_files(project: Project, mlflow_client: "MlflowClient", variant: str, ru
         warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature is written by hand
         mlflow.pyfunc.save_model(
             folder / "model",
-            mlflow_model=Model(run_id=run_id, model_id=model_id),
+            mlflow_model=Model(**note),
             python_model=pyfunc.__file__,
             artifacts={"geolocator": str(folder / "geolocator")},
             signature=signature,
@@ -254,7 +266,15 @@ def _log_files(project: Project, mlflow_client: "MlflowClient", variant: str, ru
             # not what a build for one kind of processor adds to its number, which no index knows
             pip_requirements=[f"{name}=={Version(installed(name)).public}" for name in LIBRARIES],
         )
-    mlflow_client.log_model_artifacts(model_id, str(folder / "model"))
+    return folder / "model"
+
+
+def _log_files(project: Project, mlflow_client: "MlflowClient", variant: str, run_id: str, model_id: str) -> None:
+    """Write the files of a logged model."""
+    folder = project.partial("promote", variant)
+    remove(folder.parent)
+    made = save_pyfunc(project, variant, folder, run_id=run_id, model_id=model_id)
+    mlflow_client.log_model_artifacts(model_id, str(made))
     mlflow_client.finalize_logged_model(model_id, "READY")
     remove(folder.parent)
 

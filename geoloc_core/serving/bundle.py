@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from geoloc_core.contracts import geolocator
-from geoloc_core.contracts.batch import Batch, Pieces, Tower
+from geoloc_core.contracts.batch import Batch, Pieces, Tower, Units
 from geoloc_core.contracts.geolocator import LABELS, Trained
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.encoders import encoder as encoders
@@ -130,7 +130,7 @@ class Bundle:
         self,
         photos: Sequence[bytes],
         k: int = 5,
-        starts: np.ndarray | None = None,
+        units: Units | None = None,
         truth: np.ndarray | None = None,
     ) -> Prediction:
         """The k most probable places of N encoded photos, or of N places.
@@ -138,16 +138,15 @@ class Bundle:
         Args:
             photos: Of all units.
             k: How many.
-            starts: (N + 1,) where the views of each place begin, and where the last ones end; left out, each photo is a
-                place of its own.
+            units: N places, each of one or more of the photos; left out, each photo is a place of its own.
             truth: (N,) classes whose probability is to be told, whatever the model names; left out, none.
 
         Raises:
             UserError: Several views are of one place and a model answers photos alone; one of them is not a photo, or
                 has more than :data:`~geoloc_core.pictures.MAX_MEGAPIXELS`.
         """
-        each = np.arange(len(photos) + 1)
-        if starts is not None and len(starts) < len(each):
+        units = Units.of_photos(np.arange(len(photos))) if units is None else units
+        if len(units) < len(units.rows):
             self._check_places()
         for number, photo in enumerate(photos):
             try:
@@ -158,17 +157,22 @@ class Bundle:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             # in half precision, as features are kept that models learn from and answer
             made = {name: encoder(photos, pool) for name, encoder in self.encoders.items()}
-        features = {name: found.astype(np.float16) for name, found in made.items() if isinstance(found, np.ndarray)}
-        pieces = {name: pieces_of(found) for name, found in made.items() if not isinstance(found, np.ndarray)}
+        features, pieces = {}, {}
+        for name, found in made.items():
+            if isinstance(found, np.ndarray):
+                features[name] = found.astype(np.float16)[units.rows]
+            else:
+                pieces[name] = pieces_of(found).of(units.rows)
+        of_units = [photos[at] for at in units.rows]
         answers: dict[str, Prediction] = {}
         for name, trained in self.models.items():
             needs = trained.card.needs
             batch = Batch(
                 images={encoder: features[encoder] for encoder in needs.encoders},
                 answers={member: answers[member] for member in needs.members},
-                photos=photos if needs.photos else None,
+                photos=of_units if needs.photos else None,
                 pieces={segmenter: pieces[segmenter] for segmenter in needs.segmenters},
-                starts=None if needs.unit == "photo" else each if starts is None else starts,
+                starts=None if needs.unit == "photo" else units.starts,
             )
             asked = (k, truth) if name == self.variant else (self.candidates, None)
             answers[name] = trained.model.predict(batch, *asked)
@@ -178,7 +182,8 @@ class Bundle:
         for name, trained in self.models.items():
             if trained.card.needs.unit == "photo":
                 raise UserError(
-                    f"{name} answers one photo at a time; ask without --place, or promote a variant that reads places"
+                    f"{name} answers one photo at a time; ask about each alone (without --place or place_id), or "
+                    "promote a variant that reads places"
                 )
 
     def explain(self, kind: str, name: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -26,15 +26,29 @@ CONSTANT = 1e-6
 """A standard deviation below this is none: such a feature is left in its scale."""
 
 
+class Rows(Protocol):
+    """N rows of numbers, (N, D) float16: an array, or what makes them when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D)."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Some rows (n,): (n, D)."""
+
+
 @dataclass(frozen=True)
 class Features:
     """Features of N photos by one or more encoders, row-aligned, never joined in memory.
 
     Attributes:
-        parts: (N, D_i) float16 of each encoder, memory-mapped.
+        parts: (N, D_i) float16 of each encoder, memory-mapped or made when asked for.
     """
 
-    parts: tuple[np.ndarray, ...]
+    parts: tuple[Rows, ...]
 
     def __len__(self) -> int:
         return len(self.parts[0])

@@ -77,7 +77,7 @@ def main() -> None:
     torch.testing.assert_close(ways["geoloc"](few), ways["float64"](few), atol=1e-6, rtol=1e-5)
     rates = {name: rate(way, features, asked.cells, asked.batch, asked.epochs, where) for name, way in ways.items()}
     for name, found in rates.items():
-        print(row(name, f"{found:,.0f} photos/s", f"{found / rates['float64']:.2f} ×"))
+        row(name, f"{found:,.0f} photos/s", f"{found / rates['float64']:.2f} ×")
 
 
 if __name__ == "__main__":

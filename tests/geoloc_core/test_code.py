@@ -142,7 +142,7 @@ TUNED = ("ground", "structures", "experts")
         ("families/ensemble.py", "for number in range(1, rounds + 1):", "for number in range(1, rounds + 2):",
          {"train.ensemble_country", "answer.ensemble_country"}),
         ("geo/geocells/schemes/semantic.py", "def build(options", "ANSWER = 42\n\n\ndef build(options",
-         {"cells.semantic", *(f"{stage}.{name}" for stage in ("train", "answer")
+         {"cells.semantic", "report", *(f"{stage}.{name}" for stage in ("train", "answer")
                               for name in ("linear_clip_cells", "refined_cells", "smoothed_cells", "retrieved_cells",
                                            "density_cells"))}),
         ("families/geocell_classifier.py", "def fit(", "ANSWER = 42\n\n\ndef fit(",

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from geoloc_core import parquet
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import answered, leaderboard
@@ -14,8 +16,9 @@ from geoloc_core.evaluation.details import Details
 from geoloc_core.evaluation.report.charts import Curve, shares
 from geoloc_core.evaluation.score import DETAILS
 from geoloc_core.files import read_json
+from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.project import Project
-from geoloc_core.variants import answers
+from geoloc_core.variants import answers, inputs
 from geoloc_core.variants.answers import Note
 
 LEVELS = {"country": "gid_0", "subdivision": "gid_1"}
@@ -104,6 +107,20 @@ class Gathered:
         if key not in self._kept:
             self._kept[key] = shares(self.answered(variant, benchmark).errors_km)
         found: Curve | None = self._kept[key]
+        return found
+
+    def cells(self, variant: str) -> tuple[LabelSpace, np.ndarray] | None:
+        """The cells (C,) that a variant answers with, and their polygons; None where its classes are no cells.
+
+        Raises:
+            UserError: They are missing or damaged.
+        """
+        block = self.project.profile.variants[variant]
+        key = ("cells", labels := block.needs().labels, block.corpus)
+        if key not in self._kept:
+            made = inputs.cells(self.project, labels, block.corpus)
+            self._kept[key] = None if made is None else (made.space, made.shapes())
+        found: tuple[LabelSpace, np.ndarray] | None = self._kept[key]
         return found
 
     def row(self, variant: str, benchmark: str) -> Row:

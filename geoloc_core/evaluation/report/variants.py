@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from geoloc_core.contracts.geolocator import LABELS, clusters
 from geoloc_core.contracts.metrics import column
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders.preprocess import decode
+from geoloc_core.errors import UserError
 from geoloc_core.evaluation.answered import Answered
 from geoloc_core.evaluation.details import Region
-from geoloc_core.evaluation.examples import examples
-from geoloc_core.evaluation.report import charts, world
+from geoloc_core.evaluation.examples import Example, examples
+from geoloc_core.evaluation.report import around, charts, world
+from geoloc_core.evaluation.report.around import Around
 from geoloc_core.evaluation.report.charts import Plot
 from geoloc_core.evaluation.report.confused import Confused, confused
 from geoloc_core.evaluation.report.gathered import Gathered, Known
@@ -20,6 +24,7 @@ from geoloc_core.evaluation.report.papers import anchor, figure_cell
 from geoloc_core.evaluation.report.world import Map, Pin, Spot
 from geoloc_core.evaluation.tables import sure
 from geoloc_core.explain import overlay
+from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.report.table import Cell, Column, Row, Table
 
 EACH = 2
@@ -63,6 +68,7 @@ class Page:
         plots: Distances and calibration.
         sets: What sets that were promised come to; None where none was.
         photos: Examples.
+        around: Of cells, how probable they are around the places of some examples; clusters of training photos.
     """
 
     name: str
@@ -80,6 +86,7 @@ class Page:
     plots: tuple[Plot, ...]
     sets: Table | None
     photos: tuple[Shown, ...]
+    around: tuple[Around, ...]
 
     @property
     def tables(self) -> list[Table]:
@@ -105,6 +112,7 @@ def page(gathered: Gathered, variant: str) -> Page:
     benchmark = gathered.first(variant)
     known = gathered.details[variant][benchmark]
     told = gathered.answered(variant, benchmark)
+    shown = _examples(gathered, variant, told)
     return Page(
         name=variant,
         anchor=anchor(variant),
@@ -123,7 +131,8 @@ def page(gathered: Gathered, variant: str) -> Page:
         ),
         plots=_plots(gathered, variant, known, benchmark),
         sets=_sets(known, benchmark),
-        photos=tuple(_photos(gathered, variant, told)),
+        photos=tuple(map(_photo, shown)),
+        around=(*_probable(gathered, variant, shown), *_clusters(gathered, variant)),
     )
 
 
@@ -296,16 +305,51 @@ def _plots(gathered: Gathered, variant: str, known: Known, benchmark: str) -> tu
     return tuple(found)
 
 
-def _photos(gathered: Gathered, variant: str, told: Answered) -> Iterator[Shown]:
+def _examples(gathered: Gathered, variant: str, told: Answered) -> list[Example]:
     """Examples, where the photos are on this machine and have places."""
     corpus = gathered.notes[variant].benchmarks[told.benchmark].corpus
     if not np.isfinite(told.errors_km).any() or not manifest.shards(gathered.project.corpus(corpus)):
-        return
-    for one in examples(gathered.project, variant, corpus, told, EACH):
-        yield Shown(
-            overlay.address(overlay.thumbnail(np.asarray(decode(one.photo)), THUMBNAIL)),
-            one.image_id,
-            f"{one.why}: {one.km:,.0f} km",
-            world.pin(one.place, one.answer),
-            world.spots(one.candidates),
-        )
+        return []
+    return examples(gathered.project, variant, corpus, told, EACH)
+
+
+def _photo(one: Example) -> Shown:
+    return Shown(
+        overlay.address(overlay.thumbnail(np.asarray(decode(one.photo)), THUMBNAIL)),
+        one.image_id,
+        f"{one.why}: {one.km:,.0f} km",
+        world.pin(one.place, one.answer),
+        world.spots(one.candidates),
+    )
+
+
+def _probable(gathered: Gathered, variant: str, shown: list[Example]) -> Iterator[Around]:
+    """The cells around the place of the first of the best, of the median and of the worst."""
+    cells = gathered.cells(variant) if shown else None
+    if cells is not None:
+        for one in {example.why: example for example in reversed(shown)}.values():
+            title = f"Probabilities of cells around the true place, {one.why}: {one.image_id}"
+            yield around.probabilities(title, *cells, one.classes, one.candidates[:, 2], one.place, one.answer)
+
+
+def _clusters(gathered: Gathered, variant: str) -> Iterator[Around]:
+    """The clusters of the region with the most of them, where the model has any and is on this machine."""
+    folder = gathered.project.model(variant)
+    found = clusters(folder, f"run `geoloc train {variant}`") if folder.is_dir() else None
+    cells = gathered.cells(variant) if found else None
+    if found and cells:
+        space, shapes = of_classes(folder, *cells)
+        yield around.clusters("Prototype clusters of a region", space, shapes, found)
+
+
+def of_classes(folder: Path, space: LabelSpace, shapes: np.ndarray) -> tuple[LabelSpace, np.ndarray]:
+    """The classes (K,) of a saved model, which are some of the cells, and their polygons.
+
+    Raises:
+        UserError: Its classes are missing, damaged, or others than the cells.
+    """
+    own = LabelSpace.load(folder / LABELS, f"run `geoloc train {folder.name}`")
+    at = space.index(own.ids)
+    if (at < 0).any():
+        raise UserError(f"{folder / LABELS}: of other cells than there are now; run `geoloc train {folder.name}`")
+    return own, shapes[at]

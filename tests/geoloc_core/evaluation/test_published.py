@@ -127,3 +127,14 @@ def test_a_table_that_is_not_whole_says_what_is_wrong(raw, says):
     with pytest.raises(ValidationError) as told:
         Tables.model_validate(raw)
     assert says in str(told.value)
+
+
+def test_tables_of_one_paper_are_cited_together():
+    known = {table.source for table in published.tables().tables}
+    okkerman = [f"Okkerman 2024, Table {number}" for number in (2, 3)]
+    assert set(okkerman) <= known
+    assert published.cited(okkerman[:1]) == "Okkerman 2024, Table 2"
+    assert published.cited([*okkerman, okkerman[0]]) == "Okkerman 2024, Tables 2 and 3"
+    left = "Okkerman 2024, Table 1, left"
+    assert published.cited([left, *okkerman]) == "Okkerman 2024, Tables 2 and 3 and Table 1, left"
+    assert published.cited([okkerman[0], "A guess", okkerman[1]]) == "Okkerman 2024, Tables 2 and 3; A guess"

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 from PIL import Image
 
 from geoloc_core.corpora import manifest
@@ -20,9 +21,10 @@ from geoloc_core.evaluation import answered, leaderboard, published
 from geoloc_core.evaluation.answered import Answered
 from geoloc_core.evaluation.details import Bin, Figure, Region
 from geoloc_core.evaluation.published import Tables
-from geoloc_core.evaluation.report import charts, command, confused, gathered, papers, variants, world
+from geoloc_core.evaluation.report import around, charts, command, confused, gathered, papers, variants, world
 from geoloc_core.evaluation.score import score
 from geoloc_core.files import write_json
+from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.geo.sphere import haversine_km
 from geoloc_core.project import Project
 from geoloc_core.registry import tracking
@@ -76,7 +78,7 @@ def printed(monkeypatch):
 
 def whole():
     """A profile that has what the report reads of one."""
-    return profile(boundaries=SimpleNamespace(kind="gadm"))
+    return profile(boundaries=SimpleNamespace(kind="gadm"), cells={})
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +261,21 @@ def test_every_table_and_picture_of_rendered_photos_is_marked(written, known):
     assert markdown.count(f"**{known.mark}.**") == len(re.findall(r"^\|(?: -+:? \|)+$", markdown, re.MULTILINE))
     board = known.board.model_copy(update={"banner": ""})
     assert replace(known, board=board, _kept={}).mark == ""
+
+
+def test_maps_of_cells_stand_with_their_variant(known):
+    box = np.array([shapely.box(1, 45, 3, 47)], dtype=object)
+    space = LabelSpace("geocell", ["c"], ["Cell <&>"], [""], np.array([46.0]), np.array([2.0]))
+    drawn = around.probabilities("Around <&>", space, box, ["c"], np.array([0.9]), (46, 2), (46.1, 2.1))
+    filled = command._filled(known)
+    filled["pages"] = [replace(page, around=(drawn,) * (page.name == "by_region")) for page in filled["pages"]]
+    html = render.document("evaluation/report/report.html", **filled)
+    [figure] = re.findall(r'<figure class="around">.*?</figure>', html, re.DOTALL)
+    assert drawn.areas[0].path in figure
+    assert "Around &lt;&amp;&gt;" in figure
+    assert "Cell &lt;&amp;&gt;: 90.0%" in figure
+    assert known.mark in figure
+    assert html.index('id="variant-by_region"') < html.index(figure)
 
 
 def test_the_page_needs_nothing_but_itself(written):

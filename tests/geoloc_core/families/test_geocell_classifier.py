@@ -1,5 +1,6 @@
 """PIGEON's classifier: smoothed targets, views of a place, auxiliary tasks, and the last block of a tower."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -7,11 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import ValidationError
 
 from geoloc_core.contracts.batch import Batch, Tower, Units
 from geoloc_core.contracts.facts import CATEGORIES, CLASSES, FIRST, QUANTITIES
 from geoloc_core.contracts.geolocator import Card, Trained, load
+from geoloc_core.corpora.manifest import ShardWriter
+from geoloc_core.corpora.stored import Stored
 from geoloc_core.encoders import encoder as encoders
 from geoloc_core.encoders.towers.vit import Options as ViT
 from geoloc_core.errors import UserError
@@ -325,7 +329,56 @@ def test_a_last_block_is_trained_along_and_saved_with_the_model(tmp_path, vit):
     np.testing.assert_array_equal(answer.probabilities, again.probabilities)
 
 
+@pytest.mark.parametrize("budget", [None, 40_000], ids=["held", "made again in each epoch"])
+def test_a_last_block_on_live_photos_becomes_what_it_becomes_on_kept_tokens(tmp_path, vit, monkeypatch, budget):
+    kind, folder = vit
+    n = 24
+    given = lesson(n=n, views=2, noise=0.1)
+    rng = np.random.default_rng(0)
+    shades = np.clip(40 * given.targets[:, None, None, None] + rng.normal(0, 30, (2 * n, 32, 32, 3)), 0, 255)
+    encoded = [png(pixels) for pixels in shades.astype(np.uint8)]
+    with ShardWriter(tmp_path / "corpus") as shards:
+        for number, photo in enumerate(encoded):
+            shards.add(f"p{number}", photo, f"{number}.png")
+    tokens = encoders.load(kind, folder)(encoded).astype(np.float16)
+    towers = {"a": Tower(kind, folder)}
+    if budget:
+        monkeypatch.setattr("geoloc_core.training.features._room", lambda device: budget)
+    found = {}
+    for live in (False, True):
+        chosen = options(
+            epochs=2, lr=0.01, encoder=LastBlock(last_block="a", live=live), smoothing=Smoothing(), tasks=Tasks()
+        )
+        reads = {"images": {}, "photos": Stored.all_of(tmp_path / "corpus")} if live else {"images": {"a": tokens}}
+        (tmp_path / str(live)).mkdir()
+        fitted = fit(replace(given, towers=towers, **reads), chosen, run(tmp_path / str(live)))
+        kept = tmp_path / str(live) / "model"
+        kept.mkdir()
+        Trained(Card(family="geocell_classifier", needs=chosen.needs(), fingerprints={"a": "1"}), fitted.model).save(
+            kept
+        )
+        asked = Batch(photos=encoded) if live else Batch({"a": tokens})
+        starts = np.arange(0, 2 * n + 1, 2)
+        found[live] = fitted.history, load(kept).model.predict(replace(asked, starts=starts), 5)
+    strip = [
+        [{k: v for k, v in epoch.items() if "second" not in k} for epoch in found[live][0]] for live in (False, True)
+    ]
+    for one, other in zip(*strip, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    np.testing.assert_allclose(found[True][1].probabilities, found[False][1].probabilities, atol=2e-4)
+    for name, values in found[False][1].auxiliary.items():
+        np.testing.assert_allclose(found[True][1].auxiliary[name], values, rtol=2e-3)
+
+
+def png(pixels):
+    kept = io.BytesIO()
+    Image.fromarray(pixels).save(kept, "PNG")
+    return kept.getvalue()
+
+
 def test_what_it_needs_follows_from_its_options():
+    live = options(encoder=LastBlock(last_block="t", live=True)).needs()
+    assert (live.encoders, live.encoded, live.photos, live.towers) == ([], [], True, ["t"])
     needs = options(encoder=LastBlock(last_block="t"), tasks=Tasks(facts=("month", "climate"))).needs()
     assert (needs.encoders, needs.towers, needs.facts, needs.unit) == (["t"], ["t"], ["month", "climate"], "place")
     plain = options().needs()

@@ -3,14 +3,16 @@
 import io
 import json
 import shutil
+import sys
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
 from PIL import Image
 
-from geoloc_core.contracts.batch import Batch, Data, Run
+from geoloc_core.contracts.batch import Batch, Data, Run, Units
 from geoloc_core.contracts.geolocator import load
 from geoloc_core.encoders import encoder
 from geoloc_core.errors import UserError
@@ -20,6 +22,7 @@ from geoloc_core.families.ensemble import Ensemble
 from geoloc_core.families.geocell_classifier import GeocellClassifier, Said
 from geoloc_core.files import CHECKSUMS
 from geoloc_core.project import Project
+from geoloc_core.registry import versions
 from geoloc_core.serving import bundle
 from tests.geoloc_core.made_answers import save_model
 
@@ -176,33 +179,71 @@ def test_a_bundle_that_lacks_a_part_is_one_line(project, tmp_path, change, says)
     assert "run `geoloc promote --replace`" in str(said.value)
 
 
-def test_views_of_one_place_are_answered_together_by_a_model_that_reads_places(project, photos, tmp_path):
-    block = {"kind": "geocell_classifier", "corpus": "photos", "encoder": "net", "labels": "country"}
+@pytest.fixture
+def views(project):
+    """The same project with a model that looks at all views of a place, and one that looks at the first."""
     raw = yaml.safe_load((project.root / "params.yaml").read_text())
-    raw["run"]["variants"]["views"] = block
+    block = {"kind": "geocell_classifier", "corpus": "photos", "encoder": "net", "labels": "country"}
+    raw["run"]["variants"] |= {"all": block, "one": block | {"views": "one"}}
     (project.root / "params.yaml").write_text(yaml.safe_dump(raw))
     again = Project.open(project.root / "params.yaml")
     rng = np.random.default_rng(3)
     tensors = {"cells.weight": rng.normal(size=(2, 3)), "cells.bias": np.zeros(2), "temperature": np.ones(1)}
-    said = Said(views="all", tasks=None, block=None, pool="mean")
-    model = GeocellClassifier("net", SPACE, said, {name: t.astype(np.float32) for name, t in tensors.items()})
-    save_model(again, "views", again.profile.variant("views"), model, {"net": tower(again).fingerprint})
-    bundle.pack(again, "views", tmp_path / "bundle")
+    for looked in ("all", "one"):
+        said = Said(views=looked, tasks=None, block=None, pool="mean")
+        model = GeocellClassifier("net", SPACE, said, {name: t.astype(np.float32) for name, t in tensors.items()})
+        save_model(again, looked, again.profile.variant(looked), model, {"net": tower(again).fingerprint})
+    return again
+
+
+def test_views_of_one_place_are_answered_together_by_a_model_that_reads_places(views, photos, tmp_path):
+    bundle.pack(views, "all", tmp_path / "bundle")
     opened = bundle.load(tmp_path / "bundle")
-    found = opened.predict(photos, 2, np.array([0, 4, 5, 12]))
+    found = opened.predict(photos, 2, Units(np.arange(12), np.array([0, 4, 5, 12])))
     assert len(found) == 3
-    features = tower(again)(photos).astype(np.float16).astype(np.float32)
+    features = tower(views)(photos).astype(np.float16).astype(np.float32)
     mean = np.stack([features[:4].mean(0), features[4], features[5:].mean(0)])
-    expected = model.predict(Batch({"net": mean}), 2)
+    expected = load(views.model("all")).model.predict(Batch({"net": mean}), 2)
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
-    turned = opened.predict([photos[at] for at in (2, 0, 3, 1)], 2, np.array([0, 4]))
+    turned = opened.predict(photos, 2, Units(np.array([2, 0, 3, 1]), np.array([0, 4])))
     np.testing.assert_allclose(turned.probabilities[0], found.probabilities[0], atol=1e-6)
     assert len(opened.predict(photos, 2)) == 12, "photos are places of their own where nothing else is said"
+
+
+def test_the_registered_model_answers_the_views_of_a_place_once_in_any_order(views, photos, tmp_path, monkeypatch):
+    import mlflow
+
+    monkeypatch.setattr(sys, "path", [*sys.path])  # MLflow puts the model's code in front
+    frame = pd.DataFrame({"image": photos})
+    # b has two views, c three; a and the last four stand alone
+    frame["place_id"] = ["b", "a", "c", "c", "b", "c", "d", "e", *[None] * 4]
+    frame["heading"] = [270.0, 0, 90, 0, 180, 270, *[np.nan] * 6]
+    members = {0: [4, 0], 1: [1], 2: [3, 2, 5], **{row: [row] for row in range(6, 12)}}
+    features = tower(views)(photos).astype(np.float16).astype(np.float32)
+    for looked in ("all", "one"):
+        saved = mlflow.pyfunc.load_model(versions.save_pyfunc(views, looked, tmp_path / looked))
+        found = saved.predict(frame, params={"top_k": 2})
+        assert found["photo"].tolist() == np.repeat([*members], 2).tolist(), "a place is named by its first photo"
+        read = [features[rows].mean(0) if looked == "all" else features[rows[0]] for rows in members.values()]
+        expected = load(views.model(looked)).model.predict(Batch({"net": np.stack(read)}), 2)
+        np.testing.assert_allclose(found["probability"].to_numpy().reshape(-1, 2), expected.probabilities, atol=2e-6)
+        mixed = np.random.default_rng(5).permutation(12)
+        turned = saved.predict(frame.iloc[mixed].reset_index(drop=True), params={"top_k": 2})
+        now = np.argsort(mixed)
+        for row in (0, 2):
+            one, other = found[found["photo"] == row], turned[turned["photo"] == now[members[row]].min()]
+            assert one["probability"].tolist() == other["probability"].tolist()
+            assert one["id"].tolist() == other["id"].tolist()
+        alone = saved.predict(frame[["image"]], params={"top_k": 2})
+        assert alone["photo"].nunique() == 12, "photos are places of their own where nothing else is said"
+    linear = mlflow.pyfunc.load_model(versions.save_pyfunc(views, "linear", tmp_path / "linear"))
+    with pytest.raises(UserError, match=r"linear answers one photo at a time; .*without --place or place_id"):
+        linear.predict(frame)
 
 
 def test_views_of_one_place_are_refused_by_a_model_of_photos(project, photos, tmp_path):
     bundle.pack(project, "linear", tmp_path / "bundle")
     opened = bundle.load(tmp_path / "bundle")
-    with pytest.raises(UserError, match="linear answers one photo at a time; ask without --place"):
-        opened.predict(photos, 2, np.array([0, 12]))
-    assert len(opened.predict(photos[:1], 2, np.array([0, 1]))) == 1
+    with pytest.raises(UserError, match="linear answers one photo at a time; ask about each alone"):
+        opened.predict(photos, 2, Units(np.arange(12), np.array([0, 12])))
+    assert len(opened.predict(photos[:1], 2, Units(np.arange(1), np.array([0, 1])))) == 1
