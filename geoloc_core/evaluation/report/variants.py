@@ -11,10 +11,11 @@ from geoloc_core.corpora import manifest
 from geoloc_core.encoders.preprocess import decode
 from geoloc_core.evaluation.answered import Answered
 from geoloc_core.evaluation.details import Region
-from geoloc_core.evaluation.examples import examples
+from geoloc_core.evaluation.examples import Example, examples
 from geoloc_core.evaluation.report import charts, world
 from geoloc_core.evaluation.report.charts import Plot
 from geoloc_core.evaluation.report.confused import Confused, confused
+from geoloc_core.evaluation.report.explained import Why, explained, is_here
 from geoloc_core.evaluation.report.gathered import Gathered, Known
 from geoloc_core.evaluation.report.papers import anchor, figure_cell
 from geoloc_core.evaluation.report.world import Map, Pin, Spot
@@ -41,6 +42,15 @@ class Shown:
     said: str
     pin: Pin
     spots: tuple[Spot, ...]
+    why: Why | None
+
+
+@dataclass(frozen=True)
+class Album:
+    """Photos of a benchmark: the best, the median and the worst; none where they are not on this machine."""
+
+    benchmark: str
+    photos: tuple[Shown, ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class Page:
         maps: Recall and median error.
         plots: Distances and calibration.
         sets: What sets that were promised come to; None where none was.
-        photos: Examples.
+        albums: Examples of benchmarks that have some.
     """
 
     name: str
@@ -79,7 +89,7 @@ class Page:
     maps: tuple[Map, ...]
     plots: tuple[Plot, ...]
     sets: Table | None
-    photos: tuple[Shown, ...]
+    albums: tuple[Album, ...]
 
     @property
     def tables(self) -> list[Table]:
@@ -93,6 +103,7 @@ class Page:
             self.ends,
             *wrong,
             *([self.sets] if self.sets else []),
+            *(_maps(album) for album in self.albums if any(photo.why for photo in album.photos)),
         ]
 
 
@@ -123,7 +134,7 @@ def page(gathered: Gathered, variant: str) -> Page:
         ),
         plots=_plots(gathered, variant, known, benchmark),
         sets=_sets(known, benchmark),
-        photos=tuple(_photos(gathered, variant, told)),
+        albums=tuple(_albums(gathered, variant, benchmark)),
     )
 
 
@@ -296,16 +307,66 @@ def _plots(gathered: Gathered, variant: str, known: Known, benchmark: str) -> tu
     return tuple(found)
 
 
-def _photos(gathered: Gathered, variant: str, told: Answered) -> Iterator[Shown]:
-    """Examples, where the photos are on this machine and have places."""
+def _albums(gathered: Gathered, variant: str, benchmark: str) -> Iterator[Album]:
+    """The photos of each benchmark that is asked for, where the variant is scored on it."""
+    wanted = gathered.project.profile.report.photos_of or (benchmark,)
+    for name in wanted:
+        if name in gathered.reports[variant].benchmarks:
+            album = Album(name, _photos(gathered, variant, gathered.answered(variant, name)))
+            yield from [album] if album.photos else []
+
+
+def _photos(gathered: Gathered, variant: str, told: Answered) -> tuple[Shown, ...]:
+    """Examples, where the photos are on this machine and have places; some of them explained."""
+    project, each = gathered.project, _explained_of_each(gathered, variant)
     corpus = gathered.notes[variant].benchmarks[told.benchmark].corpus
-    if not np.isfinite(told.errors_km).any() or not manifest.shards(gathered.project.corpus(corpus)):
-        return
-    for one in examples(gathered.project, variant, corpus, told, EACH):
-        yield Shown(
-            overlay.address(overlay.thumbnail(np.asarray(decode(one.photo)), THUMBNAIL)),
-            one.image_id,
-            f"{one.why}: {one.km:,.0f} km",
-            world.pin(one.place, one.answer),
-            world.spots(one.candidates),
-        )
+    if not np.isfinite(told.errors_km).any() or not manifest.shards(project.corpus(corpus)):
+        return ()
+    shown = examples(project, variant, corpus, told, max(EACH, each))
+    asked = examples(project, variant, corpus, told, each) if each else []
+    found = dict(zip((one.image_id for one in asked), explained(project, variant, asked), strict=True))
+    return tuple(_shown(one, found.get(one.image_id)) for one in shown)
+
+
+def _explained_of_each(gathered: Gathered, variant: str) -> int:
+    """How many of the best, of the median and of the worst photos of a variant are explained."""
+    asked, first = gathered.project.profile.report.explained, gathered.board.sections[0]
+    ranked = [row.name for row in first.rows if not row.baseline]
+    among = asked.variants is None or variant in ranked[: asked.variants]
+    return asked.each if among and is_here(gathered.project, variant) else 0
+
+
+def _maps(album: Album) -> Table:
+    """How the maps of an album's photos did in their checks, for a format without pictures."""
+    heads = (
+        Column("photo"),
+        Column("answer"),
+        Column("map"),
+        *(
+            Column.of_numbers(f"{curve}, {whose}", ".3f")
+            for curve in ("deletion", "insertion")
+            for whose in ("map", "random orders")
+        ),
+        Column.of_numbers("likeness under a randomised head", "+.2f"),
+        Column("can be relied on"),
+    )
+    rows = []
+    for photo in album.photos:
+        if (why := photo.why) is not None:
+            check = why.check
+            curves = ((check.deletion, check.chance.deletions), (check.insertion, check.chance.insertions))
+            areas = [area for own, drawn in curves for area in (own.area, float(np.mean([one.area for one in drawn])))]
+            trusted = "yes" if why.map.trusted else "no"
+            rows.append(Row.of(photo.title, photo.said, why.map.title, *areas, check.likeness, trusted))
+    return Table(heads, tuple(rows), f"Maps of photos of {album.benchmark}", "areas under the curves of their checks")
+
+
+def _shown(one: Example, why: Why | None) -> Shown:
+    return Shown(
+        overlay.address(overlay.thumbnail(np.asarray(decode(one.photo)), THUMBNAIL)),
+        one.image_id,
+        f"{one.why}: {one.km:,.0f} km",
+        world.pin(one.place, one.answer),
+        world.spots(one.candidates),
+        why,
+    )

@@ -22,7 +22,7 @@ from geoloc_core.evaluation.details import Bin, Figure, Region
 from geoloc_core.evaluation.published import Tables
 from geoloc_core.evaluation.report import charts, command, confused, gathered, papers, variants, world
 from geoloc_core.evaluation.score import score
-from geoloc_core.files import write_json
+from geoloc_core.files import CHECKSUMS, sha256_of, write_checksums, write_json
 from geoloc_core.geo.sphere import haversine_km
 from geoloc_core.project import Project
 from geoloc_core.registry import tracking
@@ -217,11 +217,21 @@ def test_labels_that_are_not_there_count_nothing(known):
     assert table.rows[0].cells[-1].value == papers.ABSENT
 
 
-def test_costs(known):
-    found, _ = cells(papers.table(known, BY_ID["someone-6"]), "Head")
-    assert found["millions: ours"].value == known.reports["by_country"].parameters / 1e6
-    assert (found["s: ours"].value, found["s: ours"].note) == (None, "in MLflow")
-    assert found["s: paper"].shown == "1,071"
+def test_costs_are_those_of_the_model_that_is_here(project):
+    def ours():
+        found, _ = cells(papers.table(gathered.gather(project), BY_ID["someone-6"]), "Head")
+        assert (found["millions: paper"].shown, found["s: paper"].shown) == ("5.3", "1,071")
+        return [(cell.value, cell.note) for cell in (found["millions: ours"], found["s: ours"])]
+
+    untrained = (None, "not trained on this machine")
+    assert ours() == [(None, "not noted"), untrained]
+    write_json(project.summary("train", "by_country"), {"trainable_parameters": 3, "parameters": 7})
+    write_checksums(project.model("by_country"), "model")
+    model = sha256_of(project.model("by_country") / CHECKSUMS)
+    write_json(project.pace("by_country"), {"model": model, "seconds_per_epoch": 2.5, "photos_per_second": 80.0})
+    assert ours() == [(3e-6, "of 0.00"), (2.5, "")], "of 7 in all"
+    write_json(project.pace("by_country"), {"model": "another", "seconds_per_epoch": 2.5})
+    assert ours()[1] == untrained
 
 
 def test_a_benchmark_that_a_variant_is_not_scored_on_is_said(known):
@@ -308,7 +318,7 @@ def test_a_benchmark_without_places_has_no_distances_and_no_photos(known, monkey
 
     monkeypatch.setattr(answered, "read", nowhere)
     page = variants.page(known, "by_country")
-    assert page.photos == ()
+    assert page.albums == ()
     assert [plot.across for plot in page.plots] == ["confidence, %", "answered, %"]
 
 
@@ -319,10 +329,13 @@ def test_photos_that_are_not_on_this_machine_are_left_out(project):
 
 
 def test_the_photos_have_their_places_and_candidates(project, known):
-    page = variants.page(known, "by_country")
-    assert [one.said.partition(":")[0] for one in page.photos] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
+    [album] = variants.page(known, "by_country").albums
+    assert (album.benchmark, {one.why for one in album.photos}) == ("im2gps", {None}), (
+        "no encoder is here to explain by"
+    )
+    assert [one.said.partition(":")[0] for one in album.photos] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
     table = pd.read_parquet(answers.path(project, "by_country", "im2gps")).set_index("image_id")
-    for one in page.photos:
+    for one in album.photos:
         row = table.loc[one.title]
         km = haversine_km(row.latitude, row.longitude, row.true_latitude, row.true_longitude)
         assert one.said.endswith(f": {km:,.0f} km")
