@@ -271,11 +271,11 @@ class Explained(Strict):
 
     Attributes:
         each: So many of the best, of the median and of the worst photos of a variant; 0 for none.
-        variants: So many variants, from the best; null for all.
+        variants: So many variants, from the best on the selection set; null for all.
     """
 
     each: int = Field(1, ge=0)
-    variants: PositiveInt | None = None
+    variants: PositiveInt | None = 6
 
 
 class Report(Strict):
