@@ -20,7 +20,7 @@ NEAREST = 3
 """Training photos that are shown."""
 LINES = 4
 """Pieces of evidence, and of a photo, that are told."""
-ONE_VIEW = "Of this view alone, where the variant was asked about the whole place."
+ONE_VIEW = "Of this photo alone; of a place with several views, the variant was asked about all of them."
 
 
 @dataclass(frozen=True)
