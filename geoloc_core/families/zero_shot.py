@@ -164,7 +164,7 @@ class ZeroShot:
         """The countries in PyTorch."""
         import torch
 
-        countries, scale = torch.from_numpy(self.countries), SCALE / self.temperature
+        countries, scale = torch.from_numpy(self.countries), float(SCALE) / self.temperature
 
         def logits(x: torch.Tensor) -> torch.Tensor:
             return scale * torch.nn.functional.normalize(x, dim=1) @ countries.T
