@@ -165,7 +165,9 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
         },
         "score": Instance("score", (), (scored,)),
         "leaderboard": Instance("leaderboard", (), (scored, profile.registry)),
-        "report": Instance("report", _drawn(profile), (profile.registry,)),
+        "report": Instance(
+            "report", (*_drawn(profile), *_explained(profile)), (profile.registry, profile.report, profile.seed)
+        ),
     }
 
 
@@ -202,6 +204,16 @@ def _learned(profile: Profile, name: str) -> tuple[Any, ...]:
     towers = [profile.encoders[tower] for tower in needs.towers]
     towers += [profile.text_encoders[tower] for tower in needs.text_towers]
     return (block.model_copy(update={"benchmarks": None}), *towers)
+
+
+def _explained(profile: Profile) -> tuple[str, ...]:
+    """What models are made of whose answers the report explains: every family, and every encoder that one reads."""
+    if not profile.report.explained.each:
+        return ()
+    read = dict.fromkeys(name for block in profile.variants.values() for name in block.needs().encoded)
+    found = [plugin for name in profile.variants for plugin in _plugins(profile, name)]
+    found += [plugin for name in read for plugin in _towers(profile.encoders[name])]
+    return tuple(dict.fromkeys(found))
 
 
 def _towers(tower: Any) -> tuple[str, ...]:

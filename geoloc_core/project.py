@@ -189,6 +189,10 @@ class Project:
             case parts:
                 return _maker(parts)
 
+    def pace(self, variant: str) -> Path:
+        """How fast a variant was trained on this machine: no output, since it differs from run to run."""
+        return self.state / "pace" / self.chosen / f"{variant}.json"
+
     def partial(self, stage: str, name: str) -> Path:
         """Unfinished work of a stage: outside ``data/``, since DVC empties a stage's outputs before it runs."""
         return self.state / "partial" / stage / name

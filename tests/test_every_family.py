@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from geoloc_core.contracts.geolocator import FAMILIES
-from geoloc_core.files import digest, write_checksums
+from geoloc_core.files import CHECKSUMS, digest, sha256_of, write_checksums
 from geoloc_core.plugins import kinds
 
 from .commands import commands
@@ -148,6 +148,11 @@ def test_every_family_is_on_it_and_says_how_many_parameters_it_has(road):
     for name, figures in said.items():
         assert 0 <= figures["trainable_parameters"] <= figures["parameters"], name
         assert figures["parameters"] > 0, name
+    pace = {name: read(road / f".state/pace/run/{name}.json") for name in VARIANTS}
+    for name, known in pace.items():
+        assert known["model"] == sha256_of(road / "data/models" / name / CHECKSUMS)
+    assert all(pace[name]["seconds_per_epoch"] > 0 for name in ("linear", "tuned", "cells", "tree"))
+    assert pace["experts"].keys() == {"model"}, "it has no epochs"
     total = {name: figures["parameters"] for name, figures in said.items()}
     assert said["experts"]["trainable_parameters"] == 0
     assert total["experts"] == total["ground"] + total["others"]
@@ -159,6 +164,7 @@ def test_the_report_tells_all_about_every_variant(road):
     page = (road / "data/report/report.html").read_text()
     assert [name for name in VARIANTS if f'id="variant-{name}"' not in page] == []
     assert read(road / "data/summaries/report/report.json")["variants"] == len(VARIANTS)
+    assert page.count('<div class="explained">') == 3 * 6, "the best, median and worst photos of the best six"
 
 
 def test_the_leaderboard_names_all_encoders(road):

@@ -15,6 +15,7 @@ import numpy as np
 from geoloc_core.contracts.facts import UNITS
 
 RIGHT, WITHIN, ERROR, POINTS, BELIEF = "right class, %", "photos within, %", "error, km", "points", "probabilities"
+DISTANCES = (WITHIN, ERROR, POINTS)
 TOLD_ERROR, TOLD_RIGHT = "error of what else is told", "right in what else is told, %"
 COUNTS = ("n", "located", "published")
 """What stands beside the metrics: rows scored, those of them with coordinates, and rows published."""
@@ -106,6 +107,11 @@ class Column:
     def falling(self) -> bool:
         """Whether smaller is better: errors are, shares and points are not."""
         return self.group in (ERROR, BELIEF, TOLD_ERROR)
+
+    @property
+    def is_distance(self) -> bool:
+        """Whether it depends on how distances are measured."""
+        return self.group in DISTANCES
 
     @property
     def percentage(self) -> bool:

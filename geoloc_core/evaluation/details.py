@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from geoloc_core.contracts.metrics import ERROR, POINTS, WITHIN, first
+from geoloc_core.contracts.metrics import DISTANCES, first
 from geoloc_core.evaluation import bootstrap, scoring
 from geoloc_core.evaluation.bootstrap import Groups, Sample
-from geoloc_core.evaluation.metrics import CONVENTIONS
+from geoloc_core.evaluation.metrics import alike
 from geoloc_core.evaluation.scoring import Told
 from geoloc_core.geo.sphere import EARTH_KM
 from geoloc_core.plugins import Strict
@@ -290,11 +290,12 @@ def recall_area(told: Told, thresholds_km: Sequence[float]) -> list[Reach]:
 
 def conventions(told: Told, groups: Groups, thresholds_km: Sequence[float]) -> dict[str, dict[str, Figure]]:
     """Distances restated as other projects' code measures them: by convention and metric, figure and interval."""
-    found = {}
-    for name, convention in CONVENTIONS.items():
+    found: dict[str, dict[str, Figure]] = {}
+    for convention, names in alike().items():
         other = Told(told.outcomes, told.places, convention)
-        some = scoring.samples(other, (), thresholds_km, (WITHIN, ERROR, POINTS))
-        found[name] = {
+        some = scoring.samples(other, (), thresholds_km, DISTANCES)
+        figures = {
             metric: figure(sample, groups, percentage=metric.startswith("within_")) for metric, sample in some.items()
         }
+        found |= dict.fromkeys(names, figures)
     return found

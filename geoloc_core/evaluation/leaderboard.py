@@ -81,11 +81,7 @@ def restated(project: Project, board: Board, convention: str) -> Board:
         UserError: There is no such convention, or the scores are damaged.
     """
     chosen = entry(CONVENTIONS, convention, "convention", "those that are known")
-    reports = gather(project)
-    by_name: dict[str, dict[str, Restated]] = {
-        name: read_json(project.scores(name) / RESTATED, f"run `geoloc score {name}`", dict[str, Restated])
-        for name in project.profile.variants
-    }
+    reports, by_name = gather(project), restatements(project)
 
     def other(section: Section, row: Row) -> Row:
         of = row.name if not row.baseline else _like(reports, section, row)
@@ -100,13 +96,28 @@ def restated(project: Project, board: Board, convention: str) -> Board:
             for name, found in known.items()
             if not row.baseline and found.low is not None and found.high is not None
         }
-        return row.model_copy(update={"values": row.values | values, "intervals": row.intervals | ends})
+        kept = {name: spread for name, spread in row.spreads.items() if name not in values}
+        changed = {"values": row.values | values, "intervals": row.intervals | ends, "spreads": kept}
+        return row.model_copy(update=changed)
 
-    sections = [
-        section.model_copy(update={"rows": [other(section, found) for found in section.rows]})
-        for section in board.sections
-    ]
+    def others(section: Section) -> Section:
+        known = [one for one in section.comparisons if (metric := column(one.metric)) and not metric.is_distance]
+        return section.model_copy(update={"rows": [other(section, row) for row in section.rows], "comparisons": known})
+
+    sections = [others(section) for section in board.sections]
     return board.model_copy(update={"sections": sections, "convention": f"{convention}: {chosen}"})
+
+
+def restatements(project: Project) -> dict[str, dict[str, Restated]]:
+    """By variant and benchmark, distances as other projects' code measures them.
+
+    Raises:
+        UserError: They are missing or damaged.
+    """
+    return {
+        name: read_json(project.scores(name) / RESTATED, f"run `geoloc score {name}`", dict[str, Restated])
+        for name in project.profile.variants
+    }
 
 
 def _like(reports: dict[str, dict[str, Any]], section: Section, baseline: Row) -> str:

@@ -50,7 +50,8 @@ class Convention:
 
     def __str__(self) -> str:
         where = "WGS 84 ellipsoid" if self.radius_km is None else f"sphere of {self.radius_km:g} km"
-        return f"{where}, within means {'≤' if self.inclusive else '<'}"
+        points = ", points rounded for each photo" if self.rounded else ""
+        return f"{where}, within means {'≤' if self.inclusive else '<'}{points}"
 
 
 CONVENTIONS = {
@@ -65,6 +66,14 @@ CONVENTIONS = {
 """The conventions of published evaluation code, by project."""
 
 DEFAULT = CONVENTIONS["geoloc"]
+
+
+def alike() -> dict[Convention, list[str]]:
+    """The conventions that differ, each with the projects that keep to it; the default first."""
+    found: dict[Convention, list[str]] = {}
+    for name, convention in CONVENTIONS.items():
+        found.setdefault(convention, []).append(name)
+    return found
 
 
 def within_km(

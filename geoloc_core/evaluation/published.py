@@ -20,7 +20,7 @@ EMPTY = ("–", "N/A")
 COUNTED = "photos"
 """What pairs and units are counted in."""
 COSTS = ("parameters", "seconds_per_epoch")
-"""What tables print of a model beside its scores: millions of parameters that are trained, seconds of an epoch."""
+"""What tables print of a model beside its scores: millions of parameters that are trained, and seconds of an epoch."""
 TOPS = {"accuracy": 1, "top_5": 5, "top_10": 10}
 """What is told of regions and countries: the k of each metric."""
 

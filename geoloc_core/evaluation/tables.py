@@ -104,6 +104,22 @@ def table(board: Board, section: Section) -> report.Table:
     )
 
 
+def distances(board: Board, section: Section) -> report.Table:
+    """The distances of a section alone, as the board's convention measures them."""
+    found = [metric for metric in section.columns() if metric.is_distance]
+    columns = {metric.name: _column(board, metric) for metric in found}
+    rows = (
+        report.Row.of(
+            report.Cell(row.name, note=row.labels if row.baseline else ""),
+            *(_cell(section, metric, row) for metric in found),
+            tone="quiet" if row.baseline else "",
+        )
+        for row in section.rows
+    )
+    heads = (report.Column("variant"), *columns.values())
+    return report.Table(heads, tuple(rows), section.title, board.convention, columns.get(board.best.metric))
+
+
 def _column(board: Board, found: Column) -> report.Column:
     return report.Column(
         found.head,

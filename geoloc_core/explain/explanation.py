@@ -262,7 +262,8 @@ def _map(
     if bundle is not subject.bundle:
         network = network.with_head(bundle)
     if method == "attention":
-        return attention.attention_map(network, photo, target.place), attention.left_out(network)
+        told = f"{network.about} {attention.left_out(network)}".strip()
+        return attention.attention_map(network, photo, target.place), told
     found = gradients.integrated(network, photo, target.place)
-    told = f"The pixels add up to the logit's gain of {found.gain:.3g} but for {found.gap:.1%}."
-    return gradients.gradient_map(network, photo, found), told
+    told = f"{network.about} The pixels add up to the logit's gain of {found.gain:.3g} but for {found.gap:.1%}."
+    return gradients.gradient_map(network, photo, found), told.lstrip()

@@ -41,10 +41,12 @@ class Network:
     Attributes:
         parts: The towers, in the order in which their features are joined.
         head: Joined features (N, D) → logits (N, C).
+        about: What of the answer this is, in a sentence, where it is not all of it.
     """
 
     parts: Sequence[Part]
     head: "Callable[[torch.Tensor], torch.Tensor]"
+    about: str = ""
 
     def inputs(self, photo: np.ndarray) -> "list[torch.Tensor]":
         """What each tower sees (1, 3, size, size) float32 of a photo (H, W, 3) uint8."""
@@ -86,7 +88,7 @@ def network_of(bundle: Bundle) -> Network | str:
         Part(name, towers[name].options, tower.network.eval().requires_grad_(False), tower.preprocess)
         for name, tower in opened.items()
     ]
-    return Network(parts, found.logits)
+    return Network(parts, found.logits, found.about)
 
 
 def _differentiable(bundle: Bundle) -> Differentiable | str:

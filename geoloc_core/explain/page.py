@@ -8,6 +8,7 @@ import numpy as np
 
 from geoloc_core.encoders.preprocess import decode
 from geoloc_core.evaluation.board import BANNER
+from geoloc_core.explain import neighbours as near_photos
 from geoloc_core.explain import overlay
 from geoloc_core.explain.explanation import LISTS, MAPS, METHODS, Explanation, Map
 from geoloc_core.explain.faithfulness import Curve
@@ -139,12 +140,12 @@ def section(found: Explanation, space: LabelSpace) -> Section:
         picture=overlay.address(photo),
         answer=_answer(found, space),
         places=_places(found),
-        maps=tuple(_map(one, photo, found.target.place is not None) for one in found.maps),
+        maps=tuple(shown_map(one, photo, found.target.place is not None) for one in found.maps),
         evidence=_evidence(found) if found.evidence else None,
         pieces=_pieces(found, space) if found.pieces else None,
         uncut=found.pieces == [],
         boxes=_boxes(found),
-        neighbours=tuple(_neighbour(found, number) for number in range(len(found.neighbours or ()))),
+        neighbours=neighbours(found, THUMBNAIL),
     )
 
 
@@ -215,20 +216,30 @@ def _boxes(found: Explanation) -> tuple[Box, ...]:
     )
 
 
-def _neighbour(found: Explanation, number: int) -> Neighbour:
-    assert found.neighbours is not None
-    one = found.neighbours[number]
+def neighbours(found: Explanation, longest: int) -> tuple[Neighbour, ...]:
+    """The nearest training photos, the longer edge of each so many pixels; none where they were not asked for."""
+    return tuple(_neighbour(found, one, longest) for one in found.neighbours or ())
+
+
+def _neighbour(found: Explanation, one: near_photos.Neighbour, longest: int) -> Neighbour:
     far = float(haversine_km(one.latitude, one.longitude, found.target.latitude, found.target.longitude))
     lines = [f"cosine {one.likeness:.3f}"]
     if math.isfinite(far):
         lines += [f"{far:,.0f} km from the answer", f"{one.latitude:.3f}°, {one.longitude:.3f}°"]
     lines += [f"by {one.author or 'unknown'}", f"licence: {one.licence or 'not stated'}"]
-    picture = overlay.thumbnail(np.asarray(decode(one.photo)), THUMBNAIL)
+    picture = overlay.thumbnail(np.asarray(decode(one.photo)), longest)
     source = Link("source", one.source_url) if one.source_url else None
     return Neighbour(overlay.address(picture), one.image_id, tuple(lines), source)
 
 
-def _map(one: Map, photo: np.ndarray, probability: bool) -> ShownMap:
+def shown_map(one: Map, photo: np.ndarray, probability: bool) -> ShownMap:
+    """A map over a photo (H, W, 3), with its checks.
+
+    Args:
+        one: The map.
+        photo: As large as it is shown.
+        probability: Whether the score is a probability.
+    """
     check = one.check
     chance = check.chance
     return ShownMap(

@@ -19,6 +19,8 @@ import numpy as np
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
+from geoloc_core.contracts.batch import Tower as Start
+from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs, Photos, TextFeatures, Tower
 from geoloc_core.contracts.options import Variant
@@ -206,6 +208,28 @@ class ContrastiveCaptions:
         evidence = Evidence("caption", texts[nearest], np.take_along_axis(cosines, nearest, axis=1))
         probabilities = softmax(self.logits(cosines) / self.tensors["temperature"])
         return Prediction.of_probabilities(probabilities, self.labelspace, k, truth, evidence)
+
+    def differentiable(self) -> Differentiable:
+        """The same in PyTorch."""
+        import torch
+
+        t = {name: torch.from_numpy(tensor) for name, tensor in self.tensors.items()}
+        head = projection_head(len(t["mean"]), len(t["shift"]), 0.0)
+        own = {f"{part}.weight": t[part] for part in ("projection", "mixing")}
+        own |= {f"{part}.bias": t[f"{part}_bias"] for part in ("projection", "mixing")}
+        head.load_state_dict(own | {"norm.weight": t["gain"], "norm.bias": t["shift"]})
+        head.eval().requires_grad_(False)
+        captions, classes = (torch.from_numpy(of) for of in (self.pairs.captions, self.pairs.classes))
+        log_share, count = torch.from_numpy(self.pairs.log_share), len(self.labelspace)
+
+        def logits(x: torch.Tensor) -> torch.Tensor:
+            placed = torch.nn.functional.normalize(head((x - t["mean"]) / t["std"]), dim=1)
+            of_pairs = (t["scale"] * (placed @ t["captions"].T))[:, captions] + log_share
+            best = of_pairs.new_full((len(x), count), -torch.inf)
+            return best.scatter_reduce(1, classes.expand_as(of_pairs), of_pairs, "amax") / t["temperature"]
+
+        start = None if self.tower is None else Start(self.tower.options, self.tower.folder)
+        return Differentiable(self.encoders, start, logits)
 
     def save(self, folder: Path) -> None:
         """Write it into an existing folder."""

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Metrics, Run
+from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs
 from geoloc_core.contracts.options import Variant
@@ -220,6 +221,13 @@ class Density:
             longitude=longitude,
             radius_km=np.quantile(sphere.arc_km(apart), SHARE, axis=1),
         )
+
+    def differentiable(self) -> Differentiable:
+        """The weights of the components in PyTorch."""
+        import torch
+
+        mean, std, layers = torch.from_numpy(self.mean), torch.from_numpy(self.std), dense.in_torch(self.layers)
+        return Differentiable([self.encoder], None, lambda x: layers((x - mean) / std))
 
     def save(self, folder: Path) -> None:
         """Write its weights into an existing folder."""

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, Units
+from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import Facts, ImageFeatures, Needs, Tokens
 from geoloc_core.contracts.options import Variant
@@ -190,6 +191,17 @@ class GeocellClassifier:
         scale = Scale(self.said.tasks.quantities, t["scale.mean"], t["scale.std"])
         outputs = features @ t["tasks.weight"].T + t["tasks.bias"]
         return found.with_auxiliary(auxiliary.read(self.said.tasks, scale, outputs))
+
+    def differentiable(self) -> Differentiable | None:
+        """The cells in PyTorch; None with a block of its own, which reads tokens."""
+        import torch
+
+        if self.said.block is not None:
+            return None
+        weight, bias, temperature = (
+            torch.from_numpy(self.tensors[name]) for name in ("cells.weight", "cells.bias", "temperature")
+        )
+        return Differentiable([self.encoder], None, lambda x: (x @ weight.T + bias) / temperature)
 
     def save(self, folder: Path) -> None:
         """Write its weights into an existing folder."""

@@ -6,6 +6,7 @@ the mean of its training photos, as a share of the way to the box's edge; the tr
 loss, contrast between regions, is left out: it is one of images, and the features here are frozen.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ import numpy as np
 from pydantic import Field, PositiveInt, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
+from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs
 from geoloc_core.contracts.options import Variant
@@ -219,12 +221,24 @@ class Hierarchical:
             longitude=longitudes[:, 0],
         )
 
+    def differentiable(self) -> Differentiable:
+        """The leaves in PyTorch."""
+        import torch
+
+        own = {name: torch.from_numpy(tensor) for name, tensor in self.tensors.items()}
+        mean, std, temperature = (own.pop(name) for name in ("mean", "std", "temperature"))
+        hidden = tuple(len(own[f"trunk.{3 * number}.bias"]) for number in range(_layers(own)))
+        net = network(len(mean), hidden, len(self.labelspace), "offsets.weight" in own)
+        net.load_state_dict(own)
+        net.eval().requires_grad_(False)
+        return Differentiable([self.encoder], None, lambda x: net((x - mean) / std)[0] / temperature)
+
     def save(self, folder: Path) -> None:
         """Write its weights into an existing folder."""
         write_tensors(folder, self.tensors)
 
 
-def _layers(tensors: dict[str, np.ndarray]) -> int:
+def _layers(tensors: Mapping[str, Any]) -> int:
     """Hidden layers of saved tensors."""
     return len({name.split(".")[1] for name in tensors if name.startswith("trunk.")}) // 2
 

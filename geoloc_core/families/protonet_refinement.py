@@ -19,6 +19,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
 from geoloc_core.contracts import geolocator, layers, mapped
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
 from geoloc_core.contracts.clustered import Clustered
+from geoloc_core.contracts.differentiable import Differentiable, of_cells
 from geoloc_core.contracts.geolocator import WEIGHTS, Trained, check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.layers import Names, cut, embeddings, of_truth
 from geoloc_core.contracts.needs import Input, Needs
@@ -261,6 +262,10 @@ class Refinement:
         ids = np.full((len(photos), 1), "", dtype=object)
         ids[named, 0] = self.gallery.ids(photos[named])
         return Evidence("neighbour", ids, np.where(named, weights, 0)[:, None])
+
+    def differentiable(self) -> Differentiable | None:
+        """The model of cells in PyTorch."""
+        return of_cells(self.refined.model)
 
     def save(self, folder: Path) -> None:
         """Write the model of cells and the gallery into an existing folder."""

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, StringConstraints
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, counted
+from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import WEIGHTS, check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs, TextTower
 from geoloc_core.contracts.options import Variant
@@ -158,6 +159,17 @@ class ZeroShot:
         weights = np.take_along_axis(softmax(logits), order, axis=1)
         names = np.array(self.names, dtype=object)[np.take_along_axis(towns, order, axis=1)]
         return Evidence("town", np.where(there, names, ""), np.where(there, weights, np.float32(0)))
+
+    def differentiable(self) -> Differentiable:
+        """The countries in PyTorch."""
+        import torch
+
+        countries, scale = torch.from_numpy(self.countries), float(SCALE) / self.temperature
+
+        def logits(x: torch.Tensor) -> torch.Tensor:
+            return scale * torch.nn.functional.normalize(x, dim=1) @ countries.T
+
+        return Differentiable([self.encoder], None, logits)
 
     def save(self, folder: Path) -> None:
         """Write embeddings and names into an existing folder."""

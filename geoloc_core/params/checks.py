@@ -20,6 +20,7 @@ from geoloc_core.contracts.needs import (
     Tower,
 )
 from geoloc_core.contracts.truth import UNITS
+from geoloc_core.corpora.countries import continents
 from geoloc_core.encoders.options import MANY, PENULTIMATE
 from geoloc_core.params.schema import HOMES, VALIDATION, Profile
 from geoloc_core.sets import leak_parts, splits_of
@@ -164,6 +165,12 @@ def _is_benchmark(profile: Profile, name: str) -> bool:
     return name in profile.corpora and profile.corpora[name].role == "benchmark"
 
 
+def _scored(profile: Profile) -> list[str]:
+    """The benchmarks and held-out splits that any variant is scored on."""
+    shares = (profile.labels.test_share, *profile.labels.test_shares.values())
+    return [*profile.benchmarks, *splits_of("train", max(shares))[1:]]
+
+
 def _check_evaluation(profile: Profile) -> list[str]:
     found = [
         f"evaluation.benchmarks: {name!r} is not a corpus with role: benchmark"
@@ -180,7 +187,35 @@ def _check_evaluation(profile: Profile) -> list[str]:
         found.append(f"registry.benchmark: {profile.registry.benchmark!r} is neither {VALIDATION} nor a benchmark")
     elif profile.variants and profile.registry.benchmark not in (*profile.benchmarks, VALIDATION):
         found.append(f"registry.benchmark: {profile.registry.benchmark!r}: no variant is scored on it")
+    scored = _scored(profile)
+    found += _check_guards(profile, scored)
+    found += [
+        f"report.photos_of: {name!r}: no variant is scored on it; expected some of: {', '.join(scored)}"
+        for name in profile.report.photos_of or ()
+        if profile.variants and name not in scored
+    ]
     return found
+
+
+def _check_guards(profile: Profile, scored: list[str]) -> list[str]:
+    """Benchmarks that nobody answers, and continents that there are not."""
+    guards, where, found = profile.registry.guards, "registry.guards", list[str]()
+    for name in guards.benchmarks:
+        if name == profile.registry.benchmark:
+            found.append(f"{where}.benchmarks.{name}: the selection set, whose guards stand in {where} itself")
+        elif profile.variants and name not in scored:
+            found.append(
+                f"{where}.benchmarks.{name}: no variant is scored on it; expected some of: {', '.join(scored)}"
+            )
+    known = sorted({*continents().values()} - {""})
+    asked = {where: guards.continents}
+    asked |= {f"{where}.benchmarks.{name}": block.continents for name, block in guards.benchmarks.items()}
+    return found + [
+        f"{at}.continents.{name}: no continent; expected some of: {', '.join(known)}"
+        for at, bounds in asked.items()
+        for name in (bounds if isinstance(bounds, dict) else ())
+        if name not in known
+    ]
 
 
 def _check_pretraining(profile: Profile) -> list[str]:

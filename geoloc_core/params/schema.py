@@ -213,18 +213,38 @@ class Evaluation(Strict):
     """Candidates that are kept of each answer."""
 
 
+Bound = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""How much may be lost."""
+
+
+class GuardsElsewhere(Strict):
+    """What a new champion must not lose on a benchmark beside the selection set; null switches a guard off.
+
+    Attributes:
+        metric: Of ``registry.metric``, in its unit: points, kilometres or nats.
+        continents: As of the selection set.
+        calibration: As of the selection set.
+    """
+
+    metric: Bound | None = 5
+    continents: Bound | dict[str, Bound] | None = None
+    calibration: Bound | None = None
+
+
 class Guards(Strict):
     """What a new champion must not lose, in percentage points on the selection set; null switches a guard off.
 
     A guard is broken where the loss is larger and its 95 % interval excludes zero.
 
     Attributes:
-        continents: On any continent, of the photos whose country is right.
+        continents: On any continent, of the photos whose country is right; or of some continents, each by its name.
         calibration: By which the calibration error (ECE) may rise.
+        benchmarks: What it must not lose on further benchmarks, by name.
     """
 
-    continents: float | None = Field(5, ge=0)
-    calibration: float | None = Field(5, ge=0)
+    continents: Bound | dict[str, Bound] | None = 5
+    calibration: Bound | None = 5
+    benchmarks: dict[str, GuardsElsewhere] = Field(default_factory=dict)
 
 
 class Registry(Strict):
@@ -244,6 +264,30 @@ class Registry(Strict):
     metric: str
     min_gain: float = Field(0, ge=0)
     guards: Guards = Field(default_factory=Guards)
+
+
+class Explained(Strict):
+    """Which photos the report explains. Each is answered some 350 times over, with parts of it hidden.
+
+    Attributes:
+        each: So many of the best, of the median and of the worst photos of a variant; 0 for none.
+        variants: So many variants, from the best on the selection set; null for all.
+    """
+
+    each: int = Field(1, ge=0)
+    variants: PositiveInt | None = 6
+
+
+class Report(Strict):
+    """What the report shows.
+
+    Attributes:
+        photos_of: Benchmarks whose photos are shown for each variant; left out, the one that the variant is shown by.
+        explained: Which of them are explained.
+    """
+
+    photos_of: tuple[str, ...] | None = None
+    explained: Explained = Explained()
 
 
 class Operations(Strict):
@@ -301,6 +345,7 @@ class Profile(Strict):
     variants: dict[Name, options("geoloc_core.families")]  # type: ignore[valid-type]
     evaluation: Evaluation
     registry: Registry
+    report: Report = Report()
     operations: Operations = Operations()
     _repeats: dict[str, tuple[str, ...]] = PrivateAttr(default_factory=dict)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from geoloc_core.contracts.metrics import ERROR, column
+from geoloc_core.contracts.metrics import column
 from geoloc_core.params.schema import Registry
 from geoloc_core.plugins import Strict
 from geoloc_core.registry import evidence
@@ -118,8 +118,7 @@ def weigh(compared: Compared, registry: Registry) -> tuple[bool, str]:
         registry: The least gain.
     """
     gain, what = compared.gain, f"{registry.metric} on {registry.benchmark}"
-    found = column(registry.metric)
-    unit = "km" if found is not None and found.group == ERROR else "nats" if registry.metric == "nll" else "points"
+    unit = evidence.unit_of(registry.metric)
     on = f"on {compared.photos:,} photos in {compared.groups:,} groups"
     size = f"{what} {'improves' if gain.value > 0 else 'worsens'} by {gain.words(unit)} {on}"
     if gain.value <= 0:
@@ -128,6 +127,12 @@ def weigh(compared: Compared, registry: Registry) -> tuple[bool, str]:
         return False, f"{size}, which may be chance"
     if gain.value < registry.min_gain:
         return False, f"{size}, less than registry.min_gain ({registry.min_gain:g})"
+    if compared.unmeasured:
+        names = ", ".join(compared.unmeasured)
+        return False, (
+            f"{size}, but both have not answered the same photos of {names}, which registry.guards name; "
+            "`geoloc promote --replace` puts the candidate in its place"
+        )
     if lost := evidence.broken(compared.guards):
         return False, f"{size}, but {'; '.join(lost)}"
     return True, size + (", and no guard is broken" if compared.guards else "")

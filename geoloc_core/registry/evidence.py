@@ -3,16 +3,17 @@
 A table is kept with each version, so that a candidate can be compared with a champion whose files are long gone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 from geoloc_core import parquet
-from geoloc_core.contracts.metrics import Column, column, first
-from geoloc_core.params.schema import Registry
+from geoloc_core.contracts.metrics import ERROR, Column, column, first
+from geoloc_core.params.schema import Guards, GuardsElsewhere, Registry
 from geoloc_core.plugins import Strict
 
 if TYPE_CHECKING:
@@ -58,10 +59,12 @@ class Guard(Change):
     """A change that must not be for the worse by more than a bound.
 
     Attributes:
-        bound: In percentage points.
+        benchmark: On which, beside the selection set; empty for the selection set.
+        bound: In the unit of the change.
         held: False where the loss is larger than the bound and its interval excludes zero.
     """
 
+    benchmark: str = ""
     bound: float
     held: bool
 
@@ -74,7 +77,8 @@ class Compared(Strict):
         groups: In how many groups.
         variants: How many the candidate was chosen from: the interval of the gain is wider for it.
         gain: In the deciding metric.
-        guards: By continent, and of the calibration.
+        guards: By continent, and of the calibration; then of further benchmarks.
+        unmeasured: Further benchmarks with guards of which the two have not answered the same photos.
     """
 
     photos: int
@@ -82,6 +86,7 @@ class Compared(Strict):
     variants: int
     gain: Change
     guards: list[Guard]
+    unmeasured: list[str] = Field(default_factory=list)
 
 
 def of_variant(project: "Project", variant: str, benchmark: str) -> "pa.Table":
@@ -139,7 +144,13 @@ def figure(table: "pa.Table", metric: str) -> tuple[float, float | None, float |
     return sample.figure, low, high
 
 
-def compare(ours: "pa.Table", theirs: "pa.Table", registry: Registry, variants: int) -> Compared | None:
+Elsewhere = Mapping[str, tuple["pa.Table | None", "pa.Table | None"]]
+"""By benchmark, the tables of a candidate and of a champion; None of one that has none."""
+
+
+def compare(
+    ours: "pa.Table", theirs: "pa.Table", registry: Registry, variants: int, elsewhere: Elsewhere | None = None
+) -> Compared | None:
     """A candidate's answers with a champion's, on the photos that both answered.
 
     Args:
@@ -148,6 +159,7 @@ def compare(ours: "pa.Table", theirs: "pa.Table", registry: Registry, variants: 
         registry: What decides, and the guards.
         variants: How many the candidate was chosen from. The best of many looks better than it is, so the interval of
             its gain is that of all of them together (Bonferroni).
+        elsewhere: On the benchmarks that further guards are of.
 
     Returns:
         None where they share less than half of the photos of either: the figures are then of other sets.
@@ -155,14 +167,25 @@ def compare(ours: "pa.Table", theirs: "pa.Table", registry: Registry, variants: 
     pair = _shared(ours, theirs)
     if pair is None:
         return None
-    both = _Pair(_told(pair[0]), _told(pair[1]), _groups(pair[0]))
-    bounds, guards = registry.guards, list[Guard]()
-    if bounds.continents is not None:
-        guards += both.continents(bounds.continents)
-    if bounds.calibration is not None:
-        guards.append(_guard(both.change(CALIBRATION), bounds.calibration))
-    gain = both.change(registry.metric, variants)
-    return Compared(photos=len(pair[0]), groups=both.groups.count, variants=variants, gain=gain, guards=guards)
+    both = _Pair.of(pair)
+    guards, unmeasured = both.guards(registry.guards), list[str]()
+    for name, block in registry.guards.benchmarks.items():
+        one, other = (elsewhere or {}).get(name, (None, None))
+        there = None if one is None or other is None else _shared(one, other)
+        if there is None:
+            unmeasured.append(name)
+            continue
+        of = _Pair.of(there)
+        lost = [] if block.metric is None else [_guard(of.change(registry.metric), block.metric)]
+        guards += [guard.model_copy(update={"benchmark": name}) for guard in (*lost, *of.guards(block))]
+    return Compared(
+        photos=len(pair[0]),
+        groups=both.groups.count,
+        variants=variants,
+        gain=both.change(registry.metric, variants),
+        guards=guards,
+        unmeasured=unmeasured,
+    )
 
 
 @dataclass(frozen=True)
@@ -173,6 +196,18 @@ class _Pair:
     theirs: "Told"
     groups: Any
 
+    @classmethod
+    def of(cls, tables: tuple["pa.Table", "pa.Table"]) -> "_Pair":
+        """Of the same rows in the same order."""
+        return cls(_told(tables[0]), _told(tables[1]), _groups(tables[0]))
+
+    def guards(self, bounds: Guards | GuardsElsewhere) -> list[Guard]:
+        """By continent, and of the calibration."""
+        found = [] if bounds.continents is None else self.continents(bounds.continents)
+        if bounds.calibration is not None:
+            found.append(_guard(self.change(CALIBRATION), bounds.calibration))
+        return found
+
     def change(self, metric: str, variants: int = 1) -> Change:
         from geoloc_core.evaluation.bootstrap import sample
 
@@ -180,19 +215,20 @@ class _Pair:
         samples = [sample(found, told) for told in (self.ours, self.theirs)]
         return self._change(metric, samples, found.improvement(1.0), variants)
 
-    def continents(self, bound: float) -> list[Guard]:
-        """How often the country is right, on each continent: of these there are seven."""
+    def continents(self, bounds: float | dict[str, float]) -> list[Guard]:
+        """How often the country is right, on each continent that has a bound: of these there are seven."""
         from geoloc_core.evaluation.bootstrap import Sample
 
         places = self.ours.places
         at = places.continent_of[self.ours.outcomes.true_country]
         guards = []
         for number, name in enumerate(sorted({*places.continents} - {""})):
+            bound = bounds.get(name) if isinstance(bounds, dict) else bounds
             here = at == number
             samples = [
                 Sample(100 * np.where(here, first(told.country_ranks, 1), np.nan)) for told in (self.ours, self.theirs)
             ]
-            if here.any():
+            if here.any() and bound is not None:
                 guards.append(_guard(self._change(name, samples, 1.0), bound))
         return guards
 
@@ -284,13 +320,24 @@ def _told(table: "pa.Table") -> "Told":
 
 def broken(guards: Sequence[Guard]) -> list[str]:
     """The guards that did not hold, in words."""
-    return [
-        f"{what} by {guard.words('points')}, and {guard.bound:g} are allowed"
-        for guard in guards
-        if not guard.held
-        for what in [
-            "the calibration error (ECE) rises"
-            if guard.what == CALIBRATION
-            else f"in {guard.what} the country is right less often"
-        ]
-    ]
+    return [_lost(guard) for guard in guards if not guard.held]
+
+
+def _lost(guard: Guard) -> str:
+    on, found = f"on {guard.benchmark} " if guard.benchmark else "", column(guard.what)
+    unit = unit_of(guard.what)
+    if guard.what == CALIBRATION:
+        what = "the calibration error (ECE) rises"
+    elif found is not None:
+        what = f"{guard.what} worsens"
+    else:
+        what = f"in {guard.what} the country is right less often"
+    return f"{on}{what} by {guard.words(unit)}, and {guard.bound:g} are allowed"
+
+
+def unit_of(what: str) -> str:
+    """The unit of a change in a metric, or on a continent."""
+    found = column(what)
+    if found is not None and found.group == ERROR:
+        return "km"
+    return "nats" if what == "nll" else "points"

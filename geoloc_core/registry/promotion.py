@@ -178,12 +178,12 @@ class _Registry:
         if variant is None:
             why = "every variant of the leaderboard was rejected or rolled back"
             return self.note("none left", False, why, None, versions.holder(self.client, self.name))
-        table = self.answers(board, variant)
-        candidate = versions.register(self.project, self.client, experiment_id, variant, table, anew=replace)
+        tables = self.answers(board, variant)
+        candidate = versions.register(self.project, self.client, experiment_id, variant, tables, anew=replace)
         self.refresh_champion(candidate, set(ranked))
         while True:
             holder = versions.holder(self.client, self.name)
-            decide = self.weigh(candidate, holder, table, len(ranked), replace)
+            decide = self.weigh(candidate, holder, tables, len(ranked), replace)
             if self.is_still(holder):  # another machine may have promoted meanwhile: MLflow keeps the last word alone
                 return decide()
 
@@ -192,10 +192,10 @@ class _Registry:
         now = versions.holder(self.client, self.name)
         return (now and now.version) == (holder and holder.version)
 
-    def answers(self, board: "Board", variant: str) -> "pa.Table":
-        """A variant's answers to the selection set, those of the leaderboard."""
-        best = board.best
-        table = evidence.of_variant(self.project, variant, best.benchmark)
+    def answers(self, board: "Board", variant: str) -> dict[str, "pa.Table"]:
+        """A variant's answers to the selection set, those of the leaderboard; and to the benchmarks with guards."""
+        best, tables = board.best, self.present(variant)
+        table = tables[best.benchmark]
         same = evidence.sha256(table) == best.benchmark_sha256
         if same and variant == best.variant:
             same = math.isclose(evidence.figure(table, best.metric)[0], best.value, rel_tol=1e-9, abs_tol=1e-9)
@@ -204,20 +204,27 @@ class _Registry:
                 f"{self.project.answers(variant)}: not the answers that the leaderboard was made of; "
                 "run `geoloc leaderboard` first"
             )
-        return table
+        return tables
+
+    def present(self, variant: str) -> dict[str, "pa.Table"]:
+        """A variant's answers as they are now: to the selection set, and to what it has answered that has guards."""
+        from geoloc_core.variants import answers
+
+        registry, answered = self.project.profile.registry, answers.note(self.project, variant).benchmarks
+        asked = (registry.benchmark, *(name for name in registry.guards.benchmarks if name in answered))
+        return {name: evidence.of_variant(self.project, variant, name) for name in asked}
 
     def refresh_champion(self, candidate: Any, ranked: set[str]) -> None:
-        """Where the champion's model is still here, its answers to the present selection set are too: keep these."""
+        """Where the champion's model is still here, its present answers are too: keep these."""
         holder = versions.holder(self.client, self.name)
         variant = "" if holder is None else holder.tags.get("variant", "")
         if holder is None or holder.version == candidate.version or variant not in ranked:
             return
         if versions.made(self.project, variant) == holder.tags.get(versions.MODEL):
-            table = evidence.of_variant(self.project, variant, self.project.profile.registry.benchmark)
-            versions.keep_selection(self.project, self.client, holder, table)
+            versions.keep_selection(self.client, holder, self.present(variant))
 
     def weigh(
-        self, candidate: Any, holder: Any, table: "pa.Table", variants: int, replace: bool
+        self, candidate: Any, holder: Any, tables: dict[str, "pa.Table"], variants: int, replace: bool
     ) -> Callable[[], Decision]:
         """What is to be done about a candidate: nothing has been yet."""
         registry = self.project.profile.registry
@@ -230,7 +237,10 @@ class _Registry:
         if holder.version == candidate.version:
             return lambda: self.kept("same", "no other variant is better", candidate)
         theirs = versions.selection(holder, registry.benchmark)
-        compared = None if theirs is None else evidence.compare(table, theirs, registry, variants)
+        elsewhere = {name: (tables.get(name), versions.selection(holder, name)) for name in registry.guards.benchmarks}
+        ours, compared = tables[registry.benchmark], None
+        if theirs is not None:
+            compared = evidence.compare(ours, theirs, registry, variants, elsewhere)
         if compared is None:
             why = (
                 f"the champion, version {holder.version}, has not answered the same photos of {registry.benchmark}; "

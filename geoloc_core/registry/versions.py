@@ -6,7 +6,7 @@ what it finds.
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from mlflow import MlflowClient
 
+Tables = Mapping[str, "pa.Table"]
+"""A variant's answers by benchmark: the selection set, and those that have guards."""
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 """Aliases: who answers, who did before, and who was compared last and did not take the place."""
 REJECTED, ROLLED_BACK = "rejected", "rolled back"
@@ -33,7 +35,7 @@ MODEL = "model_sha256"
 FILES = "geoloc.files"
 """Tag of a logged model: how many files and bytes it has, written when all are there."""
 SELECTION, DECISIONS = "selection", "decisions.json"
-"""Beside the files of a model: its answers to the selection set, a table per benchmark; and what was decided of it."""
+"""Beside the files of a model: its answers to what decides, a table per benchmark; and what was decided of it."""
 BESIDE = ("registered_model_meta", "origin", SELECTION, DECISIONS)
 """What does not count among a model's files: MLflow's own note, and what is written again as time goes by."""
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -144,7 +146,7 @@ def remove_leftovers(project: Project, mlflow_client: "MlflowClient", experiment
 
 
 def register(
-    project: Project, mlflow_client: "MlflowClient", experiment_id: str, variant: str, table: "pa.Table", anew: bool
+    project: Project, mlflow_client: "MlflowClient", experiment_id: str, variant: str, tables: Tables, anew: bool
 ) -> Any:
     """The version of a variant's present model: registered now if it is not yet, its files all there.
 
@@ -153,7 +155,7 @@ def register(
         mlflow_client: MLflow.
         experiment_id: Where the project's runs are.
         variant: Which one.
-        table: Its answers to the selection set, to be kept.
+        tables: Its answers by benchmark, to be kept.
         anew: Write the files again even though none is missing.
     """
     from mlflow.entities import LoggedModelOutput
@@ -176,7 +178,7 @@ def register(
         if anew or model.tags.get(FILES) != _files(version.source):
             _log_files(project, mlflow_client, variant, run_id, model_id)
             mlflow_client.set_logged_model_tags(model_id, {FILES: _files(version.source)})
-        keep_selection(project, mlflow_client, version, table)
+        keep_selection(mlflow_client, version, tables)
         return mlflow_client.get_model_version(name, version.version)
     model_id = mlflow_client.create_logged_model(
         experiment_id, "geolocator", source_run_id=run_id, tags={tracking.PROCESS: tracking.process()}
@@ -186,7 +188,8 @@ def register(
     source = f"models:/{model_id}"
     mlflow_client.set_logged_model_tags(model_id, {FILES: _files(source)})
     origin.keep(project, mlflow_client, model_id, variant)
-    _log_selection(project, mlflow_client, model_id, table)
+    for benchmark, table in tables.items():
+        _log_selection(mlflow_client, model_id, benchmark, table)
     try:
         mlflow_client.create_registered_model(name, description=ABOUT)
     except MlflowException as error:
@@ -301,7 +304,7 @@ def download(version: Any, name: str, folder: Path) -> Path | None:
 
 
 def selection(version: Any, benchmark: str) -> "pa.Table | None":
-    """A version's answers to the selection set; None where they were not kept.
+    """A version's answers to the selection set, or to a benchmark with guards; None where they were not kept.
 
     Raises:
         UserError: They are damaged.
@@ -310,19 +313,20 @@ def selection(version: Any, benchmark: str) -> "pa.Table | None":
         return None if path is None else evidence.read(path)
 
 
-def keep_selection(project: Project, mlflow_client: "MlflowClient", version: Any, table: "pa.Table") -> None:
-    """Keep a version's present answers to the selection set, if others or none are kept."""
-    try:
-        kept = selection(version, project.profile.registry.benchmark)
-    except UserError:  # half of a file, as a kill leaves it
-        kept = None
-    if kept is None or not kept.equals(table) or evidence.sha256(kept) != evidence.sha256(table):
-        _log_selection(project, mlflow_client, model_of(version), table)
+def keep_selection(mlflow_client: "MlflowClient", version: Any, tables: Tables) -> None:
+    """Keep a version's present answers, by benchmark, where others or none are kept."""
+    for benchmark, table in tables.items():
+        try:
+            kept = selection(version, benchmark)
+        except UserError:  # half of a file, as a kill leaves it
+            kept = None
+        if kept is None or not kept.equals(table) or evidence.sha256(kept) != evidence.sha256(table):
+            _log_selection(mlflow_client, model_of(version), benchmark, table)
 
 
-def _log_selection(project: Project, mlflow_client: "MlflowClient", model_id: str, table: "pa.Table") -> None:
+def _log_selection(mlflow_client: "MlflowClient", model_id: str, benchmark: str, table: "pa.Table") -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{project.profile.registry.benchmark}.parquet"
+        path = Path(folder) / f"{benchmark}.parquet"
         evidence.write(table, path)
         mlflow_client.log_model_artifact(model_id, str(path), SELECTION)
 

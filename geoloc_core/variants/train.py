@@ -13,7 +13,7 @@ from geoloc_core.contracts.truth import UNITS, class_ids
 from geoloc_core.corpora import truth
 from geoloc_core.corpora.guard import guard
 from geoloc_core.errors import UserError
-from geoloc_core.files import check_folder, digest, remove, replacing_folder, write_json
+from geoloc_core.files import CHECKSUMS, check_folder, digest, remove, replacing_folder, sha256_of, write_json
 from geoloc_core.geo.labelspace import LabelSpace, from_photos, from_units
 from geoloc_core.geo.units import read_units
 from geoloc_core.plots import picture
@@ -26,7 +26,7 @@ from geoloc_core.training import processes
 from geoloc_core.variants import inputs
 
 PACE = ("seconds_per_epoch", "photos_per_second")
-"""Figures that differ from run to run: MLflow has them, and what DVC keeps does not."""
+"""Figures that differ from run to run: MLflow has them, this machine keeps them, and what DVC keeps has them not."""
 
 
 def train(project: Project, variant: str) -> None:
@@ -77,7 +77,9 @@ def train(project: Project, variant: str) -> None:
             size = {"parameters": fitted.figures.get("parameters")}
             Trained(card.model_copy(update=size), fitted.model).save(aside)
         log.model(project.model(variant))
-        log({name: fitted.figures[name] for name in PACE if fitted.figures.get(name)}, fitted.best)
+        pace = {name: fitted.figures[name] for name in PACE if fitted.figures.get(name)}
+        log(pace, fitted.best)
+        write_json(project.pace(variant), {"model": sha256_of(project.model(variant) / CHECKSUMS), **pace})
         if fitted.history:  # beside the curves, whose last point is not that of the epoch that is kept
             log({f"best/{name}": value for name, value in fitted.history[fitted.best].items()}, fitted.best)
         _summarise(project, variant, fitted, data)

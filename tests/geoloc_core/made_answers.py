@@ -18,6 +18,7 @@ from geoloc_core.families.ensemble import Ensemble
 from geoloc_core.files import digest
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.params import Evaluation, Labels, Profile, Registry
+from geoloc_core.params.schema import Report
 from geoloc_core.project import Project
 
 SPACES = {
@@ -66,6 +67,7 @@ def profile(demo=True, metric="within_750km", **changed):
         "pretrain_from": {},
         "checkpoints": {},
         "registry": Registry(model="m", benchmark="im2gps", metric=metric),
+        "report": Report(),
         "corpora": {"mp16": SimpleNamespace(role="train"), "im2gps": SimpleNamespace(role="benchmark")},
     }
     return Profile.model_construct(**given | changed)

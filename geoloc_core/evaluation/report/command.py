@@ -1,13 +1,14 @@
 """The stage ``geoloc report``: one page of everything that is known of all variants, and the same as Markdown."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import PurePath
 from typing import Any
 
-from geoloc_core.contracts.metrics import column
+from geoloc_core.contracts.metrics import Column, column
 from geoloc_core.evaluation import published, tables
-from geoloc_core.evaluation.board import Section
+from geoloc_core.evaluation.metrics import alike
 from geoloc_core.evaluation.report import charts, papers, variants, world
 from geoloc_core.evaluation.report.charts import Plot
 from geoloc_core.evaluation.report.gathered import Gathered, gather
@@ -23,6 +24,14 @@ TEMPLATES = ("evaluation/report/report.md", "evaluation/report/report.html")
 
 
 @dataclass(frozen=True)
+class Restated:
+    """A table whose distances are measured as other projects' code does: the first of them, and the table."""
+
+    convention: str
+    table: Table
+
+
+@dataclass(frozen=True)
 class Printed:
     """A table of a paper on the page, with its stairs where it is a ladder of which some steps are trained here."""
 
@@ -30,6 +39,7 @@ class Printed:
     source: str
     table: Table
     ladder: Plot | None
+    restated: tuple[Restated, ...]
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class Compared:
     anchor: str
     table: Table
     distances: Plot | None
+    restated: tuple[Restated, ...]
 
 
 def report(project: Project) -> None:
@@ -70,15 +81,18 @@ def _filled(gathered: Gathered) -> dict[str, Any]:
     """All that the templates name."""
     board = gathered.board
     pages = [variants.page(gathered, name) for name in track(list(gathered.reports), "report", unit="variants")]
-    compared = [_compared(gathered, section, at) for at, section in enumerate(board.sections, start=1)]
+    conventions = [(names, str(convention)) for convention, names in alike().items()]
+    others = {names[0]: gathered.under(names[0]) for names, _ in conventions[1:]}
+    compared = [_compared(gathered, others, at) for at in range(len(board.sections))]
     return {
+        "conventions": conventions,
         "board": board,
         "mark": gathered.mark,
         "verdict": tables.verdict(board),
         "figure": tables.phrase(board),
         "notes": tables.notes(board, "In small print"),
         "compared": compared,
-        "papers": [_printed(gathered, one) for one in published.tables().tables],
+        "papers": [_printed(gathered, others, one) for one in published.tables().tables],
         "pages": pages,
         "best": next(page for page in pages if page.best),
         "outlines": world.outlines(),
@@ -87,16 +101,25 @@ def _filled(gathered: Gathered) -> dict[str, Any]:
     }
 
 
-def _compared(gathered: Gathered, section: Section, number: int) -> Compared:
+def _compared(gathered: Gathered, others: Mapping[str, Gathered], at: int) -> Compared:
+    section = gathered.board.sections[at]
     curves = {row.name: gathered.curve(row.name, section.name) for row in section.rows if not row.baseline}
     known = {name: curve for name, curve in curves.items() if curve is not None}
     plot = charts.distances(f"Photos of {section.title} within a distance", known) if known else None
-    return Compared(f"board-{number}", tables.table(gathered.board, section), plot)
+    boards = ((name, other.board) for name, other in others.items())
+    restated = tuple(Restated(name, tables.distances(board, board.sections[at])) for name, board in boards)
+    return Compared(f"board-{at + 1}", tables.table(gathered.board, section), plot, restated)
 
 
-def _printed(gathered: Gathered, one: published.Table) -> Printed:
+def _printed(gathered: Gathered, others: Mapping[str, Gathered], one: published.Table) -> Printed:
     stairs = _ladder(gathered, one) if one.ladder else None
-    return Printed(f"paper-{one.id}", one.source, papers.table(gathered, one), stairs)
+    depends = one.kind == "scores" and any(found and found.is_distance for found in map(_metric, one.columns))
+    restated = tuple(Restated(name, papers.table(other, one)) for name, other in others.items() if depends)
+    return Printed(f"paper-{one.id}", one.source, papers.table(gathered, one), stairs, restated)
+
+
+def _metric(head: published.Column) -> Column | None:
+    return column(head.metric)
 
 
 def _ladder(gathered: Gathered, one: published.Table) -> Plot | None:

@@ -1,6 +1,6 @@
 """What the report is made of: scores, their details, answers and what training wrote down, of every variant."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,17 +12,32 @@ from geoloc_core.evaluation import answered, leaderboard
 from geoloc_core.evaluation.answered import Answered
 from geoloc_core.evaluation.board import Board, Report, Row
 from geoloc_core.evaluation.conformal import Covered
-from geoloc_core.evaluation.details import Details
+from geoloc_core.evaluation.details import Details, Restated
 from geoloc_core.evaluation.report.charts import Curve, shares
 from geoloc_core.evaluation.score import DETAILS
-from geoloc_core.files import read_json
+from geoloc_core.files import CHECKSUMS, read_json, sha256_of
 from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.plugins import Strict
 from geoloc_core.project import Project
 from geoloc_core.variants import answers, inputs
 from geoloc_core.variants.answers import Note
 
 LEVELS = {"country": "gid_0", "subdivision": "gid_1"}
 """Columns of the labels."""
+
+
+class Pace(Strict):
+    """How fast a model was trained.
+
+    Attributes:
+        model: SHA-256 of the list of its files' checksums.
+        seconds_per_epoch: Validation included; None where there were no epochs.
+        photos_per_second: Likewise.
+    """
+
+    model: str
+    seconds_per_epoch: float | None = None
+    photos_per_second: float | None = None
 
 
 class Known(Details):
@@ -81,6 +96,37 @@ class Gathered:
         """
         return {name: answers.note(self.project, name) for name in self.reports}
 
+    @cached_property
+    def restatements(self) -> dict[str, dict[str, Restated]]:
+        """By variant and benchmark, distances as other projects' code measures them.
+
+        Raises:
+            UserError: They are missing or damaged.
+        """
+        return leaderboard.restatements(self.project)
+
+    def under(self, convention: str) -> "Gathered":
+        """The same with the distances of leaderboard and reports as another project's code measures them.
+
+        Raises:
+            UserError: The scores are damaged.
+        """
+
+        def other(name: str, report: Report) -> Report:
+            known = {place: both.ours.get(convention, {}) for place, both in self.restatements[name].items()}
+            figures = {
+                place: of | {metric: found.value for metric, found in known.get(place, {}).items()}
+                for place, of in report.benchmarks.items()
+            }
+            return report.model_copy(update={"benchmarks": figures})
+
+        return replace(
+            self,
+            board=leaderboard.restated(self.project, self.board, convention),
+            reports={name: other(name, report) for name, report in self.reports.items()},
+            _kept={},
+        )
+
     def training(self, variant: str) -> dict[str, Any]:
         """What training wrote down of itself; nothing where it did not."""
         path = self.project.summary("train", variant)
@@ -88,6 +134,14 @@ class Gathered:
             return {}
         found: dict[str, Any] = read_json(path, f"run `geoloc train {variant}`", dict[str, Any])
         return found
+
+    def seconds_per_epoch(self, variant: str) -> float | None:
+        """How long an epoch of the training of this very model took on this machine; None where that is not known."""
+        path, model = self.project.pace(variant), self.project.model(variant) / CHECKSUMS
+        if not path.is_file() or not model.is_file():
+            return None
+        kept = read_json(path, f"delete it, or run `geoloc train {variant}`", Pace)
+        return kept.seconds_per_epoch if kept.model == sha256_of(model) else None
 
     def answered(self, variant: str, benchmark: str) -> Answered:
         """What a variant answers to a benchmark.

@@ -15,6 +15,8 @@ ABSENT = "not trained here"
 FEW = "not among the most frequent"
 GADM = "gadm"
 """The boundaries whose subdivisions the papers name."""
+STYLES = {"parameters": ",.2f", "seconds_per_epoch": ",.1f"}
+"""How costs are written."""
 AVERAGES = {"mean": statistics.mean, "median": statistics.median}
 """Keys of units that are none."""
 
@@ -29,13 +31,13 @@ def table(gathered: Gathered, printed: Table) -> report.Table:
         tuple(heads),
         tuple(_row(gathered, printed, row) for row in printed.rows),
         f"{printed.source}: {printed.caption}",
-        f"Theirs: {printed.data}.",
+        f"Theirs: {printed.data}. Ours: {gathered.board.convention}.",
     )
 
 
 def _column(one: Column, whose: str, rank: int) -> report.Column:
     found = column(one.metric)
-    style = found.format if found else ",.2f" if one.metric == "parameters" else ","
+    style = found.format if found else STYLES.get(one.metric, ",")
     first = "ascending" if (found and found.falling) or one.metric in COSTS else "descending"
     return report.Column(whose, one.head, f"{one.head}: {whose}", "right", style, first, rank)  # type: ignore[arg-type]
 
@@ -103,9 +105,11 @@ def of_units(gathered: Gathered, printed: Table, row: Row) -> report.Cell:
 def _of_variant(gathered: Gathered, printed: Table, row: Row, one: Column, variant: str) -> report.Cell:
     """Our figure of a cell, with its interval."""
     told = gathered.reports[variant]
-    if one.metric in COSTS:
-        millions = None if told.parameters is None else told.parameters / 1e6
-        return report.Cell(millions) if one.metric == "parameters" else report.Cell(note="in MLflow")
+    if one.metric == "parameters":
+        return _parameters(gathered.training(variant).get("trainable_parameters"), told.parameters)
+    if one.metric == "seconds_per_epoch":
+        seconds = gathered.seconds_per_epoch(variant)
+        return report.Cell(seconds) if seconds is not None else report.Cell(note="not trained on this machine")
     place = printed.place(row, one)
     if place not in told.benchmarks:
         return report.Cell(note=f"not scored on {place}")
@@ -119,6 +123,13 @@ def _of_variant(gathered: Gathered, printed: Table, row: Row, one: Column, varia
         return report.Cell(sum(counts)) if counts else report.Cell(note=FEW)
     regions = known.four_groups if printed.kind == "regions" else known.countries
     return _of_region(next((found for found in regions if found.name == row.key), None), one)
+
+
+def _parameters(trained: int | None, whole: int | None) -> report.Cell:
+    """Millions of parameters that are trained, and of all that the model has."""
+    if trained is None:
+        return report.Cell(note="not noted")
+    return report.Cell(trained / 1e6, note="" if whole is None else f"of {whole / 1e6:,.2f}")
 
 
 def _of_region(region: Region | None, one: Column) -> report.Cell:

@@ -19,6 +19,7 @@ from geoloc_core.evaluation.report import around, charts, world
 from geoloc_core.evaluation.report.around import Around
 from geoloc_core.evaluation.report.charts import Plot
 from geoloc_core.evaluation.report.confused import Confused, confused
+from geoloc_core.evaluation.report.explained import Why, explained, is_here
 from geoloc_core.evaluation.report.gathered import Gathered, Known
 from geoloc_core.evaluation.report.papers import anchor, figure_cell
 from geoloc_core.evaluation.report.world import Map, Pin, Spot
@@ -46,6 +47,15 @@ class Shown:
     said: str
     pin: Pin
     spots: tuple[Spot, ...]
+    why: Why | None
+
+
+@dataclass(frozen=True)
+class Album:
+    """Photos of a benchmark: the best, the median and the worst; none where they are not on this machine."""
+
+    benchmark: str
+    photos: tuple[Shown, ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Page:
         maps: Recall and median error.
         plots: Distances and calibration.
         sets: What sets that were promised come to; None where none was.
-        photos: Examples.
+        albums: Examples of benchmarks that have some.
         around: Of cells, how probable they are around the places of some examples; clusters of training photos.
     """
 
@@ -85,7 +95,7 @@ class Page:
     maps: tuple[Map, ...]
     plots: tuple[Plot, ...]
     sets: Table | None
-    photos: tuple[Shown, ...]
+    albums: tuple[Album, ...]
     around: tuple[Around, ...]
 
     @property
@@ -100,6 +110,7 @@ class Page:
             self.ends,
             *wrong,
             *([self.sets] if self.sets else []),
+            *(_maps(album) for album in self.albums if any(photo.why for photo in album.photos)),
         ]
 
 
@@ -112,7 +123,7 @@ def page(gathered: Gathered, variant: str) -> Page:
     benchmark = gathered.first(variant)
     known = gathered.details[variant][benchmark]
     told = gathered.answered(variant, benchmark)
-    shown = _examples(gathered, variant, told)
+    shown = _examples(gathered, variant, told, 1)
     return Page(
         name=variant,
         anchor=anchor(variant),
@@ -131,7 +142,7 @@ def page(gathered: Gathered, variant: str) -> Page:
         ),
         plots=_plots(gathered, variant, known, benchmark),
         sets=_sets(known, benchmark),
-        photos=tuple(map(_photo, shown)),
+        albums=tuple(_albums(gathered, variant, benchmark)),
         around=(*_probable(gathered, variant, shown), *_clusters(gathered, variant)),
     )
 
@@ -305,29 +316,81 @@ def _plots(gathered: Gathered, variant: str, known: Known, benchmark: str) -> tu
     return tuple(found)
 
 
-def _examples(gathered: Gathered, variant: str, told: Answered) -> list[Example]:
-    """Examples, where the photos are on this machine and have places."""
+def _albums(gathered: Gathered, variant: str, benchmark: str) -> Iterator[Album]:
+    """The photos of each benchmark that is asked for, where the variant is scored on it."""
+    wanted = gathered.project.profile.report.photos_of or (benchmark,)
+    for name in wanted:
+        if name in gathered.reports[variant].benchmarks:
+            album = Album(name, _photos(gathered, variant, gathered.answered(variant, name)))
+            yield from [album] if album.photos else []
+
+
+def _photos(gathered: Gathered, variant: str, told: Answered) -> tuple[Shown, ...]:
+    """Examples, where the photos are on this machine and have places; some of them explained."""
+    each = _explained_of_each(gathered, variant)
+    shown = _examples(gathered, variant, told, max(EACH, each))
+    asked = _examples(gathered, variant, told, each) if each else []
+    found = dict(zip((one.image_id for one in asked), explained(gathered.project, variant, asked), strict=True))
+    return tuple(_shown(one, found.get(one.image_id)) for one in shown)
+
+
+def _examples(gathered: Gathered, variant: str, told: Answered, each: int) -> list[Example]:
+    """So many of the best, of the median and of the worst, where the photos are on this machine and have places."""
     corpus = gathered.notes[variant].benchmarks[told.benchmark].corpus
     if not np.isfinite(told.errors_km).any() or not manifest.shards(gathered.project.corpus(corpus)):
         return []
-    return examples(gathered.project, variant, corpus, told, EACH)
+    return examples(gathered.project, variant, corpus, told, each)
 
 
-def _photo(one: Example) -> Shown:
+def _explained_of_each(gathered: Gathered, variant: str) -> int:
+    """How many of the best, of the median and of the worst photos of a variant are explained."""
+    asked, first = gathered.project.profile.report.explained, gathered.board.sections[0]
+    ranked = [row.name for row in first.rows if not row.baseline]
+    among = asked.variants is None or variant in ranked[: asked.variants]
+    return asked.each if among and is_here(gathered.project, variant) else 0
+
+
+def _maps(album: Album) -> Table:
+    """How the maps of an album's photos did in their checks, for a format without pictures."""
+    heads = (
+        Column("photo"),
+        Column("answer"),
+        Column("map"),
+        *(
+            Column.of_numbers(f"{curve}, {whose}", ".3f")
+            for curve in ("deletion", "insertion")
+            for whose in ("map", "random orders")
+        ),
+        Column.of_numbers("likeness under a randomised head", "+.2f"),
+        Column("can be relied on"),
+    )
+    rows = []
+    for photo in album.photos:
+        if (why := photo.why) is not None:
+            check = why.check
+            curves = ((check.deletion, check.chance.deletions), (check.insertion, check.chance.insertions))
+            areas = [area for own, drawn in curves for area in (own.area, float(np.mean([one.area for one in drawn])))]
+            trusted = "yes" if why.map.trusted else "no"
+            rows.append(Row.of(photo.title, photo.said, why.map.title, *areas, check.likeness, trusted))
+    return Table(heads, tuple(rows), f"Maps of photos of {album.benchmark}", "areas under the curves of their checks")
+
+
+def _shown(one: Example, why: Why | None) -> Shown:
     return Shown(
         overlay.address(overlay.thumbnail(np.asarray(decode(one.photo)), THUMBNAIL)),
         one.image_id,
         f"{one.why}: {one.km:,.0f} km",
         world.pin(one.place, one.answer),
         world.spots(one.candidates),
+        why,
     )
 
 
 def _probable(gathered: Gathered, variant: str, shown: list[Example]) -> Iterator[Around]:
-    """The cells around the place of the first of the best, of the median and of the worst."""
+    """The cells around the places of some examples."""
     cells = gathered.cells(variant) if shown else None
     if cells is not None:
-        for one in {example.why: example for example in reversed(shown)}.values():
+        for one in shown:
             title = f"Probabilities of cells around the true place, {one.why}: {one.image_id}"
             yield around.probabilities(title, *cells, one.classes, one.candidates[:, 2], one.place, one.answer)
 

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Metrics, Run
+from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import WEIGHTS, check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs
 from geoloc_core.contracts.options import Variant
@@ -192,6 +193,22 @@ class GeoCLIP:
             placed = replace(found, latitudes=latitudes, longitudes=longitudes, latitude=first[0], longitude=first[1])
             parts.append(placed)
         return Prediction.join(parts)
+
+    def differentiable(self) -> Differentiable:
+        """The same in PyTorch: each class by the point that is most similar to the photo."""
+        import torch
+
+        layers, scale = dense.in_torch(self.layers), self.scale / self.temperature
+
+        def logits(x: torch.Tensor) -> torch.Tensor:
+            unit = torch.nn.functional.normalize(layers(x), dim=1)
+            cosines, points = self.gallery.best(unit.detach().numpy())
+            own = torch.from_numpy(np.asarray(self.gallery.embeddings[points], np.float32))
+            there = torch.from_numpy(points != NOWHERE)
+            found = torch.einsum("nd,ncd->nc", unit, own)
+            return scale * torch.where(there, found, torch.from_numpy(cosines))
+
+        return Differentiable([self.encoder], None, logits)
 
     def save(self, folder: Path) -> None:
         """Write weights and gallery into an existing folder."""

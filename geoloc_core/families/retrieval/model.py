@@ -7,6 +7,7 @@ import numpy as np
 
 from geoloc_core.contracts import geolocator, layers
 from geoloc_core.contracts.batch import Batch
+from geoloc_core.contracts.differentiable import Differentiable, of_cells
 from geoloc_core.contracts.geolocator import WEIGHTS, Trained, check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.layers import Names, embeddings
 from geoloc_core.contracts.needs import Needs
@@ -187,6 +188,10 @@ class Retrieval:
         ids[named] = self.gallery.names[photos[named]]
         similar = np.where(named, self.gallery.similar(queries, photos), 0)
         return Evidence("neighbour", ids, similar.astype(np.float64))
+
+    def differentiable(self) -> Differentiable | None:
+        """The model of cells in PyTorch."""
+        return of_cells(self.under.model)
 
     def save(self, folder: Path) -> None:
         """Write the model of cells and the gallery into an existing folder."""

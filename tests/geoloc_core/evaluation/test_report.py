@@ -13,24 +13,40 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from markupsafe import escape
 from PIL import Image
 
+from geoloc_core.contracts.metrics import DISTANCES
 from geoloc_core.corpora import manifest
 from geoloc_core.errors import UserError
-from geoloc_core.evaluation import answered, leaderboard, published
+from geoloc_core.evaluation import answered, leaderboard, published, tables
 from geoloc_core.evaluation.answered import Answered
 from geoloc_core.evaluation.details import Bin, Figure, Region
+from geoloc_core.evaluation.metrics import CONVENTIONS, alike
 from geoloc_core.evaluation.published import Tables
-from geoloc_core.evaluation.report import around, charts, command, confused, gathered, papers, variants, world
+from geoloc_core.evaluation.report import (
+    around,
+    charts,
+    command,
+    confused,
+    explained,
+    gathered,
+    papers,
+    variants,
+    world,
+)
 from geoloc_core.evaluation.score import score
-from geoloc_core.files import write_json
+from geoloc_core.files import CHECKSUMS, sha256_of, write_checksums, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.geo.sphere import haversine_km
+from geoloc_core.params.schema import Explained, Report
 from geoloc_core.project import Project
 from geoloc_core.registry import tracking
 from geoloc_core.report import render
 from geoloc_core.variants import answers
 from geoloc_core.variants.answer import answer
+from tests.geoloc_core.explain.test_explain import everything
+from tests.geoloc_core.families import made_models
 from tests.geoloc_core.hostile import HOSTILE, Page, is_quiet
 from tests.geoloc_core.made_answers import PAPERS, make_project, profile, save_models
 
@@ -219,11 +235,21 @@ def test_labels_that_are_not_there_count_nothing(known):
     assert table.rows[0].cells[-1].value == papers.ABSENT
 
 
-def test_costs(known):
-    found, _ = cells(papers.table(known, BY_ID["someone-6"]), "Head")
-    assert found["millions: ours"].value == known.reports["by_country"].parameters / 1e6
-    assert (found["s: ours"].value, found["s: ours"].note) == (None, "in MLflow")
-    assert found["s: paper"].shown == "1,071"
+def test_costs_are_those_of_the_model_that_is_here(project):
+    def ours():
+        found, _ = cells(papers.table(gathered.gather(project), BY_ID["someone-6"]), "Head")
+        assert (found["millions: paper"].shown, found["s: paper"].shown) == ("5.3", "1,071")
+        return [(cell.value, cell.note) for cell in (found["millions: ours"], found["s: ours"])]
+
+    untrained = (None, "not trained on this machine")
+    assert ours() == [(None, "not noted"), untrained]
+    write_json(project.summary("train", "by_country"), {"trainable_parameters": 3, "parameters": 7})
+    write_checksums(project.model("by_country"), "model")
+    model = sha256_of(project.model("by_country") / CHECKSUMS)
+    write_json(project.pace("by_country"), {"model": model, "seconds_per_epoch": 2.5, "photos_per_second": 80.0})
+    assert ours() == [(3e-6, "of 0.00"), (2.5, "")], "of 7 in all"
+    write_json(project.pace("by_country"), {"model": "another", "seconds_per_epoch": 2.5})
+    assert ours()[1] == untrained
 
 
 def test_a_benchmark_that_a_variant_is_not_scored_on_is_said(known):
@@ -325,7 +351,7 @@ def test_a_benchmark_without_places_has_no_distances_and_no_photos(known, monkey
 
     monkeypatch.setattr(answered, "read", nowhere)
     page = variants.page(known, "by_country")
-    assert page.photos == ()
+    assert page.albums == ()
     assert [plot.across for plot in page.plots] == ["confidence, %", "answered, %"]
 
 
@@ -336,16 +362,84 @@ def test_photos_that_are_not_on_this_machine_are_left_out(project):
 
 
 def test_the_photos_have_their_places_and_candidates(project, known):
-    page = variants.page(known, "by_country")
-    assert [one.said.partition(":")[0] for one in page.photos] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
+    [album] = variants.page(known, "by_country").albums
+    assert (album.benchmark, {one.why for one in album.photos}) == ("im2gps", {None}), (
+        "no encoder is here to explain by"
+    )
+    assert [one.said.partition(":")[0] for one in album.photos] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
     table = pd.read_parquet(answers.path(project, "by_country", "im2gps")).set_index("image_id")
-    for one in page.photos:
+    for one in album.photos:
         row = table.loc[one.title]
         km = haversine_km(row.latitude, row.longitude, row.true_latitude, row.true_longitude)
         assert one.said.endswith(f": {km:,.0f} km")
         assert (one.pin.x, one.pin.y) == (f"{row.true_longitude + 180:.1f}", f"{90 - row.true_latitude:.1f}")
         assert (one.pin.to_x, one.pin.to_y) == (f"{row.longitude + 180:.1f}", f"{90 - row.latitude:.1f}")
         assert [spot.said for spot in one.spots] == [f"{share:.1%}" for share in row.probabilities.astype(float)]
+
+
+def test_explained_photos_stand_beside_their_maps_and_checks(project, known, monkeypatch):
+    whole = everything()
+    why = explained.why(replace(whole, maps=whole.maps[:1]), made_models.space())
+    asked = []
+    monkeypatch.setattr(variants, "is_here", lambda project, name: True)
+    monkeypatch.setattr(
+        variants, "explained", lambda _, name, photos: asked.append((name, photos)) or [why] * len(photos)
+    )
+    filled = command._filled(known)
+    html, markdown = (render.document(template, **filled) for template in command.TEMPLATES[::-1])
+    shown = Page(html)
+    assert [(name, [one.why for one in photos]) for name, photos in asked if photos] == [
+        (name, ["best", "median", "worst"]) for name in ("by_country", "by_region")
+    ]
+    assert shown.attributes.count(("class", "explained")) == 6
+    assert html.count(str(escape(why.map.verdict))) == html.count(str(escape(why.map.charts[0].said))) == 6
+    assert is_quiet(html.partition("<script>")[0].partition("</style>")[2])
+    assert markdown.count("#### Maps of photos of im2gps") == 2
+    only = project.profile.model_copy(update={"report": Report(explained=Explained(each=2, variants=1))})
+    asked.clear()
+    first, *_ = (row.name for row in known.board.sections[0].rows if not row.baseline)
+    command._filled(replace(known, project=Project(project.root, only), _kept={}))
+    assert [(name, len(photos)) for name, photos in asked if photos] == [(first, 6)]
+
+
+def test_photos_of_other_benchmarks_are_shown_where_they_are_asked_for(project, known):
+    asked = project.profile.model_copy(update={"report": Report(photos_of=("im2gps", "validation", "nowhere"))})
+    page = variants.page(replace(known, project=Project(project.root, asked), _kept={}), "by_country")
+    assert [album.benchmark for album in page.albums] == ["im2gps"], "the photos of validation are not on this machine"
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_every_table_of_distances_is_restated_under_every_convention(project, known, convention):
+    other = known.under(convention)
+    found, _ = cells(papers.table(other, PAPERS.tables[0]), "Head")
+    scored = json.loads((project.scores("by_country") / "conventions.json").read_text())
+    for head, on, metric in (("mean", "validation", "mean_km"), ("200 km", "im2gps", "within_200km")):
+        expected = scored[on]["ours"][convention][metric]
+        assert found[f"{head}: ours"].value == expected["value"]
+        assert (expected["low"] is None) == (found[f"{head}: ours"].interval == "")
+    assert found["accuracy: ours"].value == known.reports["by_country"].benchmarks["validation"]["accuracy"]
+    section = other.board.sections[0]
+    table = tables.distances(other.board, section)
+    heads = [column.group for column in table.columns[1:]]
+    assert set(heads) == set(DISTANCES)
+    row = next(row for row in section.rows if row.name == "by_country")
+    shown, _ = cells(table, "by_country")
+    assert (
+        shown["mean km"].value
+        == row.values["mean_km"]
+        == round(scored["im2gps"]["ours"][convention]["mean_km"]["value"], 1)
+    )
+    assert str(CONVENTIONS[convention]) in table.about
+
+
+def test_the_page_offers_each_convention_that_differs_once(written):
+    html = (written.report / "report.html").read_text()
+    names = [found[0] for found in alike().values()]
+    assert names == ["geoloc", "pigeon", "osv5m", "geoclip", "g3"]
+    assert re.findall(r'<option value="(\w+)">', html) == names
+    compared = json.loads((written.leaderboard / "leaderboard.json").read_text())["sections"]
+    for name in names[1:]:  # a table for each section of the leaderboard, and for the paper's that has distances
+        assert html.count(f'<div data-convention="{name}" hidden>') == len(compared) + 1
 
 
 def test_the_highest_and_lowest_recall_are_of_countries_with_enough_photos():
@@ -520,9 +614,12 @@ def test_a_browser_shows_the_page_without_an_error_and_within_its_width(written,
       addEventListener("load", () => {
         const broken = [...document.images].filter(image => !image.complete || !image.naturalWidth).length;
         location.hash = "#variant-by_region";
+        chosen.value = "pigeon"; chosen.dispatchEvent(new Event("change"));
+        const seen = new Set([...document.querySelectorAll("[data-convention]")].filter(
+          one => one.offsetHeight > 0).map(one => one.dataset.convention));
         const wide = [...document.querySelectorAll("main > *")].filter(
           one => one.getBoundingClientRect().right > innerWidth + 1).length;
-        document.title = JSON.stringify([document.images.length, broken, wide,
+        document.title = JSON.stringify([[...seen], document.images.length, broken, wide,
           document.documentElement.scrollWidth <= innerWidth]);
       });
     </script>"""
@@ -532,4 +629,4 @@ def test_a_browser_shows_the_page_without_an_error_and_within_its_width(written,
     shown = subprocess.run(
         [browser, *flags, f"file://{tmp_path / 'page.html'}"], check=True, capture_output=True, text=True, timeout=180
     )
-    assert re.search(r"<title>(.*?)</title>", shown.stdout)[1] == "[12,0,0,true]"
+    assert re.search(r"<title>(.*?)</title>", shown.stdout)[1] == '[["pigeon"],12,0,0,true]'

@@ -1,6 +1,7 @@
 """What holds of a model of any family: its folder opens as it was saved, or says why not."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,10 @@ from geoloc_core.errors import UserError
 from geoloc_core.plugins import kinds
 
 from .made_models import MADE, classifier, photos
+from .made_models import cells as made_cells
+
+OVER_CELLS = {"retrieval": lambda model: model.under, "protonet_refinement": lambda model: model.refined}
+"""Families whose gradient is that of the model of cells that they lie over."""
 
 
 def test_every_family_is_here():
@@ -85,14 +90,22 @@ def test_where_it_has_gradients_it_answers_the_same_in_pytorch(saved):
     logits = found.logits(joined.requires_grad_(True))
     assert torch.autograd.grad(logits.sum(), joined)[0].abs().max() > 0
     classes = len(trained.labelspace)
-    answered = trained.model.predict(batch, classes)
+    answering = OVER_CELLS[trained.card.family](trained.model).model if found.about else trained.model
+    answered = answering.predict(batch, classes)
     probabilities = np.take_along_axis(logits.softmax(dim=1).detach().numpy(), answered.classes, axis=1)
     np.testing.assert_allclose(probabilities, answered.probabilities, rtol=1e-4)
 
 
 def test_these_families_have_gradients():
     able = {name for name, make in MADE.items() if isinstance(make().model, HasGradients)}
-    assert able >= {"classifier", "fine_tuned", "guidebook_attention"}
+    assert able == set(MADE) - {"ensemble", "feature_experts", "sequence_classifier"}
+    said = {name for name in able if (found := MADE[name]().model.differentiable()) is not None and found.about}
+    assert said == set(OVER_CELLS)
+
+
+def test_a_model_over_cells_without_a_gradient_has_none():
+    assert replace(MADE["retrieval"]().model, under=MADE["ensemble"]()).differentiable() is None
+    assert made_cells(block=True).model.differentiable() is None, "its block reads tokens"
 
 
 def refused(folder, says):

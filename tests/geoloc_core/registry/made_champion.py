@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import yaml
 
 from geoloc_core import parquet
@@ -40,6 +41,7 @@ def make_project(root: Path, database: Path | None = None, registry: dict | None
     profile = {**PHOTOS, "encoders": {"net": {"kind": "onnx", "output": "embedding", "size": 16}}, "threads": 1}
     profile["variants"] = dict.fromkeys(("linear", "other"), PHOTOS["variants"]["linear"])
     profile["registry"] = PHOTOS["registry"] | (registry or {})
+    profile["labels"] = {"test_share": 0.2}
     (root / "params.yaml").write_text(yaml.safe_dump({"run": profile}))
     project = Project.open(root / "params.yaml")
     weights = project.weights("net")
@@ -80,6 +82,7 @@ def score(
     variant: str = "linear",
     countries: str = "FRA",
     confidence: float | None = None,
+    elsewhere: np.ndarray | None = None,
 ) -> None:
     """Write a variant's answers to the selection set, score them, and put all that are scored on the leaderboard.
 
@@ -90,10 +93,30 @@ def score(
         variant: Whose answers.
         countries: Where each photo was taken, in turn, as words.
         confidence: Of every answer; left out, what is calibrated.
+        elsewhere: (N,) which photos of the test split are answered right; left out, it has not answered them.
     """
     from geoloc_core.evaluation.score import score as stage
 
     hits = rows_right(right) if isinstance(right, float) else right
+    given = {"validation": hits} | ({} if elsewhere is None else {"test": elsewhere})
+    tables = {name: _answered(of, f"{name}{photos}", countries, confidence) for name, of in given.items()}
+    note = Note(
+        variant=variant, family="classifier", encoders=["net"], members=[], corpus="photos", labels="country",
+        frequencies=[5, 4], benchmarks={name: Asked(corpus="photos", published=len(of)) for name, of in given.items()},
+        demo=False, trained_on=["photos"], parameters=8,
+    )  # fmt: skip
+    with replacing_folder(project.answers(variant), "answers") as aside:
+        aside.mkdir()
+        for name, table in tables.items():
+            parquet.write(table, aside / f"{name}.parquet")
+        SPACE.save(aside / LABELS)
+        write_json(aside / answers.NOTE, note.model_dump(mode="json"))
+    stage(project, variant)
+    rank(project)
+
+
+def _answered(hits: np.ndarray, photos: str, countries: str, confidence: float | None) -> pa.Table:
+    """Answers to N photos, of which some (N,) are right."""
     confidence = max(0.51, float(hits.mean())) if confidence is None else confidence
     n, true = len(hits), SPACE.index(np.resize(countries.split(), len(hits)))
     answer = np.where(hits, true, 1 - true)
@@ -108,18 +131,7 @@ def score(
     known = {"image_id": [f"{photos}{i}" for i in range(n)], "group_id": [f"{photos}{i // 2}" for i in range(n)]}
     known |= {"true_latitude": places[0][true], "true_longitude": places[1][true]}
     known |= {"true_class": ids, "true_country": ids, "true_subdivision": [None] * n}
-    note = Note(
-        variant=variant, family="classifier", encoders=["net"], members=[], corpus="photos", labels="country",
-        frequencies=[5, 4], benchmarks={"validation": Asked(corpus="photos", published=n)}, demo=False,
-        trained_on=["photos"], parameters=8,
-    )  # fmt: skip
-    with replacing_folder(project.answers(variant), "answers") as aside:
-        aside.mkdir()
-        parquet.write(answers.table(prediction, SPACE, np.arange(n), known), aside / "validation.parquet")
-        SPACE.save(aside / LABELS)
-        write_json(aside / answers.NOTE, note.model_dump(mode="json"))
-    stage(project, variant)
-    rank(project)
+    return answers.table(prediction, SPACE, np.arange(n), known)
 
 
 def rank(project: Project) -> None:

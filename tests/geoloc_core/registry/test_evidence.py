@@ -1,5 +1,7 @@
 """Candidates and champions compared: kept answers give the scores' own figures, and intervals hold what they say."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -175,6 +177,42 @@ def test_guards_are_those_that_are_asked_for():
     assert [guard.what for guard in evidence.compare(*tables, asked, 1).guards] == ["ece"]
     asked = rule(guards=Guards(continents=1, calibration=None))
     assert [(guard.what, guard.bound) for guard in evidence.compare(*tables, asked, 1).guards] == [("Europe", 1)]
+
+
+def test_each_continent_may_have_a_bound_of_its_own():
+    where = np.resize(["FRA", "KEN"], 400)
+    lost = table(np.arange(400) >= 40, countries=where), table(np.ones(400, bool), countries=where)
+    asked = rule(guards=Guards(continents={"Africa": 12, "Asia": 0}, calibration=None))
+    assert [(one.what, one.bound, one.held) for one in evidence.compare(*lost, asked, 1).guards] == [
+        ("Africa", 12, True)
+    ]
+    asked = rule(guards=Guards(continents={"Africa": 8, "Europe": 12}, calibration=None))
+    found = evidence.compare(*lost, asked, 1).guards
+    assert [(one.what, one.value, one.held) for one in found] == [("Africa", -10, False), ("Europe", -10, True)]
+
+
+def test_further_benchmarks_have_guards():
+    better = table(np.arange(400) < 300), table(np.arange(400) < 200)
+    worse = table(np.arange(400) < 300, ids=range(1000, 1400)), table(np.arange(400) < 340, ids=range(1000, 1400))
+    of = {"metric": 8, "continents": {"Europe": 12}, "calibration": None}
+    asked = rule(guards=Guards.model_validate({"continents": None, "calibration": None, "benchmarks": {"far": of}}))
+    found = evidence.compare(*better, asked, 1, {"far": worse})
+    assert [(one.benchmark, one.what, one.value, one.bound, one.held) for one in found.guards] == [
+        ("far", "within_750km", -10, 8, False), ("far", "Europe", -10, 12, True)
+    ]  # fmt: skip
+    sure, why = weigh(found, asked)
+    assert not sure
+    assert re.search(r", but on far within_750km worsens by 10\.00 points \(95 % .*\), and 8 are allowed$", why)
+    assert weigh(evidence.compare(*better, asked, 1, {"far": worse[::-1]}), asked)[0]
+    for known in ({}, {"far": (None, worse[1])}, {"far": (worse[0], None)}, {"far": (worse[0], better[0])}):
+        found = evidence.compare(*better, asked, 1, known)
+        assert (found.guards, found.unmeasured) == ([], ["far"])
+        sure, why = weigh(found, asked)
+        assert not sure
+        assert "both have not answered the same photos of far, which registry.guards name" in why
+    off = {"metric": None, "calibration": 1}
+    asked = rule(guards=Guards.model_validate({"continents": None, "calibration": None, "benchmarks": {"far": off}}))
+    assert [one.what for one in evidence.compare(*better, asked, 1, {"far": worse}).guards] == ["ece"]
 
 
 def test_the_best_of_equals_is_seldom_crowned():

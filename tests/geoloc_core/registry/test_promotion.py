@@ -226,6 +226,21 @@ def test_guards_can_be_switched_off(tmp_path, database):
     assert decision.compared.guards == []
 
 
+def test_a_loss_on_a_further_benchmark_keeps_the_champion(tmp_path, database):
+    guards = {"guards": {"benchmarks": {"test": {"metric": 3}}}}
+    project = make_project(tmp_path / "project", database, guards)
+    score(project, 50.0)
+    promotion.promote(project)
+    decision = retrained(project, 0.5, 70.0, elsewhere=rows_right(80.0))
+    assert (decision.rule, decision.promoted) == ("evidence", False)
+    assert "both have not answered the same photos of test, which registry.guards name" in decision.why
+    assert promotion.promote(project, replace=True).champion.version == 2
+    lost = retrained(project, 0.6, 80.0, elsewhere=rows_right(70.0))
+    assert not lost.promoted
+    assert "but on test within_750km worsens by 10.00 points" in lost.why
+    assert retrained(project, 0.7, 80.0, elsewhere=rows_right(78.0)).promoted, "a loss within the bound"
+
+
 def test_versions_of_other_photos_do_not_compare(project):
     promotion.promote(project)
     decision = retrained(project, 0.5, 90.0, photos="others")
