@@ -218,7 +218,8 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
         ("ensemble", "country"), ("fine_tuned", "country"), ("feature_experts", "country"),
         ("contrastive_captions", "city"), ("sequence_classifier", "square"),
         ("protonet_refinement", "semantic"), ("retrieval", "semantic"), ("hierarchical", "tree"),
-        ("density", "semantic"), ("place_ensemble", "semantic"), ("geocell_classifier", "semantic"), ("geoclip", "country"), ("zero_shot", "country"),
+        ("place_ensemble", "semantic"),
+        ("density", "semantic"), ("geocell_classifier", "semantic"), ("geoclip", "country"), ("zero_shot", "country"),
     }  # fmt: skip
 
 
