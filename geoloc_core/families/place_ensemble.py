@@ -148,7 +148,9 @@ class PlaceEnsemble:
             shares.append(answer.probabilities.astype(np.float64))
             classes.append(here)
         owners = np.repeat(np.arange(len(answers)), [part.shape[1] for part in shares])
-        return Votes(*(np.concatenate(part, axis=1) for part in (points, shares, classes)), owners)
+        return Votes(
+            np.concatenate(points, axis=1), np.concatenate(shares, axis=1), np.concatenate(classes, axis=1), owners
+        )
 
     def predict(self, batch: Batch, k: int = 5, truth: np.ndarray | None = None) -> Prediction:
         """The k classes of the greatest weighted mean; the answer is the place with the most votes.

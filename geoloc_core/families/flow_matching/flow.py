@@ -92,8 +92,8 @@ def divergence(
     from torch.func import jvp
 
     one, other = tangents(points)
-    found, along = jvp(field, (points,), (one,))
-    _, across = jvp(field, (points,), (other,))
+    found, along = jvp(field, (points,), (one,))[:2]
+    across = jvp(field, (points,), (other,))[1]
     return found, (along * one).sum(-1) + (across * other).sum(-1)
 
 

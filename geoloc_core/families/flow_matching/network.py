@@ -45,10 +45,11 @@ def network(inputs: int, width: int, depth: int, expansion: int) -> Any:
             self.nothing = nn.Parameter(torch.zeros(width))
             self.time = nn.Sequential(nn.Linear(2 * half, width), nn.SiLU(), nn.Linear(width, width))
             self.points = nn.Linear(3, width)
-            self.blocks = nn.ModuleList(Block() for _ in range(depth))
+            blocks = [Block() for _ in range(depth)]
+            self.blocks = nn.ModuleList(blocks)
             self.modulation = nn.Linear(width, 2 * width)
             self.out = nn.Linear(width, 3)
-            for still in (self.modulation, self.out, *(block.modulation for block in self.blocks)):
+            for still in (self.modulation, self.out, *(block.modulation for block in blocks)):
                 nn.init.zeros_(still.weight)
                 nn.init.zeros_(still.bias)
 
