@@ -198,6 +198,8 @@ def test_the_leaderboard_names_all_encoders(road):
         "retrieved": ["clip"],
         "tree": ["clip"],
         "likely": ["clip"],
+        "flow": ["clip"],
+        "places": ["cells", "points"],
         "refined": ["clip"],
     }
 
