@@ -68,6 +68,16 @@ VARIANTS = {
     },
     "tree": {"kind": "hierarchical", "encoder": "clip", "labels": "squares", "recipe": {"epochs": 2, "batch": 8}},
     "likely": {"kind": "density", "encoder": "clip", "labels": "squares", "recipe": {"epochs": 2, "batch": 8}},
+    "flow": {
+        "kind": "flow_matching",
+        "encoder": "clip",
+        "labels": "squares",
+        "width": 8,
+        "depth": 1,
+        "sampling": {"draws": 8, "steps": 2},
+        "recipe": {"epochs": 2, "batch": 8},
+    },
+    "places": {"kind": "place_ensemble", "members": ["cells", "points"], "labels": "squares"},
     "refined": {"kind": "protonet_refinement", "variant": "cells", "encoder": "clip", "labels": "squares"},
 }
 ENCODERS = {
@@ -194,6 +204,8 @@ def test_the_leaderboard_names_all_encoders(road):
         "retrieved": ["clip"],
         "tree": ["clip"],
         "likely": ["clip"],
+        "flow": ["clip"],
+        "places": ["cells", "points"],
         "refined": ["clip"],
     }
 

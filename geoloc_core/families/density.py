@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Metrics, Run
+from geoloc_core.contracts.density import region_of
 from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs
@@ -184,18 +185,9 @@ class Density:
         return points
 
     def region(self, batch: Batch, share: float = SHARE) -> tuple[np.ndarray, np.ndarray]:
-        """The smallest regions that hold a share of the probability: where the density is above a level (Hyndman 1996).
-
-        Measured on :data:`DRAWS` places drawn from each density.
-
-        Returns:
-            (N,) logarithm of the level, per steradian; (N,) area in km².
-        """
+        """See :class:`~geoloc_core.contracts.density.HasDensity`; on :data:`DRAWS` places drawn from each density."""
         weights = self.weights(batch)
-        found = self.at(weights, self.draw(weights))
-        level = np.quantile(found, 1 - share, axis=1)
-        inside = np.where(found >= level[:, None], np.exp(-found), 0)
-        return level, inside.mean(axis=1) * sphere.EARTH_KM**2
+        return region_of(self.at(weights, self.draw(weights)), share)
 
     def predict(self, batch: Batch, k: int = 5, truth: np.ndarray | None = None) -> Prediction:
         """The k components with the most weight; the answer is the centre at which the density is highest.

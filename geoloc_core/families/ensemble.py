@@ -1,8 +1,6 @@
 """An ensemble of variants: a weighted mean of their probabilities, the weights chosen on validation.
 
-Weights come from ensemble selection (Caruana et al. 2004): it starts with the best member and adds, with replacement,
-the member that makes the mean most accurate on the validation split, and keeps the best mean on the way. So it is never
-worse there than its best member.
+Weights come from ensemble selection on the validation split, by accuracy: see :mod:`geoloc_core.training.selection`.
 """
 
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Evidence, Prediction
 from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
+from geoloc_core.training import selection
 
 if TYPE_CHECKING:
     from geoloc_core.params import Profile
@@ -143,22 +142,8 @@ def select(parts: list[np.ndarray], truth: np.ndarray, rounds: int) -> tuple[np.
         share = total[known, truth[known]] / np.maximum(total[known].sum(axis=1), 1e-12)
         return right, float(share.mean()) if len(known) else 0.0  # a tie goes to who gives the truth more
 
-    merits = [merit(part) for part in parts]
-    first = max(range(len(parts)), key=lambda m: merits[m])
-    counts = np.zeros(len(parts), np.int64)
-    counts[first] = 1
-    total, best, kept = parts[first].copy(), merits[first], counts.copy()
-    accuracies = [merits[first][0]]
-    at = 0
-    for number in range(1, rounds + 1):
-        found = [merit(total + part) for part in parts]
-        added = max(range(len(parts)), key=lambda m: found[m])
-        counts[added] += 1
-        total += parts[added]
-        accuracies.append(found[added][0])
-        if found[added] > best:
-            best, kept, at = found[added], counts.copy(), number
-    return kept, accuracies, at
+    counts, merits, best = selection.select(parts, merit, rounds)
+    return counts, [right for right, _ in merits], best
 
 
 def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Ensemble:

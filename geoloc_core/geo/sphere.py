@@ -75,8 +75,12 @@ def wrap(longitudes: ArrayLike) -> np.ndarray:
 
 
 def lattice(spacing_km: float) -> np.ndarray:
-    """Unit vectors (N, 3) spread evenly over the sphere (a Fibonacci lattice), about ``spacing_km`` apart."""
-    count = max(12, round(4 * np.pi * (EARTH_KM / spacing_km) ** 2))
+    """Unit vectors (N, 3) spread evenly over the sphere, about ``spacing_km`` apart; see :func:`evenly`."""
+    return evenly(max(12, round(4 * np.pi * (EARTH_KM / spacing_km) ** 2)))
+
+
+def evenly(count: int) -> np.ndarray:
+    """Unit vectors (count, 3) spread evenly over the sphere: a Fibonacci lattice."""
     index = np.arange(count)
     latitudes = np.degrees(np.arcsin(1 - (2 * index + 1) / count))
     return unit_vectors(latitudes, wrap(index * 180 * (3 - np.sqrt(5))))

@@ -168,6 +168,8 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
     reads = {name: (train[name]["reads"], answer[name]["reads"]) for name in train}
     members = ["data/answers/mlp_clip_vit_country", "data/answers/guidebook_country"]
     cells = "data/cells/semantic/mp16"
+    voters = ("refined_cells", "retrieved_cells", "tree_cells", "density_cells", "geoclip")
+    located = [*(f"data/answers/{name}" for name in voters), cells]
     tuned = (["data/features/pieces/g50", "data/weights/vit"], ["data/features/pieces"])
     assert reads == {
         "mlp_clip_vit_country": (
@@ -204,6 +206,7 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
             ["data/features/pieces"],
         ),
         "ensemble_country": (members, members),
+        "ensemble_places": (located, located),
         "uk_clip_cities_50": (
             ["data/features/vit/uk_cities_50", "data/text_features/clip/uk_cities_50"],
             ["data/features/vit"],
@@ -215,6 +218,7 @@ def test_a_stage_reads_what_its_family_needs(tmp_path):
         ("ensemble", "country"), ("fine_tuned", "country"), ("feature_experts", "country"),
         ("contrastive_captions", "city"), ("sequence_classifier", "square"),
         ("protonet_refinement", "semantic"), ("retrieval", "semantic"), ("hierarchical", "tree"),
+        ("place_ensemble", "semantic"),
         ("density", "semantic"), ("geocell_classifier", "semantic"), ("geoclip", "country"), ("zero_shot", "country"),
     }  # fmt: skip
 

@@ -124,7 +124,7 @@ def test_no_answer_waits_for_a_corpus_that_nobody_learns_from_or_is_scored_on(re
         "geocell_classifier", "geoclip", "zero_shot", "contrastive_captions", "sequence_classifier",
         "retrieval", "hierarchical", "density",
     )  # fmt: skip
-    inputs = {"ensemble": {"answer"}} | {kind: {"encode"} for kind in features}
+    inputs = {kind: {"answer"} for kind in ("ensemble", "place_ensemble")} | {kind: {"encode"} for kind in features}
     for name, variant in run["variants"].items():
         (answer,) = [stage for at, stage in stages.items() if re.fullmatch(rf"answer_\d@{name}", at)]
         kinds = {re.split("[@_]", at)[0] for at in answer.stages}

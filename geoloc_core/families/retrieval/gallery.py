@@ -1,21 +1,32 @@
 """The photos that answers come from, cell by cell: vectors on disk, and the search among those of some cells."""
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from geoloc_core.contracts import mapped
 from geoloc_core.contracts.layers import Names
 from geoloc_core.errors import UserError
+from geoloc_core.threads import limited
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["float32", "float16", "int8"]
 STEPS = 127
 """Of int8 to either side of zero."""
 BLOCK = 2**23
 """Numbers in float32 at a time."""
+FEW = 64
+"""Units, at least, for which a thread is worth it."""
+MANY = 2**24
+"""Units times photos from which on it is worth asking whether there is a GPU."""
 NOTHING = -1
 VECTORS = "vectors.safetensors"
 
@@ -70,9 +81,30 @@ class Gallery:
         ]
         return np.concatenate(parts)
 
+    def on(self, where: "torch.device") -> "torch.Tensor | None":
+        """The vectors on a GPU, brought there once; None where they take more than half of its free memory."""
+        import torch
+
+        if "held" not in self.__dict__:
+            room = torch.cuda.mem_get_info(where)[0] // 2
+            self.__dict__["held"] = _brought(self.vectors, where) if self.vectors.nbytes <= room else None
+        held: torch.Tensor | None = self.__dict__["held"]
+        return held
+
     def save(self, path: Path) -> None:
         """Write what is as long as the gallery and not in :data:`ARRAYS`."""
         mapped.write(path, {"vectors": self.vectors, "scale": self.scale, "bias": self.bias})
+
+
+def _brought(vectors: np.ndarray, where: "torch.device") -> "torch.Tensor":
+    """Vectors (M, D) on a device, block by block."""
+    import torch
+
+    found = torch.empty(vectors.shape, dtype=getattr(torch, vectors.dtype.name), device=where)
+    step = max(1, BLOCK // max(1, vectors.shape[1]))
+    for start in range(0, len(vectors), step):
+        found[start : start + step] = torch.from_numpy(np.array(vectors[start : start + step])).to(where)
+    return found
 
 
 ARRAYS = ("cells", "latitudes", "longitudes", "groups")
@@ -139,18 +171,56 @@ def search(
         length: T, how many of the best are listed.
         gain: What similarities are multiplied by.
     """
+    n, k = cells.shape
+    own = np.zeros(n, np.int64) if groups is None else groups
+    if n * len(gallery) >= MANY and (where := _gpu()) is not None:
+        from geoloc_core.families.retrieval import on_device
+
+        vectors = gallery.on(where)
+        asked = _by_cell(cells, counts)
+        return Found(*on_device.search(gallery, vectors, where, queries, asked, offsets, own, length, gain))
+    found = Found(
+        np.full((n, k), -np.inf, np.float32),
+        np.full((n, k), NOTHING),
+        np.full((n, length), -np.inf, np.float32),
+        np.full((n, length), NOTHING),
+        np.zeros((n, length), np.int64),
+    )
+    workers = min(limited() or os.cpu_count() or 1, max(1, n // FEW))
+
+    def part(rows: slice) -> None:
+        mine = Found(
+            found.scores[rows], found.photos[rows], found.top[rows], found.candidates[rows], found.columns[rows]
+        )
+        _compare(gallery, queries[rows], _by_cell(cells[rows], counts[rows]), offsets[rows], own[rows], gain, mine)
+
+    bounds = [n * at // workers for at in range(workers + 1)]
+    parts = [slice(a, b) for a, b in pairwise(bounds)]
+    if workers == 1:
+        part(parts[0])
+        return found
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        list(pool.map(part, parts))
+    return found
+
+
+def _compare(
+    gallery: Gallery,
+    queries: np.ndarray,
+    asked: Iterator[tuple[int, np.ndarray, np.ndarray]],
+    offsets: np.ndarray,
+    own: np.ndarray,
+    gain: float,
+    found: Found,
+) -> None:
+    """Compare units with every photo of their cells, and write into what was found."""
     from geoloc_core.families.retrieval import kernels
 
-    n, k = cells.shape
-    scores, photos = np.full((n, k), -np.inf, np.float32), np.full((n, k), NOTHING)
-    top, candidates = np.full((n, length), -np.inf, np.float32), np.full((n, length), NOTHING)
-    columns = np.zeros((n, length), np.int64)
-    own = np.zeros(n, np.int64) if groups is None else groups
-    rows, at = np.nonzero(np.arange(k) < counts[:, None])
-    for cell, pairs in _by_cell(cells[rows, at]):
-        asked, which = rows[pairs], at[pairs]
-        mine = queries[asked]
-        step = max(1, BLOCK // max(len(asked), queries.shape[1]))
+    for cell, units, places in asked:
+        mine = queries[units]
+        step = max(1, BLOCK // max(len(units), queries.shape[1]))
         for start in range(int(gallery.cells[cell]), int(gallery.cells[cell + 1]), step):
             stop = min(start + step, int(gallery.cells[cell + 1]))
             kernels.merge(
@@ -159,23 +229,30 @@ def search(
                 gain,
                 gallery.scale,
                 gallery.bias,
-                offsets[asked, which],
+                offsets[units, places],
                 gallery.groups,
                 own,
-                asked,
-                which,
-                scores,
-                photos,
-                top,
-                candidates,
-                columns,
+                units,
+                places,
+                found.scores,
+                found.photos,
+                found.top,
+                found.candidates,
+                found.columns,
             )
-    return Found(scores, photos, top, candidates, columns)
 
 
-def _by_cell(cells: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each cell that occurs, ascending, and where."""
-    order = np.argsort(cells, kind="stable")
-    bounds = np.flatnonzero(np.diff(cells[order], prepend=-1, append=-1))
-    for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        yield int(cells[order[a]]), order[a:b]
+def _gpu() -> "torch.device | None":
+    from geoloc_core.encoders.device import device
+
+    return where if (where := device()).type != "cpu" else None
+
+
+def _by_cell(cells: np.ndarray, counts: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Each cell that is asked for, ascending, with the units that ask, and which of its cells it is for each."""
+    rows, at = np.nonzero(np.arange(cells.shape[1]) < counts[:, None])
+    wanted = cells[rows, at]
+    order = np.argsort(wanted, kind="stable")
+    bounds = np.flatnonzero(np.diff(wanted[order], prepend=-1, append=-1))
+    for a, b in pairwise(bounds.tolist()):
+        yield int(wanted[order[a]]), rows[order[a:b]], at[order[a:b]]

@@ -24,13 +24,17 @@ from geoloc_core.families import classifier as classifiers
 from geoloc_core.families import contrastive_captions, feature_experts, fine_tuned, sequence_classifier
 from geoloc_core.families import density as densities
 from geoloc_core.families import ensemble as ensembles
+from geoloc_core.families import flow_matching as flows
 from geoloc_core.families import geocell_classifier as geocells
 from geoloc_core.families import geoclip as geoclips
 from geoloc_core.families import guidebook_attention as attentions
 from geoloc_core.families import hierarchical as trees
+from geoloc_core.families import place_ensemble as place_ensembles
 from geoloc_core.families import protonet_refinement as refinements
 from geoloc_core.families import retrieval as retrievals
 from geoloc_core.families import zero_shot as zero_shots
+from geoloc_core.families.flow_matching.network import network as flow_network
+from geoloc_core.families.flow_matching.options import Sampling
 from geoloc_core.families.geocell_classifier import LastBlock
 from geoloc_core.families.retrieval import comparison, gallery, ranking
 from geoloc_core.families.retrieval import options as retrieval_options
@@ -90,6 +94,15 @@ def ensemble(classes=6) -> Trained:
     known = [np.arange(classes), np.array([*range(1, classes), -1])]
     model = ensembles.Ensemble(space(classes), ["one", "other"], np.array([0.6, 0.4]), known)
     return Trained(Card(family="ensemble", needs=block.needs(), fingerprints={}), model)
+
+
+def place_ensemble(classes=6) -> Trained:
+    """Of the same members; half of the second one's classes are those that are nearest."""
+    block = place_ensembles.Options(kind="place_ensemble", corpus="c", members=("one", "other"), labels="country")
+    known = [np.arange(classes), np.array([*range(classes // 2), *[-1] * (classes - classes // 2)])]
+    weights = np.array([0.6, 0.4])
+    model = place_ensembles.PlaceEnsemble(space(classes), ["one", "other"], weights, 2000.0, known)
+    return Trained(Card(family="place_ensemble", needs=block.needs(), fingerprints={}), model)
 
 
 @cache
@@ -261,6 +274,20 @@ def geoclip(classes=6) -> Trained:
     return Trained(Card(family="geoclip", needs=block.needs(), fingerprints={"b": "2"}), model)
 
 
+def flow_matching(classes=6) -> Trained:
+    """Its flow is as slow as after little training."""
+    torch.manual_seed(9)
+    block = flows.Options(kind="flow_matching", corpus="c", encoder="b", labels="country")
+    net = flow_network(3, 8, 2, 2).requires_grad_(False)
+    for parameter in net.parameters():  # as training leaves them: none is 0
+        parameter.copy_(torch.randn(parameter.shape) / 4)
+    rng = np.random.default_rng(9)
+    mean, std = rng.normal(size=3).astype(np.float32), rng.random(3).astype(np.float32) + 0.5
+    sampling = Sampling(draws=16, steps=2)
+    model = flows.Flow("b", space(classes), mean, std, net, rng.dirichlet(np.ones(classes)), sampling)
+    return Trained(Card(family="flow_matching", needs=block.needs(), fingerprints={"b": "2"}), model)
+
+
 def zero_shot(classes=6, towns=(3, 0, 1, 2, 0, 4)) -> Trained:
     """Some countries have no town."""
     block = zero_shots.Options(kind="zero_shot", corpus="c", encoder="b", towns=4)
@@ -327,6 +354,8 @@ MADE = {
     "retrieval": retrieval,
     "hierarchical": hierarchical,
     "density": density,
+    "flow_matching": flow_matching,
+    "place_ensemble": place_ensemble,
 }
 
 

@@ -18,7 +18,8 @@ from geoloc_core.contracts.layers import Names
 from geoloc_core.contracts.needs import Needs
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.errors import UserError
-from geoloc_core.families.retrieval import Options, Retrieval, bands, fit, ranking
+from geoloc_core.families.retrieval import Options, Retrieval, bands, fit, on_device, ranking
+from geoloc_core.families.retrieval import gallery as galleries
 from geoloc_core.families.retrieval.comparison import Comparison, Head, Whitening
 from geoloc_core.families.retrieval.gallery import Found, Gallery, rounded, search
 from geoloc_core.families.retrieval.learning import usual
@@ -401,9 +402,17 @@ def test_int8_loses_next_to_nothing():
     assert not rounded(np.zeros((1, 3), np.float32), "int8")[0].any()
 
 
+def in_torch(gallery, queries, cells, counts, offsets, own, length, gain) -> Found:
+    """The search as on a GPU, with vectors that are there already."""
+    where = torch.device("cpu")
+    asked = galleries._by_cell(cells, counts)
+    vectors = galleries._brought(gallery.vectors, where)
+    return Found(*on_device.search(gallery, vectors, where, queries, asked, offsets, own, length, gain))
+
+
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10_000), length=st.integers(1, 9))
-def test_the_search_lists_the_best_of_all_cells_in_order(seed, length):
+@given(seed=st.integers(0, 10_000), length=st.integers(1, 9), way=st.sampled_from([search, in_torch]))
+def test_the_search_lists_the_best_of_all_cells_in_order(seed, length, way):
     rng = np.random.default_rng(seed)
     cells, vectors = np.array([0, 5, 5, 20, 31]), rng.integers(-3, 4, size=(31, 2)).astype(float)
     groups = rng.integers(1, 4, 31)
@@ -411,7 +420,7 @@ def test_the_search_lists_the_best_of_all_cells_in_order(seed, length):
     asked, counts = np.stack([rng.permutation(4)[:3] for _ in range(6)]), rng.integers(1, 4, 6)
     offsets, own = rng.integers(0, 2, (6, 3)).astype(np.float32), rng.integers(0, 4, 6)
     queries = rng.integers(-2, 3, (6, 2)).astype(np.float32)
-    found = search(gallery, queries, asked, counts, offsets, own, length, 2.0)
+    found = way(gallery, queries, asked, counts, offsets, own, length, 2.0)
     for row in range(6):
         all_of = []
         for column in range(counts[row]):
@@ -430,9 +439,32 @@ def test_the_search_lists_the_best_of_all_cells_in_order(seed, length):
         assert found.top[row, : len(listed)].tolist() == [-score for score, *_ in listed]
 
 
-def test_large_cells_are_read_in_blocks(monkeypatch):
-    from geoloc_core.families.retrieval import gallery as galleries
+def test_threads_and_a_gpu_find_the_same(monkeypatch):
+    """What a GPU would do is done here on the CPU, once with vectors brought cell by cell and in blocks."""
+    rng = np.random.default_rng(6)
+    gallery = gallery_of(rng.normal(size=(500, 16)), rng.integers(1, 40, 500), "int8", cells=[0, 100, 320, 500])
+    n = 2 * galleries.FEW + 1
+    queries = rng.normal(size=(n, 16)).astype(np.float32)
+    cells, counts = np.stack([rng.permutation(3) for _ in range(n)]), rng.integers(1, 4, n)
+    asked = cells, counts, rng.normal(size=(n, 3)).astype(np.float32), rng.integers(0, 40, n), 7, 1.5
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    one = search(gallery, queries, *asked)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    two = search(gallery, queries, *asked)
+    monkeypatch.setattr(galleries, "MANY", 0)
+    monkeypatch.setattr(galleries, "_gpu", lambda: torch.device("cpu"))
+    monkeypatch.setattr(galleries.Gallery, "on", lambda self, where: None)
+    monkeypatch.setattr(on_device, "NUMBERS", 5000)
+    other = search(gallery, queries, *asked)
+    assert (one.candidates >= 0).all()
+    for found in (two, other):
+        for name in ("photos", "candidates", "columns"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(one, name))
+        for name in ("scores", "top"):
+            np.testing.assert_allclose(getattr(found, name), getattr(one, name), rtol=1e-4)
 
+
+def test_large_cells_are_read_in_blocks(monkeypatch):
     rng = np.random.default_rng(5)
     vectors, queries = rng.normal(size=(300, 4)), rng.normal(size=(7, 4)).astype(np.float32)
     asked = (np.zeros((7, 1), np.int64), np.ones(7, np.int64), np.zeros((7, 1), np.float32), None, 4, 1.0)

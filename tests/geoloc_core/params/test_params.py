@@ -157,6 +157,10 @@ def experts(demo, *names, **more) -> None:
          "ensemble_country: variant 'guidebook_country' is there twice"),
         (lambda d: d["variants"]["ensemble_country"].update(members=["guidebook_country", "linear_clip_cells"]),
          "'linear_clip_cells' learns semantic from mp16; expected country from mp16, as the ensemble"),
+        (lambda d: d["variants"]["ensemble_places"].update(members=["tree_cells", "ensemble_country"]),
+         "ensemble_places.members: 'ensemble_country' reads other variants' answers itself"),
+        (lambda d: d["variants"]["ensemble_places"].update(members=["tree_cells", "geoguessr_lstm"]),
+         "ensemble_places.members: 'geoguessr_lstm' learns from us_grid; expected mp16, as the ensemble"),
         (lambda d: d["variants"]["ensemble_country"].update(corpus="yfcc100m"),
          "'guidebook_country' learns country from mp16; expected country from yfcc100m"),
         (lambda d: d["variants"].update(of_all={**d["variants"]["ensemble_country"], "members": [
