@@ -135,7 +135,8 @@ def team(postgres, tmp_path_factory) -> Iterator[dict[str, str]]:
         "DAGSTER_HOME": str(shutil.copytree(DEPLOY / "dagster", folder / "dagster")),
         "DAGSTER_POSTGRES_HOST": postgres["PGHOST"], "DAGSTER_POSTGRES_PORT": postgres["PGPORT"],
         "DAGSTER_POSTGRES_USER": postgres["PGUSER"], "DAGSTER_POSTGRES_PASSWORD": postgres["PGPASSWORD"],
-        "DAGSTER_POSTGRES_DB": "dagster", "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{tracked}",
+        "DAGSTER_POSTGRES_DB": "dagster", "GEOLOC_STEP_LOGS": str(folder / "steps"),
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{tracked}",
         "MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": "administrator",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
@@ -281,12 +282,12 @@ def test_two_at_once_on_one_postgresql_take_turns_and_a_kill_holds_up_nobody(tea
     (whole,) = [name for name, status in runs.items() if status == "SUCCESS"]
     assert len(made) == 4
     assert set(made.values()) == {whole}
-    text = run(team | {"GEOLOC_ROOT": str(tree)}, sys.executable, "-m", "orchestration.run", cwd=tree)
+    text = run(team | {"GEOLOC_ROOT": str(tree)}, sys.executable, "-P", "-m", "orchestration.run", cwd=tree)
     assert "4 stages unchanged" in text
     assert sorted(history(team)[0].values()) == ["FAILURE", "SUCCESS"]
     assert not (tree / ".state" / "dagster").exists(), "the project made an instance of its own"
     wrong = team | {"GEOLOC_ROOT": str(tree), "DAGSTER_POSTGRES_DB": "nobody_s"}
-    text = run(wrong, sys.executable, "-m", "orchestration.run", cwd=tree, code=2)
+    text = run(wrong, sys.executable, "-P", "-m", "orchestration.run", cwd=tree, code=2)
     (line,) = [line for line in text.splitlines() if "geoloc: error" in line]
     assert 'database "nobody_s" does not exist' in line
     assert "Traceback" not in text
@@ -342,7 +343,7 @@ def test_a_push_that_was_killed_goes_on_and_another_clone_pulls_all(team, pushed
     shutil.rmtree(pushed / ".dvc" / "cache")
     run(team, *pull.split(), cwd=pushed)
     assert {path.name: path.read_bytes() for path in (pushed / "photos").iterdir()} == before
-    assert (pushed / "data" / "models").is_dir()
+    assert (pushed / "data" / "corpora" / "mp16").is_file()
     held = objects(team, "dvc")
     (pushed / "photos.dvc").unlink()
     run(team, *collect.split(), cwd=pushed)
