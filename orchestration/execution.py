@@ -6,6 +6,7 @@ import dagster as dg
 
 from orchestration.automation import EVERYTHING
 from orchestration.compat import execute_run_iterator
+from orchestration.instance import this_host
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
@@ -30,7 +31,7 @@ def execute(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> Iterat
         run_config=_QUIET,
         asset_selection=selection,
         job_code_origin=job.get_python_origin(),
-        tags={"geoloc/started_by": "geoloc demo"},
+        tags={"geoloc/started_by": "geoloc demo", **this_host()},
     )
     yield from execute_run_iterator(job, run, instance)
 

@@ -14,6 +14,7 @@ from orchestration import promotion
 from orchestration.compat import DATA_VERSION_TAG, part_of_plan, skipped_step
 from orchestration.dvc import Stage
 from orchestration.environment import IN_RUN
+from orchestration.instance import this_host
 from orchestration.operations import News, failures, tell
 from orchestration.outdated import Standing
 from orchestration.settling import Parts, held_back, parts_of, settle
@@ -61,6 +62,7 @@ class _InTurn(dg.Executor):
         return self._steps.retries
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+        plan_context.instance.add_run_tags(plan_context.run_id, this_host())
         with ExitStack() as stack:
             known: Holder | str | None = None
             while (busy := self._taken(stack, f"Dagster run {plan_context.run_id[:8]}")) is not None:

@@ -1,4 +1,4 @@
-"""This project's Dagster instance, cleaned up after runs whose process was killed."""
+"""The Dagster instance in use, cleaned up after runs whose process was killed."""
 
 import os
 import time
@@ -9,6 +9,11 @@ from pathlib import Path
 import dagster as dg
 import psutil  # type: ignore[import-untyped]
 
+from geoloc_core.registry.tracking import host
+from orchestration.environment import is_shared, project_root
+
+HOST = "geoloc/host"
+"""Tag of a run: the machine on which its process is at work."""
 AT_WORK = (
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
@@ -27,7 +32,7 @@ def opened_instance() -> Iterator[dg.DagsterInstance]:
     """The instance in ``$DAGSTER_HOME``, after :func:`close_dead_runs`."""
     with dg.DagsterInstance.get() as instance:
         close_dead_runs(instance)
-        if not _NVIDIA.exists():
+        if not is_shared(project_root()) and not _NVIDIA.exists():
             instance.event_log_storage.set_concurrency_slots("gpu", _WITHOUT_GPU)
         yield instance
 
@@ -54,13 +59,24 @@ def _unfinished(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
     return list(instance.get_run_records(dg.RunsFilter(statuses=AT_WORK)))
 
 
+def this_host() -> dict[str, str]:
+    """The tag of a run that is at work here."""
+    return {HOST: host()}
+
+
 def _is_alive(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
+    """Whether a run has a process, or is about to have one; that of another machine is taken for alive."""
+    at = record.dagster_run.tags.get(HOST)
+    if at is not None and at != host():
+        return True
+    is_new = time.time() - record.create_timestamp.timestamp() < _TIME_TO_START_S
+    may_be_elsewhere = at is None and is_new and is_shared(project_root())  # where it has just begun
     for entry in instance.all_logs(record.dagster_run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         event = entry.dagster_event
         pid = event.engine_event_data.metadata.get("pid") if event else None
         if pid is not None and entry.step_key is None:
-            return _is_running(int(str(pid.value)), entry.timestamp)
-    return time.time() - record.create_timestamp.timestamp() < _TIME_TO_START_S
+            return _is_running(int(str(pid.value)), entry.timestamp) or may_be_elsewhere
+    return is_new
 
 
 def _is_running(pid: int, since: float) -> bool:

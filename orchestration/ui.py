@@ -175,7 +175,7 @@ def _tidy_up() -> None:
 @contextmanager
 def _started(name: str, words: Sequence[str], folder: Path, port: int, health: str) -> Iterator[Server]:
     """A server in its own process group, so that only this process sends it the signal of a Ctrl-C."""
-    log = Path(os.environ["DAGSTER_HOME"]).parent / "logs" / f"{name.lower()}.log"
+    log = project_root() / ".state" / "logs" / f"{name.lower()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         process = subprocess.Popen(  # noqa: S603 - commands of this environment

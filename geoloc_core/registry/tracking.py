@@ -93,9 +93,14 @@ def one_at_a_time(path: Path) -> Iterator[None]:
         yield
 
 
+def host() -> str:
+    """The name of this machine: ``GEOLOC_HOST`` where its own changes, as that of a pod does when it is replaced."""
+    return os.environ.get("GEOLOC_HOST") or socket.gethostname()
+
+
 def process() -> str:
     """This process, as :data:`PROCESS` has it."""
-    return f"{socket.gethostname()} {os.getpid()} {_started(psutil.Process()):.2f}"
+    return f"{host()} {os.getpid()} {_started(psutil.Process()):.2f}"
 
 
 def _started(found: psutil.Process) -> float:
@@ -104,9 +109,9 @@ def _started(found: psutil.Process) -> float:
 
 def is_gone(tag: str | None) -> bool:
     """Whether a process of this host, as :data:`PROCESS` names it, has ended; False for others and for no tag."""
-    host, _, rest = (tag or "").partition(" ")
+    name, _, rest = (tag or "").partition(" ")
     pid, _, started = rest.partition(" ")
-    if host != socket.gethostname():
+    if name != host():
         return False
     try:
         found = psutil.Process(int(pid))

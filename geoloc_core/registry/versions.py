@@ -221,7 +221,7 @@ def _files(model_uri: str) -> str:
             if found.is_dir and not found.path.endswith("__pycache__"):
                 todo.append(found.path)
             elif not found.is_dir:
-                sizes.append(found.file_size)
+                sizes.append(found.file_size or 0)  # a server sends no size of an empty file
     return f"{len(sizes)} files, {sum(sizes)} bytes"
 
 

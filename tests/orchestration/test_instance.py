@@ -5,7 +5,7 @@ import dagster as dg
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 from dagster._core.storage.dagster_run import DagsterRunStatus
 
-from orchestration.instance import close_dead_runs, unfinished_run
+from orchestration.instance import HOST, close_dead_runs, unfinished_run
 
 
 @dg.op(pool="gpu")
@@ -17,8 +17,8 @@ def job():
     step()
 
 
-def started_run(instance, pid):
-    run = instance.create_run_for_job(job)
+def started_run(instance, pid, **tags):
+    run = instance.create_run_for_job(job, tags=tags)
     event = DagsterEvent(DagsterEventType.RUN_START.value, "job")
     instance.report_dagster_event(event, run.run_id)
     instance.report_engine_event("at work", run, EngineEventData.multiprocess(pid))
@@ -39,6 +39,20 @@ def test_a_run_whose_process_is_gone_is_closed_and_gives_its_place_back(instance
     close_dead_runs(instance)
     assert instance.get_run_by_id(run.run_id).status == DagsterRunStatus.FAILURE
     assert (slots(instance), unfinished_run(instance)) == (0, None)
+
+
+def test_a_run_of_another_machine_is_left_to_that(instance, tmp_path, monkeypatch):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    elsewhere = started_run(instance, gone.pid, **{HOST: "another"})
+    unknown = started_run(instance, gone.pid)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))  # an instance that other machines use
+    close_dead_runs(instance)
+    statuses = [instance.get_run_by_id(run.run_id).status for run in (elsewhere, unknown)]
+    assert statuses == [DagsterRunStatus.STARTED] * 2
+    monkeypatch.setenv("GEOLOC_HOST", "another")
+    close_dead_runs(instance)
+    assert instance.get_run_by_id(elsewhere.run_id).status == DagsterRunStatus.FAILURE
 
 
 def test_a_run_at_work_is_left_alone(instance):
