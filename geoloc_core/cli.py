@@ -477,7 +477,7 @@ def promote(
     project: Project, replace: bool, number: int | None, rollback: bool, reject: int | None, because: str
 ) -> None:
     """Register the best variant; it becomes the champion if the evidence says so, or you do."""
-    from geoloc_core.registry import promotion
+    from geoloc_core.registry import news, promotion
 
     chosen = {"--replace": replace, "--version": number, "--rollback": rollback, "--reject": reject}
     given = [name for name, value in chosen.items() if value]
@@ -496,6 +496,8 @@ def promote(
     else:
         decision = promotion.promote(project, replace)
     click.echo(f"promote: {decision.verdict}")
+    if wrong := news.tell(project, decision):
+        click.echo(f"geoloc: {wrong}", err=True)
 
 
 @geoloc.command(epilog="\b\nExamples:\n  geoloc reproduce 3\n  geoloc reproduce 3 --train --out /tmp/again")

@@ -58,6 +58,8 @@ def promotion(root: Path, after: Sequence[str], command: Sequence[str] = COMMAND
                 allow_retries=done.returncode != USER_ERROR,
             )
         context.log.info(done.stdout.strip())
+        if said := done.stderr.strip():
+            context.log.warning(said)
         result = json.loads((root / ".state" / "promotion.json").read_text(encoding="utf-8"))
         return dg.MaterializeResult(
             data_version=dg.DataVersion(digest(result.get("champion"))), metadata=_shown(result)
