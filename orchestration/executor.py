@@ -76,7 +76,7 @@ class _InTurn(dg.Executor):
         events = []
         try:
             for event in self._steps_of(context, plan, parts):
-                if event.is_step_failure:
+                if event.is_step_failure or event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
                     events.append(event)
                 yield event
         except dg.DagsterError:  # the process of a step was killed

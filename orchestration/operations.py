@@ -37,7 +37,7 @@ class News:
     """What the hook is told.
 
     Attributes:
-        event: ``failure``, ``recovery`` or ``promotion``.
+        event: ``failure`` or ``recovery``. Of a champion whoever promotes tells (:mod:`geoloc_core.registry.news`).
         stage: The step that it is about; None where it is about a whole run.
         cause: What happened, in one line.
     """
@@ -48,11 +48,14 @@ class News:
 
 
 def failures(events: Sequence[dg.DagsterEvent]) -> Iterator[News]:
-    """What the hook is told of the steps that failed; those that were stopped with their run did not."""
+    """What the hook is told of the steps that failed: of a check, what it found. What was stopped did not fail."""
+    checks = {event.step_key: event.asset_check_evaluation_data for event in events
+              if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION}  # fmt: skip
+    found = {step: check.description for step, check in checks.items() if not check.passed}
     for event in events:
         data = event.step_failure_data if event.is_step_failure else None
         if data and not (data.error and data.error.cls_name == STOPPED):
-            said = data.user_failure_data.description if data.user_failure_data else None
+            said = found.get(event.step_key) or (data.user_failure_data.description if data.user_failure_data else None)
             said = said or (data.error.message if data.error else "") or str(event.message)
             yield News("failure", event.step_key, said.strip().splitlines()[0])
 
