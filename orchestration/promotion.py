@@ -58,6 +58,8 @@ def promotion(root: Path, after: Sequence[str], command: Sequence[str] = COMMAND
         )
         if done.returncode:
             said = done.stderr.strip().removeprefix("geoloc: error: ")
+            if said.startswith("Traceback"):  # the cause is in its last line; the rest follows it
+                said = f"{said.splitlines()[-1]}\n{said}"
             raise dg.Failure(
                 description=f"promote: {said}",
                 metadata={"exit_code": dg.MetadataValue.int(done.returncode)},

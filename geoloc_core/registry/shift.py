@@ -182,7 +182,7 @@ def _training_features(project: "Project", variant: str) -> dict[str, np.ndarray
     if not encoders:
         return {}
     known = truth.read(project, block.corpus, ["image_id", "group_id", "split"]).to_pandas()
-    usable = (known["split"] == Split.TRAIN).to_numpy()
+    usable = np.array(known["split"] == Split.TRAIN)  # a copy: what pandas gives is not to be written to
     usable[inputs.missing(project, encoders, block.corpus)] = False
     rows = np.flatnonzero(usable)
     ids, groups = (known[name].to_numpy(dtype=object)[rows] for name in ("image_id", "group_id"))
