@@ -480,7 +480,7 @@ def promote(
 
     Without options, the best one becomes the champion if the evidence says so.
     """
-    from geoloc_core.registry import promotion
+    from geoloc_core.registry import news, promotion
 
     chosen = {"--replace": replace, "--version": number, "--rollback": rollback, "--reject": reject}
     given = [name for name, value in chosen.items() if value]
@@ -499,6 +499,8 @@ def promote(
     else:
         decision = promotion.promote(project, replace)
     click.echo(f"promote: {decision.verdict}")
+    if wrong := news.tell(project, decision):
+        click.echo(f"geoloc: {wrong}", err=True)
 
 
 @geoloc.command(epilog="\b\nExamples:\n  geoloc reproduce 3\n  geoloc reproduce 3 --train --out /tmp/again")

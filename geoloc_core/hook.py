@@ -1,12 +1,33 @@
 """The hook: one command of the user's that is told of failures, recoveries and promotions, as JSON on its input."""
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 PATIENCE_S = 60
+IN_RUN = "GEOLOC_IN_RUN"
+"""Environment variable with the id of Dagster's run, in the processes that it starts."""
+PAGES = "GEOLOC_PAGES"
+"""Environment variable with the address of Dagster's pages, where they are served."""
+
+
+def message(project: str, event: str, stage: str | None, cause: str, page: str) -> Mapping[str, Any]:
+    """What the hook reads.
+
+    Args:
+        project: The name of the project's folder.
+        event: ``failure``, ``recovery`` or ``promotion``.
+        stage: The step that it is about; None where it is about a whole run.
+        cause: What happened, in one line.
+        page: Of Dagster's pages, the one to look at.
+    """
+    link = f"{os.environ.get(PAGES, 'http://localhost:3000')}/{page}"
+    about = f"{stage}: " if stage and not cause.startswith(stage) else ""
+    text = f"{project}: {event}: {about}{cause} {link}"
+    return {"event": event, "project": project, "stage": stage, "cause": cause, "link": link, "text": text}
 
 
 def call(command: Sequence[str], told: Mapping[str, Any], folder: Path) -> str | None:

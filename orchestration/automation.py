@@ -19,6 +19,9 @@ from orchestration.watched import Listing, Seen
 
 EVERYTHING = "everything"
 EVERY_MONDAY_AT_THREE = "0 3 * * 1"
+SCHEDULE, SENSOR = "weekly_retrain", "changed_project"
+STARTED_BY, PROJECT = "geoloc/started_by", "geoloc/project"
+"""Tags of the runs that the schedule or the sensor requests: which of the two, and for which project."""
 RECIPE = "geoloc/recipe"
 """Tag of the runs that the sensor requests: a digest of what it saw at that time."""
 BECAUSE = "geoloc/because"
@@ -41,14 +44,14 @@ def retrain(root: Path) -> dg.ScheduleDefinition:
     """The weekly schedule: the whole graph, fetching included."""
 
     @dg.schedule(
-        name="weekly_retrain",
+        name=SCHEDULE,
         job=everything,
         cron_schedule=EVERY_MONDAY_AT_THREE,
         description="Every Monday at 03:00 UTC: the whole graph, from fetching to promotion",
     )
     def weekly_retrain(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         spent = _spent(root, context.instance)
-        return dg.SkipReason(spent) if spent else dg.RunRequest()
+        return dg.SkipReason(spent) if spent else dg.RunRequest(tags=_asked_by(root, SCHEDULE))
 
     return weekly_retrain
 
@@ -62,7 +65,7 @@ def on_change(root: Path, stages: Sequence[Stage]) -> dg.SensorDefinition:
     """
 
     @dg.sensor(
-        name="changed_project",
+        name=SENSOR,
         target=dg.AssetSelection.all(),
         minimum_interval_seconds=60,
         description="New or changed photos, lists, parameters, code or dvc.lock: requests a run of the whole graph",
@@ -88,9 +91,15 @@ def on_change(root: Path, stages: Sequence[Stage]) -> dg.SensorDefinition:
         if wait:
             return dg.SensorResult(skip_reason=f"{said}; {wait}", cursor=cursor)
         context.log.info(said)
-        return dg.SensorResult([dg.RunRequest(tags={RECIPE: at, BECAUSE: said[:200]})], cursor=cursor)
+        return dg.SensorResult(
+            [dg.RunRequest(tags={**_asked_by(root, SENSOR), RECIPE: at, BECAUSE: said[:200]})], cursor=cursor
+        )
 
     return changed_project
+
+
+def _asked_by(root: Path, name: str) -> dict[str, str]:
+    return {STARTED_BY: name, PROJECT: root.name}
 
 
 def _look(root: Path, paths: Sequence[str], cursor: str | None) -> tuple[dict[str, Listing], list[str], str]:
@@ -117,19 +126,26 @@ def _at_rest(moving: Sequence[str]) -> str | None:
 
 
 def _spent(root: Path, instance: dg.DagsterInstance) -> str | None:
-    """Why not to request a run: those of the last seven days have taken the hours that the parameters allow."""
+    """Why not to request a run: those of the last seven days have taken the hours that the parameters allow.
+
+    Runs that a person started do not count, nor do those of other projects whose runs the same database holds.
+    """
     allowed = operations(root).hours_per_week
     if allowed is None:
         return None
     since = datetime.now(UTC) - A_WEEK
-    spent = sum(_hours(instance, since))
+    spent = sum(_hours(root, instance, since))
     if spent < allowed:
         return None
-    return f"the runs of the last seven days took {spent:.1f} hours; operations.hours_per_week allows {allowed:g}"
+    return (
+        f"the schedule's and the sensor's runs took {spent:.1f} hours in the last seven days; "
+        f"operations.hours_per_week allows {allowed:g}"
+    )
 
 
-def _hours(instance: dg.DagsterInstance, since: datetime) -> Iterator[float]:
-    for record in instance.get_run_records(dg.RunsFilter(updated_after=since)):
+def _hours(root: Path, instance: dg.DagsterInstance, since: datetime) -> Iterator[float]:
+    ours = {STARTED_BY: [SCHEDULE, SENSOR], PROJECT: root.name}
+    for record in instance.get_run_records(dg.RunsFilter(tags=ours, updated_after=since)):
         if record.start_time:
             begun = max(record.start_time, since.timestamp())
             yield ((record.end_time or time.time()) - begun) / 3600

@@ -59,6 +59,7 @@ def stage_check(root: Path, stage: Stage, ahead: int = 0) -> dg.AssetChecksDefin
         return dg.AssetCheckResult(
             passed=report.passed,
             severity=dg.AssetCheckSeverity.ERROR,
+            description=report.verdict,
             metadata={
                 "expectations": len(report.rows),
                 PROMISES: promises(root)(stage.subject),

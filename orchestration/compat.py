@@ -5,7 +5,7 @@ this module refuses versions other than those that it was written for.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, chdir, contextmanager, suppress
 from copy import copy
 from functools import partial
@@ -87,6 +87,7 @@ __all__ = [
     "asset_check_of",
     "asset_of",
     "check_versions",
+    "checks_within",
     "edited_rwlock",
     "evaluation_of",
     "evaluations",
@@ -211,9 +212,14 @@ def asset_of(plan: Any, step: str) -> "AssetKey | None":
 
 
 def asset_check_of(plan: Any, step: str) -> "AssetCheckKey | None":
-    """The check that a step of a plan makes; None for an asset."""
+    """The check that a step of a plan makes; None for an asset, also if that makes checks along with itself."""
+    return next(iter(checks_within(plan, step)), None) if asset_of(plan, step) is None else None
+
+
+def checks_within(plan: Any, step: str) -> "list[AssetCheckKey]":
+    """All checks that a step of a plan makes."""
     outputs = plan.get_step_by_key(step).step_outputs
-    return next((output.properties.asset_check_key for output in outputs if output.properties.asset_check_key), None)
+    return [output.properties.asset_check_key for output in outputs if output.properties.asset_check_key]
 
 
 def part_of_plan(context: Any, plan: Any, steps: Sequence[str]) -> Any:
@@ -233,9 +239,21 @@ def skipped_step(context: Any, plan: Any, step: str, why: str) -> "DagsterEvent"
 
 
 def settled_step(
-    context: Any, plan: Any, step: str, made: "AssetMaterialization | AssetCheckEvaluation"
+    context: Any,
+    plan: Any,
+    step: str,
+    made: "AssetMaterialization | AssetCheckEvaluation",
+    along: "Callable[[], Iterable[AssetCheckEvaluation]]" = tuple,
 ) -> "Iterator[DagsterEvent]":
-    """Record, and yield, the events of a step that has found everything as it should be."""
+    """Record, and yield, the events of a step that has found everything as it should be.
+
+    Args:
+        context: Of the plan.
+        plan: The plan.
+        step: The step.
+        made: What it makes.
+        along: The checks that it makes along with it, asked for once that is recorded.
+    """
     from dagster import AssetMaterialization, DagsterEvent
     from dagster._core.execution.plan.objects import StepSuccessData
 
@@ -245,6 +263,8 @@ def settled_step(
         yield DagsterEvent.asset_materialization(at, made)
     else:
         yield DagsterEvent.asset_check_evaluation(at, made)
+    for evaluation in along():
+        yield DagsterEvent.asset_check_evaluation(at, evaluation)
     yield DagsterEvent.step_success_event(at, StepSuccessData(duration_ms=0.0))
 
 

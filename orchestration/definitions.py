@@ -2,9 +2,10 @@
 
 import os
 
+from geoloc_core.hook import IN_RUN
 from orchestration.code import refresh_code
 from orchestration.dvc import read_stages
-from orchestration.environment import IN_RUN, project_root
+from orchestration.environment import project_root
 from orchestration.pipeline import pipeline
 
 root = project_root()

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from geoloc_core.corpora.again import due
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import Strict
 from geoloc_core.yamls import parse_yaml
@@ -154,8 +155,13 @@ def _look(stage: Any) -> Look:
 
 
 def changed_stages(root: Path) -> set[str]:
-    """Names of the stages that DVC would run: those that differ from ``dvc.lock``."""
-    return with_dvc(root, _status)
+    """Names of the stages to run: those that differ from ``dvc.lock``, and crawls that are to look again."""
+    return with_dvc(root, _status) | crawls(root)
+
+
+def crawls(root: Path) -> set[str]:
+    """The stages of the crawls that are to look again for what was gone."""
+    return {f"fetch@{corpus}" for corpus in due(root / ".state")}
 
 
 def _status(repo: Any) -> set[str]:

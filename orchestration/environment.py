@@ -8,11 +8,6 @@ from geoloc_core import telemetry
 from geoloc_core.errors import UserError
 
 ROOT = "GEOLOC_ROOT"
-IN_RUN = "GEOLOC_IN_RUN"
-"""Environment variable with the id of the run, in the processes that it starts."""
-
-PAGES = "GEOLOC_PAGES"
-"""Environment variable with the address of Dagster's pages, where they are served."""
 
 HOME = "DAGSTER_HOME"
 """Environment variable of Dagster's: the folder whose ``dagster.yaml`` says where an instance keeps its history."""

@@ -52,5 +52,5 @@ def step_labels(definitions: dg.Definitions, keys: Sequence[dg.AssetKey]) -> dic
             labels[asset.node_def.name] = " ".join(key.path)
     for check, asset in repository.asset_checks_defs_by_key.items():
         if check.asset_key in wanted:
-            labels[asset.node_def.name] = " ".join(["check", check.name, *check.asset_key.path[1:]])
+            labels.setdefault(asset.node_def.name, " ".join(["check", check.name, *check.asset_key.path[1:]]))
     return labels

@@ -10,13 +10,11 @@ from typing import Any
 import dagster as dg
 
 from geoloc_core import warm
-from orchestration import promotion
-from orchestration.compat import DATA_VERSION_TAG, part_of_plan, skipped_step
+from geoloc_core.hook import IN_RUN
+from orchestration.compat import part_of_plan, skipped_step
 from orchestration.dvc import Stage
-from orchestration.environment import IN_RUN
 from orchestration.instance import this_host
 from orchestration.operations import News, failures, tell
-from orchestration.outdated import Standing
 from orchestration.settling import Parts, held_back, parts_of, settle
 from orchestration.turn import BusyError, Holder, holder, turn
 from orchestration.watched import forget_settled, look, note_settled, sources
@@ -84,7 +82,7 @@ class _InTurn(dg.Executor):
         events = []
         try:
             for event in self._steps_of(context, plan, parts):
-                if event.is_step_failure or event.asset_key == promotion.KEY:
+                if event.is_step_failure or event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
                     events.append(event)
                 yield event
         except dg.DagsterError:  # the process of a step was killed
@@ -96,7 +94,7 @@ class _InTurn(dg.Executor):
         last = instance.get_run_records(dg.RunsFilter(statuses=_ENDED), limit=1)
         mended = not failed and any(record.dagster_run.status == dg.DagsterRunStatus.FAILURE for record in last)
         again = [News("recovery", None, "this run succeeded after one that failed")] if mended else []
-        tell(root, instance, run, [*failed, *again, *_promotions(parts.standing, events)])
+        tell(root, instance, run, [*failed, *again])
 
     def _steps_of(self, context: Any, plan: Any, parts: Parts) -> Iterator[dg.DagsterEvent]:
         if len(parts.checks_first) + len(parts.checks) > 1:
@@ -128,22 +126,3 @@ class _InTurn(dg.Executor):
         except BusyError as busy:
             return busy.holder
         return None
-
-
-def _promotions(before: Standing, events: Sequence[dg.DagsterEvent]) -> list[News]:
-    """What the hook is told if the champion is another one than before."""
-    last = before.records.get(promotion.KEY)
-    known = (last.asset_materialization.tags or {}) if last and last.asset_materialization else {}
-    made = [event.step_materialization_data.materialization for event in events
-            if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]  # fmt: skip
-    return [
-        News("promotion", "promote", f"a new champion: {_one_line(item)}")
-        for item in made
-        if (item.tags or {}).get(DATA_VERSION_TAG) != known.get(DATA_VERSION_TAG)
-    ]
-
-
-def _one_line(made: dg.AssetMaterialization) -> str:
-    """The figures of a promotion that are a word or a number, in one line."""
-    plain = {name: value.value for name, value in made.metadata.items() if isinstance(value.value, str | int | float)}
-    return ", ".join(f"{name} {value}" for name, value in plain.items() if name != "registry") or "see the link"

@@ -1,19 +1,16 @@
 """How a project is operated: the block ``operations`` of its parameters, and what its hook is told."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
-from geoloc_core.hook import call
+from geoloc_core.hook import call, message
 from geoloc_core.params.schema import Operations
 from geoloc_core.yamls import read_yaml
 from orchestration.display import STOPPED
-from orchestration.environment import PAGES
 
 TOLD = "geoloc/told"
 """Tag of the runs that the hook was told of."""
@@ -40,7 +37,7 @@ class News:
     """What the hook is told.
 
     Attributes:
-        event: ``failure``, ``recovery`` or ``promotion``.
+        event: ``failure`` or ``recovery``. Of a champion whoever promotes tells (:mod:`geoloc_core.registry.news`).
         stage: The step that it is about; None where it is about a whole run.
         cause: What happened, in one line.
     """
@@ -51,11 +48,14 @@ class News:
 
 
 def failures(events: Sequence[dg.DagsterEvent]) -> Iterator[News]:
-    """What the hook is told of the steps that failed; those that were stopped with their run did not."""
+    """What the hook is told of the steps that failed: of a check, what it found. What was stopped did not fail."""
+    checks = {event.step_key: event.asset_check_evaluation_data for event in events
+              if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION}  # fmt: skip
+    found = {step: check.description for step, check in checks.items() if not check.passed}
     for event in events:
         data = event.step_failure_data if event.is_step_failure else None
         if data and not (data.error and data.error.cls_name == STOPPED):
-            said = data.user_failure_data.description if data.user_failure_data else None
+            said = found.get(event.step_key) or (data.user_failure_data.description if data.user_failure_data else None)
             said = said or (data.error.message if data.error else "") or str(event.message)
             yield News("failure", event.step_key, said.strip().splitlines()[0])
 
@@ -67,23 +67,9 @@ def tell(root: Path, instance: dg.DagsterInstance, run: dg.DagsterRun, news: Seq
         return
     instance.add_run_tags(run.run_id, {TOLD: ", ".join(sorted({item.event for item in news}))})
     for item in news:
-        wrong = call(hook, as_json(root, run.run_id, item), root)
+        wrong = call(hook, message(root.name, item.event, item.stage, item.cause, f"runs/{run.run_id}"), root)
         if wrong:
             instance.report_engine_event(wrong, run)
-
-
-def as_json(root: Path, run_id: str, item: News) -> Mapping[str, Any]:
-    """What the hook reads."""
-    link = f"{os.environ.get(PAGES, 'http://localhost:3000')}/runs/{run_id}"
-    about = f"{item.stage}: " if item.stage and not item.cause.startswith(item.stage) else ""
-    return {
-        "event": item.event,
-        "project": root.name,
-        "stage": item.stage,
-        "cause": item.cause,
-        "link": link,
-        "text": f"{root.name}: {item.event}: {about}{item.cause} {link}",
-    }
 
 
 def killed_runs(root: Path) -> dg.SensorDefinition:

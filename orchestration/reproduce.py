@@ -13,7 +13,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from geoloc_core.lifeline import STEP, frozen
-from orchestration.dvc import Stage, read_lock
+from orchestration.dvc import Stage, crawls, read_lock
 from orchestration.environment import tools
 from orchestration.repository import with_dvc
 from orchestration.terminal import output_to
@@ -109,7 +109,8 @@ class _Work(threading.Thread):
             self.ended.set()
 
     def _reproduce(self, repo: Any) -> Outcome:
-        done = repo.reproduce(targets=[self._stage], single_item=True, run_env=self._environment)
+        force = self._stage in crawls(self._root)  # its inputs are as they were
+        done = repo.reproduce(targets=[self._stage], single_item=True, force=force, run_env=self._environment)
         return Outcome(bool(done), read_lock(repo)[self._stage])
 
 

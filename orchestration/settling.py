@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from orchestration.compat import (
     OWN_VERSION_TAG,
     asset_check_of,
     asset_of,
+    checks_within,
     evaluation_of,
+    evaluations,
     input_tag,
     settled_step,
 )
@@ -110,13 +113,21 @@ def settle(root: Path, stages: Sequence[Stage], context: Any, plan: Any, parts: 
             made = _as_it_is(root, of[key], now.outputs[key], versions)
         else:
             made = _again(now.records[key])
-        yield from settled_step(context, plan, step, made)
+        yield from settled_step(context, plan, step, made, partial(_along, context.instance, plan, step, key))
         for check_step, check in checks.pop(key, ()):
             (record,) = context.instance.get_asset_records([key])
             yield from settled_step(context, plan, check_step, evaluation_of(now.passed[check], record))
     for of_others in checks.values():  # of assets that this run does not make
         for check_step, check in of_others:
             yield from settled_step(context, plan, check_step, now.passed[check])
+
+
+def _along(instance: dg.DagsterInstance, plan: Any, step: str, key: dg.AssetKey) -> Iterator[dg.AssetCheckEvaluation]:
+    """What the checks said last that the step of an asset makes along with it."""
+    for check in checks_within(plan, step):
+        (record,) = instance.get_asset_records([key])
+        for evaluation in evaluations(instance, check):
+            yield evaluation_of(evaluation, record)
 
 
 def _as_it_is(

@@ -1,6 +1,7 @@
 """Serve the Dagster and MLflow UIs for this project: ``geoloc ui``."""
 
 import argparse
+import json
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,11 +20,13 @@ from typing import NoReturn
 from rich.console import Console
 
 from geoloc_core.errors import UserError
+from geoloc_core.hook import PAGES
 from geoloc_core.registry.tracking import without_secrets
+from geoloc_core.yamls import read_yaml
 from orchestration.databases import check_databases, whole_databases
-from orchestration.environment import PAGES, enter, project_root
+from orchestration.environment import enter, project_root
 from orchestration.terminal import console, print_error
-from orchestration.webserver import ALLOWED_HOSTS, MLFLOW
+from orchestration.webserver import ALLOWED_HOSTS, MLFLOW, OF_MODELS
 
 HOST = "127.0.0.1"
 PORTS_TRIED = 50
@@ -129,8 +133,8 @@ def serve(root: Path, port: int, mlflow_port: int, hosts: Sequence[str], termina
                 words += ["--allowed-hosts", ",".join(f"{host},{host}:*" for host in (*own, *hosts))]
             mlflow = stack.enter_context(_started("MLflow", words, store, mlflow_port, "/health"))
             _wait_for([dagster, mlflow])
-        for server in (dagster, mlflow):
-            terminal.print(f"{server.name:<8} {server.url}")
+        for server, page in ((dagster, dagster.url), (mlflow, runs_page(os.environ[MLFLOW], root))):
+            terminal.print(f"{server.name:<8} {page}", soft_wrap=True)
         terminal.print("Press Ctrl-C to stop both")
         while True:
             time.sleep(0.5)
@@ -144,6 +148,24 @@ def mlflow_pages(port: int) -> str:
     if remote.startswith(("http://", "https://")):
         return without_secrets(remote).rstrip("/")
     return f"http://{HOST}:{port}"
+
+
+def runs_page(pages: str, root: Path) -> str:
+    """The page of MLflow's UI with the project's runs; of all experiments where there are none, or none are shown.
+
+    Args:
+        pages: The address of the UI. By itself it opens on what MLflow has for chat applications.
+        root: The project.
+    """
+    model = ((read_yaml(root / "params.yaml") or {}).get("run") or {}).get("registry", {}).get("model", "")
+    query = urllib.parse.urlencode({"experiment_name": model})
+    asked = f"{pages}/api/2.0/mlflow/experiments/get-by-name?{query}"
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 - MLflow's server
+            page = f"experiments/{json.load(answer)['experiment']['experiment_id']}/runs"
+    except (OSError, ValueError, KeyError, TypeError):
+        page = "experiments"
+    return f"{pages}/#/{page}{OF_MODELS}"
 
 
 def free_port(first: int) -> int:

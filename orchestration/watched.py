@@ -12,6 +12,7 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 
 import geoloc_core
+from geoloc_core.corpora.again import due
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, write_json
 from orchestration.dvc import Stage
@@ -144,6 +145,8 @@ def news(root: Path, seen: Seen) -> Sequence[str]:
     found = [f"{name} has changed" for name, value in seen.recipe.items() if before.recipe.get(name) != value]
     found += [f"{path}: {_change(before.data.get(path), now)}" for path, now in seen.data.items()
               if before.data.get(path) != now]  # fmt: skip
+    found += [f"{corpus}: {count:,} addresses that were gone are to be asked again"
+              for corpus, count in due(root / ".state").items()]  # fmt: skip
     if _digest([_bytes(root / "dvc.lock")]) != lock:
         found.append("dvc.lock has changed")
     return found

@@ -23,7 +23,7 @@ MLFLOW = "GEOLOC_MLFLOW"
 OWN = frozenset({"127.0.0.1", "localhost", "::1"})
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _TO_MLFLOW = re.compile("/mlflow(/.*)?")
-_OF_MODELS = "?workflowType=machine_learning"
+OF_MODELS = "?workflowType=machine_learning"
 """Without it MLflow's pages show first what it has for chat applications."""
 
 
@@ -52,7 +52,7 @@ def guarded(app: ASGIApp, more: Collection[str] = (), mlflow: str | None = None)
             await PlainTextResponse(refusal, 403)(scope, receive, send)
         elif led and mlflow and kind == "http":
             place = _as_asked(mlflow, Headers(scope=scope).get("host", ""))
-            await RedirectResponse(f"{place}/#{led[1] or '/'}{_OF_MODELS}")(scope, receive, send)
+            await RedirectResponse(f"{place}/#{led[1] or '/'}{OF_MODELS}")(scope, receive, send)
         else:
             await app(scope, receive, send)
 

@@ -61,6 +61,17 @@ class Report:
         """Whether all expectations hold."""
         return all(row.passed for row in self.rows)
 
+    @property
+    def verdict(self) -> str:
+        """What does not hold, in a line: the first expectation, and how many more."""
+        failed = [row for row in self.rows if not row.passed]
+        if not failed:
+            return f"{self.title}: all {len(self.rows)} expectations hold"
+        first, more = failed[0], len(failed) - 1
+        said = " ".join(filter(None, (first.column, first.expectation)))
+        said += f" ({'; '.join(first.examples)})" if first.examples else ""
+        return f"{self.title}: expected {said}" + (f"; {more} more expectations failed" if more else "")
+
     def table(self) -> tables.Table:
         """The report as a table."""
         rows = (

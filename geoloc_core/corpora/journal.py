@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -272,6 +272,51 @@ class Parts:
             if not self.shard(number).exists():
                 Part(self._folder, number, batch).seal(self.shard(number), self.gone(number))
 
+    def reopen(self, addresses: Iterable[Address], reasons: Container[str], before: float) -> int:
+        """Open sealed parts again, so that :meth:`missing` gives out what was gone for one of some reasons.
+
+        Their photos stay. A kill leaves a part sealed, or open with all that it had.
+
+        Args:
+            addresses: The list.
+            reasons: The reasons that may have passed.
+            before: Seconds since the epoch: only what was asked for before then.
+
+        Returns:
+            How many addresses are to be asked for again.
+
+        Raises:
+            UserError: A list of what is gone is damaged.
+        """
+        due = {number for number in self.sealed() if self.gone(number).stat().st_mtime < before}
+        due = {number for number in due if any(row[2] in reasons for row in self._gone(number))}
+        opened = 0
+        for number, batch in enumerate(in_chunks(addresses, self._size)) if due else ():
+            if number in due:
+                opened += self._unseal(number, batch, reasons)
+        return opened
+
+    def _unseal(self, number: int, batch: Sequence[Address], reasons: Container[str]) -> int:
+        import msgpack
+
+        for left in (f"{number:06d}.data", f"{number:06d}.jsonl"):  # of a kill meanwhile
+            (self._folder / left).unlink(missing_ok=True)
+        faults = {row[0]: Fault(Gone(row[2]), row[3]) for row in self._gone(number)}
+        part = Part(self._folder, number, batch)
+        with self.shard(number).open("rb") as stream:
+            photos = msgpack.Unpacker(stream)
+            for address in batch:
+                fault = faults.get(address.key)
+                if fault is None:
+                    part.settle(address, next(photos)["image"])
+                elif fault.reason not in reasons:
+                    part.settle(address, fault)
+        opened = len(part.missing)
+        part.close()
+        self.shard(number).unlink()
+        self.gone(number).unlink()
+        return opened
+
     def all_gone(self) -> Iterator[list[str]]:
         """The rows of all sealed parts: key, address, reason, detail.
 
@@ -279,15 +324,18 @@ class Parts:
             UserError: A list is missing or damaged.
         """
         for number in self.sealed():
-            path = self.gone(number)
-            try:
-                with path.open(encoding="utf-8", newline="") as stream:
-                    rows = list(csv.reader(stream))
-            except (FileNotFoundError, UnicodeDecodeError, csv.Error) as error:
-                raise _unsealed(path, self.shard(number), error) from None
-            if any(len(row) != 4 or row[2] not in REASONS for row in rows):
-                raise _unsealed(path, self.shard(number), "not key, address, reason and detail")
-            yield from rows
+            yield from self._gone(number)
+
+    def _gone(self, number: int) -> list[list[str]]:
+        path = self.gone(number)
+        try:
+            with path.open(encoding="utf-8", newline="") as stream:
+                rows = list(csv.reader(stream))
+        except (FileNotFoundError, UnicodeDecodeError, csv.Error) as error:
+            raise _unsealed(path, self.shard(number), error) from None
+        if any(len(row) != 4 or row[2] not in REASONS for row in rows):
+            raise _unsealed(path, self.shard(number), "not key, address, reason and detail")
+        return rows
 
     def summary(self) -> Counter[str]:
         """What is gone, by reason, over all sealed parts.

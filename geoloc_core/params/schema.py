@@ -290,6 +290,18 @@ class Report(Strict):
     explained: Explained = Explained()
 
 
+class Limits(Strict):
+    """How far features and answers may move from the champion's before a check warns; it never stops anything.
+
+    Attributes:
+        features: Energy coefficient of what is learned from now and what the champion learned from: 0 to 1.
+        answers: Jensen–Shannon divergence of the shares of countries answered now and before, in bits: 0 to 1.
+    """
+
+    features: float = Field(0.05, ge=0, le=1)
+    answers: float = Field(0.05, ge=0, le=1)
+
+
 class Operations(Strict):
     """How retraining is looked after; nothing that is trained depends on it.
 
@@ -298,12 +310,14 @@ class Operations(Strict):
         hours_per_week: The schedule and the sensor ask for no run once those of the last seven days took so long.
         champion_days: The champion must be confirmed or replaced every so many days; left out, it need not.
         corpora_days: Likewise each corpus: fetched, or found as it was.
+        warn_shift: From when on to warn that features or answers have moved.
     """
 
     hook: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(None, min_length=1)
     hours_per_week: float | None = Field(None, gt=0, allow_inf_nan=False)
     champion_days: float | None = Field(None, gt=0, le=10_000, allow_inf_nan=False)
     corpora_days: float | None = Field(None, gt=0, le=10_000, allow_inf_nan=False)
+    warn_shift: Limits = Limits()
 
 
 class Profile(Strict):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from geoloc_core.errors import UserError
 from geoloc_core.files import write_json
+from geoloc_core.progress import say
 from geoloc_core.project import Project
-from geoloc_core.registry import evidence, tracking, versions
+from geoloc_core.registry import evidence, shift, tracking, versions
 from geoloc_core.registry.decision import Decision, Rule, weigh, who
 from geoloc_core.registry.versions import CHALLENGER, CHAMPION, FOLLOWS, PREVIOUS, REJECTED, ROLLED_BACK
 
@@ -176,9 +177,11 @@ class _Registry:
         unwanted = set() if replace else versions.barred(self.client, self.name)
         variant = next((name for name in ranked if versions.made(self.project, name) not in unwanted), None)
         if variant is None:
+            shift.keep(self.project, None)
             why = "every variant of the leaderboard was rejected or rolled back"
             return self.note("none left", False, why, None, versions.holder(self.client, self.name))
         tables = self.answers(board, variant)
+        self.look_for_shifts(variant, set(ranked))
         candidate = versions.register(self.project, self.client, experiment_id, variant, tables, anew=replace)
         self.refresh_champion(candidate, set(ranked))
         while True:
@@ -186,6 +189,25 @@ class _Registry:
             decide = self.weigh(candidate, holder, tables, len(ranked), replace)
             if self.is_still(holder):  # another machine may have promoted meanwhile: MLflow keeps the last word alone
                 return decide()
+
+    def look_for_shifts(self, best: str, ranked: set[str]) -> None:
+        """Note how far features and answers have moved from the champion's, before it may change."""
+        holder, registry = versions.holder(self.client, self.name), self.project.profile.registry
+        if holder is None:
+            shift.keep(self.project, None)
+            return
+        variant = holder.tags.get("variant", "")
+        variant = variant if variant in ranked else best
+        limits = self.project.profile.operations.warn_shift
+        found = list(shift.of_features(self.project, variant, versions.learned(holder) or {}, limits))
+        then = versions.selection(holder, registry.benchmark)
+        if then is not None:
+            now = evidence.of_variant(self.project, variant, registry.benchmark)
+            found += shift.of_answers(now, then, registry.benchmark, limits)
+        shift.keep(self.project, found)
+        for moved in found:
+            if moved.warns:
+                say(f"promote: warning: {moved.words()}")
 
     def is_still(self, holder: Any) -> bool:
         """Whether the champion is the one that was compared with."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from geoloc_core.errors import UserError
 from geoloc_core.files import digest, remove, write_json
 from geoloc_core.project import Project
-from geoloc_core.registry import evidence, tracking
+from geoloc_core.registry import evidence, shift, tracking
 from geoloc_core.registry.decision import Contender, Decision, Score
 
 if TYPE_CHECKING:
@@ -34,9 +34,10 @@ MODEL = "model_sha256"
 """Tag of a version: the beginning of its model's SHA-256."""
 FILES = "geoloc.files"
 """Tag of a logged model: how many files and bytes it has, written when all are there."""
-SELECTION, DECISIONS = "selection", "decisions.json"
-"""Beside the files of a model: its answers to what decides, a table per benchmark; and what was decided of it."""
-BESIDE = ("registered_model_meta", "origin", SELECTION, DECISIONS)
+SELECTION, DECISIONS, LEARNED = "selection", "decisions.json", "learned"
+"""Beside the files of a model: its answers to what decides, a table per benchmark; what was decided of it; and a sample
+of the features that it learned from."""
+BESIDE = ("registered_model_meta", "origin", SELECTION, DECISIONS, LEARNED)
 """What does not count among a model's files: MLflow's own note, and what is written again as time goes by."""
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's words for a model, a version or an alias that is not there."""
@@ -179,6 +180,8 @@ def register(
             _log_files(project, mlflow_client, variant, run_id, model_id)
             mlflow_client.set_logged_model_tags(model_id, {FILES: _files(version.source)})
         keep_selection(mlflow_client, version, tables)
+        if not learned(version):
+            _log_learned(project, mlflow_client, model_id, variant)
         return mlflow_client.get_model_version(name, version.version)
     model_id = mlflow_client.create_logged_model(
         experiment_id, "geolocator", source_run_id=run_id, tags={tracking.PROCESS: tracking.process()}
@@ -190,6 +193,7 @@ def register(
     origin.keep(project, mlflow_client, model_id, variant)
     for benchmark, table in tables.items():
         _log_selection(mlflow_client, model_id, benchmark, table)
+    _log_learned(project, mlflow_client, model_id, variant)
     try:
         mlflow_client.create_registered_model(name, description=ABOUT)
     except MlflowException as error:
@@ -329,6 +333,23 @@ def _log_selection(mlflow_client: "MlflowClient", model_id: str, benchmark: str,
         path = Path(folder) / f"{benchmark}.parquet"
         evidence.write(table, path)
         mlflow_client.log_model_artifact(model_id, str(path), SELECTION)
+
+
+def learned(version: Any) -> dict[str, Any] | None:
+    """A sample of the features that a version learned from, by encoder; None where none was kept."""
+    with _beside(version, f"{LEARNED}/{shift.FILE}") as path:
+        try:
+            return None if path is None else shift.read(path)
+        except UserError:  # half of a file, as a kill leaves it
+            return None
+
+
+def _log_learned(project: Project, mlflow_client: "MlflowClient", model_id: str, variant: str) -> None:
+    found = shift.training_features(project, variant)
+    if not found:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        mlflow_client.log_model_artifact(model_id, str(shift.write(found, Path(folder))), LEARNED)
 
 
 def decisions(version: Any) -> list[Decision]:

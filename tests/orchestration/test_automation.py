@@ -213,6 +213,13 @@ def test_the_sensor_asks_for_nothing_while_a_run_is_at_work(one_stage, instance,
 @pytest.mark.slow
 def test_the_hours_of_a_week_are_not_exceeded(one_stage, instance, look):
     replace(one_stage / "params.yaml", "seed: 1", "seed: 1\n  operations: {hours_per_week: 0.000001}")
+    by_hand = definitions(one_stage).resolve_job_def("everything")
+    assert by_hand.execute_in_process(instance=instance, tags={"geoloc/started_by": "geoloc demo"}).success
+    assert look() == NEVER, "what a person starts does not count"
+    tags = request_tags(one_stage, instance)
+    assert tags["geoloc/started_by"] == "changed_project"
+    assert by_hand.execute_in_process(instance=instance, tags={**tags, "geoloc/project": "another"}).success
+    assert look() == NEVER, "nor what another project does in the same database"
     settle(one_stage, instance)
     replace(one_stage / "params.yaml", "n: 5", "n: 6")
     allowed = "hours; operations.hours_per_week allows 1e-06"

@@ -320,3 +320,17 @@ def test_the_run_cache_brings_back_what_another_profile_had_built(project):
     assert (project / "data/models/linear").read_bytes() == built
     assert ran.count("linear") == 2, "once for each profile"
     assert ran.count("clip-mp16") == 1, "what both share is built once"
+
+
+@pytest.mark.slow
+def test_a_crawl_that_is_to_look_again_is_out_of_date_and_runs_though_nothing_has_changed(project):
+    stage = by_name(project)["fetch@mp16"]
+    assert reproduce(project, stage).changed
+    assert not reproduce(project, stage).changed
+    note = project / ".state" / "partial" / "fetch" / "mp16" / "again.json"
+    note.parent.mkdir(parents=True)
+    note.write_text(json.dumps({"at": time.time() + 1e6, "addresses": 2}))
+    assert stage.name not in changed_stages(project)
+    note.write_text(json.dumps({"at": 1, "addresses": 2}))
+    assert stage.name in changed_stages(project)
+    assert reproduce(project, stage).changed

@@ -9,10 +9,6 @@ import dagster as dg
 import pytest
 
 from geoloc_core.hook import call
-from orchestration.dvc import read_stages
-from orchestration.executor import _promotions
-from orchestration.outdated import standing
-from orchestration.promotion import promotion
 from orchestration.watched import settled
 from tests.orchestration.small_project import definitions, replace
 from tests.orchestration.test_settling import run_all
@@ -84,23 +80,6 @@ def test_a_failing_hook_does_not_fail_the_run_and_is_noted_in_its_log(hooked, in
     assert done.success
     noted = [entry.user_message or entry.message for entry in instance.all_logs(done.run_id)]
     assert any("operations.hook: /no/such/program: No such file or directory" in line for line in noted)
-
-
-@pytest.mark.slow
-def test_a_promotion_is_told_only_if_the_champion_is_another(project, instance):
-    (project / ".state").mkdir(exist_ok=True)
-    replace(project / "dvc.yaml", "group: 5_train", "group: 7_leaderboard")
-    write = "import json; json.dump({'model': 'm', 'champion': {'version': %d}}, open('.state/promotion.json', 'w'))"
-
-    def promoted(version):
-        before = standing(project, instance, read_stages(project))
-        asset = promotion(project, [], [sys.executable, "-c", write % version])
-        events = dg.materialize([asset], instance=instance).all_events
-        return [item.cause for item in _promotions(before, [e for e in events if e.is_step_materialization])]
-
-    assert [cause.split(":")[0] for cause in promoted(1)] == ["a new champion"]
-    assert promoted(1) == []
-    assert len(promoted(2)) == 1
 
 
 def test_corpora_and_champion_are_fresh_for_as_long_as_the_parameters_say(project):

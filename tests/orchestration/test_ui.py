@@ -12,8 +12,9 @@ import urllib.request
 import httpx
 import psutil
 import pytest
+import yaml
 
-from orchestration.ui import free_port, mlflow_pages
+from orchestration.ui import free_port, mlflow_pages, runs_page
 from tests.orchestration.small_project import REPOSITORY
 
 
@@ -57,6 +58,11 @@ def served(project, process):
     return dict(line.split() for line in log.read_text().splitlines()[:2])
 
 
+def server(page):
+    """The address of the server of a page."""
+    return page.partition("/#")[0]
+
+
 def alive(project):
     return [pid for pid in psutil.pids() if _names(project, pid)]
 
@@ -97,7 +103,7 @@ def test_the_servers_answer_to_their_own_names_only_and_end_with_whoever_started
     first = free_port(3450)
     process = start(project, "--port", str(first), "--mlflow-port", str(free_port(5450)))
     try:
-        for url in served(project, process).values():
+        for url in map(server, served(project, process).values()):
             own = url.removeprefix("http://")
             assert status(url, own) == 200
             assert status(url, f"localhost:{own.partition(':')[2]}") == 200
@@ -114,12 +120,21 @@ def test_the_servers_answer_to_their_own_names_only_and_end_with_whoever_started
 
 
 @pytest.mark.slow
-def test_both_pages_open_and_close(pages):
-    with urllib.request.urlopen(f"{pages['MLflow']}/", timeout=30) as answer:
+def test_both_pages_open_and_close(pages, project):
+    mlflow = server(pages["MLflow"])
+    assert pages["MLflow"] == f"{mlflow}/#/experiments?workflowType=machine_learning", "there is no experiment yet"
+    with urllib.request.urlopen(f"{mlflow}/", timeout=30) as answer:
         assert b"MLflow" in answer.read()
+    made = httpx.post(f"{mlflow}/api/2.0/mlflow/experiments/create", json={"name": "of one & all"}, timeout=60)
+    params = {"run": {"registry": {"model": "of one & all"}}}
+    (project / "named").mkdir()
+    (project / "named" / "params.yaml").write_text(yaml.safe_dump(params))
+    number = made.json()["experiment_id"]
+    shown = f"{mlflow}/#/experiments/{number}/runs?workflowType=machine_learning"
+    assert runs_page(mlflow, project / "named") == shown
     led = httpx.get(f"{pages['Dagster']}/mlflow/experiments/1/runs/a")
-    assert led.headers["location"] == f"{pages['MLflow']}/#/experiments/1/runs/a?workflowType=machine_learning"
-    for url in pages.values():
+    assert led.headers["location"] == f"{mlflow}/#/experiments/1/runs/a?workflowType=machine_learning"
+    for url in (pages["Dagster"], mlflow):
         assert [status(url, host) for host in ("geoloc.example.org", "evil.example.org")] == [200, 403]
     question = {"query": "{ version }"}
     for origin, code in ((pages["Dagster"], 200), ("http://evil.example.org", 403), ("null", 403)):

@@ -83,5 +83,12 @@ def test_the_news_are_in_plain_words(tmp_path, photos):
     ]  # fmt: skip
     (tmp_path / "dvc.lock").write_text("b")
     assert news(tmp_path, seen) == ["dvc.lock has changed"]
+    again = tmp_path / ".state" / "partial" / "fetch" / "mp16" / "again.json"
+    again.parent.mkdir(parents=True)
+    again.write_text('{"at": 1, "addresses": 1200}')
+    assert "mp16: 1,200 addresses that were gone are to be asked again" in news(tmp_path, seen)
+    for not_due in ('{"at": 1e11, "addresses": 2}', '{"at": 1', "{}"):
+        again.write_text(not_due)
+        assert news(tmp_path, seen) == ["dvc.lock has changed"]
     (tmp_path / ".state" / "settled.json").write_text("{")
     assert settled(tmp_path) is None

@@ -2,7 +2,8 @@
 
 Each has ``Options`` with a ``path``, which the pipeline watches, and
 ``fetch(options, *, name, source, seed, out, partial) -> dict``: writes the folder ``out``, keeps unfinished
-work in ``partial`` and returns the figures of its summary.
+work in ``partial``, or finished work to go on from (:mod:`geoloc_core.corpora.again`), and returns the figures of its
+summary.
 """
 
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoloc_core import plots
+from geoloc_core.corpora.again import AGAIN
 from geoloc_core.errors import UserError
 from geoloc_core.files import remove, replacing_folder, write_json
 from geoloc_core.params import entry
@@ -52,7 +54,8 @@ def fetch(project: Project, name: str) -> None:
         )
         draw(out, corpus.source, project.plot("fetch", name), name)
         write_json(note, summary)  # says whose the folder is, and so is there before it
-    remove(partial)
+    if not (partial / AGAIN).exists():
+        remove(partial)
 
 
 def draw(raw: Path, source: Any, path: Path, name: str) -> None:

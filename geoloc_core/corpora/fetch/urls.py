@@ -7,6 +7,7 @@ with that reason.
 """
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -17,20 +18,24 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from geoloc_core import tables
+from geoloc_core.corpora.again import AGAIN
 from geoloc_core.corpora.answers import Address
 from geoloc_core.corpora.downloads import Limits, download
 from geoloc_core.corpora.journal import SHARD, Parts
 from geoloc_core.errors import UserError
-from geoloc_core.files import digest, keep_only_own, link_or_copy, remove, replacing
+from geoloc_core.files import digest, keep_only_own, link_or_copy, remove, replacing, write_json
 from geoloc_core.plugins import Strict
 from geoloc_core.progress import say, track
-from geoloc_core.web import TRANSIENT
+from geoloc_core.web import TRANSIENT, Gone
 
 if TYPE_CHECKING:
     import numpy as np
 
 KEY = "IMG_ID"
 LIST_COLUMNS = (KEY, "url")
+DAY_S = 86_400
+MAY_COME_BACK = TRANSIENT | {Gone.NOT_FOUND, Gone.REMOVED}
+"""Reasons after which there may be a photo some day: hosts come back, and so do accounts."""
 GONE_COLUMNS = (*LIST_COLUMNS, "reason", "detail")
 
 
@@ -44,6 +49,9 @@ class Options(Strict):
     """How many photos to download, drawn by the seed; a larger sample contains the smaller one. All if left out."""
     limits: Limits = Limits()
     """Connections, tries and pauses; see :class:`geoloc_core.corpora.downloads.Limits`."""
+    look_again_days: float | None = Field(30, gt=0, le=10_000)
+    """Days after which addresses are asked again that had no photo but may have one now: those not found or removed,
+    and those of hosts that did not answer. Null for never. What was brought is kept until then."""
     max_failed_share: float = Field(0.01, ge=0, le=1)
     """Temporary errors, as a share of all addresses, up to which the corpus counts as fetched."""
 
@@ -79,6 +87,11 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
     chosen = choose(urls, options.sample, seed)
     keep_only_own(partial, {"urls": digest(urls), "sample": options.sample, "seed": seed, "shard": SHARD})
     with Parts(partial / "parts", SHARD) as parts:
+        if options.look_again_days:
+            before = time.time() - DAY_S * options.look_again_days
+            again = parts.reopen(addresses(urls, chosen), MAY_COME_BACK, before)
+            if again:
+                say(f"{name}: {again:,} addresses that were gone {options.look_again_days:g} days ago are asked again")
         if parts.sealed():
             say(f"{name}: {len(parts.sealed()):,} of {-(-len(chosen) // SHARD):,} shards were downloaded before")
         asked = track(addresses(urls, chosen), f"fetch {name}", len(chosen), "addresses")
@@ -94,7 +107,18 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
     summary = _summary(len(chosen), parts, made, source.shards)
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(made, out)
+    _note_next_look(parts, partial, options.look_again_days)
     return summary
+
+
+def _note_next_look(parts: Parts, partial: Path, days: float | None) -> None:
+    """Note when to look again, if ever; with no such note, nothing of the crawl is kept."""
+    waiting = sum(row[2] in MAY_COME_BACK for row in parts.all_gone()) if days else 0
+    if not days or not waiting:
+        (partial / AGAIN).unlink(missing_ok=True)
+        return
+    asked = min(parts.gone(number).stat().st_mtime for number in parts.sealed())
+    write_json(partial / AGAIN, {"at": asked + DAY_S * days, "addresses": waiting})
 
 
 def _judge(urls: Path, counts: Counter[str], total: int, share: float, name: str) -> None:

@@ -109,6 +109,7 @@ def test_lost_photos_fail(made):
     writer.close()
     manifest.shard_path(made.corpus("c") / "other", 0).replace(manifest.shard_path(made.corpus("c"), 0))
     assert failed(check_manifest(made, "c")) == [("1 rows", "", 1)]
+    assert check_manifest(made, "c").verdict == "manifest of c: expected 1 rows (got 12)"
     assert "got 12" in check_manifest(made, "c").markdown()
 
 

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from loopback import Reply, serving
 from made_photos import encoded
 
+from geoloc_core.corpora.again import due
 from geoloc_core.corpora.fetch import urls
 from geoloc_core.corpora.fetch.urls import Options, addresses, choose
 from geoloc_core.corpora.photo import Photo, Reason
@@ -145,6 +147,54 @@ def test_failures_that_are_few_count_as_gone(tmp_path):
     assert "a3/3.jpg" in (tmp_path / "out" / "gone.csv").read_text()
 
 
+def test_what_was_gone_is_asked_for_again_after_a_time_and_nothing_else_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(urls, "SHARD", 16)
+    parts, back = tmp_path / "state" / "partial" / "fetch" / "c", False
+
+    def reply(path, n):
+        return Reply(body=photo(int(path[1:-4]))) if back else answer(path, n)
+
+    def crawl(days):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        made = Options(kind="urls", path=tmp_path / "given", limits=QUICK, look_again_days=days)
+        urls.fetch(made, name="c", source=SOURCE, seed=1, out=tmp_path / "out", partial=parts)
+
+    with serving(reply) as server:
+        published(tmp_path / "given", server.url, 40)
+        crawl(30)
+        assert due(tmp_path / "state") == {}
+        server.asked.clear()
+        crawl(30)
+        assert not server.asked, "all is kept, and it is not the time yet"
+        for path in (parts / "parts").glob("*.csv"):
+            os.utime(path, (0, time.time() - 31 * 86400))
+        crawl(60)
+        assert not server.asked
+        crawl(None)
+        assert not (parts / "again.json").exists(), "never"
+        crawl(31.5)
+        assert due(tmp_path / "state") == {}
+        os.utime(parts / "parts" / "000001.csv", (0, time.time() - 32 * 86400))
+        crawl(31.5)
+        assert set(server.asked) == {"/23.jpg"}, "of the second shard alone; the page is no photo for ever"
+        assert "c: 1 addresses that were gone 31.5 days ago are asked again" in capsys.readouterr().err
+        back = True
+        server.asked.clear()
+        for path in (parts / "parts").glob("*.csv"):
+            os.utime(path, (0, 1))
+        note = json.loads((parts / "again.json").read_text())
+        (parts / "again.json").write_text(json.dumps(note | {"at": 1}))
+        assert due(tmp_path / "state") == {"c": 4}
+        (parts / "parts" / "000000.jsonl").write_text("left by a kill")
+        crawl(30)
+        assert set(server.asked) == {f"/{number}.jpg" for number in (3, 13, 23, 33)}
+        assert not (parts / "again.json").exists(), "nothing is left that may come back"
+    items = {item.image_id: item for item in places365.read(SOURCE, tmp_path / "out").items}
+    for n in range(40):
+        item = items[f"a{n % 7}/{n}.jpg"]
+        assert (item.reason is Reason.GONE) if n % 10 == 5 else item.data == photo(n)
+
+
 def test_flickr_is_asked_by_so_many_at_a_time_and_its_picture_for_lost_photos_is_none(tmp_path):
     def flickr(path, n):
         lost = {"Location": "https://combo.staticflickr.com/pw/images/en-us/photo_unavailable.png"}
@@ -220,6 +270,7 @@ def test_a_source_without_shards_is_refused(tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
+from geoloc_core.corpora.again import due
 from geoloc_core.corpora.fetch import urls
 sys.path.insert(0, {tests!r})
 from test_urls import fetch
