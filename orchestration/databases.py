@@ -57,7 +57,7 @@ def _of_settings() -> list[type[Exception]]:
 def _answering(*more: type[Exception]) -> Iterator[None]:
     from sqlalchemy.exc import DatabaseError
 
-    known = [DatabaseError, *more]
+    known: list[type[Exception]] = [DatabaseError, *more]
     with suppress(ImportError):  # it is optional, and so may be what is missing
         from dagster_postgres.utils import DagsterPostgresException
 
