@@ -14,22 +14,30 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 calls: set[tuple[str, str]] = set()
+done = {}
+"""What need not be looked at again, by its id; held here, so that nothing else gets that id."""
 
 
 def note(frame, event, _):
     if event != "call":
         return
     code = frame.f_code
+    if id(code) in done:
+        return
     # templates have frames too, in files of their own names
     if (
         not code.co_filename.startswith(str(PACKAGE))
         or not code.co_filename.endswith(".py")
         or not code.co_flags & inspect.CO_OPTIMIZED
     ):
+        done[id(code)] = code
         return
     call = (code.co_filename, code.co_qualname.partition(".")[0])
-    if call not in calls and not call[1].startswith("<") and not apart(frame):
+    if call in calls or call[1].startswith("<"):
+        done[id(code)] = code
+    elif not apart(frame):
         calls.add(call)
+        done[id(code)] = code
 
 
 def apart(frame):
