@@ -44,7 +44,8 @@ def apart(frame):
     """Whether a call happens below a function that is not followed."""
     while frame:
         code = frame.f_code
-        if code.co_filename.startswith(str(PACKAGE)):
+        # a module's own frame is where the process began
+        if code.co_filename.startswith(str(PACKAGE)) and code.co_flags & inspect.CO_OPTIMIZED:
             at = module(code.co_filename)
             # what `progress` counts is made while it is asked for the next; its tables are of the terminal alone
             if (at != "geoloc_core.progress" or code.co_name == "table") and is_left_out((at, code.co_name)):
