@@ -406,6 +406,6 @@ def test_what_was_saved_comes_back(team, tree, champion, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     client = tracking.client(champion)
     found = client.get_model_version_by_alias("geolocator", "champion")
-    assert found.version == "1"
+    assert str(found.version) == "1"
     model = found.source.removeprefix("models:/")
     assert any(f"/models/{model}/artifacts/MLmodel" in name for name in held)
