@@ -30,8 +30,8 @@ def own_home(root: Path) -> Path:
 
 def is_shared(root: Path) -> bool:
     """Whether ``$DAGSTER_HOME`` names an instance of the user's, which other machines may use too."""
-    home = os.environ.get(HOME)
-    return bool(home) and Path(home).resolve() != own_home(root).resolve()
+    home = os.environ.get(HOME) or None
+    return home is not None and Path(home).resolve() != own_home(root).resolve()
 
 
 def enter(root: Path) -> None:
