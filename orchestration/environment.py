@@ -8,6 +8,11 @@ from geoloc_core import telemetry
 from geoloc_core.errors import UserError
 
 ROOT = "GEOLOC_ROOT"
+IN_RUN = "GEOLOC_IN_RUN"
+"""Environment variable with the id of the run, in the processes that it starts."""
+
+PAGES = "GEOLOC_PAGES"
+"""Environment variable with the address of Dagster's pages, where they are served."""
 
 HOME = "DAGSTER_HOME"
 """Environment variable of Dagster's: the folder whose ``dagster.yaml`` says where an instance keeps its history."""
@@ -25,8 +30,8 @@ def own_home(root: Path) -> Path:
 
 def is_shared(root: Path) -> bool:
     """Whether ``$DAGSTER_HOME`` names an instance of the user's, which other machines may use too."""
-    home = os.environ.get(HOME)
-    return home is not None and home != "" and Path(home).resolve() != own_home(root).resolve()
+    home = os.environ.get(HOME) or None
+    return home is not None and Path(home).resolve() != own_home(root).resolve()
 
 
 def enter(root: Path) -> None:
