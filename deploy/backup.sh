@@ -6,6 +6,7 @@
 # as for boto3 (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...); GEOLOC_BUCKET="" leaves out a bucket that is copied otherwise.
 set -eu
 folder=${1:?usage: backup.sh FOLDER}
+folder=${folder%/}
 if [ -e "$folder" ]; then
     echo "geoloc: error: $folder: is there already; expected a folder to make" >&2
     exit 2

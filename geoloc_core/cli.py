@@ -195,7 +195,7 @@ def _plan(project: Project) -> dict[str, bool]:
 
 @stage(examples=("code",))
 def code(project: Project) -> None:
-    """Write code.yaml: a digest of the code of each stage. DVC knows by it what is out of date."""
+    """Write code.yaml: a digest of the code of each stage. It tells DVC what is out of date."""
     from geoloc_core import plan
     from geoloc_core.code import write
 
@@ -230,7 +230,7 @@ def boundaries(project: Project) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write, with --raw.")
 @click.pass_obj
 def ingest(params: Path, corpus: str, raw: Path | None, out: Path | None) -> None:
-    """Read CORPUS, say why photos are refused, and keep the rest. They are kept as a manifest and shards.
+    """Read CORPUS, say why photos are refused, and keep the rest. What is kept is a manifest and shards.
 
     With --raw and --out a corpus of any profile is read by itself, outside the project's stages.
     """
@@ -257,7 +257,7 @@ def ingest(params: Path, corpus: str, raw: Path | None, out: Path | None) -> Non
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to make.")
 @click.pass_obj
 def simulate(params: Path, corpus: str, photos: int, size: int, out: Path) -> None:
-    """Render photos of the demo world in the layout of CORPUS. It may be of any profile."""
+    """Render photos of the demo world in the layout of CORPUS. CORPUS may be of any profile."""
     from geoloc_core.corpora.fetch.world import simulate
     from geoloc_core.params import any_corpus
 
@@ -278,7 +278,10 @@ def label(project: Project, corpus: str) -> None:
 
 @stage(examples=("leaks",))
 def leaks(project: Project) -> None:
-    """Report what training, validation and benchmarks share. That is photographers, near-duplicates and neighbours."""
+    """Report what training, validation and benchmarks share.
+
+    It looks for the same photographers, near-duplicates and neighbours.
+    """
     from geoloc_core.corpora.leaks import leaks
 
     leaks(project)
@@ -286,7 +289,7 @@ def leaks(project: Project) -> None:
 
 @stage("corpus", examples=("describe mp16",))
 def describe(project: Project, corpus: str) -> None:
-    """Write the datasheet of CORPUS. Counts, countries, licences, years, what is missing, what was refused."""
+    """Write the datasheet of CORPUS. It has counts, countries, licences, years, and what is missing or refused."""
     from geoloc_core.corpora.describe import describe
 
     describe(project, corpus)
@@ -356,7 +359,7 @@ def encoders(params: Path, as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write; else that of the project.")
 @click.pass_obj
 def encode(params: Path, corpus: str, encoder: str, checkpoint: Path | None, out: Path | None) -> None:
-    """Extract the features of CORPUS. It is a name, or an ingested folder."""
+    """Extract the features of CORPUS. CORPUS is a name, or an ingested folder."""
     from geoloc_core.encoders.alone import encode_alone
     from geoloc_core.encoders.extraction import encode
     from geoloc_core.params import any_encoder
@@ -371,7 +374,7 @@ def encode(params: Path, corpus: str, encoder: str, checkpoint: Path | None, out
 
 @stage("name", examples=("texts clues",))
 def texts(project: Project, name: str) -> None:
-    """Gather the sentences of NAME. They are the clues of a guidebook, say, or the captions of a corpus."""
+    """Gather the sentences of NAME. These are, for example, the clues of a guidebook or the captions of a corpus."""
     from geoloc_core.encoders.text.sentences import texts
 
     texts(project, name)
@@ -443,7 +446,7 @@ def score(project: Project, variant: str) -> None:
 @click.option("--show", is_flag=True, help="Print the leaderboard that there is, and write nothing.")
 @click.option("--convention", help="Print it with distances measured as another project's code does, such as pigeon.")
 def leaderboard(project: Project, show: bool, convention: str | None) -> None:
-    """Put all scores beside the papers' figures. It is written as Markdown, HTML and JSON."""
+    """Put all scores beside the papers' figures. The output is Markdown, HTML and JSON."""
     from geoloc_core.evaluation import leaderboard as board
 
     if show or convention is not None:
@@ -454,7 +457,7 @@ def leaderboard(project: Project, show: bool, convention: str | None) -> None:
 
 @stage(examples=("report",))
 def report(project: Project) -> None:
-    """Write one page about everything. The leaderboard, the papers' tables beside ours, maps, each variant."""
+    """Write one page about everything. It has the leaderboard, the papers' tables with ours, maps and each variant."""
     from geoloc_core.evaluation.report.command import report
 
     report(project)
@@ -593,7 +596,7 @@ MAP = click.Path(path_type=Path, dir_okay=False)
 @click.option("--photo", help="Id of a photo of it; left out, the one with the median error.")
 @click.option("--out", default=Path("cells.html"), show_default=True, type=MAP, help="HTML file to write.")
 def map_cells(project: Project, variant: str, benchmark: str | None, photo: str | None, out: Path) -> None:
-    """Draw how probable VARIANT found each cell around the place where a photo was taken."""
+    """Draw VARIANT's probabilities of the cells around a photo."""
     from geoloc_core.evaluation.report.drawn import map_cells
 
     map_cells(project, variant, benchmark, photo, out)
@@ -606,9 +609,9 @@ def map_cells(project: Project, variant: str, benchmark: str | None, photo: str 
 )
 @click.option("--out", default=Path("clusters.html"), show_default=True, type=MAP, help="HTML file to write.")
 def map_clusters(project: Project, variant: str, place: tuple[float, float] | None, km: float, out: Path) -> None:
-    """Draw the clusters of training photos by which VARIANT refines, of a region.
+    """Draw the clusters of training photos that VARIANT refines by.
 
-    Without a place, it is the region around the cell with the most clusters.
+    It draws one region: without a place, that around the cell with the most clusters.
     """
     from geoloc_core.evaluation.report.drawn import map_clusters
 

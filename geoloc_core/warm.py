@@ -96,6 +96,7 @@ def ready(root: Path) -> Iterator[None]:
     import tempfile
 
     log = root / ".state" / "logs" / "warm.log"
+    log.parent.mkdir(parents=True, exist_ok=True)  # a code server's own run may be the first to come here
     # not below the project: a socket's path has a hundred characters at most
     with tempfile.TemporaryDirectory(prefix="geoloc-") as own, log.open("wb") as said:
         address = f"{own}/warm"
@@ -154,6 +155,7 @@ def _load() -> None:
     limit(Project.open(Path("params.yaml")).profile.threads)
     for name in LIBRARIES:
         importlib.import_module(name)
+    sys.stdout.flush()  # what a library has said; a fork would say it again
     gc.freeze()  # what is loaded is for good, and its memory shared
 
 
@@ -177,11 +179,14 @@ def _woken_by_children(waiting: selectors.BaseSelector) -> Iterator[None]:
 def _forked(client: socket.socket, clients: dict[int, socket.socket]) -> list[str] | None:
     """Fork for a client. Returns the command in the fork, and None in the process itself."""
     client.setblocking(True)
+    streams: list[int] = []
     try:
         size, streams, _, _ = socket.recv_fds(client, 8, len(STREAMS))
-        asked = _exactly(client, int.from_bytes(size, "big"))
-    except OSError:
+        command, environment, folder = json.loads(_exactly(client, int.from_bytes(size, "big")))
+    except (OSError, ValueError):  # it ended while it asked
         client.close()
+        for stream in streams:
+            os.close(stream)
         return None
     pid = os.fork()
     if pid:
@@ -191,7 +196,6 @@ def _forked(client: socket.socket, clients: dict[int, socket.socket]) -> list[st
         with suppress(OSError):
             client.sendall(f"{pid}\n".encode())
         return None
-    command, environment, folder = json.loads(asked)
     _become(streams, environment, folder)
     threading.Thread(target=_end_with, args=(client,), name="warm", daemon=True).start()
     return command
@@ -239,7 +243,10 @@ def _tell_ended(clients: dict[int, socket.socket]) -> None:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
             return
-        with clients.pop(pid) as client, suppress(OSError):
+        client = clients.pop(pid, None)
+        if client is None:  # started by a library
+            continue
+        with client, suppress(OSError):
             client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 

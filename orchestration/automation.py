@@ -80,7 +80,7 @@ def on_change(root: Path, stages: Sequence[Stage]) -> dg.SensorDefinition:
         paths = sorted({*watched.sources(stages), *(last[0].data if last else ())})
         data, moving, cursor = _look(root, paths, context.cursor)
         seen = Seen(watched.recipe(root), data)
-        changes = watched.news(root, seen)
+        changes = watched.news(root, stages, seen)
         if not changes:
             files = sum(known.files for known in data.values())
             said = f"up to date, nothing to do: params.yaml, dvc.yaml, dvc.lock, the code and {files:,} files of input"

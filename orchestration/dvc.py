@@ -156,12 +156,12 @@ def _look(stage: Any) -> Look:
 
 def changed_stages(root: Path) -> set[str]:
     """Names of the stages to run: those that differ from ``dvc.lock``, and crawls that are to look again."""
-    return with_dvc(root, _status) | crawls(root)
+    return with_dvc(root, _status) | set(crawls(root))
 
 
-def crawls(root: Path) -> set[str]:
-    """The stages of the crawls that are to look again for what was gone."""
-    return {f"fetch@{corpus}" for corpus in due(root / ".state")}
+def crawls(root: Path) -> dict[str, int]:
+    """The stages of the crawls, of any profile, that are to look again for what was gone: for how many addresses."""
+    return {f"fetch@{corpus}": count for corpus, count in due(root / ".state").items()}
 
 
 def _status(repo: Any) -> set[str]:

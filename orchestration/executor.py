@@ -25,7 +25,7 @@ EXTRA = "GEOLOC_PRELOAD"
 """Environment variable: more modules to import before the steps of a run are forked."""
 
 WORTH_WARMING = 3
-"""Steps for which libraries are loaded ahead: it takes as long as for one or two of them."""
+"""Stages for which libraries are loaded ahead: it takes as long as for one or two of them."""
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 _CHECKING = "geoloc_core.corpora.checks great_expectations pandas"
@@ -101,15 +101,16 @@ class _InTurn(dg.Executor):
             os.environ[EXTRA] = _CHECKING  # before the process is made from which the steps are forked
         yield from settle(self._root, self._stages, context, plan, parts)
         failed: set[str] = set()
-        for event in self._run(context, plan, parts.checks_first):
-            if event.is_step_failure and event.step_key:
-                failed.add(event.step_key)
-            yield event
-        held = held_back(plan, parts, failed)
-        for step in sorted(held):
-            yield skipped_step(context, plan, step, "Not started: a check of what it descends from has failed")
-        left = [step for step in (*parts.stale, *parts.checks) if step not in held]
-        with warm.ready(self._root) if len(left) >= WORTH_WARMING else nullcontext():
+        # before the process is made from which the steps are forked: they have the environment that it begins with
+        with warm.ready(self._root) if len(parts.stale) >= WORTH_WARMING else nullcontext():
+            for event in self._run(context, plan, parts.checks_first):
+                if event.is_step_failure and event.step_key:
+                    failed.add(event.step_key)
+                yield event
+            held = held_back(plan, parts, failed)
+            for step in sorted(held):
+                yield skipped_step(context, plan, step, "Not started: a check of what it descends from has failed")
+            left = [step for step in (*parts.stale, *parts.checks) if step not in held]
             yield from self._run(context, plan, left)
 
     def _run(self, context: Any, plan: Any, steps: Sequence[str]) -> Iterator[dg.DagsterEvent]:

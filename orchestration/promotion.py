@@ -22,8 +22,8 @@ RANKING = "7_leaderboard"
 """The group of the stages that rank the variants."""
 COMMAND = ("geoloc", "promote")
 SHIFTS = {
-    "features": "What is learned from lies as what the champion learned from (operations.warn_shift.features)",
-    "answers": "The countries that are answered are those that the champion answered (operations.warn_shift.answers)",
+    "features": "Training photos look like those that the champion learned from (operations.warn_shift.features)",
+    "answers": "Countries are answered as often as the champion answered them (operations.warn_shift.answers)",
 }
 """Checks that the promotion makes along with itself. They warn and never stop anything."""
 

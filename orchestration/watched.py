@@ -12,10 +12,9 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 
 import geoloc_core
-from geoloc_core.corpora.again import due
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, write_json
-from orchestration.dvc import Stage
+from orchestration.dvc import Stage, crawls
 
 _SUM = 1 << 64
 
@@ -136,7 +135,7 @@ def _note(root: Path) -> Path:
     return root / ".state" / "settled.json"
 
 
-def news(root: Path, seen: Seen) -> Sequence[str]:
+def news(root: Path, stages: Sequence[Stage], seen: Seen) -> Sequence[str]:
     """What has changed since everything was last up to date, for readers; nothing if it still is."""
     last = settled(root)
     if last is None:
@@ -145,8 +144,9 @@ def news(root: Path, seen: Seen) -> Sequence[str]:
     found = [f"{name} has changed" for name, value in seen.recipe.items() if before.recipe.get(name) != value]
     found += [f"{path}: {_change(before.data.get(path), now)}" for path, now in seen.data.items()
               if before.data.get(path) != now]  # fmt: skip
-    found += [f"{corpus}: {count:,} addresses that were gone are to be asked again"
-              for corpus, count in due(root / ".state").items()]  # fmt: skip
+    again = crawls(root)
+    found += [f"{stage.subject}: {again[stage.name]:,} addresses that were gone are to be asked again"
+              for stage in stages if stage.name in again]  # fmt: skip
     if _digest([_bytes(root / "dvc.lock")]) != lock:
         found.append("dvc.lock has changed")
     return found

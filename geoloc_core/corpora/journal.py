@@ -288,13 +288,21 @@ class Parts:
         Raises:
             UserError: A list of what is gone is damaged.
         """
-        due = {number for number in self.sealed() if self.gone(number).stat().st_mtime < before}
-        due = {number for number in due if any(row[2] in reasons for row in self._gone(number))}
+        due = {number for number, (at, _) in self.waiting(reasons).items() if at < before}
         opened = 0
         for number, batch in enumerate(in_chunks(addresses, self._size)) if due else ():
             if number in due:
                 opened += self._unseal(number, batch, reasons)
         return opened
+
+    def waiting(self, reasons: Container[str]) -> dict[int, tuple[float, int]]:
+        """The sealed parts that lack photos for one of some reasons: when each was asked for, and how many it lacks.
+
+        Raises:
+            UserError: A list of what is gone is damaged.
+        """
+        lacking = {number: sum(row[2] in reasons for row in self._gone(number)) for number in self.sealed()}
+        return {number: (self.gone(number).stat().st_mtime, count) for number, count in lacking.items() if count}
 
     def _unseal(self, number: int, batch: Sequence[Address], reasons: Container[str]) -> int:
         import msgpack

@@ -90,7 +90,7 @@ class Compared(Strict):
 
 
 def of_variant(project: "Project", variant: str, benchmark: str) -> "pa.Table":
-    """What became of every photo of the selection set, from a variant's answers.
+    """What became of every photo of a benchmark, from a variant's answers.
 
     Raises:
         UserError: It has not answered, or its answers are damaged.

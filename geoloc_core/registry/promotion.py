@@ -200,7 +200,10 @@ class _Registry:
         variant = variant if variant in ranked else best
         limits = self.project.profile.operations.warn_shift
         found = list(shift.of_features(self.project, variant, versions.learned(holder) or {}, limits))
-        then = versions.selection(holder, registry.benchmark)
+        try:
+            then = versions.selection(holder, registry.benchmark)
+        except UserError:  # half of a file, as a kill leaves it; who is compared is told so, unless it is written anew
+            then = None
         if then is not None:
             now = evidence.of_variant(self.project, variant, registry.benchmark)
             found += shift.of_answers(now, then, registry.benchmark, limits)

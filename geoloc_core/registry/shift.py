@@ -77,8 +77,8 @@ class Shift(Strict):
 
     def words(self) -> str:
         """It in a line."""
-        sure = f"by chance in {self.chance:.1%}" if self.chance > CHANCE else "no chance"
-        return f"{self.what} moved by {max(0.0, self.size):.3f} ({self.limit:g} allowed; {sure}): {self.told}"
+        size = f"{max(0.0, self.size):.3f}, and {self.limit:g} is allowed"
+        return f"{self.what} moved by {size} (as likely by chance: {self.chance:.1%}): {self.told}"
 
 
 def energy(ours: np.ndarray, theirs: np.ndarray) -> Difference:

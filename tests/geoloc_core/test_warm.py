@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -86,6 +87,22 @@ def test_many_at_once(address, tmp_path):
     assert [client.communicate("x\n", timeout=60) and client.returncode for client in clients] == list(range(12))
 
 
+def test_who_ends_while_asking_leaves_nothing_behind(server, tmp_path):
+    process, path = server
+    held = psutil.Process(process.pid).num_fds()
+    for sent in ([], [(8).to_bytes(8, "big")], [(8).to_bytes(8, "big"), b"[1"]):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.connect(str(path))
+            if sent:
+                socket.send_fds(client, sent, (0, 1, 2))
+    errors = (client := start(path, tmp_path, "0")).communicate("hello\n", timeout=60)[1]
+    assert (errors, client.returncode) == ("hello\n", 0), "it goes on"
+    deadline = time.time() + 10
+    while psutil.Process(process.pid).num_fds() > held and time.time() < deadline:
+        time.sleep(0.02)
+    assert psutil.Process(process.pid).num_fds() == held
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_what_ends_the_command_ends_what_works_for_it(address, tmp_path, number):
     client, fork, child = at_work(address, tmp_path)
@@ -134,7 +151,6 @@ def test_it_ends_with_the_process_that_started_it(tiny_project, tmp_path_factory
 
 def test_a_run_has_one_while_it_lasts(tiny_project, monkeypatch):
     monkeypatch.delenv(warm.ADDRESS, raising=False)
-    (tiny_project.root / ".state/logs").mkdir(parents=True)
     with warm.ready(tiny_project.root):
         (server,) = (p for p in psutil.Process().children() if "geoloc_core.warm" in p.cmdline())
         assert Path(os.environ[warm.ADDRESS]).parent.is_dir()

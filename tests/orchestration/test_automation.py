@@ -222,7 +222,7 @@ def test_the_hours_of_a_week_are_not_exceeded(one_stage, instance, look):
     assert look() == NEVER, "nor what another project does in the same database"
     settle(one_stage, instance)
     replace(one_stage / "params.yaml", "n: 5", "n: 6")
-    allowed = "hours; operations.hours_per_week allows 1e-06"
+    allowed = "hours in the last seven days; operations.hours_per_week allows 1e-06"
     assert look().endswith(allowed)
     (schedule,) = definitions(one_stage).get_repository_def().schedule_defs
     assert schedule(dg.build_schedule_context(instance)).skip_message.endswith(allowed)

@@ -393,7 +393,7 @@ def test_what_was_saved_comes_back(team, tree, champion, monkeypatch, tmp_path):
     assert [name for name, _ in asked] == ["backup", "restore"]
     (save, name), (load, _) = asked
     before, held = history(team), objects(team)
-    assert "saved in" in run(team, *here(tools[save], tmp_path), name)
+    assert "saved in" in run(team, *here(tools[save], tmp_path), f"{name}/"), "however the folder is written"
     assert "is there already" in run(team, *here(tools[save], tmp_path), name, code=2)
     assert run(team, *here(tools[load], tmp_path), "2001-01-01", code=2).startswith("geoloc: error: ")
     for database in ("dagster", "mlflow"):

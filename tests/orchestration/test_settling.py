@@ -1,5 +1,6 @@
 """A run of everything in which little is out of date: what is up to date takes no process of its own."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import dagster as dg
 import pytest
 from dagster._core.execution.api import create_execution_plan
 
+from geoloc_core import warm
+from orchestration import executor
 from orchestration.checks import CHECKS
 from orchestration.compat import CODE_VERSION_TAG, DATA_VERSION_TAG
 from orchestration.dvc import read_stages
 from orchestration.outdated import outdated, standing
-from orchestration.settling import held_back, parts_of
+from orchestration.settling import Parts, held_back, parts_of
 from tests.orchestration.small_project import definitions, dvc, materialize, replace
 
 KEYS = {"fetch/mp16", "fetch/im2gps", "ingest/mp16", "ingest/im2gps", "encode/clip-mp16", "encode/clip-im2gps",
@@ -111,3 +114,22 @@ def test_a_check_that_is_asked_for_by_name_is_made(project, instance, checks_pas
     parts = parts_of(project, instance, read_stages(project), plan)
     assert check in standing(project, instance, read_stages(project)).passed
     assert (parts.checks_first, parts.passed, parts.current) == (["ingest__mp16_manifest"], [], [])
+
+
+@pytest.mark.parametrize(("stale", "ahead"), [(3, True), (2, False)])
+def test_libraries_are_loaded_ahead_before_the_first_step_is_forked(tmp_path, monkeypatch, stale, ahead):
+    seen = []
+
+    class Steps:
+        def execute(self, context, steps):
+            seen.append((steps, warm.ADDRESS in os.environ))
+            return iter(())
+
+    monkeypatch.setattr(executor, "settle", lambda *_: ())
+    monkeypatch.setattr(executor, "held_back", lambda *_: set())
+    monkeypatch.setattr(executor, "part_of_plan", lambda context, plan, steps: list(steps))
+    work = [f"train__{number}" for number in range(stale)]
+    parts = Parts(None, checks_first=["first"], checks=["later"], stale=work)
+    assert list(executor._InTurn(tmp_path, [], Steps())._steps_of(None, None, parts)) == []
+    assert seen == [(["first"], ahead), ([*work, "later"], ahead)], "steps have the environment of the first"
+    assert warm.ADDRESS not in os.environ

@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 
+from orchestration.dvc import Look, Stage
 from orchestration.watched import Listing, listing, news, note_settled, settled
 from orchestration.watched import Seen as Saw
 
@@ -72,23 +73,25 @@ def test_the_news_are_in_plain_words(tmp_path, photos):
     (tmp_path / ".state").mkdir()
     (tmp_path / "dvc.lock").write_text("a")
     seen = Saw({"params.yaml": "1", "the code": "2"}, {"photos": listing(photos)})
-    assert news(tmp_path, seen) == ["no run has brought everything up to date yet, or the last one failed"]
+    assert news(tmp_path, [], seen) == ["no run has brought everything up to date yet, or the last one failed"]
     note_settled(tmp_path, seen)
     assert settled(tmp_path)[0] == seen
-    assert news(tmp_path, seen) == []
+    assert news(tmp_path, [], seen) == []
     grown(photos, {"e.jpg": b"", "f.jpg": b""})
     now = Saw({"params.yaml": "1", "the code": "3"}, {"photos": listing(photos), "list.txt": listing(photos / "e.jpg")})
-    assert news(tmp_path, now) == [
+    assert news(tmp_path, [], now) == [
         "the code has changed", "photos: 2 files more, 5 in all", "list.txt: 1 files that no run has seen"
     ]  # fmt: skip
     (tmp_path / "dvc.lock").write_text("b")
-    assert news(tmp_path, seen) == ["dvc.lock has changed"]
+    assert news(tmp_path, [], seen) == ["dvc.lock has changed"]
     again = tmp_path / ".state" / "partial" / "fetch" / "mp16" / "again.json"
     again.parent.mkdir(parents=True)
     again.write_text('{"at": 1, "addresses": 1200}')
-    assert "mp16: 1,200 addresses that were gone are to be asked again" in news(tmp_path, seen)
+    assert news(tmp_path, [], seen) == ["dvc.lock has changed"], "no run of this profile would ask again"
+    crawl = Stage("fetch@mp16", "", None, (), (), (), (), (), "", Look())
+    assert "mp16: 1,200 addresses that were gone are to be asked again" in news(tmp_path, [crawl], seen)
     for not_due in ('{"at": 1e11, "addresses": 2}', '{"at": 1', "{}"):
         again.write_text(not_due)
-        assert news(tmp_path, seen) == ["dvc.lock has changed"]
+        assert news(tmp_path, [crawl], seen) == ["dvc.lock has changed"]
     (tmp_path / ".state" / "settled.json").write_text("{")
     assert settled(tmp_path) is None

@@ -113,12 +113,12 @@ def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, par
 
 def _note_next_look(parts: Parts, partial: Path, days: float | None) -> None:
     """Note when to look again, if ever; with no such note, nothing of the crawl is kept."""
-    waiting = sum(row[2] in MAY_COME_BACK for row in parts.all_gone()) if days else 0
+    waiting = parts.waiting(MAY_COME_BACK) if days else {}
     if not days or not waiting:
         (partial / AGAIN).unlink(missing_ok=True)
         return
-    asked = min(parts.gone(number).stat().st_mtime for number in parts.sealed())
-    write_json(partial / AGAIN, {"at": asked + DAY_S * days, "addresses": waiting})
+    asked = min(at for at, _ in waiting.values())
+    write_json(partial / AGAIN, {"at": asked + DAY_S * days, "addresses": sum(count for _, count in waiting.values())})
 
 
 def _judge(urls: Path, counts: Counter[str], total: int, share: float, name: str) -> None:

@@ -178,6 +178,13 @@ def test_what_was_gone_is_asked_for_again_after_a_time_and_nothing_else_is(tmp_p
         crawl(31.5)
         assert set(server.asked) == {"/23.jpg"}, "of the second shard alone; the page is no photo for ever"
         assert "c: 1 addresses that were gone 31.5 days ago are asked again" in capsys.readouterr().err
+        lacking = (whole := parts / "parts" / "000002.csv").read_text()
+        whole.write_text("")  # all photos of this shard came, long ago
+        os.utime(whole, (0, 1))
+        crawl(31.5)
+        assert due(tmp_path / "state") == {}, "a shard that lacks nothing waits for nothing"
+        whole.write_text(lacking)
+        crawl(31.5)
         back = True
         server.asked.clear()
         for path in (parts / "parts").glob("*.csv"):

@@ -270,6 +270,19 @@ def test_a_champion_that_is_still_here_answers_the_new_selection_set(project):
     assert (decision.candidate.variant, decision.compared.gain.value) == ("other", 30)
 
 
+def test_kept_answers_that_are_damaged_are_written_again_or_replaced_as_is_said(project):
+    promotion.promote(project)
+    (kept,) = tracking.store(project).rglob("selection/validation.parquet")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:99])
+    assert promotion.promote(project).rule == "same"
+    assert kept.read_bytes() == whole
+    kept.write_bytes(whole[:99])
+    with pytest.raises(UserError, match="geoloc promote --replace"):
+        retrained(project, 0.5, 80.0)
+    assert promotion.promote(project, replace=True).champion.version == 2
+
+
 def test_a_rollback_stays(project):
     promotion.promote(project)
     retrained(project, 0.5, 80.0)
