@@ -165,9 +165,7 @@ def instances(profile: Profile) -> dict[str, Instance | dict[str, Instance]]:
         },
         "score": Instance("score", (), (scored,)),
         "leaderboard": Instance("leaderboard", (), (scored, profile.registry)),
-        "report": Instance(
-            "report", (*_drawn(profile), *_explained(profile)), (profile.registry, profile.report, profile.seed)
-        ),
+        "report": Instance("report", (*_drawn(profile), *_explained(profile)), (profile.registry, profile.report)),
     }
 
 
