@@ -12,7 +12,7 @@ import dagster as dg
 
 from orchestration import watched
 from orchestration.dvc import Stage, digest
-from orchestration.instance import close_dead_runs, unfinished_run
+from orchestration.instance import awaits_retry, close_dead_runs, unfinished_run
 from orchestration.operations import operations
 from orchestration.turn import holder
 from orchestration.watched import Listing, Seen
@@ -76,6 +76,9 @@ def on_change(root: Path, stages: Sequence[Stage]) -> dg.SensorDefinition:
         at_work = holder(root) or unfinished_run(instance)
         if at_work:
             return dg.SkipReason(f"{at_work} is running on this project")
+        killed = awaits_retry(instance)
+        if killed:
+            return dg.SkipReason(f"{killed} was killed; waits until it is started again")
         last = watched.settled(root)
         paths = sorted({*watched.sources(stages), *(last[0].data if last else ())})
         data, moving, cursor = _look(root, paths, context.cursor)

@@ -14,7 +14,7 @@ from geoloc_core.hook import IN_RUN
 from orchestration.compat import part_of_plan, skipped_step
 from orchestration.dvc import Stage
 from orchestration.instance import this_host
-from orchestration.operations import News, failures, tell
+from orchestration.operations import News, failures, tell, told_last
 from orchestration.settling import Parts, held_back, parts_of, settle
 from orchestration.turn import BusyError, Holder, holder, turn
 from orchestration.watched import forget_settled, look, note_settled, sources
@@ -27,7 +27,6 @@ EXTRA = "GEOLOC_PRELOAD"
 WORTH_WARMING = 3
 """Stages for which libraries are loaded ahead: it takes as long as for one or two of them."""
 
-_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 _CHECKING = "geoloc_core.corpora.checks great_expectations pandas"
 
 
@@ -91,8 +90,7 @@ class _InTurn(dg.Executor):
         failed = list(failures(events))
         if parts.is_whole and not failed:
             note_settled(root, seen)
-        last = instance.get_run_records(dg.RunsFilter(statuses=_ENDED), limit=1)
-        mended = not failed and any(record.dagster_run.status == dg.DagsterRunStatus.FAILURE for record in last)
+        mended = not failed and told_last(instance) == "failure"
         again = [News("recovery", None, "this run succeeded after one that failed")] if mended else []
         tell(root, instance, run, [*failed, *again])
 

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -22,6 +23,8 @@ AT_WORK = (
 )
 """Statuses of a run that has a process, or is about to have one."""
 _TIME_TO_START_S = 120
+_WILL_RETRY, _RETRIED_BY = "dagster/will_retry", "dagster/auto_retry_run_id"
+"""Tags of a failed run: whether Dagster's daemon starts it again, and the run by which it did."""
 _NVIDIA = Path("/dev/nvidiactl")
 _WITHOUT_GPU = 2
 """Steps of the pool `gpu` at a time on a machine without a GPU, where they share the CPU."""
@@ -53,6 +56,14 @@ def unfinished_run(instance: dg.DagsterInstance) -> str | None:
     statuses = [dg.DagsterRunStatus.QUEUED, *AT_WORK]
     records = instance.get_run_records(dg.RunsFilter(statuses=statuses), limit=1)
     return f"Dagster run {records[0].dagster_run.run_id[:8]}" if records else None
+
+
+def awaits_retry(instance: dg.DagsterInstance) -> str | None:
+    """The display name of a killed run that Dagster's daemon is about to start again; None if there is none."""
+    given_up = datetime.now(UTC) - timedelta(seconds=_TIME_TO_START_S)  # a daemon new to the history never does it
+    killed = dg.RunsFilter(tags={_WILL_RETRY: "true"}, statuses=[dg.DagsterRunStatus.FAILURE], updated_after=given_up)
+    waiting = (run for run in instance.get_runs(killed) if _RETRIED_BY not in run.tags)
+    return next((f"Dagster run {run.run_id[:8]}" for run in waiting), None)
 
 
 def _unfinished(instance: dg.DagsterInstance) -> list[dg.RunRecord]:

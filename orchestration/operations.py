@@ -72,6 +72,15 @@ def tell(root: Path, instance: dg.DagsterInstance, run: dg.DagsterRun, news: Seq
             instance.report_engine_event(wrong, run)
 
 
+def told_last(instance: dg.DagsterInstance) -> str | None:
+    """What the hook was told last of a run: ``failure`` or ``recovery``; None if nothing yet.
+
+    A run that was killed, and is started again, is no failure, so there is no recovery from it either.
+    """
+    runs = instance.get_runs(dg.RunsFilter(tags={TOLD: ["failure", "recovery"]}), limit=1)
+    return runs[0].tags[TOLD] if runs else None
+
+
 def killed_runs(root: Path) -> dg.SensorDefinition:
     """The sensor that tells the hook of runs that failed without a word, as those whose process was killed."""
     has_hook = bool(operations(root).hook)

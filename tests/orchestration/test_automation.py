@@ -208,6 +208,12 @@ def test_the_sensor_asks_for_nothing_while_a_run_is_at_work(one_stage, instance,
     assert look() == f"Dagster run {run.run_id[:8]} is running on this project"
     instance.report_run_canceled(run)
     assert look() == NEVER
+    killed = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    instance.add_run_tags(killed.run_id, {"dagster/will_retry": "true"})  # as the daemon's settings have it
+    instance.report_run_failed(killed)
+    assert look() == f"Dagster run {killed.run_id[:8]} was killed; waits until it is started again"
+    instance.add_run_tags(killed.run_id, {"dagster/auto_retry_run_id": run.run_id})
+    assert look() == NEVER
 
 
 @pytest.mark.slow
