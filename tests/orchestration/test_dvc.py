@@ -136,7 +136,7 @@ def test_no_answer_waits_for_a_corpus_that_nobody_learns_from_or_is_scored_on(re
         assert score.stages == (answer.name, "leaks"), "no model runs where scores are made"
     assert {*stages["leaderboard"].stages} == {f"score@{name}" for name in run["variants"]}
     kinds = {re.split("[@_]", at)[0] for at in stages["report"].stages}
-    assert kinds == {"leaderboard", "score", "answer", "label", "ingest", "train"}
+    assert kinds == {"leaderboard", "score", "answer", "label", "ingest", "train", "truth"}
     for name in used:
         assert stages[f"truth@{name}"].stages == (f"ingest@{name}", f"label@{name}")
 
