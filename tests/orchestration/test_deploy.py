@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,6 @@ import yaml
 from geoloc_core.errors import UserError
 from geoloc_core.registry import promotion, tracking
 from geoloc_core.serving import bundle
-from orchestration.ui import free_port
 from tests.conftest import ROOT
 from tests.geoloc_core.registry.made_champion import make_project as made_champion
 from tests.orchestration.small_project import dvc, make_project, replace
@@ -98,12 +98,19 @@ def as_postgres(*words: object) -> None:
     subprocess.run([*first, *map(str, words)], cwd="/", check=True, capture_output=True)
 
 
+def any_port() -> int:
+    """A port that nothing else has, not even another run of these tests."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[dict[str, str]]:
     """A PostgreSQL server with two empty databases: what psql has to know."""
     if not (POSTGRES / "initdb").is_file():
         pytest.skip("PostgreSQL is not here: apt-get install postgresql")
-    port = str(free_port(55500))
+    port = str(any_port())
     with tempfile.TemporaryDirectory(prefix="postgres", dir="/tmp") as folder:  # where the user `postgres` may look
         password, data = Path(folder) / "password", Path(folder) / "data"
         password.write_text("secret")
@@ -127,7 +134,7 @@ def team(postgres, tmp_path_factory) -> Iterator[dict[str, str]]:
     """The environment of everyone on the team: with PostgreSQL, and a store with its bucket."""
     if missing := [name for name in EXTRAS if find_spec(name) is None]:
         pytest.skip(f"the extra `deploy` is not installed: {', '.join(missing)}")
-    store, tracked, folder = free_port(55600), free_port(55700), tmp_path_factory.mktemp("team")
+    store, tracked, folder = any_port(), any_port(), tmp_path_factory.mktemp("team")
     known = {
         **postgres,
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{store}", "AWS_ACCESS_KEY_ID": "team",
