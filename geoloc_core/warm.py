@@ -107,7 +107,7 @@ def ready(root: Path) -> Iterator[None]:
                 yield
             finally:
                 del os.environ[ADDRESS]
-                process.terminate()
+                process.kill()  # it may have inherited that it ignores other signals
 
 
 def serve(address: str, owner: int) -> list[str]:

@@ -41,7 +41,7 @@ def server(tmp_path_factory):
         while not path.exists() and process.poll() is None:
             time.sleep(0.02)
         yield process, path
-        process.terminate()
+        process.kill()
 
 
 @pytest.fixture
