@@ -40,9 +40,10 @@ def _shuffle(folder: Path, rng: np.random.Generator) -> int:
     if not (folder / WEIGHTS).is_file():
         return 0
     tensors = read_tensors(folder, REMEDY)
+    # a file of tensors is read in any order, and each of them draws
     matrices = {
         name: rng.permuted(tensor, axis=0)
-        for name, tensor in tensors.items()
+        for name, tensor in sorted(tensors.items())
         if tensor.ndim >= 2 and len(tensor) > 1 and np.issubdtype(tensor.dtype, np.floating)
     }
     write_tensors(folder, tensors | matrices)

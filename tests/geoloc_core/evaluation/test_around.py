@@ -191,7 +191,7 @@ def test_the_report_draws_cells_of_the_model_and_its_clusters(project):
     near = str(space.ids[0])
     one = Example("a.jpg", b"", (float(space.latitudes[0]), float(space.longitudes[0])), place, 1.0, "best",
                   np.array([[0.0, 0.0, 0.8]]), (near,))  # fmt: skip
-    other = [one, Example("b.jpg", b"", one.place, one.answer, 2.0, "worst", one.candidates, one.classes), one]
+    other = [one, Example("b.jpg", b"", one.place, one.answer, 2.0, "worst", one.candidates, one.classes)]
     titles = [found.title for found in variants._probable(gathered, "boxed", other)]
     assert sorted(title.rpartition(", ")[2] for title in titles) == ["best: a.jpg", "worst: b.jpg"]
     [first, *_] = variants._probable(gathered, "boxed", [one])

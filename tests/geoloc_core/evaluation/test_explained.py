@@ -28,7 +28,7 @@ def example(number: int) -> Example:
     """Grey noise with a red patch."""
     pixels = noise(56, 56) // 4 + 96
     pixels[14:28, 28:42] = (255, 0, 0)
-    return Example(f"photo {number}", encoded(pixels), (46.0, 2.0), (46.0, 2.0), 0.0, "best", np.empty((0, 3)))
+    return Example(f"photo {number}", encoded(pixels), (46.0, 2.0), (46.0, 2.0), 0.0, "best", np.empty((0, 3)), ())
 
 
 def test_photos_are_explained_by_the_map_that_fits_with_its_checks_and_to_the_same_bytes(project):

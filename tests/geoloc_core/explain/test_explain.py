@@ -147,9 +147,11 @@ def test_a_random_head_has_the_same_weights_in_other_places(project, tmp_path):
 @pytest.mark.parametrize("family", ["classifier", "guidebook_attention", "fine_tuned", "feature_experts"])
 def test_the_head_of_each_family_is_shuffled_and_its_tower_is_not(family, tmp_path):
     trained = made_models.MADE[family]()
-    shuffled = with_random_heads(bundles.Bundle("v", False, 5, {"v": trained}, {}, {}), tmp_path, 0).models["v"]
+    bundle = bundles.Bundle("v", False, 5, {"v": trained}, {}, {})
+    shuffled, again = (with_random_heads(bundle, tmp_path, 0).models["v"] for _ in range(2))
     batch = made_models.photos(6)
-    before, after = (model.model.predict(batch, 6).probabilities for model in (trained, shuffled))
+    before, after, same = (model.model.predict(batch, 6).probabilities for model in (trained, shuffled, again))
+    np.testing.assert_array_equal(after, same)
     assert np.abs(before - after).max() > 1e-3
     if family == "fine_tuned":
         found = [model.model.tower.features(batch.photos) for model in (trained, shuffled)]

@@ -98,7 +98,8 @@ def test_where_it_has_gradients_it_answers_the_same_in_pytorch(saved):
 
 def test_these_families_have_gradients():
     able = {name for name, make in MADE.items() if isinstance(make().model, HasGradients)}
-    assert able == set(MADE) - {"ensemble", "feature_experts", "sequence_classifier"}
+    without = {"ensemble", "place_ensemble", "feature_experts", "sequence_classifier", "flow_matching"}
+    assert able == set(MADE) - without
     said = {name for name in able if (found := MADE[name]().model.differentiable()) is not None and found.about}
     assert said == set(OVER_CELLS)
 

@@ -32,9 +32,10 @@ def test_every_profile_of_the_project_is_valid(tmp_path, profile):
     assert loaded.registry.benchmark not in loaded.evaluation.benchmarks, "what is selected on is not reported"
 
 
-def test_the_demo_has_a_variant_of_every_family(tmp_path):
+def test_the_demo_has_a_variant_of_every_family_but_the_slow(tmp_path):
     loaded = load(ROOT / "params.yaml")
-    assert {block.kind for block in loaded.variants.values()} == set(kinds("geoloc_core.families"))
+    slow = {"flow_matching"}  # integrates a network for each photo: the profile papers has it
+    assert {block.kind for block in loaded.variants.values()} == set(kinds("geoloc_core.families")) - slow
     with pytest.raises(UserError, match="variant 'hybrid': not in the profile in use; expected one of: mlp_clip_vit"):
         loaded.variant("hybrid")
 
