@@ -5,6 +5,9 @@ of a tower and the training of heads were the same bit by bit with 1, 2, 3 and 8
 """
 
 import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 VARIABLE = "OMP_NUM_THREADS"
 
@@ -26,3 +29,11 @@ def limited() -> int:
     """The number of threads in force, or 0 where none is stated."""
     stated = os.environ.get(VARIABLE, "")
     return int(stated) if stated.isascii() and stated.isdigit() else 0
+
+
+def side_by_side(work: Callable[[Any], None], parts: Iterable[Any]) -> None:
+    """Work on the parts on all threads that there may be, NumPy with one in each: most parts are too small for more."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(limited() or os.cpu_count()) as pool:
+        list(pool.map(work, parts))

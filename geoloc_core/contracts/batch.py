@@ -9,6 +9,7 @@ import numpy as np
 
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.corpora.stored import Stored
+from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
 
 Metrics = dict[str, float]
@@ -287,6 +288,21 @@ class Data:
     def groups_of(self, rows: np.ndarray) -> np.ndarray:
         """The group (n,) of each of some rows."""
         return rows if self.groups is None else self.groups[rows]
+
+    def located(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows for training, and those for validation, of which the coordinates are known.
+
+        Raises:
+            UserError: There are none for either.
+        """
+        known = np.isfinite(self.latitudes) & np.isfinite(self.longitudes)
+        found = self.training[known[self.training]], self.validation[known[self.validation]]
+        for rows, what in zip(found, ("training", "validation"), strict=True):
+            if not len(rows):
+                raise UserError(
+                    f"none of the {what} photos has coordinates; this family needs some: choose another corpus"
+                )
+        return found
 
     def units(self, rows: np.ndarray) -> Units:
         """Some rows, ascending, as units; the class of a place is that of any of its rows."""

@@ -5,7 +5,7 @@ far each spreads is learned along; a small share is spread over the whole sphere
 is learned is the likelihood of the photos' own places.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,13 +14,12 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Metrics, Run
-from geoloc_core.contracts.density import region_of
+from geoloc_core.contracts.density import answering, region_of
 from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Prediction, softmax
-from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.plugins import Strict
@@ -202,17 +201,8 @@ class Density:
         points = self.components[0][peaks]
         best = np.take_along_axis(peaks, self.at(weights, points).argmax(axis=1)[:, None], axis=1)[:, 0]
         latitude, longitude = self.labelspace.latitudes[best], self.labelspace.longitudes[best]
-        latitudes, longitudes = found.latitudes.copy(), found.longitudes.copy()
-        latitudes[:, 0], longitudes[:, 0] = latitude, longitude
         apart = np.linalg.norm(self.draw(weights) - self.components[0][best][:, None], axis=2)
-        return replace(
-            found,
-            latitudes=latitudes,
-            longitudes=longitudes,
-            latitude=latitude,
-            longitude=longitude,
-            radius_km=np.quantile(sphere.arc_km(apart), SHARE, axis=1),
-        )
+        return answering(found, latitude, longitude, np.quantile(sphere.arc_km(apart), SHARE, axis=1))
 
     def differentiable(self) -> Differentiable:
         """The weights of the components in PyTorch."""
@@ -282,11 +272,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     from geoloc_core.training.optimisers import optimiser_of
     from geoloc_core.training.schedules import schedule_of
 
-    located = np.isfinite(data.latitudes) & np.isfinite(data.longitudes)
-    training, validation = (rows[located[rows]] for rows in (data.training, data.validation))
-    if not len(training) or not len(validation):
-        what = "validation" if len(training) else "training"
-        raise UserError(f"none of the {what} photos has coordinates; this family needs some: choose another corpus")
+    training, validation = data.located()
     where, recipe = device(), options.recipe
     seed = run.seed
     features = Features((data.images[options.encoder],))

@@ -6,9 +6,7 @@ within the cluster of the best cell the nearest training photo is the answer. A 
 ``max_km`` stays as it was.
 """
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,7 +28,7 @@ from geoloc_core.files import read_json, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.geo.sphere import haversine_km
 from geoloc_core.plugins import Strict
-from geoloc_core.threads import limited
+from geoloc_core.threads import side_by_side
 
 if TYPE_CHECKING:
     from geoloc_core.params import Profile
@@ -220,7 +218,7 @@ class Refinement:
             apart -= features[part, None]
             distances[part] = np.sqrt(np.einsum("nkd,nkd->nk", apart, apart))
 
-        _together(measure, [slice(at, at + step) for at in range(0, len(cells), step)])
+        side_by_side(measure, [slice(at, at + step) for at in range(0, len(cells), step)])
         distances[found < 0] = -np.inf
         farthest = distances.max(axis=1, keepdims=True)
         distances = np.where(found < 0, np.where(np.isfinite(farthest), farthest, 0), distances)
@@ -315,16 +313,8 @@ def nearest(features: np.ndarray, rows: np.ndarray, groups: np.ndarray, starts: 
         start, stop = starts[groups[some[0]] + np.arange(2)].tolist()
         found[some] = start + _nearest(features[rows[some]], start, stop, step, vectors)
 
-    _together(answer, sorted(parts, key=len, reverse=True))
+    side_by_side(answer, sorted(parts, key=len, reverse=True))
     return found
-
-
-def _together(work: Callable[[Any], None], parts: Sequence[Any]) -> None:
-    """Work on the parts side by side, on each with one thread: most are too small for libraries to share one."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(limited() or os.cpu_count()) as pool:
-        list(pool.map(work, parts))
 
 
 def _nearest(own: np.ndarray, start: int, stop: int, step: int, vectors: Any) -> np.ndarray:

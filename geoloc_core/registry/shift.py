@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geoloc_core.errors import UserError
+from geoloc_core.evaluation.bootstrap import Groups
 from geoloc_core.files import write_json
 from geoloc_core.plugins import Strict
+from geoloc_core.progress import say
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -154,8 +156,8 @@ def one_of_each(groups: Sequence[str], ids: Sequence[str]) -> np.ndarray:
     """
     import pandas as pd
 
-    frame = pd.DataFrame({"group": groups, "luck": pd.util.hash_array(np.asarray(ids, dtype=object))})
-    frame["group"] = frame["group"].where(frame["group"].notna(), frame.index.astype(str))
+    luck = pd.util.hash_array(np.asarray(ids, dtype=object))
+    frame = pd.DataFrame({"group": Groups.of_ids(groups).codes, "luck": luck})
     first = frame.sort_values("luck", kind="stable").drop_duplicates("group")
     return np.sort(first.index.to_numpy()[:GROUPS])
 
@@ -163,16 +165,11 @@ def one_of_each(groups: Sequence[str], ids: Sequence[str]) -> np.ndarray:
 def training_features(project: "Project", variant: str) -> dict[str, np.ndarray]:
     """What is kept of the features that a variant learns from: (N, D) float32 of a photo of each group, by encoder.
 
-    Empty where it looks at the photos themselves, and where the features are not here, as promotion does not need them.
-    A mean stands for features of several tokens.
+    Empty where it looks at the photos themselves. A mean stands for features of several tokens.
+
+    Raises:
+        UserError: The features are missing or damaged; promotion does not need them.
     """
-    try:
-        return _training_features(project, variant)
-    except UserError:
-        return {}
-
-
-def _training_features(project: "Project", variant: str) -> dict[str, np.ndarray]:
     from geoloc_core.corpora import truth
     from geoloc_core.sets import Split
     from geoloc_core.variants import inputs
@@ -221,7 +218,12 @@ def of_features(project: "Project", variant: str, kept: dict[str, np.ndarray], l
 
     Encoders whose weights are others now are passed over: their features do not compare.
     """
-    now, corpus = training_features(project, variant), project.profile.variant(variant).corpus
+    corpus = project.profile.variant(variant).corpus
+    try:
+        now = training_features(project, variant)
+    except UserError as error:
+        say(f"promote: features are not compared with the champion's: {error}")
+        return
     for name, theirs in kept.items():
         made_by = f"{_MADE_BY}{name}"
         if name.startswith(_MADE_BY) or name not in now or str(now[made_by]) != str(kept.get(made_by)):
@@ -251,9 +253,8 @@ def of_answers(ours: "pa.Table", theirs: "pa.Table", benchmark: str, limits: "Li
     codes, names = pd.factorize(np.where(pd.isna(said), "no country", said), sort=True)
     counted = []
     for table, part in zip((ours, theirs), np.split(codes, rows[:1]), strict=True):
-        groups = pd.Series(table["group_id"].to_numpy(zero_copy_only=False), dtype=object)
-        alone = groups.where(groups.notna(), groups.index.astype(str))
-        counts = pd.crosstab(alone.to_numpy(), part).reindex(columns=range(len(names)), fill_value=0)
+        groups = Groups.of_ids(table["group_id"].to_numpy(zero_copy_only=False)).codes
+        counts = pd.crosstab(groups, part).reindex(columns=range(len(names)), fill_value=0)
         counted.append(counts.to_numpy())
     if min(map(len, counted)) < LEAST:
         return

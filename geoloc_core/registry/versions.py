@@ -345,7 +345,10 @@ def learned(version: Any) -> dict[str, Any] | None:
 
 
 def _log_learned(project: Project, mlflow_client: "MlflowClient", model_id: str, variant: str) -> None:
-    found = shift.training_features(project, variant)
+    try:
+        found = shift.training_features(project, variant)
+    except UserError:  # they are not needed, and what they are compared with later says that there are none
+        return
     if not found:
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geoloc_core.contracts.batch import Data, Fitted, Metrics, Run
-from geoloc_core.errors import UserError
 from geoloc_core.families.flow_matching import flow
 from geoloc_core.families.flow_matching.model import Flow
 from geoloc_core.families.flow_matching.network import network
@@ -34,11 +33,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     from geoloc_core.training.optimisers import optimiser_of
     from geoloc_core.training.schedules import schedule_of
 
-    located = np.isfinite(data.latitudes) & np.isfinite(data.longitudes)
-    training, validation = (rows[located[rows]] for rows in (data.training, data.validation))
-    if not len(training) or not len(validation):
-        what = "validation" if len(training) else "training"
-        raise UserError(f"none of the {what} photos has coordinates; this family needs some: choose another corpus")
+    training, validation = data.located()
     where, recipe = device(), options.recipe
     features = Features((data.images[options.encoder],))
     mean, std = features.statistics(training)

@@ -1,14 +1,14 @@
 """A trained flow: it draws places, says how probable any place is, and answers with the most central draw."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geoloc_core.contracts.batch import Batch
-from geoloc_core.contracts.density import region_of
+from geoloc_core.contracts.density import answering, region_of
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import Needs
 from geoloc_core.contracts.prediction import Prediction
@@ -118,17 +118,8 @@ class Flow:
         best = central(draws)
         latitude, longitude = sphere.coordinates(best)
         found = Prediction.of_probabilities(probabilities.astype(np.float32), space, k, truth)
-        latitudes, longitudes = found.latitudes.copy(), found.longitudes.copy()
-        latitudes[:, 0], longitudes[:, 0] = latitude, longitude
         apart = sphere.arc_km(np.linalg.norm(even - best[:, None], axis=2))
-        return replace(
-            found,
-            latitudes=latitudes,
-            longitudes=longitudes,
-            latitude=latitude,
-            longitude=longitude,
-            radius_km=np.quantile(apart, SHARE, axis=1),
-        )
+        return answering(found, latitude, longitude, np.quantile(apart, SHARE, axis=1))
 
     def _field(self, told: "torch.Tensor", guidance: float = 0.0) -> flow.Field:
         """The velocity per s of what is told (n, 1, width) of n photos."""

@@ -249,11 +249,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     from geoloc_core.training.calibration import calibrate
     from geoloc_core.training.features import Features
 
-    located = np.isfinite(data.latitudes) & np.isfinite(data.longitudes)
-    training = data.training[located[data.training]]
-    if not len(training) or not located[data.validation].any():
-        what = "validation" if len(training) else "training"
-        raise UserError(f"none of the {what} photos has coordinates; this family needs some: choose another corpus")
+    training, _ = data.located()
     features = Features((data.images[options.encoder],))
     features.check(np.concatenate([training, data.validation]))
     sizes = networks.Sizes(options.hidden, options.sigmas, options.frequencies, options.capsule, options.dim)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from geoloc_core.contracts import mapped
 from geoloc_core.contracts.layers import Names
 from geoloc_core.errors import UserError
-from geoloc_core.threads import limited
+from geoloc_core.threads import limited, side_by_side
 
 if TYPE_CHECKING:
     import torch
@@ -198,11 +197,8 @@ def search(
     parts = [slice(a, b) for a, b in pairwise(bounds)]
     if workers == 1:
         part(parts[0])
-        return found
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        list(pool.map(part, parts))
+    else:
+        side_by_side(part, parts)
     return found
 
 
