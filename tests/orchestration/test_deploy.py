@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -29,7 +28,6 @@ from tests.orchestration.small_project import dvc, make_project, replace
 
 DEPLOY = ROOT / "deploy"
 POSTGRES = Path(min(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), default="none")).parent
-EXTRAS = ("boto3", "dagster_postgres", "dvc_s3", "flask_wtf", "moto", "psycopg2")
 
 
 def parsed(name: str) -> dict:
@@ -132,8 +130,6 @@ def postgres() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def team(postgres, tmp_path_factory) -> Iterator[dict[str, str]]:
     """The environment of everyone on the team: with PostgreSQL, and a store with its bucket."""
-    if missing := [name for name in EXTRAS if find_spec(name) is None]:
-        pytest.skip(f"the extra `deploy` is not installed: {', '.join(missing)}")
     store, tracked, folder = any_port(), any_port(), tmp_path_factory.mktemp("team")
     known = {
         **postgres,
