@@ -1,12 +1,10 @@
 """What a model offers that says how probable any place is, not only which class."""
 
-from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from geoloc_core.contracts.batch import Batch
-from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.geo import sphere
 
 
@@ -29,20 +27,6 @@ class HasDensity(Protocol):
         Returns:
             (N,) logarithm of the level, per steradian; (N,) area in km².
         """
-
-
-def answering(found: Prediction, latitude: np.ndarray, longitude: np.ndarray, radius_km: np.ndarray) -> Prediction:
-    """The prediction of N units with another answer, first among the places too; (N,) degrees and kilometres."""
-    latitudes, longitudes = found.latitudes.copy(), found.longitudes.copy()
-    latitudes[:, 0], longitudes[:, 0] = latitude, longitude
-    return replace(
-        found,
-        latitudes=latitudes,
-        longitudes=longitudes,
-        latitude=latitude,
-        longitude=longitude,
-        radius_km=radius_km,
-    )
 
 
 def region_of(log_densities: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

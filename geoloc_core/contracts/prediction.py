@@ -110,6 +110,19 @@ class Prediction:
         """The same with further outputs."""
         return replace(self, auxiliary=auxiliary)
 
+    def at(self, latitude: np.ndarray, longitude: np.ndarray, radius_km: np.ndarray | None = None) -> "Prediction":
+        """The same with other answers (N,), degrees, at which the first candidate is then too."""
+        latitudes, longitudes = self.latitudes.copy(), self.longitudes.copy()
+        latitudes[:, 0], longitudes[:, 0] = latitude, longitude
+        return replace(
+            self,
+            latitudes=latitudes,
+            longitudes=longitudes,
+            latitude=latitude,
+            longitude=longitude,
+            radius_km=self.radius_km if radius_km is None else radius_km,
+        )
+
     def rows(self, where: slice | np.ndarray) -> "Prediction":
         """Some of the units."""
         return _map(self, lambda values: values[where])

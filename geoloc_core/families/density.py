@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Metrics, Run
-from geoloc_core.contracts.density import answering, region_of
+from geoloc_core.contracts.density import region_of
 from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs
@@ -202,7 +202,7 @@ class Density:
         best = np.take_along_axis(peaks, self.at(weights, points).argmax(axis=1)[:, None], axis=1)[:, 0]
         latitude, longitude = self.labelspace.latitudes[best], self.labelspace.longitudes[best]
         apart = np.linalg.norm(self.draw(weights) - self.components[0][best][:, None], axis=2)
-        return answering(found, latitude, longitude, np.quantile(sphere.arc_km(apart), SHARE, axis=1))
+        return found.at(latitude, longitude, np.quantile(sphere.arc_km(apart), SHARE, axis=1))
 
     def differentiable(self) -> Differentiable:
         """The weights of the components in PyTorch."""

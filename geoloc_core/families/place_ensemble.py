@@ -89,25 +89,18 @@ class Votes:
     classes: np.ndarray
     members: np.ndarray
 
-    def support(self, width_km: float, weights: np.ndarray) -> np.ndarray:
-        """The votes (N, K) for each candidate, from the members with weights (M,)."""
-        return self._summed(width_km, (self.shares * weights[self.members])[:, None])[:, 0]
-
     def parts(self, width_km: float) -> np.ndarray:
-        """The votes (M, N, K) of each member for each candidate."""
+        """The votes (M, N, K) of each member for each candidate: Σ shares · exp(κ (cos d − 1)) over its own."""
         own = self.members == np.arange(self.members.max() + 1)[:, None]
-        return self._summed(width_km, self.shares[:, None] * own).transpose(1, 0, 2)
-
-    def _summed(self, width_km: float, shares: np.ndarray) -> np.ndarray:
-        """Σ shares (N, G, K) · exp(κ (cos d − 1)), for each candidate: (N, G, K)."""
         kappa = (sphere.EARTH_KM / width_km) ** 2
-        found = np.empty(shares.shape)
+        found = np.empty((len(own), *self.shares.shape))
         step = max(1, BLOCK // len(self.members) ** 2)
-        for start in range(0, len(shares), step):
+        for start in range(0, len(self.shares), step):
             part = slice(start, start + step)
             here = self.points[part]
             squares = ((here[:, :, None] - here[:, None]) ** 2).sum(axis=3)  # a cosine would round what is near away
-            found[part] = shares[part] @ np.exp(-kappa * squares / 2)
+            votes = (self.shares[part, None] * own) @ np.exp(-kappa * squares / 2)
+            found[:, part] = votes.transpose(1, 0, 2)
         return found
 
 
@@ -162,17 +155,15 @@ class PlaceEnsemble:
         weighted = votes.shares * self.weights[votes.members]
         flat = (np.arange(n)[:, None] * c + votes.classes).ravel()
         probabilities = np.bincount(flat, weighted.ravel(), minlength=n * c).reshape(n, c)
-        best = votes.support(self.width_km, self.weights).argmax(axis=1)
-        rows = np.arange(n)
+        parts = self.weights[:, None, None] * votes.parts(self.width_km)
+        rows, best = np.arange(n), parts.sum(axis=0).argmax(axis=1)
         latitude, longitude = sphere.coordinates(votes.points[rows, best])
-        given = self.weights[:, None] * votes.parts(self.width_km)[:, rows, best]
+        given = parts[:, rows, best]
         order = np.argsort(-given.T, axis=1, kind="stable")
         names = np.array(self.members, dtype=object)
         evidence = Evidence("variant", names[order], np.take_along_axis(given.T, order, axis=1))
         found = Prediction.of_probabilities(probabilities, self.labelspace, k, truth, evidence)
-        latitudes, longitudes = found.latitudes.copy(), found.longitudes.copy()
-        latitudes[:, 0], longitudes[:, 0] = latitude, longitude
-        return replace(found, latitudes=latitudes, longitudes=longitudes, latitude=latitude, longitude=longitude)
+        return found.at(latitude, longitude)
 
     def save(self, folder: Path) -> None:
         """Write its weights into an existing folder."""

@@ -19,7 +19,7 @@ from geoloc_core.geo.sphere import haversine_km
 DEGREE_KM = 111.2
 """Of latitude."""
 NEAR_KM = 1000.0
-"""Cells whose places are farther from the true one are left out of its map, and counted."""
+"""Cells whose places are farther from the true one are left out of its map."""
 LEAST_KM = 25.0
 """From the middle of a map to its edge, at least."""
 SHOWN = 0.001
@@ -165,10 +165,10 @@ def probabilities(
         if path
     ]
     put = [Dots(_dots(*_points(window, [answer])), "answer", "where it was put")] if apart <= NEAR_KM else []
-    held, off = float(drawn.sum()), "" if put else f"; the answer is {apart:,.0f} km away"
+    held, off = float(shares[far <= NEAR_KM].sum()), "" if put else f"; the answer is {apart:,.0f} km away"
     return _around(
         title,
-        f"{len(areas)} cells on the map hold {held:.0%} of the probability{off}",
+        f"the cells within {NEAR_KM:,.0f} km hold {held:.0%} of the probability{off}",
         window,
         areas,
         [*put, Dots(_dots(*_points(window, [place])), "true", "where it was taken")],

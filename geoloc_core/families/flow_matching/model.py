@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geoloc_core.contracts.batch import Batch
-from geoloc_core.contracts.density import answering, region_of
+from geoloc_core.contracts.density import region_of
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import Needs
 from geoloc_core.contracts.prediction import Prediction
@@ -119,7 +119,7 @@ class Flow:
         latitude, longitude = sphere.coordinates(best)
         found = Prediction.of_probabilities(probabilities.astype(np.float32), space, k, truth)
         apart = sphere.arc_km(np.linalg.norm(even - best[:, None], axis=2))
-        return answering(found, latitude, longitude, np.quantile(apart, SHARE, axis=1))
+        return found.at(latitude, longitude, np.quantile(apart, SHARE, axis=1))
 
     def _field(self, told: "torch.Tensor", guidance: float = 0.0) -> flow.Field:
         """The velocity per s of what is told (n, 1, width) of n photos."""

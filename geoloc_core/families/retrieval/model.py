@@ -90,7 +90,7 @@ class Retrieval:
             return first
         weights = first.probabilities[:, : readout.cells].astype(np.float64) ** (1 / readout.temperature)
         places = first.latitudes[:, : readout.cells], first.longitudes[:, : readout.cells]
-        return _at(first, mean_place(*places, weights, readout.within_km))
+        return first.at(*mean_place(*places, weights, readout.within_km))
 
     def gated(self, first: Prediction) -> np.ndarray:
         """How many cells (N,) of each unit are searched."""
@@ -176,7 +176,7 @@ class Retrieval:
             longitudes=longitudes,
             truth=thought,
         )
-        return _at(answered, self.places(plain, found))
+        return answered.at(*self.places(plain, found))
 
     def _evidence(self, queries: np.ndarray, found: Found) -> Evidence:
         """The photos that were found, the best first, each with its similarity."""
@@ -235,13 +235,6 @@ def mean_place(
     found = sphere.coordinates(total)
     alone = lost | (near.sum(axis=1) == 1)  # to the last digit where it is
     return np.where(alone, latitudes[:, 0], found[0]), np.where(alone, longitudes[:, 0], found[1])
-
-
-def _at(found: Prediction, places: tuple[np.ndarray, np.ndarray]) -> Prediction:
-    """The same with other answers, at which the first candidate is then too."""
-    latitudes, longitudes = found.latitudes.copy(), found.longitudes.copy()
-    latitudes[:, 0], longitudes[:, 0] = places
-    return replace(found, latitudes=latitudes, longitudes=longitudes, latitude=places[0], longitude=places[1])
 
 
 def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Retrieval:

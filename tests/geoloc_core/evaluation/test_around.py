@@ -46,7 +46,9 @@ def test_cells_are_as_dark_as_they_are_probable_and_lie_where_they_are():
     shares = np.array([0.5, 0.25, 0.2, 0.0001])
     found = around.probabilities("t", space, shapes, ["c1", "c0", "c2", "c3"], shares, (60.5, 11.2), (60.4, 11.4))
     assert [(one.shade, one.said) for one in found.areas] == [("1.00", "Cell 1: 50.0%"), ("0.50", "Cell 0: 25.0%")]
-    assert found.about == "2 cells on the map hold 75% of the probability", "one is far, one as good as impossible"
+    assert found.about == "the cells within 1,000 km hold 75% of the probability", (
+        "one is far, one as good as impossible"
+    )
     assert found.ends == ("0 %", "50.0%")
     for area, corner in zip(found.areas, ((60, 11), (60, 10)), strict=True):
         [ring] = rings(area.path)
@@ -71,7 +73,9 @@ def test_an_answer_far_away_is_said_and_not_drawn():
     found = around.probabilities("t", space, shapes, ["c1"], np.array([0.9]), (60.5, 10.5), (0.5, 0.5))
     assert not found.areas
     assert [one.style for one in found.dots] == ["true"]
-    assert re.fullmatch(r"0 cells on the map hold 0% of the probability; the answer is 6,\d{3} km away", found.about)
+    assert re.fullmatch(
+        r"the cells within 1,000 km hold 0% of the probability; the answer is 6,\d{3} km away", found.about
+    )
 
 
 def test_maps_go_on_across_the_antimeridian_and_at_the_poles():
@@ -94,7 +98,7 @@ def test_classes_without_a_polygon_are_counted_and_unknown_ones_left_out():
         "t", space, shapes, ["c1", "gone", "c0"], np.array([0.5, 0.3, 0.2]), (10, 20), (11, 20)
     )
     assert [one.said for one in found.areas] == ["Cell 0: 20.0%"]
-    assert found.about == "1 cells on the map hold 70% of the probability"
+    assert found.about == "the cells within 1,000 km hold 70% of the probability"
 
 
 def scattered(counts, seed=0):
