@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -520,6 +520,7 @@ def _plain(node: Any) -> Any:
     return [type(node).__name__, [pair for pair in found if pair[1] not in (None, [])]]
 
 
+@cache
 def _version(distribution: str) -> str:
     """A library's version, without what tells builds for different devices apart."""
     try:

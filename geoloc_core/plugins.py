@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import cache
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -17,10 +18,11 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-def kinds(package: str) -> list[str]:
+@cache
+def kinds(package: str) -> tuple[str, ...]:
     """The kinds a package offers: the names of its modules."""
     path = importlib.import_module(package).__path__
-    return sorted(module.name for module in pkgutil.iter_modules(path))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(path)))
 
 
 def module_of(package: str, kind: str) -> ModuleType:

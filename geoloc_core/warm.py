@@ -31,6 +31,7 @@ LIBRARIES = (
     "open_clip",
     "transformers",
     "pandas",
+    "pyarrow.csv",
     "pyarrow.dataset",
     "pyarrow.parquet",
     "scipy.optimize",
@@ -39,11 +40,17 @@ LIBRARIES = (
     "numba",
     "shapely",
     "geopandas",
-    "PIL.Image",
+    "pillow_heif",
     "matplotlib.pyplot",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
     "rich.console",
     "jinja2",
     "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.system_metrics.system_metrics_monitor",
+    "git",
+    "msgpack",
 )
 """What most stages load: the rest takes little time. A stage loads this project's own modules itself."""
 STREAMS = (0, 1, 2)
@@ -155,8 +162,18 @@ def _load() -> None:
     limit(Project.open(Path("params.yaml")).profile.threads)
     for name in LIBRARIES:
         importlib.import_module(name)
+    _load_lazy()
     sys.stdout.flush()  # what a library has said; a fork would say it again
     gc.freeze()  # what is loaded is for good, and its memory shared
+
+
+def _load_lazy() -> None:
+    """Let libraries load what they would load when they are first used."""
+    from numba import njit
+    from PIL import Image
+
+    Image.init()
+    njit(lambda value: value)(1)
 
 
 @contextmanager

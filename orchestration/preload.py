@@ -1,5 +1,6 @@
 """Imports and creates once what every step needs: the steps of a run are forked from the process that loads this."""
 
+import gc
 import importlib
 import os
 
@@ -19,3 +20,4 @@ with dg.DagsterInstance.get() as instance:  # for the modules that this imports
 os.register_at_fork(after_in_child=lambda: end_with(os.getppid()))  # else a step would outlive a run that is killed
 for name in os.environ.get(EXTRA, "").split():
     importlib.import_module(name)
+gc.freeze()  # what is loaded is for good, and its memory shared

@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[3]
 
 
 def written(tmp_path, change) -> Path:
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw = yaml.load((ROOT / "params.yaml").read_text(), yaml.CSafeLoader)
     change(raw)
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(raw))
+    path.write_text(yaml.dump(raw, Dumper=yaml.CSafeDumper))
     return path
 
 
