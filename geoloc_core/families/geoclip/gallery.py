@@ -1,12 +1,19 @@
 """The places that a photo may be from, embedded once: the most similar one of each class.
 
 Up to :data:`EXACT` points are compared one by one. Of more, the points of each class lie along the Hilbert curve of S2
-and are cut into leaves, whose embeddings are much alike: a photo is compared with the mean of every leaf, and then with
-the points of the most similar leaves alone. What a class has in no such leaf counts by its leaf's mean.
+and are cut into leaves, whose embeddings are much alike. A photo is compared with the mean of every leaf, then with the
+points of the leaves that may hold the best one, the most promising first. What a class has in no such leaf counts by
+its leaf's mean.
+
+This search is approximate. A bound that always holds (no point is further from the mean than the furthest) would leave
+hardly any leaf out: it expects points to deviate straight towards the photo, and in so many dimensions nearly all
+deviate across. So a leaf is left out if its mean lies :data:`SPREADS` standard deviations, measured for each photo,
+behind the best point found. ``tests/benchmarks/bench_geoclip.py`` measures how often the best point of all is found.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -15,17 +22,22 @@ import numpy as np
 from geoloc_core.contracts import mapped
 from geoloc_core.errors import UserError
 from geoloc_core.geo import s2
+from geoloc_core.threads import side_by_side
 
 Embed = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Latitudes (N,) and longitudes (N,) in degrees → (N, D) float32 of unit length."""
 Precision = Literal["float32", "float16"]
 
-EXACT = 2**20
+EXACT = 2**17
 """Points up to which each is compared with each photo."""
 LEAF = 256
 """Points of a leaf, at most."""
 PROBES = 64
-"""Leaves of which a photo is compared with every point."""
+"""Leaves whose points a photo is compared with at a time, and at least."""
+MOST = 1024
+"""Such leaves, at most."""
+SPREADS = 5.0
+"""Standard deviations that the best point of a leaf is expected above its mean, at most."""
 NUMBERS = 2**24
 """Similarities, or numbers of embeddings in float32, that are worked on at a time, at most."""
 BUILT = 64
@@ -104,13 +116,27 @@ class Gallery:
             means[at : at + BUILT] = sums / np.diff(edges)[:, None]
         return cls(latitudes, longitudes, embeddings, starts, leaves, means)
 
-    def best(self, images: np.ndarray, exact: int = EXACT, probes: int = PROBES) -> tuple[np.ndarray, np.ndarray]:
+    @cached_property
+    def of_leaf(self) -> np.ndarray:
+        """(L,) int64 class of each leaf."""
+        found: np.ndarray = np.searchsorted(self.classes, self.leaves[:-1], side="right") - 1
+        return found
+
+    @cached_property
+    def spread(self) -> np.ndarray:
+        """(L,) float32 how far the points of each leaf lie around its mean: the root of the mean square."""
+        return np.sqrt(np.maximum(1 - np.einsum("ld,ld->l", self.means, self.means), 0))
+
+    def best(
+        self, images: np.ndarray, exact: int = EXACT, probes: int = PROBES, most: int = MOST
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The point of each class that is most similar to each photo; of equal ones the first.
 
         Args:
             images: (N, D) float32 of unit length.
             exact: Points up to which each is compared with each photo.
-            probes: Of more, the leaves of which a photo is compared with every point.
+            probes: Of more, the leaves whose points a photo is compared with at a time, and at least.
+            most: Such leaves, at most.
 
         Returns:
             Cosines (N, C) float32, :data:`LEAST` of a class without points.
@@ -122,7 +148,7 @@ class Gallery:
         else:
             step = max(1, NUMBERS // len(self.means))
             for start in range(0, len(images), step):
-                self._probe(images[start : start + step], keys[start : start + step], min(probes, len(self.means)))
+                self._probe(images[start : start + step], keys[start : start + step], probes, most)
         return _unpacked(keys)
 
     def _compare(self, images: np.ndarray, keys: np.ndarray) -> None:
@@ -136,30 +162,60 @@ class Gallery:
             first = np.maximum(self.classes[there] - start, 0)
             keys[:, there] = np.maximum(keys[:, there], np.maximum.reduceat(found, first, axis=1))
 
-    def _probe(self, images: np.ndarray, keys: np.ndarray, probes: int) -> None:
-        """Raise the keys (N, C) by those of the leaves' means, and of the points of the most similar leaves."""
+    def _probe(self, images: np.ndarray, keys: np.ndarray, probes: int, most: int) -> None:
+        """Raise the keys (N, C) by those of the leaves' means, and of the points of the most promising leaves."""
         means = images @ self.means.T
-        of_leaf = np.searchsorted(self.classes, self.leaves[:-1], side="right") - 1
         there = np.flatnonzero(self.counts)
-        first = np.searchsorted(of_leaf, there)
+        first = np.searchsorted(self.of_leaf, there)
         coarse = np.maximum.reduceat(_key(means, self.leaves[:-1]), first, axis=1)
         keys[:, there] = np.maximum(keys[:, there], coarse)
-        chosen = np.sort(np.argpartition(-means, probes - 1, axis=1)[:, :probes], axis=1)
-        step = max(1, NUMBERS // (probes * LEAF * images.shape[1]))
-        for start in range(0, len(images), step):
-            some = slice(start, start + step)
-            self._look(images[some], keys[some], chosen[some], of_leaf)
 
-    def _look(self, images: np.ndarray, keys: np.ndarray, chosen: np.ndarray, of_leaf: np.ndarray) -> None:
-        """Raise the keys (n, C) by those of all points of the leaves (n, P) that were chosen."""
-        n, p = chosen.shape
-        longest = int(np.diff(self.leaves).max())
-        last = self.leaves[chosen + 1][..., None] - 1
-        points = np.minimum(self.leaves[chosen][..., None] + np.arange(longest), last).reshape(n, -1)
-        rows = np.asarray(self.embeddings[points], np.float32)
-        cosines = np.matmul(rows, images[:, :, None])[..., 0]
-        best = _key(cosines, points).reshape(n, p, longest).max(axis=2)
-        np.maximum.at(keys, (np.arange(n)[:, None], of_leaf[chosen]), best)
+        def search(row: int) -> None:
+            self._search(images[row], means[row], keys[row], probes, most)
+
+        if len(images) == 1:
+            search(0)
+        else:
+            side_by_side(search, range(len(images)))
+
+    def _search(self, image: np.ndarray, means: np.ndarray, keys: np.ndarray, probes: int, most: int) -> None:
+        """Raise the keys (C,) of one photo by those of the points of leaves, some leaves at a time.
+
+        A photo that is like no place in particular has as much of its length in each dimension. So the points of a leaf
+        deviate from its mean by ``spread / sqrt(D)``: the first leaves are chosen by that, and tell by how much the
+        others deviate for this photo.
+
+        Args:
+            image: (D,) float32.
+            means: (L,) its products with the leaves' means.
+            keys: (C,), see :func:`_key`.
+            probes: Leaves at a time.
+            most: Of all.
+        """
+        hoped = means + np.float32(SPREADS / np.sqrt(len(image))) * self.spread
+        some = _greatest(hoped, probes)
+        counts = self.leaves[some + 1] - self.leaves[some]
+        above = self._look(image, keys, some) - np.repeat(means[some], counts)
+        around = max(counts @ self.spread[some] ** 2, np.finfo(np.float32).tiny)
+        hoped = means + np.float32(SPREADS * np.sqrt(above @ above / around)) * self.spread
+        hoped[some] = -np.inf
+        others = _greatest(hoped, most - len(some))
+        for start in range(0, len(others), probes):
+            some = others[start : start + probes]
+            if hoped[some[0]] < _unpacked(keys.max())[0]:
+                break
+            self._look(image, keys, some)
+
+    def _look(self, image: np.ndarray, keys: np.ndarray, leaves: np.ndarray) -> np.ndarray:
+        """Raise the keys (C,) of one photo by those of all points of some leaves, and return the points' cosines."""
+        from geoloc_core.families.geoclip import kernels
+
+        counts = self.leaves[leaves + 1] - self.leaves[leaves]
+        starts = np.cumsum(counts) - counts
+        points = np.arange(counts.sum()) + np.repeat(self.leaves[leaves] - starts, counts)
+        cosines = kernels.cosines(self.embeddings, points, image)
+        np.maximum.at(keys, self.of_leaf[leaves], np.maximum.reduceat(_key(cosines, points), starts))
+        return cosines
 
     def save(self, path: Path) -> None:
         """Write into a file ``*.safetensors``."""
@@ -210,6 +266,16 @@ def _cut(classes: np.ndarray) -> np.ndarray:
     number = np.arange(leaves.sum()) - np.repeat(np.cumsum(leaves) - leaves, leaves)
     starts = np.repeat(classes[:-1], leaves) + number * np.repeat(counts, leaves) // np.repeat(leaves, leaves)
     return np.concatenate([starts, classes[-1:]])
+
+
+def _greatest(values: np.ndarray, count: int) -> np.ndarray:
+    """Where the greatest of some values (L,) are, falling: so many, or all but those that are −∞."""
+    count = min(count, int(np.count_nonzero(values != -np.inf)))
+    if count < 1:
+        return np.empty(0, np.int64)
+    chosen = np.argpartition(-values, count - 1)[:count]
+    found: np.ndarray = chosen[np.argsort(-values[chosen], kind="stable")]
+    return found
 
 
 def _key(cosines: np.ndarray | np.float32, points: np.ndarray | int) -> np.ndarray:

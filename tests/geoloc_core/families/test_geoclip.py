@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from geoloc_core.contracts.batch import Batch
 from geoloc_core.errors import UserError
-from geoloc_core.families.geoclip import Options, fit, gallery, load, network
+from geoloc_core.families.geoclip import Options, fit, gallery, kernels, load, network
 from geoloc_core.families.geoclip.gallery import LEAST, NOWHERE, Gallery
 from geoloc_core.files import sha256_of
 from geoloc_core.geo import sphere
@@ -176,17 +176,19 @@ def by_hand(places, images):
     rows=st.integers(0, 5),
     precision=st.sampled_from(["float32", "float16"]),
     leaf=st.integers(1, 60),
-    copies=st.integers(0, 9),
+    copies=st.sampled_from([0, 9, 10**4]),
     whole=st.booleans(),
+    probes=st.sampled_from([1, 3, 10**6]),
 )
-def test_the_best_point_of_each_class(seed, m, rows, precision, leaf, copies, whole):
-    """By comparing all of them, and by looking into all leaves."""
+def test_the_best_point_of_each_class(seed, m, rows, precision, leaf, copies, whole, probes):
+    """By comparing all of them, and by looking into all leaves, since each is expected to hold the best."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gallery, "LEAF", leaf)
         patch.setattr(gallery, "NUMBERS", 700)
+        patch.setattr(gallery, "SPREADS", 1e6)
         places = built(seed, m, 5, (1,), precision, copies)
         images = unit(np.random.default_rng(seed + 1), rows)
-        cosines, points = places.best(images, exact=m if whole else 0, probes=10**6)
+        cosines, points = places.best(images, exact=m if whole else 0, probes=probes, most=10**6)
     expected, best = by_hand(places, images)
     np.testing.assert_allclose(cosines, expected, atol=2e-6)
     np.testing.assert_array_equal(points == NOWHERE, best == NOWHERE)
@@ -197,30 +199,81 @@ def test_the_best_point_of_each_class(seed, m, rows, precision, leaf, copies, wh
     np.testing.assert_allclose(theirs, expected[there], atol=2e-6)
 
 
-def test_of_places_that_look_the_same_the_first_is_taken():
-    places = built(m=300, c=1)
-    same = replace(places, embeddings=np.tile(places.embeddings[:1], (300, 1)))
-    cosines, points = same.best(unit(np.random.default_rng(3), 4))
+@pytest.mark.parametrize("exact", [0, 300])
+def test_of_places_that_look_the_same_the_first_is_taken(exact):
+    places = built(m=300, c=1, copies=10**4)
+    same = replace(places, means=places.means * np.float32(1 - 1e-6))  # so that no rounding is taken for a better place
+    cosines, points = same.best(unit(np.random.default_rng(3), 4), exact)
     assert (points == 0).all()
     assert (cosines < 0).any(), "of places that are unlike too"
 
 
-def test_few_leaves_find_nearly_always_the_best_point():
-    """Places that are near each other are alike, as those of a location encoder are."""
+@given(
+    st.lists(st.lists(st.floats(-1, 1, width=16), min_size=3, max_size=3), min_size=1, max_size=9),
+    st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3),
+    st.sampled_from([np.float16, np.float32]),
+)
+def test_cosines_of_scattered_places(rows, image, dtype):
+    embeddings, photo = np.array(rows, dtype), np.array(image, np.float32)
+    embeddings.flags.writeable = False
+    points = np.arange(len(rows))[::-1]
+    expected = embeddings.astype(np.float64)[::-1] @ photo.astype(np.float64)
+    np.testing.assert_allclose(kernels.cosines(embeddings, points, photo), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("least", [2.0**-24, 2.0**-14, 0.0, -0.0, -1.0])
+def test_half_precision_is_read_to_the_last_bit(least):
+    rows = np.full((1, 1), least, np.float16)
+    (found,) = kernels.cosines(rows, np.zeros(1, np.int64), np.ones(1, np.float32))
+    assert found == least
+
+
+def smooth(count=20_000, dim=16):
+    """Places that are alike where they are near each other, as those of a location encoder are, and how they look."""
     rng = np.random.default_rng(5)
-    latitudes, longitudes = rng.uniform(-90, 90, 20_000), rng.uniform(-180, 180, 20_000)
-    axes = rng.normal(size=(3, 16))
+    latitudes, longitudes = rng.uniform(-90, 90, count), rng.uniform(-180, 180, count)
+    axes = rng.normal(size=(3, dim))
 
     def embed(lat, lon):
         found = np.tanh(sphere.unit_vectors(lat, lon) @ axes).astype(np.float32)
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
-    places = Gallery.build(embed, latitudes, longitudes, rng.integers(0, 3, 20_000), 3)
-    images = embed(rng.uniform(-90, 90, 300), rng.uniform(-180, 180, 300))
-    (whole, best), (some, found) = places.best(images), places.best(images, exact=0, probes=40)
-    assert np.mean(best[np.arange(300), whole.argmax(1)] == found[np.arange(300), some.argmax(1)]) > 0.99
+    places = Gallery.build(embed, latitudes, longitudes, rng.integers(0, 3, count), 3)
+    return places, embed(rng.uniform(-90, 90, 300), rng.uniform(-180, 180, 300))
+
+
+def found_by(places, images, **limits):
+    """The share of photos whose best point of all is found."""
+    (whole, best), (some, found) = places.best(images, exact=len(places)), places.best(images, exact=0, **limits)
+    rows = np.arange(len(images))
     assert (some <= whole + 1e-6).all()
     assert (some > LEAST).all(), "a class whose leaves are not looked into counts by their means"
+    return np.mean(best[rows, whole.argmax(1)] == found[rows, some.argmax(1)])
+
+
+def test_few_leaves_find_nearly_always_the_best_point():
+    places, images = smooth()
+    assert found_by(places, images, probes=40, most=40) > 0.99
+
+
+def test_more_leaves_are_looked_into_until_none_is_expected_to_hold_a_better_point():
+    places, images = smooth()
+    at_once = found_by(places, images, probes=1, most=1)
+    assert at_once < 0.9
+    assert found_by(places, images, probes=1) > max(0.99, at_once)
+    assert found_by(places, images, probes=1, most=2) <= found_by(places, images, probes=1)
+
+
+def test_photos_are_answered_alike_alone_and_side_by_side(monkeypatch):
+    places, images = smooth(2000)
+    together = places.best(images[:20], exact=0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    for answers in (
+        places.best(images[:20], exact=0),
+        [np.concatenate(part) for part in zip(*(places.best(row[None], exact=0) for row in images[:20]), strict=True)],
+    ):
+        np.testing.assert_allclose(answers[0], together[0], atol=1e-6)
+        np.testing.assert_array_equal(answers[1], together[1])
 
 
 def test_leaves_are_small_and_of_one_class_and_no_place_is_twice():
