@@ -67,7 +67,7 @@ def on_change(root: Path, stages: Sequence[Stage]) -> dg.SensorDefinition:
     @dg.sensor(
         name=SENSOR,
         target=dg.AssetSelection.all(),
-        minimum_interval_seconds=60,
+        minimum_interval_seconds=max(1, round(60 * operations(root).look_minutes)),
         description="New or changed photos, lists, parameters, code or dvc.lock: requests a run of the whole graph",
     )
     def changed_project(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:

@@ -14,7 +14,7 @@ from geoloc_core.hook import IN_RUN
 from orchestration.compat import part_of_plan, skipped_step
 from orchestration.dvc import Stage
 from orchestration.instance import this_host
-from orchestration.operations import News, failures, tell, told_last
+from orchestration.operations import RECOVERY, News, failures, is_failing, tell
 from orchestration.settling import Parts, held_back, parts_of, settle
 from orchestration.turn import BusyError, Holder, holder, turn
 from orchestration.watched import forget_settled, look, note_settled, sources
@@ -90,8 +90,8 @@ class _InTurn(dg.Executor):
         failed = list(failures(events))
         if parts.is_whole and not failed:
             note_settled(root, seen)
-        mended = not failed and told_last(instance) == "failure"
-        again = [News("recovery", None, "this run succeeded after one that failed")] if mended else []
+        mended = parts.is_whole and not failed and is_failing(instance)
+        again = [News(RECOVERY, None, "this run succeeded after one that failed")] if mended else []
         tell(root, instance, run, [*failed, *again])
 
     def _steps_of(self, context: Any, plan: Any, parts: Parts) -> Iterator[dg.DagsterEvent]:

@@ -1,6 +1,6 @@
 """How a project is operated: the block ``operations`` of its parameters, and what its hook is told."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,9 +11,11 @@ from geoloc_core.hook import call, message
 from geoloc_core.params.schema import Operations
 from geoloc_core.yamls import read_yaml
 from orchestration.display import STOPPED
+from orchestration.dvc import digest
 
-TOLD = "geoloc/told"
-"""Tag of the runs that the hook was told of."""
+FAILURE, RECOVERY = "failure", "recovery"
+TOLD, KNOWN = "geoloc/told", "geoloc/known"
+"""Tags of the runs that the hook was told of: which events; digests of what it knows since a run last succeeded."""
 _WARN_AFTER = 0.8
 """Share of the time after which an asset is no longer fresh, from which on the pages warn."""
 
@@ -57,28 +59,44 @@ def failures(events: Sequence[dg.DagsterEvent]) -> Iterator[News]:
         if data and not (data.error and data.error.cls_name == STOPPED):
             said = found.get(event.step_key) or (data.user_failure_data.description if data.user_failure_data else None)
             said = said or (data.error.message if data.error else "") or str(event.message)
-            yield News("failure", event.step_key, said.strip().splitlines()[0])
+            yield News(FAILURE, event.step_key, said.strip().splitlines()[0])
 
 
 def tell(root: Path, instance: dg.DagsterInstance, run: dg.DagsterRun, news: Sequence[News]) -> None:
-    """Call the hook, once for each; a hook that fails is noted in the run's log, and nothing more."""
+    """Call the hook once for each that it does not know; if it fails, the run's log says so, and nothing more.
+
+    The sensor asks again for what has failed, which may fail as before: that is no news. All is, once a run succeeded.
+    """
     hook = operations(root).hook
     if not hook or not news:
         return
-    instance.add_run_tags(run.run_id, {TOLD: ", ".join(sorted({item.event for item in news}))})
+    last = _told_last(instance)
+    known = set(last.get(KNOWN, "").split(",")) if last.get(TOLD) == FAILURE else set()
     for item in news:
+        what = digest([item.event, item.stage, item.cause])
+        if what in known:
+            continue
         wrong = call(hook, message(root.name, item.event, item.stage, item.cause, f"runs/{run.run_id}"), root)
         if wrong:
             instance.report_engine_event(wrong, run)
+        else:
+            known.add(what)
+    events = sorted({item.event for item in news})
+    instance.add_run_tags(run.run_id, {TOLD: ", ".join(events), KNOWN: ",".join(sorted(known))})
 
 
-def told_last(instance: dg.DagsterInstance) -> str | None:
-    """What the hook was told last of a run: ``failure`` or ``recovery``; None if nothing yet.
+def is_failing(instance: dg.DagsterInstance) -> bool:
+    """Whether a failure is the last that the hook was told of.
 
     A run that was killed, and is started again, is no failure, so there is no recovery from it either.
     """
-    runs = instance.get_runs(dg.RunsFilter(tags={TOLD: ["failure", "recovery"]}), limit=1)
-    return runs[0].tags[TOLD] if runs else None
+    return _told_last(instance).get(TOLD) == FAILURE
+
+
+def _told_last(instance: dg.DagsterInstance) -> Mapping[str, str]:
+    """The tags of the last run that the hook was told of; none where it was told nothing yet."""
+    runs = instance.get_runs(dg.RunsFilter(tags={TOLD: [FAILURE, RECOVERY]}), limit=1)
+    return runs[0].tags if runs else {}
 
 
 def killed_runs(root: Path) -> dg.SensorDefinition:
@@ -93,6 +111,6 @@ def killed_runs(root: Path) -> dg.SensorDefinition:
     def told(context: dg.RunFailureSensorContext) -> None:
         run = context.instance.get_run_by_id(context.dagster_run.run_id)
         if run and TOLD not in run.tags and run.tags.get("dagster/will_retry") != "true":
-            tell(root, context.instance, run, [News("failure", None, context.failure_event.message or "killed")])
+            tell(root, context.instance, run, [News(FAILURE, None, context.failure_event.message or "killed")])
 
     return told

@@ -307,6 +307,7 @@ class Operations(Strict):
 
     Attributes:
         hook: A command and its arguments; it is told of failures, recoveries and promotions, as JSON on its input.
+        look_minutes: How often the sensor looks for changes; files must be at rest from one look to the next.
         hours_per_week: The schedule and the sensor ask for no run once those of the last seven days took so long.
         champion_days: The champion must be confirmed or replaced every so many days; left out, it need not.
         corpora_days: Likewise each corpus: fetched, or found as it was.
@@ -314,6 +315,7 @@ class Operations(Strict):
     """
 
     hook: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(None, min_length=1)
+    look_minutes: float = Field(1, gt=0, le=10_000, allow_inf_nan=False)
     hours_per_week: float | None = Field(None, gt=0, allow_inf_nan=False)
     champion_days: float | None = Field(None, gt=0, le=10_000, allow_inf_nan=False)
     corpora_days: float | None = Field(None, gt=0, le=10_000, allow_inf_nan=False)

@@ -23,6 +23,13 @@ def test_retraining_begins_with_fetching(project):
     assert groups == {"fetch", "ingest", "encode", "train_head"}
 
 
+@pytest.mark.parametrize(("minutes", "seconds"), [("1", 60), ("0.5", 30), ("1e-6", 1)])
+def test_the_sensor_looks_as_often_as_the_parameters_say(project, minutes, seconds):
+    replace(project / "params.yaml", "seed: 1", f"seed: 1\n  operations: {{look_minutes: {minutes}}}")
+    sensor = definitions(project).get_repository_def().get_sensor_def("changed_project")
+    assert sensor.minimum_interval_seconds == seconds
+
+
 @pytest.fixture
 def tick(project, instance):
     """Let the sensor look once: what it tells; its cursor is kept as the daemon does."""

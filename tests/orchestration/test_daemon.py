@@ -2,18 +2,13 @@
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
 
 import dagster as dg
-import psutil
 import pytest
 
-from orchestration.environment import ROOT, enter, own_home, tools
-from orchestration.ui import _safe_path
-from tests.orchestration.small_project import PIPELINE, REPOSITORY, definitions, replace
+from tests.orchestration.host import daemon, dagster, kill, move_in, wait
+from tests.orchestration.small_project import PIPELINE, definitions, replace
 from tests.orchestration.test_operations import KEEP
 
 pytestmark = pytest.mark.slow
@@ -27,42 +22,8 @@ def team(project, monkeypatch):
     replace(project / "params.yaml", "seed: 1", f"seed: 1\n  operations: {{hook: {hook}}}")
     slow = "[ $name != im2gps ] || [ -e over ] || { touch started; sleep 300; }\n"
     replace(project / "code" / "work.sh", 'mkdir -p "$(d', f'{slow}echo $name >> done.txt\nmkdir -p "$(d')
-    known = {ROOT: project, "DAGSTER_HOME": own_home(project), "GEOLOC_STEP_LOGS": project, "PYTHONPATH": REPOSITORY}
-    for name, value in (known | tools()).items():
-        monkeypatch.setenv(name, str(value))  # so that they are put back later
-    for name, value in _safe_path().items():
-        monkeypatch.setenv(name, value)
-    enter(project)
+    move_in(project, monkeypatch)
     return project
-
-
-def daemon(root):
-    """Start Dagster's daemon; it ends with this process."""
-    workspace = str(REPOSITORY / "orchestration" / "workspace.yaml")
-    command = [sys.executable, "-P", "-m", "geoloc_core.lifeline", str(os.getpid()),
-               "dagster._daemon", "run", "-w", workspace]  # fmt: skip
-    with (root / "daemon.log").open("ab") as log:
-        return subprocess.Popen(command, cwd=root, stdout=log, stderr=log, start_new_session=True)
-
-
-def wait(root, process, what):
-    deadline = time.monotonic() + 600
-    while not what():
-        assert process.poll() is None, (root / "daemon.log").read_text()[-3000:]
-        assert time.monotonic() < deadline, (root / "daemon.log").read_text()[-3000:]
-        time.sleep(0.5)
-
-
-def kill(root, process):
-    """Kill the daemon and all that works on the project, as a host that dies does."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for other in psutil.process_iter():
-        try:
-            if other.environ().get(ROOT) == str(root) and other.pid != os.getpid():
-                other.kill()
-        except psutil.Error:
-            continue
 
 
 def test_the_daemon_is_killed_and_started_again_and_nothing_is_lost_or_runs_twice(team):
@@ -75,9 +36,7 @@ def test_the_daemon_is_killed_and_started_again_and_nothing_is_lost_or_runs_twic
             lock = team / "dvc.lock"
             return lock.read_text() if lock.exists() else ""
 
-        workspace = str(REPOSITORY / "orchestration" / "workspace.yaml")
-        command = [sys.executable, "-P", "-m", "dagster", "sensor", "start", "changed_project", "-w", workspace]
-        subprocess.run(command, cwd=team, check=True)
+        dagster(team, "sensor", "start", "changed_project")
         first = daemon(team)
         try:
             wait(team, first, lambda: (team / "started").exists() and "fetch@mp16" in recorded())

@@ -68,6 +68,42 @@ def test_a_failure_and_the_recovery_are_told_once_each_with_stage_cause_and_link
 
 
 @pytest.mark.slow
+def test_a_failure_that_is_known_is_told_again_only_after_a_recovery(hooked, instance):
+    (hooked / "trouble").mkdir()
+    trouble = hooked / "trouble" / "mp16"
+
+    def run(said):
+        trouble.write_text(f"geoloc: error: {said}\n")
+        done = run_all(hooked, instance)
+        assert not done.success
+        assert instance.get_run_by_id(done.run_id).tags["geoloc/told"] == "failure", "or `killed_runs` would tell of it"
+        return [item["cause"] for item in told(hooked)]
+
+    assert run("no rows") == run("no rows") == ["fetch@mp16: no rows"]
+    two = ["fetch@mp16: no rows", "fetch@mp16: no disk"]
+    assert run("no disk") == run("no rows") == two
+    trouble.unlink()
+    assert run_all(hooked, instance).success
+    replace(hooked / "params.yaml", "n: 5", "n: 6")
+    mended = [*two, "this run succeeded after one that failed"]
+    assert run("no rows") == [*mended, "fetch@mp16: no rows"]
+
+
+@pytest.mark.slow
+def test_a_run_of_something_else_is_no_recovery(hooked, instance):
+    (hooked / "trouble").mkdir()
+    (hooked / "trouble" / "mp16").write_text("geoloc: error: no rows\n")
+    assert not run_all(hooked, instance).success
+    with dg.execute_job(
+        dg.build_reconstructable_job("tests.orchestration.test_settling", "whole", (str(hooked),)),
+        instance,
+        asset_selection=[dg.AssetKey(["fetch", "im2gps"])],
+    ) as done:
+        assert done.success
+    assert [item["event"] for item in told(hooked)] == ["failure"]
+
+
+@pytest.mark.slow
 def test_a_failing_hook_does_not_fail_the_run_and_is_noted_in_its_log(hooked, instance):
     params = (hooked / "params.yaml").read_text().splitlines()
     lines = ["  operations: {hook: [/no/such/program]}" if "operations" in line else line for line in params]
