@@ -154,8 +154,12 @@ def news(root: Path, stages: Sequence[Stage], seen: Seen) -> Sequence[str]:
 
 def _change(before: Listing | None, now: Listing) -> str:
     if before is None:
-        return f"{now.files:,} files that no run has seen"
+        return f"{_files(now.files)} that no run has seen"
     more = now.files - before.files
     if more:
-        return f"{abs(more):,} files {'more' if more > 0 else 'fewer'}, {now.files:,} in all"
+        return f"{_files(abs(more))} {'more' if more > 0 else 'fewer'}, {now.files:,} in all"
     return f"changed files among {now.files:,}"
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'' if count == 1 else 's'}"

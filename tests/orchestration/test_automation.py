@@ -134,7 +134,7 @@ def test_new_photos_and_a_changed_list_ask_for_a_run_once_they_are_at_rest(one_s
     settle(one_stage, instance)
     assert look() == AS_THEY_WERE
     (photos / "deep" / "b.jpg").touch()
-    more = "outside/mp16.csv: 1 files more, 2 in all"
+    more = "outside/mp16.csv: 1 file more, 2 in all"
     assert look() == f"{more}; waits until outside/mp16.csv is at rest from one look to the next"
     assert look() == {more}
     assert asked(one_stage, instance)

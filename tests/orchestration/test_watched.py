@@ -80,7 +80,7 @@ def test_the_news_are_in_plain_words(tmp_path, photos):
     grown(photos, {"e.jpg": b"", "f.jpg": b""})
     now = Saw({"params.yaml": "1", "the code": "3"}, {"photos": listing(photos), "list.txt": listing(photos / "e.jpg")})
     assert news(tmp_path, [], now) == [
-        "the code has changed", "photos: 2 files more, 5 in all", "list.txt: 1 files that no run has seen"
+        "the code has changed", "photos: 2 files more, 5 in all", "list.txt: 1 file that no run has seen"
     ]  # fmt: skip
     (tmp_path / "dvc.lock").write_text("b")
     assert news(tmp_path, [], seen) == ["dvc.lock has changed"]

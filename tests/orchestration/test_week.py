@@ -182,7 +182,7 @@ def test_a_week(week):
     assert week.told() == ["promotion"] * 2
 
     give(root, 11)
-    week.run("outside/photos: 1 files fewer, 12 in all", "SUCCESS")
+    week.run("outside/photos: 1 file fewer, 12 in all", "SUCCESS")
     assert week.aliases() == {"champion": 2, "previous": 1, "challenger": 3}, "a worse one is not crowned"
     week.says(UP_TO_DATE)
 
