@@ -297,9 +297,8 @@ def parts(
         UserError: The variant has not answered the benchmark, or the table is damaged.
     """
     where = _checked(project, variant, benchmark, columns)
-    with parquet.opened(where, _remedy(variant)) as file:  # not mapped: what has been read leaves the memory
-        for batch in file.iter_batches(rows, columns=columns):
-            yield pa.table(batch).select(columns)
+    for batch in parquet.batches(where, _remedy(variant), rows, columns):
+        yield pa.table(batch).select(columns)
 
 
 def column(project: "Project", variant: str, benchmark: str, name: str) -> pa.ChunkedArray:
