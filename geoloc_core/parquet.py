@@ -91,12 +91,14 @@ def read(path: Path, remedy: str, columns: list[str] | None = None) -> pa.Table:
 
 
 def batches(path: Path, remedy: str, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of a file, so many at a time; the file is mapped into memory.
+    """The rows of a file, so many at a time, in memory that does not grow with the file.
+
+    Arrow's default is to read ahead, and to keep until the end what it has read. Pages of a mapped file count too.
 
     Raises:
         UserError: It is missing or damaged.
     """
-    with opened(path, remedy, memory_map=True) as file:
+    with opened(path, remedy, pre_buffer=False) as file:
         yield from file.iter_batches(rows, columns=columns)
 
 

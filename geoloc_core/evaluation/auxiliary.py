@@ -4,6 +4,8 @@ The columns of PIGEON's second table (Haas et al. 2024). A photo of which a fact
 figure. A month's season is that of the same hemisphere, so that only the month decides whether it is right.
 """
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pyarrow as pa
 
@@ -11,23 +13,21 @@ from geoloc_core.contracts.facts import CATEGORIES, QUANTITIES
 from geoloc_core.evaluation.bootstrap import Sample
 
 
-def samples(table: pa.Table) -> dict[str, Sample]:
-    """What each figure of one benchmark measures of its N rows.
+def samples(read: Callable[[list[str]], pa.Table]) -> Iterator[tuple[str, Sample]]:
+    """What each figure of one benchmark measures of its N rows, by name: one after the other, for memory.
 
     Args:
-        table: Of :data:`geoloc_core.variants.answers.AUXILIARY`.
+        read: Gives columns of :data:`geoloc_core.variants.answers.AUXILIARY`.
     """
-    found: dict[str, Sample] = {}
     for name in QUANTITIES:
-        told, true = _both(table, name)
-        found[f"{name}_mae"] = Sample(np.abs(told - true))
+        told, true = _both(read, name)
+        yield f"{name}_mae", Sample(np.abs(told - true))
     for category in CATEGORIES:
-        told, true = _both(table, category)
+        told, true = _both(read, category)
         known = np.isfinite(told) & np.isfinite(true)
-        found[f"{category}_accuracy"] = _right(told == true, known)
+        yield f"{category}_accuracy", _right(told == true, known)
         if category == "month":
-            found["season_accuracy"] = _right(season(told) == season(true), known)
-    return found
+            yield "season_accuracy", _right(season(told) == season(true), known)
 
 
 def season(months: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ def _right(hits: np.ndarray, known: np.ndarray) -> Sample:
     return Sample(np.where(known, 100.0 * hits, np.nan))
 
 
-def _both(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _both(read: Callable[[list[str]], pa.Table], name: str) -> tuple[np.ndarray, np.ndarray]:
     """What was told and what is true (N,), NaN where it is not known."""
-    told, true = (table[column].to_numpy().astype(np.float64) for column in (name, f"true_{name}"))
+    told, true = (column.to_numpy().astype(np.float64) for column in read([name, f"true_{name}"]).columns)
     return told, true

@@ -11,11 +11,16 @@ of the same rows, and their difference is paired.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from geoloc_core.contracts.metrics import Column, Measured, Statistic
 
+Ids: TypeAlias = Sequence[str | None] | np.ndarray | pa.ChunkedArray
+"""(N,) of groups; None where a row has none."""
 DRAWS = 2000
 POOLS = 4096
 """Groups that are drawn apart, at most."""
@@ -23,24 +28,39 @@ LEVEL = 0.95
 SEED = 1979
 
 
+def coded(ids: Ids) -> tuple[np.ndarray, pa.Array]:
+    """Ids (N,) as positions (N,) int32 among those that differ, in no order; −1 where there is none.
+
+    In parts that are dictionaries already, no row has a string of its own.
+    """
+    if not isinstance(ids, pa.ChunkedArray):
+        ids = pa.chunked_array([pa.array(ids, pa.string(), from_pandas=True)])
+    if not len(ids):
+        return np.empty(0, np.int32), pa.array([], pa.string())
+    parts = (ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()).unify_dictionaries().chunks
+    return np.concatenate([part.indices.fill_null(-1).to_numpy() for part in parts]), parts[0].dictionary
+
+
 @dataclass(frozen=True)
 class Groups:
     """Which rows belong together.
 
     Attributes:
-        codes: (N,) int, the group of each row, from 0; rows are in one order for all models.
+        codes: (N,) int32, the group of each row, from 0; rows are in one order for all models.
     """
 
     codes: np.ndarray
 
     @classmethod
-    def of_ids(cls, ids: Sequence[str | None]) -> "Groups":
+    def of_ids(cls, ids: Ids) -> "Groups":
         """Groups by their ids (N,), whatever order the rows are in; a row without one is alone."""
-        import pandas as pd
-
-        codes, known = pd.factorize(np.asarray(ids, dtype=object), sort=True)
-        alone = codes < 0
-        return cls(np.where(alone, len(known) + np.cumsum(alone) - 1, codes).astype(np.int64))
+        codes, known = coded(ids)
+        place = np.empty(len(known), np.int32)
+        place[pc.sort_indices(known).to_numpy()] = np.arange(len(known), dtype=np.int32)
+        alone = np.flatnonzero(codes < 0)
+        found = np.append(place, np.int32(0))[codes]
+        found[alone] = len(known) + np.arange(len(alone))
+        return cls(found)
 
     @cached_property
     def count(self) -> int:
@@ -49,27 +69,31 @@ class Groups:
 
     @cached_property
     def pools(self) -> np.ndarray:
-        """(N,) the pool of each row's group."""
+        """(N,) int32, the pool of each row's group."""
         if self.count <= POOLS:
             return self.codes
-        dealt = np.random.default_rng(SEED).permutation(self.count) % POOLS
+        dealt = (np.random.default_rng(SEED).permutation(self.count) % POOLS).astype(np.int32)
         return dealt[self.codes]
 
     @cached_property
     def weights(self) -> np.ndarray:
         """(DRAWS, pools) float32: how often each pool was drawn."""
         pools = min(self.count, POOLS)
-        drawn = np.random.default_rng(SEED).integers(pools, size=(DRAWS, pools), dtype=np.int64)
-        drawn += np.arange(DRAWS)[:, None] * pools
-        return np.bincount(drawn.ravel(), minlength=DRAWS * pools).reshape(DRAWS, pools).astype(np.float32)
+        random = np.random.default_rng(SEED)
+        found = np.empty((DRAWS, pools), np.float32)
+        for draw in found:
+            draw[:] = np.bincount(random.integers(pools, size=pools, dtype=np.int64), minlength=pools)
+        return found
 
     def take(self, rows: np.ndarray) -> "Groups":
         """The groups of some rows alone."""
-        return Groups(np.unique(self.codes[rows], return_inverse=True)[1])
+        codes = self.codes[rows]
+        present = np.bincount(codes, minlength=1) > 0
+        return Groups((np.cumsum(present, dtype=np.int32) - 1)[codes])
 
     def sums(self, values: np.ndarray, strata: np.ndarray | None = None, size: int = 1) -> np.ndarray:
         """(pools, size) of values (N,), by pool and by stratum (N,), each less than ``size``."""
-        at = self.pools if strata is None else self.pools * size + strata
+        at = self.pools if strata is None else self.pools * np.int64(size) + strata
         pools = min(self.count, POOLS)
         return np.bincount(at, values, minlength=pools * size).reshape(pools, size)
 

@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from geoloc_core.evaluation.bootstrap import Groups, Sample
+from geoloc_core.evaluation.bootstrap import Groups, Ids, Sample, coded
 from geoloc_core.evaluation.details import Figure, figure
 from geoloc_core.evaluation.scoring import Told
 from geoloc_core.plugins import Strict
@@ -20,6 +20,10 @@ COVERAGE = 0.9
 """Of the rows whose truth a set is to hold."""
 LEAST_GROUPS = 10
 """That a promise can be learned from: with fewer, no level below all rows is told apart from it."""
+
+
+NOBODY = "nan"
+"""Stands for the group of rows without one: all of them are on one side."""
 
 
 class Covered(Strict):
@@ -53,12 +57,11 @@ class Promise:
     easiest_km: float
 
 
-def half(ids: np.ndarray) -> np.ndarray:
+def half(ids: Ids) -> np.ndarray:
     """(N,) whether a row's group, by its id, is in the half that promises are learned from: always the same."""
-    import pandas as pd
-
-    codes, known = pd.factorize(np.asarray(ids, dtype=object), use_na_sentinel=False)
-    mine = np.array([blake2b(f"conformal:{name}".encode(), digest_size=1).digest()[0] < 128 for name in known], bool)
+    codes, known = coded(ids)
+    names = [*known.to_pylist(), NOBODY]  # the last is that of −1
+    mine = np.array([blake2b(f"conformal:{name}".encode(), digest_size=1).digest()[0] < 128 for name in names], bool)
     return mine[codes]
 
 
@@ -97,35 +100,55 @@ def _level(scores: np.ndarray, codes: np.ndarray, coverage: float) -> float | No
     return float(np.inf) if wanted > len(scores) else float(np.sort(scores)[wanted - 1])
 
 
-def covered(promise: Promise, told: Told, groups: Groups) -> dict[str, Covered]:
-    """What a promise comes to on N rows: of ``classes`` and of ``caps``, each where it is known and can be measured."""
+def sizes(promise: Promise, probabilities: np.ndarray) -> np.ndarray:
+    """Classes (N,) int16 in the set of each row; 0 where there are more than candidates, or nothing is promised.
+
+    The first class is in, and each one before whose probability no more ranks than was promised.
+
+    Args:
+        promise: What was learned.
+        probabilities: (N, k) of the candidates.
+    """
+    if promise.classes is None:
+        return np.zeros(len(probabilities), np.int16)
+    more = np.cumsum(probabilities, axis=1, dtype=np.float32) <= promise.classes
+    return np.where(more.all(axis=1), 0, 1 + more.sum(axis=1)).astype(np.int16)
+
+
+def covered(promise: Promise, told: Told, groups: Groups, sizes: np.ndarray) -> dict[str, Covered]:
+    """What a promise comes to on N rows: of ``classes`` and of ``caps``, each where it is known and can be measured.
+
+    Args:
+        promise: What was learned.
+        told: What became of the rows.
+        groups: Which belong together.
+        sizes: (N,) as of :func:`sizes`.
+    """
     found = {}
-    continent = np.array([*told.places.continents, ""], dtype=object)[told.outcomes.true_country]
-    continent = np.where(told.outcomes.true_country >= 0, continent, "")
     if promise.classes is not None and told.outcomes.classed.any():
         held = 100.0 * (np.nan_to_num(told.outcomes.before, nan=np.inf) <= promise.classes)
         held[~told.outcomes.classed] = np.nan
-        # the first class is in, and each one before whose probability no more ranks than was promised
-        more = told.outcomes.mass <= promise.classes
-        sizes = np.where(more.all(axis=1), np.inf, 1.0 + more.sum(axis=1))
-        median = float(np.median(sizes[told.outcomes.classed]))
-        found["classes"] = _covered(held, groups, continent).model_copy(
+        counted = sizes[told.outcomes.classed]
+        median = float(np.median(np.where(counted > 0, counted, np.inf)))
+        found["classes"] = _covered(held, groups, told).model_copy(
             update={"size": median if np.isfinite(median) else None}
         )
     if promise.caps is not None and told.outcomes.placed.any():
         radius = promise.caps * (told.outcomes.spread_km.astype(np.float64) + promise.easiest_km)
         held = np.where(told.outcomes.placed, 100.0 * (told.errors_km <= radius), np.nan)
         median = float(np.median(radius[told.outcomes.placed]))
-        found["caps"] = _covered(held, groups, continent).model_copy(
+        found["caps"] = _covered(held, groups, told).model_copy(
             update={"radius_km": median if np.isfinite(median) else None}
         )
     return found
 
 
-def _covered(held: np.ndarray, groups: Groups, continent: np.ndarray) -> Covered:
-    names = sorted({str(name) for name in continent[~np.isnan(held)]} - {""})
-    within = {name: np.where(continent == name, held, np.nan) for name in names}
+def _covered(held: np.ndarray, groups: Groups, told: Told) -> Covered:
+    continent = told.places.continent_of[told.outcomes.true_country]
+    within = {
+        name: figure(Sample(np.where(continent == at, held, np.nan)), groups)
+        for at, name in enumerate(told.places.continents)
+    }
     return Covered(
-        coverage=figure(Sample(held), groups),
-        continents={name: figure(Sample(values), groups) for name, values in within.items()},
+        coverage=figure(Sample(held), groups), continents={name: found for name, found in within.items() if found.n}
     )

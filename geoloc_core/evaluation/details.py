@@ -148,16 +148,18 @@ def details(told: Told, groups: Groups, ks: Sequence[int], thresholds_km: Sequen
         ks: The k of top-k.
         thresholds_km: Radii of caps.
     """
-    true = told.outcomes.true_country
-    known = true >= 0
-    continent = np.where(known, np.array([*told.places.continents, ""], dtype=object)[true], "")
-    four = np.array([FOUR_GROUPS.get(name, "") for name in continent.tolist()], dtype=object)
-    country = np.where(known, np.array([*told.places.ids, ""], dtype=object)[true], "")
+    names = told.places.continents
+    continent = told.places.continent_of[told.outcomes.true_country]
+    four_names = sorted(set(FOUR_GROUPS.values()))
+    # the last is that of −1
+    four = np.array(
+        [*(four_names.index(FOUR_GROUPS[name]) if name in FOUR_GROUPS else -1 for name in names), -1], np.int8
+    )
     curve, area = selective(told)
     return Details(
-        continents=regions(told, groups, continent, ks),
-        four_groups=regions(told, groups, four, ks),
-        countries=countries(told, country, ks),
+        continents=regions(told, groups, names, continent, ks),
+        four_groups=regions(told, groups, four_names, four[continent], ks),
+        countries=countries(told, ks),
         confusions=confusions(told),
         reliability=reliability(told, groups),
         selective=curve,
@@ -175,12 +177,14 @@ def figure(sample: Sample, groups: Groups, percentage: bool = True) -> Figure:
     return Figure(n=n, value=sample.figure, low=ends[0] if ends else None, high=ends[1] if ends else None)
 
 
-def regions(told: Told, groups: Groups, names: np.ndarray, ks: Sequence[int]) -> list[Region]:
-    """The named regions (N,), "" for none, in the order of the alphabet."""
+def regions(told: Told, groups: Groups, names: Sequence[str], at: np.ndarray, ks: Sequence[int]) -> list[Region]:
+    """The regions that rows are in, by their positions (N,) among the names, −1 for none; in the order of the names."""
     ranks, errors = told.country_ranks, told.errors_km
     found = []
-    for name in sorted(set(names.tolist()) - {""}):  # of continents there are seven
-        here = names == name
+    for position, name in enumerate(names):  # of continents there are seven
+        here = at == position
+        if not here.any():
+            continue
         top = {k: figure(Sample(100 * np.where(here, first(ranks, k), np.nan)), groups) for k in ks}
         macro = Sample(100 * np.where(here, first(ranks, 1), np.nan), "macro", told.true_countries).figure
         median = figure(Sample(np.where(here, errors, np.nan), "median"), groups, percentage=False)
@@ -188,22 +192,23 @@ def regions(told: Told, groups: Groups, names: np.ndarray, ks: Sequence[int]) ->
     return found
 
 
-def countries(told: Told, names: np.ndarray, ks: Sequence[int]) -> list[Region]:
-    """Recall of each true country (N,), "" for none, the highest first; without intervals, which few rows allow."""
-    rows = np.flatnonzero(names != "")
-    known, at, counts = np.unique(names[rows].astype(str), return_inverse=True, return_counts=True)
-    ranks, errors = told.country_ranks[rows], told.errors_km[rows]
-    recall = {k: np.bincount(at, first(ranks, k), len(known)) for k in ks}
-    located = np.bincount(at, ~np.isnan(errors), len(known))
-    order = np.argsort(at, kind="stable")
-    medians = [_median(part) for part in np.split(errors[order], np.cumsum(counts)[:-1])] if len(rows) else []
+def countries(told: Told, ks: Sequence[int]) -> list[Region]:
+    """Recall of each true country, the highest first; without intervals, which few rows allow."""
+    known = told.outcomes.true_country >= 0
+    at, count = told.outcomes.true_country[known], len(told.places.ids)
+    ranks, errors = told.country_ranks[known], told.errors_km[known]
+    counts = np.bincount(at, minlength=count)
+    recall = {k: np.bincount(at, first(ranks, k), count) for k in ks}
+    located = np.bincount(at, ~np.isnan(errors), count)
+    ordered = errors[np.argsort(at, kind="stable")]
+    ends = np.cumsum(counts)
     found = [
         Region(
-            name=str(name),
+            name=told.places.ids[i],
             top={k: Figure(n=int(counts[i]), value=float(100 * recall[k][i] / counts[i])) for k in ks},
-            median_km=Figure(n=int(located[i]), value=medians[i]),
+            median_km=Figure(n=int(located[i]), value=_median(ordered[ends[i] - counts[i] : ends[i]])),
         )
-        for i, name in enumerate(known)
+        for i in np.flatnonzero(counts)
     ]
     least = min(ks)
     return sorted(found, key=lambda region: (-(region.top[least].value or 0.0), region.name))
@@ -246,7 +251,7 @@ def selective(told: Told) -> tuple[list[Answered], float | None]:
     Rows of equal confidence are answered together: a coverage takes in all that are as sure as its last one.
     """
     classed = told.outcomes.classed
-    confidence = told.outcomes.confidence[classed].astype(np.float64)
+    confidence = told.outcomes.confidence[classed]
     n = len(confidence)
     if not n:
         return [], None
@@ -276,7 +281,7 @@ def recall_area(told: Told, thresholds_km: Sequence[float]) -> list[Reach]:
     if not placed.any():
         return []
     found = []
-    most = told.candidates
+    most = told.outcomes.candidates
     for at, km in enumerate(thresholds_km):
         hits = np.bincount(within[placed, at][within[placed, at] >= 0], minlength=most)[:most]
         cap = 2 * np.pi * EARTH_KM**2 * (1 - np.cos(min(km / EARTH_KM, np.pi)))
@@ -294,8 +299,6 @@ def conventions(told: Told, groups: Groups, thresholds_km: Sequence[float]) -> d
     for convention, names in alike().items():
         other = Told(told.outcomes, told.places, convention)
         some = scoring.samples(other, (), thresholds_km, DISTANCES)
-        figures = {
-            metric: figure(sample, groups, percentage=metric.startswith("within_")) for metric, sample in some.items()
-        }
+        figures = {metric: figure(sample, groups, percentage=metric.startswith("within_")) for metric, sample in some}
         found |= dict.fromkeys(names, figures)
     return found

@@ -1,8 +1,10 @@
 """The stage ``geoloc score VARIANT``: the figures of its answers. No model runs, so a new metric costs seconds."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.evaluation import auxiliary, bootstrap, conformal, metrics, scoring
 from geoloc_core.evaluation.bootstrap import Groups, Sample
 from geoloc_core.evaluation.details import Restated, conventions, details
-from geoloc_core.evaluation.scoring import Outcomes, Places, Told, Truth
+from geoloc_core.evaluation.scoring import Places, Told, Truth
 from geoloc_core.files import check_folder, replacing_folder, write_json
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.progress import say
@@ -34,8 +36,8 @@ DETAILS = "details.json"
 RESTATED = "conventions.json"
 DRAWS = "draws"
 """Folder of the bootstrap's draws, a table per benchmark: what two variants are compared by."""
-ROWS = 2**16
-"""Answers that are read at a time."""
+ROWS = 2**14
+"""Answers that are read at a time: what is kept of each row is a few numbers."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,23 @@ class Scored:
     """One benchmark, as far as a variant has answered it.
 
     Attributes:
+        name: Of the benchmark.
         told: What became of its N rows.
         blind: What always answering the most frequent classes would come to.
-        ids: (N,) ``image_id``.
-        group_ids: (N,) what belongs together.
-        groups: The same as numbers.
+        groups: What belongs together.
+        learned: (N,) whether what is promised of others is learned from a row: from half of validation.
         sha256: Of the photos and their places.
     """
 
+    name: str
     told: Told
     blind: Told
-    ids: pa.ChunkedArray
-    group_ids: np.ndarray
     groups: Groups
+    learned: np.ndarray
     sha256: str
+
+    def __len__(self) -> int:
+        return len(self.learned)
 
 
 def score(project: Project, variant: str) -> None:
@@ -81,25 +86,24 @@ def score(project: Project, variant: str) -> None:
         for name in note.benchmarks:  # validation comes first: what is promised of the others is learned from it
             part = read(project, note, space, name)
             if name == Split.VALIDATION:
-                learned = np.flatnonzero(conformal.half(part.group_ids))
+                learned = np.flatnonzero(part.learned)
                 promise = conformal.learn(_rows(part.told, learned), part.groups.take(learned))
-            beside = answers.auxiliary(project, variant, name)
-            told = {} if beside is None else auxiliary.samples(beside)
-            figures, draws = _figures(project, part, note.benchmarks[name].published, told)
+            figures, draws = _figures(project, part, note)
             _write_draws(aside / DRAWS / f"{name}.parquet", draws)
             for key, value in figures.items():
                 report[key][name] = value
             report["sha256"][name] = part.sha256
-            report["clean"][name] = _clean(project, note, name, part)
-            found[name] = _details(project, part, name, promise)
+            report["clean"][name] = _clean(project, note, part)
+            found[name] = _details(project, part, note, promise)
             restated[name] = _restated(project, part)
-            curves[name] = part.told.outcomes.errors_km[part.told.outcomes.placed]
+            curves[name] = _curve(part.told.outcomes.errors_km[part.told.outcomes.placed])
+            del part  # before the next one is read
         write_json(aside / SCORES, report)
         write_json(aside / DETAILS, found)
         write_json(aside / RESTATED, restated)
     figures = report["benchmarks"]
     write_json(project.summary("score", variant), {name: _summary(values) for name, values in figures.items()})
-    _plot(project, variant, curves)
+    _plot(project, variant, curves, {name: values["located"] for name, values in figures.items()})
     for name, values in figures.items():
         say(f"score {variant}: {name}: {values['n']:,} of {values['published']:,} published rows")
 
@@ -129,24 +133,31 @@ def read(project: Project, note: Note, space: LabelSpace, name: str) -> Scored:
     """
     path = answers.path(project, note.variant, name)
     says = f"{path}: {{}}; run `geoloc answer {note.variant}`"
+    columns = partial(_columns, project, note.variant, name)
     frequencies = np.array(note.frequencies)
-    true = pc.unique(answers.column(project, note.variant, name, "true_country")).to_pylist()
+    true = {country for part in columns("true_country") for country in pc.unique(part).to_pylist()}
     places = Places.of(space, [country for country in true if country is not None])
     asked = project.profile.evaluation.thresholds_km
-    met, blind, axes = [], [], []
-    for table in answers.scored(project, note.variant, name, ROWS):
+    count = answers.count(project, note.variant, name)
+    met, blind = scoring.Gathered(count), scoring.Gathered(count)
+    for table in answers.parts(project, note.variant, name, ROWS):
         known = _truth(table)
         prediction = answers.prediction(table, space, says)
         most = scoring.majority(space, frequencies, known, prediction.classes.shape[1])
-        met.append(scoring.outcomes(prediction, places, known, asked))
-        blind.append(scoring.outcomes(most, places, known, asked))
-        axes.append((known.latitudes, known.longitudes))
-    if not met:
+        met.add(scoring.outcomes(prediction, places, known, asked))
+        blind.add(scoring.outcomes(most, places, known, ()))  # of its candidates, no distance is reported
+    if not len(met):
         raise UserError(says.format("no answers"))
-    ids, group_ids = (answers.column(project, note.variant, name, key) for key in ("image_id", "group_id"))
-    told, most_frequent = (Told(Outcomes.join(parts), places) for parts in (met, blind))
-    names = group_ids.to_numpy(zero_copy_only=False)
-    return Scored(told, most_frequent, ids, names, Groups.of_ids(names), _sha256(ids, axes))
+    told, most_frequent = (Told(gathered.whole(), places) for gathered in (met, blind))
+    ids = pa.chunked_array([part.dictionary_encode() for column in columns("group_id") for part in column.chunks])
+    learned = conformal.half(ids) if name == Split.VALIDATION else np.zeros(len(ids), bool)
+    return Scored(name, told, most_frequent, Groups.of_ids(ids), learned, _sha256(columns))
+
+
+def _columns(project: Project, variant: str, benchmark: str, name: str) -> Iterator[pa.ChunkedArray]:
+    """One column of a variant's answers, some rows at a time."""
+    for table in answers.parts(project, variant, benchmark, ROWS, [name]):
+        yield table[name]
 
 
 def _truth(table: pa.Table) -> Truth:
@@ -162,37 +173,49 @@ def _rows(told: Told, rows: np.ndarray) -> Told:
     return Told(told.outcomes.take(rows), told.places, told.convention)
 
 
-def _samples(project: Project, told: Told) -> dict[str, Sample]:
+def _samples(project: Project, told: Told) -> Iterator[tuple[str, Sample]]:
     asked = project.profile.evaluation
     return scoring.samples(told, asked.top_k, asked.thresholds_km)
 
 
-def _figures(
-    project: Project, part: Scored, published: int, told: dict[str, Sample]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _beside(project: Project, variant: str, name: str) -> Iterator[tuple[str, Sample]]:
+    """What is measured of all that a model tells beside the place, which may be nothing."""
+    if answers.auxiliary_path(project.answers(variant), name).is_file():
+        yield from auxiliary.samples(partial(answers.auxiliary, project, variant, name))
+
+
+def _figures(project: Project, part: Scored, note: Note) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """All figures in full precision, the baseline's beside the model's, how sure they are, and the draws of each.
 
-    Args:
-        project: The project.
-        part: One benchmark.
-        published: How many rows it has.
-        told: What is measured of all that the model tells beside the place.
+    The values of one metric are held at a time, and the baseline's of the same.
     """
-    ours, theirs = _samples(project, part.told) | told, _samples(project, part.blind)
-    counts = {"n": len(part.ids), "published": published, "located": int(part.told.outcomes.placed.sum())}
-    blind = {f"majority_{name}": value for name, value in scoring.figures(theirs).items()}
-    draws = {name: sample.draws(part.groups) for name, sample in ours.items() if sample.told.any()}
-    intervals: dict[str, dict[str, float | None] | None] = dict.fromkeys(ours)
-    gains: dict[str, dict[str, Any] | None] = dict.fromkeys(ours)
-    for name, sample in ours.items():
-        if name in draws:
-            ends = scoring.interval(name, sample, part.groups, draws[name])
-            if ends:
-                intervals[name] = {"low": ends[0], "high": ends[1], "widening": sample.widening(part.groups)}
-            if name in theirs:
-                gains[name] = _gain(name, sample, theirs[name], draws[name], part.groups)
+    asked = project.profile.evaluation
+    counts = {
+        "n": len(part),
+        "published": note.benchmarks[part.name].published,
+        "located": int(part.told.outcomes.placed.sum()),
+    }
+    baseline = {found.name: found for found in scoring.columns(part.blind, asked.top_k, asked.thresholds_km)}
+    values: dict[str, float | None] = {}
+    blind: dict[str, float | None] = {}
+    draws: dict[str, np.ndarray] = {}
+    intervals: dict[str, dict[str, float | None] | None] = {}
+    gains: dict[str, dict[str, Any] | None] = {}
+    for name, sample in chain(_samples(project, part.told), _beside(project, note.variant, part.name)):
+        values[name], intervals[name], gains[name] = scoring.figure(sample), None, None
+        theirs = bootstrap.sample(baseline[name], part.blind) if name in baseline else None
+        if theirs is not None:
+            blind[f"majority_{name}"] = scoring.figure(theirs)
+        if not sample.told.any():
+            continue
+        draws[name] = sample.draws(part.groups)
+        ends = scoring.interval(name, sample, part.groups, draws[name])
+        if ends:
+            intervals[name] = {"low": ends[0], "high": ends[1], "widening": sample.widening(part.groups)}
+        if theirs is not None:
+            gains[name] = _gain(name, sample, theirs, draws[name], part.groups)
     figures = {
-        "benchmarks": counts | scoring.figures(ours) | blind,
+        "benchmarks": counts | values | blind,
         "groups": {"count": part.groups.count, "largest": part.groups.largest()},
         "intervals": intervals,
         "over_majority": gains,
@@ -227,34 +250,36 @@ def read_draws(project: Project, variant: str, benchmark: str, metric: str) -> n
     return found.astype(np.float64)
 
 
-def _clean(project: Project, note: Note, name: str, part: Scored) -> dict[str, Any] | None:
+def _clean(project: Project, note: Note, part: Scored) -> dict[str, Any] | None:
     """The figures of the rows that share nothing with what the model has learned from; None where nobody has looked."""
-    corpus = note.benchmarks[name].corpus
-    scored = corpus if name == corpus else set_name(corpus, name)
+    corpus = note.benchmarks[part.name].corpus
+    scored = corpus if part.name == corpus else set_name(corpus, part.name)
     shared = leaked.read(project, scored, note.trained_on)
     if shared is None:
         return None
-    kept = np.flatnonzero(~pc.is_in(part.ids, value_set=pa.array(shared, pa.string())).to_numpy())
-    if len(kept) == len(part.ids):
+    known = pa.array(shared, pa.string())
+    ids = _columns(project, note.variant, part.name, "image_id")
+    kept = np.flatnonzero(np.concatenate([~pc.is_in(some, value_set=known).to_numpy() for some in ids]))
+    if len(kept) == len(part):
         return {"n": len(kept), "leaked": 0, "figures": {}, "intervals": {}}
-    ours, groups = _samples(project, _rows(part.told, kept)), part.groups.take(kept)
-    ends = {name: scoring.interval(name, sample, groups) for name, sample in ours.items() if sample.told.any()}
-    return {
-        "n": len(kept),
-        "leaked": len(part.ids) - len(kept),
-        "figures": scoring.figures(ours),
-        "intervals": {name: list(pair) if (pair := ends.get(name)) else None for name in ours},
-    }
+    told, groups = _rows(part.told, kept), part.groups.take(kept)
+    figures: dict[str, float | None] = {}
+    intervals: dict[str, list[float] | None] = {}
+    for name, sample in _samples(project, told):
+        ends = scoring.interval(name, sample, groups) if sample.told.any() else None
+        figures[name], intervals[name] = scoring.figure(sample), list(ends) if ends else None
+    return {"n": len(kept), "leaked": len(part) - len(kept), "figures": figures, "intervals": intervals}
 
 
-def _details(project: Project, part: Scored, name: str, promise: conformal.Promise | None) -> dict[str, Any]:
+def _details(project: Project, part: Scored, note: Note, promise: conformal.Promise | None) -> dict[str, Any]:
     asked = project.profile.evaluation
     found = details(part.told, part.groups, asked.top_k, asked.thresholds_km).model_dump(mode="json")
     sets: dict[str, conformal.Covered] = {}
-    if promise is not None:
-        learned = conformal.half(part.group_ids) if name == Split.VALIDATION else np.zeros(len(part.ids), bool)
-        rest = np.flatnonzero(~learned)
-        sets = conformal.covered(promise, _rows(part.told, rest), part.groups.take(rest)) if len(rest) else {}
+    rest = np.flatnonzero(~part.learned)
+    if promise is not None and len(rest):
+        shares = answers.parts(project, note.variant, part.name, ROWS, ["probabilities"])
+        sizes = np.concatenate([conformal.sizes(promise, answers.probabilities(table)) for table in shares])
+        sets = conformal.covered(promise, _rows(part.told, rest), part.groups.take(rest), sizes[rest])
     return found | {
         "promised": 100 * conformal.COVERAGE,
         "sets": {kind: covered.model_dump(mode="json") for kind, covered in sets.items()},
@@ -267,15 +292,14 @@ def _restated(project: Project, part: Scored) -> dict[str, Any]:
     return Restated(**{name: conventions(told, part.groups, asked) for name, told in tables.items()}).model_dump()
 
 
-def _sha256(ids: pa.ChunkedArray, axes: Iterable[tuple[np.ndarray, np.ndarray]]) -> str:
+def _sha256(columns: Callable[[str], Iterable[pa.ChunkedArray]]) -> str:
     """What scores stand on: the same photos at the same places, whatever the label space."""
     total = hashlib.sha256()
-    for chunk in ids.chunks:
-        for start in range(0, len(chunk), ROWS):
-            total.update("".join(f"{name}\0" for name in chunk[start : start + ROWS].to_pylist()).encode())
-    for values in zip(*axes, strict=True):
-        for part in values:
-            total.update(part.astype("<f8").tobytes())
+    for ids in columns("image_id"):
+        total.update("".join(f"{name}\0" for name in ids.to_pylist()).encode())
+    for axis in ("true_latitude", "true_longitude"):
+        for values in columns(axis):
+            total.update(values.to_numpy().astype("<f8").tobytes())
     return total.hexdigest()
 
 
@@ -290,13 +314,15 @@ def _curve(errors_km: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(np.sort(errors_km)[ranks], 0.1), 100 * (ranks + 1) / n
 
 
-def _plot(project: Project, variant: str, errors_km: dict[str, np.ndarray]) -> None:
+def _plot(
+    project: Project, variant: str, curves: dict[str, tuple[np.ndarray, np.ndarray]], counts: dict[str, int]
+) -> None:
     from geoloc_core.plots import picture
 
     with picture(project.plot("score", variant)) as axes:
-        for name, errors in errors_km.items():
-            if len(errors):
-                axes.plot(*_curve(errors), drawstyle="steps-post", label=f"{name} (n = {len(errors):,})")
+        for name, curve in curves.items():
+            if counts[name]:
+                axes.plot(*curve, drawstyle="steps-post", label=f"{name} (n = {counts[name]:,})")
         _dress(axes, project.profile.evaluation.thresholds_km)
         shown = "rendered photos, no result on real ones" if project.profile.demo else "photos within a distance"
         axes.set(title=f"{variant}: {shown}")

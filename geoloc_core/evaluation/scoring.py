@@ -4,7 +4,7 @@ What cannot be measured for a row is left out of that figure alone: of a photo w
 distance is not, and neither is its subdivision. A photo at a known place that lies in no class is always missed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -42,10 +42,10 @@ class Outcomes:
         errors_km: (N,) distance between answer and truth; NaN where the row has no coordinates.
         geodesic_km: (N,) the same along the WGS 84 ellipsoid.
         spread_km: (N,) float32 mean distance of the candidates from the answer, by their probabilities.
-        mass: (N, k) float32 probability of the candidates up to each.
         log_density: (N,) at the true place, per steradian; NaN where the model has none, or the place is not known.
         candidate_within: (N, T) int16 the first candidate, from 0, within each threshold of the truth; −1 for none and
             −2 where the row has no coordinates.
+        candidates: k, how many are kept of each answer.
     """
 
     ranks: np.ndarray
@@ -59,9 +59,9 @@ class Outcomes:
     errors_km: np.ndarray
     geodesic_km: np.ndarray
     spread_km: np.ndarray
-    mass: np.ndarray
     log_density: np.ndarray
     candidate_within: np.ndarray
+    candidates: int
 
     def __len__(self) -> int:
         return len(self.ranks)
@@ -80,12 +80,54 @@ class Outcomes:
 
     def take(self, rows: np.ndarray) -> "Outcomes":
         """Some of the rows."""
-        return Outcomes(*(getattr(self, part.name)[rows] for part in fields(self)))
+        if len(rows) == len(self) and np.array_equal(rows, np.arange(len(self))):
+            return self
+        return Outcomes(**{name: _taken(getattr(self, name), rows) for name in COLUMNS}, candidates=self.candidates)
 
-    @classmethod
-    def join(cls, parts: Sequence["Outcomes"]) -> "Outcomes":
-        """Outcomes, one after the other."""
-        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+COLUMNS = tuple(field.name for field in fields(Outcomes) if field.name != "candidates")
+"""What :class:`Outcomes` says of each row."""
+
+
+class Gathered:
+    """Outcomes of N rows, given some rows at a time and written where they stay: kept in parts, they take more room."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._filled = count, 0
+        self._columns: dict[str, np.ndarray] = {}
+        self._candidates = 0
+
+    def __len__(self) -> int:
+        """How many rows have been given."""
+        return self._filled
+
+    def add(self, part: Outcomes) -> None:
+        """Take in the next rows, of as many candidates as all others."""
+        if not self._columns:
+            self._candidates = part.candidates
+            for name in COLUMNS:
+                values = getattr(part, name)
+                self._columns[name] = np.empty((self._count, *values.shape[1:]), values.dtype)
+        end = self._filled + len(part)
+        for name, values in self._columns.items():
+            values[self._filled : end] = getattr(part, name)
+        self._filled = end
+
+    def whole(self) -> Outcomes:
+        """All N rows; nothing is left here. A column of one value takes the room of one row."""
+        return Outcomes(**{name: _once(self._columns.pop(name)) for name in COLUMNS}, candidates=self._candidates)
+
+
+def _once(values: np.ndarray) -> np.ndarray:
+    """A column (N, …), held as one row where all are alike."""
+    first = values[:1].copy()
+    alike = (values == first) | ((values != values) & (first != first))  # NaN is like NaN
+    return np.broadcast_to(first, values.shape) if alike.all() else values
+
+
+def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows of a column, held as one where it is."""
+    return np.broadcast_to(values[:1], (len(rows), *values.shape[1:])) if values.strides[0] == 0 else values[rows]
 
 
 @dataclass(frozen=True)
@@ -144,15 +186,20 @@ class Places:
         return cls(ids, _positions(ids, space.countries), known, at, space.kind)
 
     @cached_property
-    def continents(self) -> tuple[str, ...]:
+    def _continents(self) -> list[str]:
         """(P,) name of each country's continent, "" where there is none."""
         known = continents()
-        return tuple(known.get(country, "") for country in self.ids)
+        return [known.get(country, "") for country in self.ids]
+
+    @cached_property
+    def continents(self) -> tuple[str, ...]:
+        """Those that hold a country, in the order of the alphabet."""
+        return tuple(sorted({*self._continents} - {""}))
 
     @cached_property
     def continent_of(self) -> np.ndarray:
-        """(P + 1,) number of each country's continent, −1 where there is none; the last is that of country −1."""
-        return np.append(_positions(tuple(sorted({*self.continents} - {""})), self.continents), NONE)
+        """(P + 1,) int8 position of each country's continent; −1 where there is none, as of country −1, the last."""
+        return np.append(_positions(self.continents, self._continents), NONE).astype(np.int8)
 
 
 def _positions(known: Sequence[str], ids: Sequence[str | None] | np.ndarray) -> np.ndarray:
@@ -201,8 +248,8 @@ def outcomes(
         confidence=prediction.probabilities[:, 0].astype(np.float32),
         true_country=true_country,
         country=of_candidates[:, 0],
-        mass=np.cumsum(prediction.probabilities, axis=1, dtype=np.float32),
         log_density=np.full(len(known), np.nan) if prediction.log_density is None else prediction.log_density,
+        candidates=prediction.classes.shape[1],
         **_distances(prediction, truth, thresholds_km),
     )
 
@@ -236,7 +283,8 @@ def _distances(prediction: Prediction, truth: Truth, thresholds_km: Sequence[flo
     weights = prediction.probabilities.astype(np.float64)
     total = np.maximum(weights.sum(axis=1), LEAST)
     within = np.full((n, len(thresholds_km)), UNTOLD, np.int16)
-    away = haversine_km(*(axis[placed] for axis in places), *(axis[:, None] for axis in true))
+    if thresholds_km:
+        away = haversine_km(*(axis[placed] for axis in places), *(axis[:, None] for axis in true))
     for at, km in enumerate(thresholds_km):
         hits = away <= km
         within[placed, at] = np.where(hits.any(axis=1), hits.argmax(axis=1), NONE)
@@ -298,11 +346,6 @@ class Told:
     convention: metrics.Convention = metrics.DEFAULT
 
     @property
-    def candidates(self) -> int:
-        """How many are kept of each answer."""
-        return int(self.outcomes.mass.shape[1])
-
-    @property
     def ranks(self) -> np.ndarray:
         """Of the true class."""
         return _known(self.outcomes.ranks)
@@ -336,6 +379,8 @@ class Told:
             return self.outcomes.geodesic_km
         radius = metrics.DEFAULT.radius_km
         assert radius is not None
+        if self.convention.radius_km == radius:
+            return self.outcomes.errors_km
         return self.outcomes.errors_km * (self.convention.radius_km / radius)
 
     @property
@@ -357,9 +402,9 @@ class Told:
 
     @cached_property
     def confidence_bins(self) -> np.ndarray:
-        """Of about as many rows each; equal confidences share one."""
+        """Of about as many rows each, int8; equal confidences share one."""
         classed = self.outcomes.classed
-        bins = np.full(len(classed), NONE)
+        bins = np.full(len(classed), NONE, np.int8)
         confidence = self.outcomes.confidence[classed]
         if len(confidence):
             edges = np.unique(np.quantile(confidence, np.arange(1, CONFIDENCE_BINS) / CONFIDENCE_BINS))
@@ -379,10 +424,10 @@ def _known(ranks: np.ndarray) -> np.ndarray:
     return np.where(ranks == UNTOLD, np.nan, ranks)
 
 
-def samples(
+def columns(
     told: Told, ks: Sequence[int], thresholds_km: Sequence[float], only: Sequence[str] | None = None
-) -> dict[str, Sample]:
-    """What each metric measures of the rows.
+) -> list[Column]:
+    """The metrics of the rows, in the order of tables.
 
     Args:
         told: What became of the N rows.
@@ -392,16 +437,25 @@ def samples(
     """
     known = [*names(ks, thresholds_km), *([DENSITY] if np.isfinite(told.outcomes.log_density).any() else [])]
     wanted: list[Column] = [column(name) for name in known]  # type: ignore[misc]
-    return {
-        found.name: bootstrap.sample(found, told)
-        for found in sorted(wanted, key=lambda found: found.order)
-        if only is None or found.group in only
-    }
+    return [found for found in sorted(wanted, key=lambda found: found.order) if only is None or found.group in only]
 
 
-def figures(found: dict[str, Sample]) -> dict[str, float | None]:
+def samples(
+    told: Told, ks: Sequence[int], thresholds_km: Sequence[float], only: Sequence[str] | None = None
+) -> Iterator[tuple[str, Sample]]:
+    """What each of the metrics of :func:`columns` measures of the rows, by name: one after the other, for memory."""
+    for found in columns(told, ks, thresholds_km, only):
+        yield found.name, bootstrap.sample(found, told)
+
+
+def figures(found: Iterable[tuple[str, Sample]]) -> dict[str, float | None]:
     """The figures of a table's row; None where no row can be measured."""
-    return {name: None if np.isnan(sample.figure) else sample.figure for name, sample in found.items()}
+    return {name: figure(sample) for name, sample in found}
+
+
+def figure(sample: Sample) -> float | None:
+    """A figure; None where no row can be measured."""
+    return None if np.isnan(sample.figure) else sample.figure
 
 
 def interval(name: str, sample: Sample, groups: Groups, draws: np.ndarray | None = None) -> tuple[float, float] | None:

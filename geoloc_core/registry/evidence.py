@@ -222,7 +222,7 @@ class _Pair:
         places = self.ours.places
         at = places.continent_of[self.ours.outcomes.true_country]
         guards = []
-        for number, name in enumerate(sorted({*places.continents} - {""})):
+        for number, name in enumerate(places.continents):
             bound = bounds.get(name) if isinstance(bounds, dict) else bounds
             here = at == number
             samples = [
@@ -285,7 +285,7 @@ def _is_unknown(values: "pa.ChunkedArray") -> np.ndarray:
 def _groups(table: "pa.Table") -> Any:
     from geoloc_core.evaluation.bootstrap import Groups
 
-    return Groups.of_ids(table["group_id"].to_numpy(zero_copy_only=False))
+    return Groups.of_ids(table["group_id"])
 
 
 def _told(table: "pa.Table") -> "Told":
@@ -311,8 +311,8 @@ def _told(table: "pa.Table") -> "Told":
         geodesic_km=nothing,
         log_density=nothing,
         spread_km=nothing,
-        mass=np.empty((n, 0), np.float32),
         candidate_within=np.empty((n, 0), np.int16),
+        candidates=0,
     )
     none = np.empty(0, np.int32)
     return Told(outcomes, Places(tuple(known), none, (), none, ""))

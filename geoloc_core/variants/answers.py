@@ -25,15 +25,18 @@ if TYPE_CHECKING:
 __all__ = [
     "ANSWERS",
     "NOTE",
+    "SCORED",
     "VALIDATION",
     "Note",
     "candidates",
     "column",
+    "count",
     "note",
+    "parts",
     "path",
     "prediction",
+    "probabilities",
     "read",
-    "scored",
     "space",
     "table",
 ]
@@ -148,17 +151,15 @@ def auxiliary_table(prediction: Prediction, rows: np.ndarray, known: dict[str, n
     return pa.table(columns, schema=AUXILIARY)
 
 
-def auxiliary(project: "Project", variant: str, benchmark: str) -> pa.Table | None:
-    """What a variant tells of a benchmark beside the places; None where its model tells nothing.
+def auxiliary(project: "Project", variant: str, benchmark: str, columns: list[str]) -> pa.Table:
+    """Columns of :data:`AUXILIARY`: what a variant tells of a benchmark beside the places.
 
     Raises:
-        UserError: The table is damaged.
+        UserError: There is no table, as of a model that tells nothing, or it is damaged.
     """
     where = auxiliary_path(project.answers(variant), benchmark)
-    if not where.is_file():
-        return None
-    found = parquet.read(where, _remedy(variant), AUXILIARY.names)
-    if found.schema.types != AUXILIARY.types:
+    found = parquet.read(where, _remedy(variant), columns)
+    if found.schema.types != [AUXILIARY.field(name).type for name in columns]:
         raise UserError(f"{where}: not answers of this version; {_remedy(variant)}")
     return found
 
@@ -274,18 +275,30 @@ def candidates(table: pa.Table, classes: LabelSpace, says: str) -> np.ndarray:
 _OF_PREDICTION = ["classes", "probabilities", "latitudes", "longitudes", "latitude", "longitude"]
 
 
-_SCORED = [name for name in ANSWERS.names if name not in ("evidence", "radius_km")]
+def count(project: "Project", variant: str, benchmark: str) -> int:
+    """How many rows of a benchmark a variant has answered.
+
+    Raises:
+        UserError: It has not answered the benchmark, or the table is damaged.
+    """
+    return parquet.count(_checked(project, variant, benchmark, []), _remedy(variant))
 
 
-def scored(project: "Project", variant: str, benchmark: str, rows: int) -> Iterator[pa.Table]:
-    """All columns of :data:`ANSWERS` that scoring reads, so many rows at a time.
+SCORED = [name for name in ANSWERS.names if name not in ("evidence", "radius_km")]
+"""The columns of :data:`ANSWERS` that scoring reads."""
+
+
+def parts(
+    project: "Project", variant: str, benchmark: str, rows: int, columns: list[str] = SCORED
+) -> Iterator[pa.Table]:
+    """Columns of :data:`ANSWERS`, so many rows at a time.
 
     Raises:
         UserError: The variant has not answered the benchmark, or the table is damaged.
     """
-    where = _checked(project, variant, benchmark, _SCORED)
-    for batch in parquet.batches(where, _remedy(variant), rows, _SCORED):
-        yield pa.table(batch).select(_SCORED)
+    where = _checked(project, variant, benchmark, columns)
+    for batch in parquet.batches(where, _remedy(variant), rows, columns):
+        yield pa.table(batch).select(columns)
 
 
 def column(project: "Project", variant: str, benchmark: str, name: str) -> pa.ChunkedArray:
@@ -301,7 +314,7 @@ def prediction(table: pa.Table, classes: LabelSpace, says: str) -> Prediction:
     """The answers of some rows, with what the model thinks of their true classes.
 
     Args:
-        table: With the columns of :func:`scored`.
+        table: With the columns :data:`SCORED`.
         classes: The model's.
         says: The message where they do not fit, with ``{}`` for what is wrong.
 
@@ -314,6 +327,12 @@ def prediction(table: pa.Table, classes: LabelSpace, says: str) -> Prediction:
     )
     density = table["true_log_density"].cast(pa.float64()).fill_null(np.nan).to_numpy()
     return replace(_candidates_of(table, classes, says), truth=OfTruth(rank, probability, before), log_density=density)
+
+
+def probabilities(table: pa.Table) -> np.ndarray:
+    """Probabilities (N, k) float32 of the candidates of N answers, all of as many."""
+    found: np.ndarray = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+    return found
 
 
 def _candidates_of(table: pa.Table, classes: LabelSpace, says: str) -> Prediction:

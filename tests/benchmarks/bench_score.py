@@ -5,12 +5,17 @@ leaderboard and the report of all (without MLflow, and without photos to explain
 Everything is computed: figures, intervals, differences, details and conventions. The last column is that of one plain
 pass over the same rows (the great-circle errors alone), in the same run. Where other processes are at work, seconds of
 CPU tell more than those of the clock.
+
+Last, what each answer adds to the memory: the peaks of two processes that score a quarter of the most answers and all
+of them, and nothing else.
 """
 
 import argparse
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +99,33 @@ def scored(project: Project) -> None:
         score(project, name)
 
 
+def peak_bytes(folder: str) -> int:
+    """Of this process, once it has scored the one variant of a project."""
+    tracking.log_scores = lambda *_: None
+    scored(made(folder, 1))
+    # not getrusage, whose peak is also that of the process that started this one
+    known = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * int(known["VmHWM"].split()[0])
+
+
+def memory(most: int) -> None:
+    """Bytes that each answer adds to the peak of scoring, from a quarter of the most answers to all."""
+    row("scored by a fresh process", "peak memory", "bytes per answer more")
+    row("---", "---:", "---:")
+    before = None
+    for n in (most // 4, most):
+        with tempfile.TemporaryDirectory() as folder:
+            answered(made(folder, 1), "v0", n, most // 16)
+            with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+                peak = fresh.submit(peak_bytes, folder).result()
+        row(
+            f"{n:,} answers",
+            f"{peak / 1e9:.2f} GB",
+            "" if before is None else f"{(peak - before) / (most - n // 4):,.0f}",
+        )
+        before = peak
+
+
 def main(rows: int, groups: int, variants: int, most: int) -> None:
     print(f"{machine()}\n")
     tracking.log_scores = lambda *_: None
@@ -129,3 +161,6 @@ if __name__ == "__main__":
     parser.add_argument("--most", type=float, default=1e6)
     chosen = parser.parse_args()
     main(int(chosen.rows), int(chosen.groups), chosen.variants, int(chosen.most))
+    if chosen.most:
+        print()
+        memory(int(chosen.most))

@@ -152,7 +152,7 @@ def test_sets_hold_the_truth_as_often_as_promised():
     for _ in range(12):
         (calibration, of), (fresh, others) = many(rng, 60), many(rng, 120)
         promise = conformal.learn(calibration, of)
-        for kind, found in conformal.covered(promise, fresh, others).items():
+        for kind, found in conformal.covered(promise, fresh, others, np.ones(len(fresh.outcomes))).items():
             held[kind].append(found.coverage.value)
             assert found.coverage.low < found.coverage.value < found.coverage.high
             assert sum(part.n for part in found.continents.values()) == found.coverage.n
@@ -163,7 +163,8 @@ def test_sets_hold_the_truth_as_often_as_promised():
 def test_a_set_has_the_classes_before_which_little_enough_ranks():
     met = told(["FRA", "FRA"], ["FRA", "KEN"], confidence=[0.7, 0.4])
     promise = conformal.Promise(classes=0.5, caps=1.0, easiest_km=1.0)
-    found = conformal.covered(promise, met, alone(2))["classes"]
+    sizes = conformal.sizes(promise, np.array([[0.7, 0.1, 0.1, 0.1], [0.4, 0.2, 0.2, 0.2]], np.float32))
+    found = conformal.covered(promise, met, alone(2), sizes)["classes"]
     assert found.coverage.value == pytest.approx(100 * np.mean(met.outcomes.before <= 0.5))
     assert found.size == pytest.approx(np.median([1, 2])), (
         "0.7 ranks before a second class; 0.4 does, and 0.6 before a third"
@@ -177,7 +178,8 @@ def test_of_few_groups_nothing_is_promised_and_of_hard_rows_everything():
     met = told(["FRA"] * 20, ["FRA"] * 10 + ["NZL"] * 10)
     promise = conformal.learn(met, alone(20))
     assert promise.classes == np.inf, "half of the classes are none of the model's"
-    found = conformal.covered(promise, met, alone(20))["classes"]
+    sizes = conformal.sizes(promise, np.full((20, 4), 0.25))
+    found = conformal.covered(promise, met, alone(20), sizes)["classes"]
     assert found.coverage.value == 100
     assert found.size is None
 

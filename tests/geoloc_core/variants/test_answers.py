@@ -70,7 +70,7 @@ def test_answers_written_are_answers_read(tmp_path_factory, n, k, evidence, radi
     np.testing.assert_array_equal(found.probabilities, told.probabilities.astype(np.float32))
     for name in ("latitudes", "longitudes", "latitude", "longitude"):
         np.testing.assert_array_equal(getattr(found, name), getattr(told, name))
-    scored = pa.concat_tables(answers.scored(project, "v", "validation", 7))
+    scored = pa.concat_tables(answers.parts(project, "v", "validation", 7))
     assert scored.equals(table.select(scored.column_names).replace_schema_metadata(scored.schema.metadata))
     assert isinstance(told.truth, OfTruth)
     thought = answers.prediction(scored, SPACE, "{}").truth

@@ -50,7 +50,7 @@ def told(project):
 
 def test_what_is_told_is_scored_where_it_is_known(told):
     answer(told, "told")
-    table = answers.auxiliary(told, "told", "im2gps")
+    table = answers.auxiliary(told, "told", "im2gps", ["elevation", "true_elevation"])
     np.testing.assert_allclose(table["elevation"].to_numpy(), 100)
     true = table["true_elevation"].to_numpy()
     assert 0 < np.isnan(true).sum() < len(true), "one has no coordinates"
@@ -80,7 +80,7 @@ def made(told, true):
 
 def test_seasons_are_those_of_three_months_and_unknown_rows_do_not_count():
     found = {
-        name: sample.figure for name, sample in auxiliary.samples(made([12, 3, 6, 8, 1], [2, 5, 9, 8, np.nan])).items()
+        name: sample.figure for name, sample in auxiliary.samples(made([12, 3, 6, 8, 1], [2, 5, 9, 8, np.nan]).select)
     }
     assert found["month_accuracy"] == 25
     assert found["season_accuracy"] == 75
