@@ -1,6 +1,7 @@
 """Intervals hold what they promise of clustered rows, and paired tests are wrong as often as they say."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,20 @@ def clustered(rng, groups=40):
     codes = np.repeat(np.arange(groups), 1 + rng.geometric(0.15, groups))
     lean = rng.normal(0, 1, groups)[codes]
     return codes, 100.0 * (lean + rng.normal(0, 1, len(codes)) < -0.5)
+
+
+NAMES = st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=3))
+
+
+@given(st.lists(st.lists(NAMES, max_size=6), min_size=1, max_size=4), st.booleans())
+def test_groups_are_numbered_by_the_alphabet_however_their_ids_are_stored(parts, dictionaries):
+    ids = [name for part in parts for name in part]
+    stored = pa.chunked_array([pa.array(part, pa.string()) for part in parts])
+    known = sorted(set(ids) - {None})
+    alone = iter(range(len(known), len(known) + len(ids)))
+    expected = [next(alone) if name is None else known.index(name) for name in ids]
+    assert Groups.of_ids(stored.dictionary_encode() if dictionaries else stored).codes.tolist() == expected
+    assert Groups.of_ids(ids).codes.tolist() == expected
 
 
 TRUE_SHARE = 100 * stats.norm.cdf(-0.5 / np.sqrt(2))
