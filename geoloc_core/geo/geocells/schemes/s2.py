@@ -151,7 +151,7 @@ def read_published(path: Path) -> "pd.DataFrame":
             continue
         wrong = np.isnan(tables.numbers(pa.array(table[column], pa.string())))
         if wrong.any():
-            row = table.index[wrong.argmax()]
+            row = table.index[int(wrong.argmax())]
             raise UserError(f"{path}, row {row}: {column}: not a number; expected a partition")
         table[column] = pd.to_numeric(table[column])  # whole numbers stay whole
     tokens = _restored(table["hex_id"], table["latitude_mean"].to_numpy(), table["longitude_mean"].to_numpy())
