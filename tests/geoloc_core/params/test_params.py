@@ -9,12 +9,13 @@ from geoloc_core.errors import UserError
 from geoloc_core.params import load
 from geoloc_core.params.reading import PAPERS
 from geoloc_core.plugins import kinds
+from geoloc_core.yamls import parse_yaml
 
 ROOT = Path(__file__).parents[3]
 
 
 def written(tmp_path, change) -> Path:
-    raw = yaml.load((ROOT / "params.yaml").read_text(), yaml.CSafeLoader)
+    raw = parse_yaml((ROOT / "params.yaml").read_text())
     change(raw)
     path = tmp_path / "params.yaml"
     path.write_text(yaml.dump(raw, Dumper=yaml.CSafeDumper))
