@@ -11,11 +11,13 @@ that works:
 2. A cut into two halves of about equal size. One half grows from an extreme vertex in the order of its projection on
    an axis, for several axes. Pieces that are cut off by it join it.
 
-So no part is below the minimum. A part stays above the maximum only if so many of its points coincide that no cut
+So no part is below the minimum. What runs over vertices and edges is compiled; the rest would take numba longer to
+compile than it takes to run. A part stays above the maximum only if so many of its points coincide that no cut
 leaves the minimum on both sides.
 """
 
 import heapq
+from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
@@ -129,31 +131,20 @@ def _grow(parts: np.ndarray, points: np.ndarray, starts: np.ndarray, neighbours:
                 heapq.heappush(heap, (((points[vertex] - points[other]) ** 2).sum(), other, part))
 
 
-@njit(cache=True, nogil=True)
 def _axes(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Directions (AXES, 3) to cut along, the one in which the points spread most first."""
-    centre = np.zeros(3)
-    for k in range(3):
-        centre[k] = (points[:, k] * weights).sum()
-    up = centre / np.sqrt((centre**2).sum())
-    spread = np.zeros((3, 3))
-    for i in range(3):
-        for j in range(3):
-            spread[i, j] = ((points[:, i] - up[i]) * (points[:, j] - up[j]) * weights).sum()
-    flat = np.eye(3) - np.outer(up, up)
-    _, vectors = np.linalg.eigh(flat @ spread @ flat)
+    centre = weights @ points
+    up = centre / np.linalg.norm(centre)
+    apart, flat = points - up, np.eye(3) - np.outer(up, up)
+    _, vectors = np.linalg.eigh(flat @ (apart.T * weights) @ apart @ flat)
     along = vectors[:, 2]
     # An eigenvector has no sign: one is chosen, so that the result does not hang on the library.
     along = along * np.sign(along[np.argmax(np.abs(along))])
-    across = np.cross(up, along)
-    axes = np.empty((AXES, 3))
-    for n in range(AXES):
-        # 1/2, 1/4, 3/4, 1/8 … of a half turn: the first axes differ most.
-        share, bit, left = 0.0, 0.5, n
-        while left:
-            share, bit, left = share + bit * (left & 1), bit / 2, left >> 1
-        axes[n] = np.cos(np.pi * share) * along + np.sin(np.pi * share) * across
-    return axes
+    # 1/2, 1/4, 3/4, 1/8 … of a half turn: the first axes differ most.
+    shares = [sum((n >> bit & 1) / 2 ** (bit + 1) for bit in range(n.bit_length())) for n in range(AXES)]
+    angles = np.pi * np.array(shares)[:, None]
+    found: np.ndarray = np.cos(angles) * along + np.sin(angles) * np.cross(up, along)
+    return found
 
 
 @njit(cache=True, nogil=True)
@@ -173,58 +164,44 @@ def _sweep(values: np.ndarray, starts: np.ndarray, neighbours: np.ndarray) -> np
     return order
 
 
-@njit(cache=True, nogil=True)
 def _cut(
     points: np.ndarray, weights: np.ndarray, starts: np.ndarray, neighbours: np.ndarray, smallest: int
 ) -> tuple[np.ndarray, int]:
     """Two connected parts (V,), as equal as the axis tried first allows, or how many parts is 1."""
     total = weights.sum()
-    axes = _axes(points, weights)
-    sides = np.ones(len(points), np.int64)
-    for n in range(2 * AXES):
-        values = points @ axes[n // 2] * (1 - 2 * (n % 2))
-        order = _sweep(values, starts, neighbours)
-        sums = np.cumsum(weights[order])
-        # Both halves may be larger than the smallest by this much; try cuts from the middle outwards.
-        middle = np.searchsorted(sums, total / 2)
-        step = max(1, len(order) // 64)
-        for k in range(64):
-            at = middle + (k + 1) // 2 * step * (1 - 2 * (k % 2))
-            if not (0 <= at < len(order) - 1 and smallest <= sums[at] <= total - smallest):
-                continue
-            sides[:] = 1
-            sides[order[: at + 1]] = 0
-            piece, found = pieces(sides, starts, neighbours)
-            weight = _weigh(piece, found, weights)
-            main = -1
-            for vertex in range(len(sides)):
-                if sides[vertex] == 1 and (main < 0 or weight[piece[vertex]] > weight[main]):
-                    main = piece[vertex]
-            if weight[main] >= smallest:
-                for vertex in range(len(sides)):
-                    sides[vertex] = 1 if piece[vertex] == main else 0
-                return _renumber(sides)
-    sides[:] = 0
-    return sides, 1
+    for axis in _axes(points, weights):
+        along = points @ axis
+        for values in (along, -along):
+            order = _sweep(values, starts, neighbours)
+            sums = np.cumsum(weights[order])
+            # Both halves may be larger than the smallest by this much; try cuts from the middle outwards.
+            middle = int(np.searchsorted(sums, total / 2))
+            step = max(1, len(order) // 64)
+            for k in range(64):
+                at = middle + (k + 1) // 2 * step * (1 - 2 * (k % 2))
+                if not (0 <= at < len(order) - 1 and smallest <= sums[at] <= total - smallest):
+                    continue
+                sides = np.ones(len(points), np.int64)
+                sides[order[: at + 1]] = 0
+                piece, found = pieces(sides, starts, neighbours)
+                weight = _weigh(piece, found, weights)
+                weight[piece[order[0]]] = 0  # the half that grew is one piece
+                if weight.max() >= smallest:
+                    return _renumber((piece == weight.argmax()).astype(np.int64))
+    return np.zeros(len(points), np.int64), 1
 
 
-@njit(cache=True, nogil=True)
 def _clusters(points: np.ndarray, weights: np.ndarray, min_samples: int, xi: float, smallest: int) -> np.ndarray:
     """Clusters (V,) of one round; −1 is noise."""
     # So many photos of one place are as dense as can be, and more would only cost time.
     repeats = np.minimum(weights, max(min_samples, smallest))
-    owner = np.repeat(np.arange(len(points)), repeats)
-    labels = np.full(len(points), -1)
-    if len(owner) < min_samples:
-        return labels
-    order, reachability, predecessor, _ = optics(points[owner], min_samples)
-    found = xi_clusters(order, reachability, predecessor, min_samples, smallest, xi)
-    for n in range(len(owner) - 1, -1, -1):
-        labels[owner[n]] = found[n]
-    return labels
+    if repeats.sum() < min_samples:
+        return np.full(len(points), -1)
+    order, reachability, predecessor, _ = optics(np.repeat(points, repeats, axis=0), min_samples)
+    found: np.ndarray = xi_clusters(order, reachability, predecessor, min_samples, smallest, xi)
+    return found[np.cumsum(repeats) - repeats]
 
 
-@njit(cache=True, nogil=True)
 def _parts(
     points: np.ndarray,
     weights: np.ndarray,
@@ -232,20 +209,18 @@ def _parts(
     neighbours: np.ndarray,
     smallest: int,
     largest: int,
-    min_samples: np.ndarray,
-    xi: np.ndarray,
+    rounds: Sequence[tuple[int, float]],
 ) -> tuple[np.ndarray, int]:
     """One division of a part: its parts (V,) and how many there are."""
     limit = max(LOPSIDED * weights.sum(), largest)
-    for n in range(len(min_samples)):
-        labels = _clusters(points, weights, min_samples[n], xi[n], smallest)
+    for min_samples, xi in rounds:
+        labels = _clusters(points, weights, min_samples, xi, smallest)
         parts, made = _settle(labels, points, weights, starts, neighbours, smallest, largest)
         if made > 1 and _weigh(parts, made, weights).max() <= limit:
             return parts, made
     return _cut(points, weights, starts, neighbours, smallest)
 
 
-@njit(cache=True, nogil=True)
 def divide(
     points: np.ndarray,
     weights: np.ndarray,
@@ -253,8 +228,7 @@ def divide(
     neighbours: np.ndarray,
     smallest: int,
     largest: int,
-    min_samples: np.ndarray,
-    xi: np.ndarray,
+    rounds: Sequence[tuple[int, float]],
 ) -> np.ndarray:
     """Parts of at most ``largest`` and at least ``smallest`` points.
 
@@ -265,40 +239,40 @@ def divide(
         neighbours: (E,) the vertices next to each.
         smallest: Fewest points of a part.
         largest: Most points of a part; at least twice the smallest.
-        min_samples: (R,) of each round of OPTICS.
-        xi: (R,) of each round.
+        rounds: (min_samples, xi) of each round of OPTICS.
 
     Returns:
         (V,) the part of each vertex, 0 …
     """
-    count = len(points)
-    label, made = np.zeros(count, np.int64), 0
-    local = np.full(count, -1)
-    stack = [np.arange(count)]
+    label, made = np.zeros(len(points), np.int64), 0
+    local = np.full(len(points), -1)
+    stack = [np.arange(len(points))]
     while stack:
         members = stack.pop()
-        if weights[members].sum() <= largest:
-            label[members] = made
-            made += 1
-            continue
-        # The graph of the members alone.
-        for n in range(len(members)):
-            local[members[n]] = n
-        own_starts, size = np.zeros(len(members) + 1, np.int64), 0
-        own = np.empty((starts[members + 1] - starts[members]).sum(), np.int64)
-        for n in range(len(members)):
-            for other in neighbours[starts[members[n]] : starts[members[n] + 1]]:
-                if local[other] >= 0:
-                    own[size], size = local[other], size + 1
-            own_starts[n + 1] = size
-        local[members] = -1
-        parts, found = _parts(
-            points[members], weights[members], own_starts, own[:size], smallest, largest, min_samples, xi
-        )
-        if found < 2:
-            label[members] = made
-            made += 1
-            continue
-        for part in range(found - 1, -1, -1):
-            stack.append(members[parts == part])  # noqa: PERF401  (numba has no generators here)
+        found = 0
+        if weights[members].sum() > largest:
+            graph = _within(members, local, starts, neighbours)
+            parts, found = _parts(points[members], weights[members], *graph, smallest, largest, rounds)
+        if found > 1:
+            stack += [members[parts == part] for part in range(found - 1, -1, -1)]
+        else:
+            label[members], made = made, made + 1
     return label
+
+
+@njit(cache=True, nogil=True)
+def _within(
+    members: np.ndarray, local: np.ndarray, starts: np.ndarray, neighbours: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The graph of some vertices alone, in CSR form; ``local`` (V,) is −1 before and after."""
+    for n in range(len(members)):
+        local[members[n]] = n
+    own_starts, size = np.zeros(len(members) + 1, np.int64), 0
+    own = np.empty((starts[members + 1] - starts[members]).sum(), np.int64)
+    for n in range(len(members)):
+        for other in neighbours[starts[members[n]] : starts[members[n] + 1]]:
+            if local[other] >= 0:
+                own[size], size = local[other], size + 1
+        own_starts[n + 1] = size
+    local[members] = -1
+    return own_starts, own[:size]

@@ -142,11 +142,8 @@ def _parts(vectors: np.ndarray, weights: np.ndarray, options: Options) -> tuple[
     from geoloc_core.geo.geocells.division import divide
 
     graph = voronoi.graph(vectors)
-    rounds = options.rounds
-    samples = np.array([samples for samples, _ in rounds], dtype=np.int64)
-    xi = np.array([xi for _, xi in rounds], dtype=np.float64)
     limits = options.min_points, options.max_points
-    parts = divide(vectors, weights, graph.starts, graph.neighbours, *limits, samples, xi)
+    parts = divide(vectors, weights, graph.starts, graph.neighbours, *limits, options.rounds)
     owner = np.repeat(np.arange(len(parts)), np.diff(graph.starts))
     border = np.zeros(len(parts), dtype=bool)
     border[owner[parts[owner] != parts[graph.neighbours]]] = True

@@ -120,8 +120,7 @@ def test_parts_are_connected_and_within_the_limits_unless_points_coincide(seed, 
     spots = rng.normal(size=(3, 2))[rng.integers(0, 3, count)] + rng.normal(size=(count, 2)) * 0.2
     vectors, weights = unit_vectors(*spots.T), rng.integers(1, most + 1, count)
     graph = voronoi.graph(vectors)
-    samples, xi = (np.array(column) for column in zip(*ROUNDS, strict=True))
-    parts = divide(vectors, weights, graph.starts, graph.neighbours, 30, 60, samples, xi)
+    parts = divide(vectors, weights, graph.starts, graph.neighbours, 30, 60, ROUNDS)
     totals = np.bincount(parts, weights)
     assert totals.sum() == weights.sum()
     assert totals.min() >= 30
