@@ -22,6 +22,7 @@ def run(*words, cwd=ROOT, **variables) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("library", "words"),
     [("click", []), ("pydantic", []), ("pyarrow", ["describe", "mp16"]), ("dagster", ["demo"])],
@@ -65,6 +66,7 @@ def test_every_stage_of_the_graph_has_its_command():
     assert commands <= set(geoloc.commands)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -116,6 +118,7 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(words, says):
     assert result.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
 def test_a_full_disk_is_one_clear_line_too():
     with open("/dev/full", "w") as full:
@@ -207,6 +210,7 @@ def test_a_corpus_is_simulated_and_ingested_by_itself(tmp_path):
         (corpus / "notes.txt").unlink(missing_ok=True)  # what is left is of another corpus than the second
 
 
+@pytest.mark.slow
 def test_stages_of_tables_start_without_what_takes_long_to_import():
     heavy = ("torch", "matplotlib", "scipy", "shapely", "great_expectations", "dagster", "dvc", "mlflow")
     code = (

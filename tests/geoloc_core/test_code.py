@@ -96,6 +96,7 @@ def test_comments_docstrings_and_layout_do_not_count(profile, before, sources):
     assert stale(before, profile, sources) == set()
 
 
+@pytest.mark.slow
 def test_what_is_new_makes_nothing_out_of_date(profile, before, sources):
     for room in (
         "families",
@@ -119,6 +120,7 @@ TUNED = ("ground", "structures", "experts")
 """Variants whose networks start from the ViT."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "old", "new", "expected"),
     [
@@ -221,6 +223,7 @@ def test_the_exceptions_exist():
         assert defined in sources[module].statements, name
 
 
+@pytest.mark.slow
 def test_the_file_is_written_once(tmp_path):
     for name in ("params.yaml", "plan.yaml"):
         shutil.copyfile(ROOT / name, tmp_path / name)

@@ -59,6 +59,7 @@ def too_broad(source: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, "imports"
 
 
+@pytest.mark.slow
 def test_no_except_is_broader_than_one_call_that_raises_anything():
     modules = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in ROOT.rglob("*.py")}
     found = [(name, *said) for name in modules.keys() - AS_A_WHOLE for said in too_broad(modules[name])]

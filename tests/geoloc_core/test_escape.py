@@ -154,6 +154,7 @@ def test_whatever_is_printed_is_quiet_and_whole(monkeypatch, name, terminal):
         assert escape.terminal(text) in shown or (name, terminal) == ("bar", False), (text, shown)
 
 
+@pytest.mark.slow
 def test_consoles_are_made_in_one_place():
     made = {
         str(path.relative_to(ROOT))
@@ -198,6 +199,7 @@ def test_reports_in_markdown_hold_hostile_names_as_text(name, text):
     assert " ".join(escape.terminal(text).split()) in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_mistake_with_a_hostile_name_is_one_quiet_line(monkeypatch, capsys, text):
     name = text.replace("\0", "").replace("\ud800", "").replace("/", "")

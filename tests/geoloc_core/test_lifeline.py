@@ -32,6 +32,7 @@ def start(*words, **options):
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("buried", [True, False])
 def test_a_command_ends_with_its_step_and_so_does_what_it_started(owner, buried):
     command = start("-c", WITH_CHILD, env={**os.environ, STEP: str(owner.pid)})
@@ -44,6 +45,7 @@ def test_a_command_ends_with_its_step_and_so_does_what_it_started(owner, buried)
     assert not child.is_running()
 
 
+@pytest.mark.slow
 def test_a_command_ends_with_the_shell_that_runs_it(owner):
     environment = {**os.environ, STEP: str(owner.pid), "CODE": WITH_CHILD, "PYTHON": sys.executable}
     shell = subprocess.Popen(["sh", "-c", '"$PYTHON" -c "$CODE"; true'], stdout=subprocess.PIPE, text=True,
@@ -78,6 +80,7 @@ def test_a_module_runs_as_it_would_by_itself_and_its_group_ends_with_its_owner(o
     assert not psutil.wait_procs([child], timeout=60)[1]
 
 
+@pytest.mark.slow
 def test_no_process_is_started_unseen_while_all_are_ended(monkeypatch):
     monkeypatch.setenv("OF_THIS_TEST", str(os.getpid()))
     shell = psutil.Popen(["sh", "-c", "for i in $(seq 500); do sleep 300 & done; wait"])

@@ -47,6 +47,7 @@ def test_the_plan_in_git_is_that_of_the_parameters():
     assert (ROOT / plan.FILE).read_text() == shown, "run `geoloc plan`"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_variant_is_trained_and_answers_once(tmp_path, profile):
     project = opened(tmp_path, profile)
@@ -265,6 +266,7 @@ def test_the_graph_is_short_and_lists_no_source_file():
     assert not re.search(r"\.py\b", DVC_YAML)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_dvc_resolves_the_plan_of_every_profile(tmp_path, profile):
     for name in ("dvc.yaml", "params.yaml"):
@@ -303,6 +305,7 @@ def test_the_plan_is_written_once(tiny_project):
     assert plan.write(tiny_project)
 
 
+@pytest.mark.slow
 def test_the_stage_of_the_code_stops_at_a_plan_that_is_out_of_date_and_mends_it(tmp_path):
     plan.write(opened(tmp_path, "demo"))
     project = opened(tmp_path, "demo", wide(2))

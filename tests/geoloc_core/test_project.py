@@ -16,6 +16,7 @@ from geoloc_core.project import Project, maker
 from ..conftest import ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["demo", "papers", "full", "catalogue"])
 def test_the_maker_of_every_output_is_the_command_of_its_stage(tmp_path, profile):
     shutil.copy(ROOT / "dvc.yaml", tmp_path)

@@ -76,12 +76,14 @@ def at_work(address: Path, folder: Path) -> tuple[subprocess.Popen, int, int]:
     return client, fork, child
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [0, 2, 130])
 def test_streams_folder_environment_and_exit_code_are_the_command_s_own(address, tmp_path, code):
     said, errors = (client := start(address, tmp_path, str(code))).communicate("hello\n", timeout=60)
     assert (said, errors, client.returncode) == (f"{tmp_path} a \udcff b None\n", "hello\n", code)
 
 
+@pytest.mark.slow
 def test_many_at_once(address, tmp_path):
     clients = [start(address, tmp_path, str(number)) for number in range(12)]
     assert [client.communicate("x\n", timeout=60) and client.returncode for client in clients] == list(range(12))
@@ -103,6 +105,7 @@ def test_who_ends_while_asking_leaves_nothing_behind(server, tmp_path):
     assert psutil.Process(process.pid).num_fds() == held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_what_ends_the_command_ends_what_works_for_it(address, tmp_path, number):
     client, fork, child = at_work(address, tmp_path)
@@ -138,6 +141,7 @@ def test_where_nobody_answers_the_command_does_its_work_itself(server, tmp_path,
     assert (said, errors) == ("by itself\n", "")
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_process_that_started_it(tiny_project, tmp_path_factory):
     path = tmp_path_factory.mktemp("w") / "warm"
     starter = (

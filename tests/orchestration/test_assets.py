@@ -54,6 +54,7 @@ def test_selections_by_string_work(project):
     assert "promote" not in select("*")
 
 
+@pytest.mark.slow
 def test_a_materialisation_shows_what_the_stage_says_of_itself(project, instance):
     (project / ".state" / "mlflow" / "runs" / "train").mkdir(parents=True)
     note = project / ".state" / "mlflow" / "runs" / "train" / "mlp.json"
@@ -95,6 +96,7 @@ def test_a_failure_is_the_stage_s_own_words(project, instance):
     assert told.error.cause is None
 
 
+@pytest.mark.slow
 def test_what_comes_after_a_failed_check_does_not_start(project, instance, checks_fail):
     result = materialize(project, instance, "fetch/mp16", "ingest/mp16", "encode/clip-mp16")
     (check,) = result.get_asset_check_evaluations()

@@ -70,6 +70,7 @@ def root(node: ast.expr) -> str | None:
     return node.id if isinstance(node, ast.Name) else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in MODULES if path != COMPAT], ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_other_module_uses_private_parts(path):
     assert private_uses(path.read_text(encoding="utf-8")) == []
@@ -102,6 +103,7 @@ def test_a_public_use_is_none():
     )
 
 
+@pytest.mark.slow
 def test_the_module_itself_has_nothing_that_nobody_uses():
     offered = {node.name for node in ast.parse(COMPAT.read_text()).body if isinstance(node, ast.FunctionDef)}
     offered = {name for name in offered if not is_private(name)} | set(compat.__all__)
@@ -223,6 +225,7 @@ TREES = st.recursive(st.integers() | st.none(), lambda inner: st.lists(inner, ma
     NAMES | st.integers(0, 1), inner, max_size=3), max_leaves=8)  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.dictionaries(NAMES, TREES, max_size=4), st.lists(NAMES, min_size=1, max_size=3).map(".".join))
 def test_a_key_is_found_as_dvc_finds_it(held, key):
     import dpath
@@ -242,6 +245,7 @@ def test_a_key_is_found_as_dvc_finds_it(held, key):
     assert found(lambda: compat._values(held, [key])) == found(by_dvc)
 
 
+@pytest.mark.slow
 def test_the_status_of_stages_is_as_dvc_tells_it(project):
     from orchestration.dvc import changed_stages
 

@@ -33,6 +33,7 @@ def test_steps_have_names_for_people(project):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("checks_fail")
 def test_a_line_per_step_and_the_failure_as_the_check_says_it(project, instance):
     texts = ("fetch/mp16", "ingest/mp16", "encode/clip-mp16")

@@ -221,6 +221,7 @@ def dvc_rwlock(repo):
         pass
 
 
+@pytest.mark.slow
 def test_a_lock_file_that_was_half_written_is_put_aside(project):
     lock, aside = project / "dvc.lock", project / ".state" / "dvc.lock.torn"
     outs = [{"path": "out", "hash": "md5", "md5": "a" * 32, "size": 1}]
@@ -301,6 +302,7 @@ def test_what_a_kill_left_in_a_folder_is_no_part_of_it(tmp_path):
         assert repo.status()
 
 
+@pytest.mark.slow
 def test_the_run_cache_brings_back_what_another_profile_had_built(project):
     """As after ``geoloc use``, which changes the line that names the profile, and nothing else."""
     params = yaml.safe_load((project / "params.yaml").read_text())["run"]

@@ -59,6 +59,7 @@ def test_missing_data_is_named(project, fetch):
     assert told.value.exit_code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deaf", [False, True])
 def test_a_process_that_outlived_its_run_is_ended_first(project, fetch, deaf):
     dead = subprocess.Popen([sys.executable, "-c", ""])
@@ -80,6 +81,7 @@ def test_a_process_that_outlived_its_run_is_ended_first(project, fetch, deaf):
             process.wait()
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_command(project, fetch):
     (project / "code" / "work.sh").write_text("touch started; sleep 60\n")
 

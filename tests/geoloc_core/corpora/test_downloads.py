@@ -170,6 +170,7 @@ def test_a_checksum_is_held_and_another_try_is_given():
     assert one(Reply(body=JPEG), sha256="0" * 64, tries=3) == (Gone.CHECKSUM, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["seconds", "date"])
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_host_that_asks_for_time_gets_it(kind, status):
@@ -297,6 +298,7 @@ def test_no_message_holds_an_address_or_its_secrets(caplog):
     assert "SECRET" not in caplog.text
 
 
+@pytest.mark.slow
 @given(st.one_of(st.text(), st.none(), st.integers().map(str)))
 def test_any_retry_after_is_understood_or_ignored(value):
     wait = retry_after_s(value)

@@ -246,6 +246,7 @@ def test_an_answer_of_nothing_but_announcements_has_an_end():
         assert bring([Address("a", url)], total_s=0.3, tries=1)["a"].reason is Gone.TIMEOUT
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.binary(max_size=60), st.sampled_from([b"", b"HTTP/1.1 ", b"HTTP/1.1 302 X\r\n", b"HTTP/1.1 200 OK\r\n"]))
 def test_any_bytes_are_an_answer_or_a_reason(data, start):

@@ -279,6 +279,7 @@ contents = st.sampled_from([located(1), located(2, 3), b"", b"junk", encoded(3),
 paths = st.from_regex(r"([ab]/)?\.?[a-d]\.(jpg|PNG|txt)", fullmatch=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(paths, contents, max_size=12))
 def test_kept_and_refused_are_seen(found):

@@ -185,6 +185,7 @@ def test_im2gps_own_archive_names_places_before_the_ids(tmp_path):
     }
 
 
+@pytest.mark.slow
 @needs_real
 def test_im2gps_archives_give_the_published_rows(tmp_path):
     """237 photos under CMU's names; 3,000 of IM2GPS3k, of which three have no row."""

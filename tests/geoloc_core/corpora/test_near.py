@@ -25,6 +25,7 @@ def crowds(draw) -> list[int]:
     return seeds + [seed ^ sum(1 << bit for bit in bits) for seed, bits in flips]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(crowds(), st.integers(0, near.MAX_DISTANCE))
 @example([0, 2**64 - 1, 0, 1], 4)
@@ -59,6 +60,7 @@ def test_the_order_does_not_hang_on_the_threads(monkeypatch, threads):
     assert len(expected) > 1000
 
 
+@pytest.mark.slow
 def test_only_pairs_of_crowded_hashes_can_be_missing(monkeypatch):
     monkeypatch.setattr(near, "CROWD", 100)
     random = np.random.default_rng(2)

@@ -100,6 +100,7 @@ def test_unpacked_zips_are_the_same_corpus(tmp_path):
     assert len(zipped) == len(made)
 
 
+@pytest.mark.slow
 def test_a_limit_reads_no_further(tmp_path):
     """Rows beyond the limit are so wrong that reading them would fail."""
     rows = table(*(row(n) for n in range(20_000))) + b'"' + b"," * 99 + b"\n"

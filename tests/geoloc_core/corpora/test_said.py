@@ -129,6 +129,7 @@ def test_xmp_is_read_from_every_format(kind):
     assert (place.latitude, place.longitude) == pytest.approx(PARIS)
 
 
+@pytest.mark.slow
 @given(st.floats(-90, 90), st.floats(-180, 180))
 def test_a_position_survives_xmp(latitude, longitude):
     def written(value: float, letters: str) -> str:

@@ -558,6 +558,7 @@ def test_a_grid_is_the_centres_of_its_squares():
             made({**GRID, **wrong})
 
 
+@pytest.mark.slow
 def test_towns_are_the_most_populous_of_each_country():
     found = made({"plan": "towns", "countries": ["GB", "NL"], "per_country": 3})
     assert len(found) == 6
@@ -567,6 +568,7 @@ def test_towns_are_the_most_populous_of_each_country():
         made({"plan": "towns", "countries": ["XX"]})
 
 
+@pytest.mark.slow
 def test_random_places_lie_around_towns(tmp_path):
     from geoloc_core.geo.towns import Towns
 

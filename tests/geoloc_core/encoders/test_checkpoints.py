@@ -54,6 +54,7 @@ def test_every_kind_of_tower_says_which_files_it_reads():
     assert all(map(published.text_files, kinds(published.TEXT_TOWERS)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "checkpoint", "says"),
     [
@@ -300,6 +301,7 @@ def test_a_checkpoint_of_your_own_is_linked_and_has_the_fingerprint_of_a_downloa
     assert project.weights("net").exists()
 
 
+@pytest.mark.slow
 def test_photos_alone_need_no_tokenizer(tmp_path):
     given = tmp_path / "given"
     given.mkdir()

@@ -254,6 +254,7 @@ def test_a_finished_shard_is_not_cut_again(project, monkeypatch):
     assert digest(project.features("cutter", "photos")) == whole
 
 
+@pytest.mark.slow
 def test_a_broken_photo_is_named(project, capsys):
     remove(project.corpus("photos"))
     photos = PHOTOS[:1] * 12

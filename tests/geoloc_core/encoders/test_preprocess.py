@@ -187,6 +187,7 @@ def test_reduced_scale_is_part_of_what_features_depend_on():
     assert Preprocess(48, "crop", "bicubic", MEAN, STD, reducing_gap=3).to_json()["reducing_gap"] == 3
 
 
+@pytest.mark.slow
 def test_real_photos_are_as_pillow_decodes_them(shared):
     preprocess = Preprocess(224, "crop", "bicubic", MEAN, STD)
     paths = sorted(path for path in (shared / "images").rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))

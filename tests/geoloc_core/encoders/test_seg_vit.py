@@ -76,6 +76,7 @@ def test_a_segmenter_of_transformers_gives_its_librarys_map(folder):
     same(folder, maps, palette.ade20k())
 
 
+@pytest.mark.slow
 def test_a_universal_segmenter_does_too(folder):
     from transformers import Mask2FormerForUniversalSegmentation
     from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil

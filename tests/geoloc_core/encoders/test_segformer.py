@@ -91,6 +91,7 @@ def test_pieces_that_are_small_or_doubtful_are_left_out(weights):
     assert sum(map(len, large)) < sum(map(len, every)) > sum(map(len, sure)) > 0
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_a_class_of_a_group_is_refused(tmp_path):
     made.segformer(tmp_path, 32, labels=["LABEL_0", "LABEL_1"])
     with pytest.raises(UserError, match="id2label: no class of ground, structures"):

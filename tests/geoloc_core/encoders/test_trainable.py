@@ -74,6 +74,7 @@ def features(opened) -> np.ndarray:
         return opened.network.eval()(pixels).numpy()
 
 
+@pytest.mark.slow
 def test_what_is_saved_gives_the_features_that_training_left(tower, tmp_path):
     options, folder = tower
     opened = open_trainable(options, folder)
@@ -100,6 +101,7 @@ def test_what_is_saved_gives_the_features_that_training_left(tower, tmp_path):
     np.testing.assert_allclose(features(open_trainable(options, saved)), again, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_all_but_the_last_block_freeze_in_every_tower(tower):
     options, folder = tower
     opened = open_trainable(options, folder)

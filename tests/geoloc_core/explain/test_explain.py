@@ -62,6 +62,7 @@ def test_the_command_knows_every_method():
     assert tuple(explanation.METHODS) == cli.EXPLAINED
 
 
+@pytest.mark.slow
 def test_photos_are_explained_in_a_page_of_its_own_and_pictures(project, photo, tmp_path, capsys):
     out = tmp_path / "why"
     html = explained(project, [photo], out).read_text(encoding="utf-8")

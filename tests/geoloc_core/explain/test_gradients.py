@@ -84,6 +84,7 @@ def test_relevance_of_several_photos_is_that_of_each():
         np.testing.assert_allclose(found[photo], literal([a[some] for a in attention], [g[some] for g in gradients]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "options"),
     [

@@ -113,6 +113,7 @@ def transcribed(gallery, places, e, p, candidates, temperature, max_km):
     return top[best], point, photo, np.concatenate([shares, p[first[candidates:]]])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10_000),

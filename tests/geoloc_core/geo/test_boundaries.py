@@ -127,6 +127,7 @@ def project(tmp_path, levels, monkeypatch) -> Project:
     return Project(tmp_path, Profile.model_construct(boundaries=SimpleNamespace(kind="made_up")))
 
 
+@pytest.mark.slow
 def test_the_stage_writes_units_figures_and_a_picture(project, capsys):
     boundaries.build(project)
     written = sorted(path.name for path in project.boundaries.iterdir())

@@ -59,6 +59,7 @@ def test_it_agrees_with_trying_every_polygon(seed, count):
     assert found(shapes, lat, lon).tolist() == brute(shapes, lat, lon).tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 40))
 def test_a_point_on_either_side_of_a_border_lands_on_its_own_side(seed, count):
@@ -75,6 +76,7 @@ def test_a_point_on_either_side_of_a_border_lands_on_its_own_side(seed, count):
     assert found(shapes, lat, lon).tolist() == brute(shapes, lat, lon).tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6))
 def test_corners_of_borders_are_in_the_first_unit_that_has_them(seed):

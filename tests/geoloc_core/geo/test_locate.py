@@ -38,6 +38,7 @@ def test_both_sides_of_the_antimeridian_are_the_same_place(locator):
     assert (found.distance_km == 0).all()
 
 
+@pytest.mark.slow
 def test_near_is_measured_across_the_antimeridian():
     found = countries([shapely.box(179, -2, 179.9, 2)], "X", 50).locate([0], [-179.9])
     assert found.gid_0[0] == "X"
@@ -92,6 +93,7 @@ def test_missing_boundaries_are_named(tmp_path):
         Locator.open(tmp_path)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1, max_size=20), st.integers(0, 9))
 def test_nearest_border_agrees_with_trying_every_point_of_it(points, seed):
@@ -141,6 +143,7 @@ CITIES = {
 }
 
 
+@pytest.mark.slow
 def test_cities_are_in_their_countries(natural_earth):
     lat, lon, gids = zip(*CITIES.values(), strict=True)
     found = Locator.open(natural_earth, 25).locate(lat, lon)

@@ -223,6 +223,7 @@ def city(name):
     return np.array([CITIES[name]]).T
 
 
+@pytest.mark.slow
 def test_real_climates_of_known_cities(shared):
     import pandas as pd
 

@@ -11,6 +11,7 @@ def towns():
     return Towns.load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("latitude", "longitude", "name", "country", "least"),
     [

@@ -357,6 +357,7 @@ def test_what_is_pretrained_is_stale_with_another_number_of_threads():
     }
 
 
+@pytest.mark.slow
 def test_encoders_of_any_profile_have_pinned_weights():
     from geoloc_core.params import any_encoder, encoders
 

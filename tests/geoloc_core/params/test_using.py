@@ -82,6 +82,7 @@ def test_a_profile_that_stands_under_run_in_full_has_no_name(tmp_path):
     assert used(path) == "run"
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_follows_from_the_profile(params):
     done = CliRunner().invoke(geoloc, ["--params", str(params), "use", "papers"])
     assert done.exit_code == 0, done.output

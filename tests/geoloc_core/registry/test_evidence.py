@@ -107,6 +107,7 @@ def test_a_gain_is_positive_whichever_way_the_metric_goes(metric, sign):
     assert not weigh(evidence.compare(table(bad), table(good), rule(metric), 1), rule(metric))[0]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_the_order_of_rows_does_not_matter_and_swapping_turns_the_gain(seed):
     rng = np.random.default_rng(seed)
@@ -215,6 +216,7 @@ def test_further_benchmarks_have_guards():
     assert [one.what for one in evidence.compare(*better, asked, 1, {"far": worse}).guards] == ["ece"]
 
 
+@pytest.mark.slow
 def test_the_best_of_equals_is_seldom_crowned():
     """Ten variants no better than the champion, the best of them chosen: 5 times in 100 a gain is sure by chance."""
     rng, crowned, careless = np.random.default_rng(4), 0, 0

@@ -195,6 +195,7 @@ def test_many_processes_may_open_a_new_database_at_once(tiny_project):
     assert len(client.search_runs(experiments)) == 4
 
 
+@pytest.mark.slow
 def test_runs_that_name_the_same_data_at_once_all_keep_it(project):
     from concurrent.futures import ThreadPoolExecutor
 

@@ -95,6 +95,7 @@ def in_a_line(text):
     return " ".join(escape.terminal(text).split())
 
 
+@pytest.mark.slow
 @given(tables())
 @with_every_text
 def test_html_gives_the_cells_back(table):

@@ -294,6 +294,7 @@ def test_what_does_not_fit_the_corpus_or_tower_is_said_before_training(tmp_path,
         train(project, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_facts_are_read_only_with_their_checksum(tmp_path):
     facts = {"climate": "koppen.tif", "driving_sides": "sides.json"}
 

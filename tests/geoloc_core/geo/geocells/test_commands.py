@@ -31,6 +31,7 @@ def test_points_are_built_from_and_assigned(land, photos, tmp_path, suffix):
     assert made.options.min_points == 20
 
 
+@pytest.mark.slow
 def test_cells_are_drawn(land, photos, tmp_path):
     made = geocells.build(geocells.check({"kind": "semantic"}), *photos(3, 400), land)
     made.save(tmp_path / "cells")

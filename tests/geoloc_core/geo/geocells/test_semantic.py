@@ -19,6 +19,7 @@ def build(land, latitudes, longitudes, **options):
     return geocells.build(Options(kind="semantic", **options), latitudes, longitudes, land)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(40, 3000), repeats=st.integers(1, 3))
 def test_cells_hold_every_point_within_the_limits(land, photos, seed, count, repeats):
@@ -34,6 +35,7 @@ def test_cells_hold_every_point_within_the_limits(land, photos, seed, count, rep
     assert made.counts.max() <= 60
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(100, 2000))
 def test_every_place_on_land_is_in_one_cell_and_its_polygon(land, photos, seed, count):
@@ -113,6 +115,7 @@ def test_the_units_of_a_country_are_connected_and_of_no_other(land):
     assert found == 3
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.integers(70, 1500), st.integers(1, 40))
 def test_parts_are_connected_and_within_the_limits_unless_points_coincide(seed, count, most):

@@ -109,6 +109,7 @@ def countries(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_files_of_countries_are_joined_and_spaced(countries, tmp_path):
     for path in ("countries", (countries / "gadm41_MCO_0.json", *sorted(countries.glob("*GBR*")))):
         levels = gadm.read(gadm.Options(kind="gadm", path=path, accept_licence=True), tmp_path)

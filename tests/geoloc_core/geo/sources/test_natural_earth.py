@@ -90,6 +90,7 @@ def test_real_files_of_every_scale(shared, name, count, capsys):
     assert {"NOR", "FRA", "XKX", "TWN", "ESH", "SOM"} <= set(countries["GID_0"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gid", "km2", "latitude", "longitude"),
     [
