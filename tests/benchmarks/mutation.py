@@ -56,6 +56,8 @@ SCIENCE = (
 )
 PLUMBING = {"ahead", "captions", "checkpoints", "photos", "processes"}
 """Modules of the training that move data and files: nothing is learned there."""
+COMPILED = {"kernels"}
+"""What numba compiles: it can neither note its lines nor be read from memory."""
 TESTS = (
     *("contracts", "evaluation", "families", "params", "serving", "training", "variants"),
     *("corpora/test_label.py", "corpora/test_leaks.py", "corpora/test_splits.py", "corpora/test_truth.py"),
@@ -377,7 +379,7 @@ def main(mutants: int, seed: int, only: str, state: Path | None) -> None:
     sys.path.insert(0, str(ROOT))
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     paths = sorted({str(p.relative_to(ROOT)) for pattern in SCIENCE for p in ROOT.glob(pattern)})
-    paths = [path for path in paths if Path(path).stem not in {"__init__", *PLUMBING}]
+    paths = [path for path in paths if Path(path).stem not in {"__init__", *PLUMBING, *COMPILED}]
     for name in HEAVY:
         importlib.import_module(name)
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
