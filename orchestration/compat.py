@@ -7,8 +7,8 @@ this module refuses versions other than those that it was written for.
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, chdir, contextmanager, suppress
-from copy import copy
-from functools import partial
+from copy import copy, deepcopy
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         DagsterEvent,
     )
 
-WRITTEN_FOR = {"dagster": "1.13", "dagster-webserver": "1.13", "dvc": "3.67", "alembic": "1.20"}
+WRITTEN_FOR = {"dagster": "1.13", "dagster-webserver": "1.13", "dvc": "3.67", "alembic": "1.20", "ruamel-yaml": "0.19"}
 """Major and minor version by distribution. After a change in requirements.lock: read this module again, item by item,
 run the tests, and change the version here too."""
 
@@ -94,6 +94,7 @@ __all__ = [
     "execute_run_iterator",
     "input_tag",
     "opened_repo",
+    "parameters_parsed_once",
     "parameters_read_once",
     "part_of_plan",
     "read_migrations_once",
@@ -101,6 +102,7 @@ __all__ = [
     "run_webserver",
     "settled_step",
     "skipped_step",
+    "version_of_yaml_found_once",
     "write_lock_files_with",
 ]
 
@@ -155,6 +157,44 @@ def parameters_read_once(repo: Any) -> Iterator[None]:
                 if isinstance(dependency, ParamsDependency):
                     dependency.read_params = partial(read, dependency)
         yield
+
+
+def parameters_parsed_once() -> None:
+    """Let DVC, in this process and its forks, parse a parameters file again only after it has changed.
+
+    To bring one stage up to date it parses the same file up to nine times. It offers no loader of one's own, but keeps
+    its loaders by the suffix of the file.
+    """
+    from dvc.utils.serialize import LOADERS, load_yaml
+
+    if ".yaml" in LOADERS:
+        return
+    known: dict[str, tuple[tuple[int, ...], Any]] = {}
+
+    def load(path: str, fs: Any = None, **options: Any) -> Any:
+        if fs is None or fs.protocol != "local" or options:
+            return load_yaml(path, fs=fs, **options)
+        found = Path(path).stat()
+        state = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if path not in known or known[path][0] != state:
+            known[path] = (state, load_yaml(path, fs=fs))
+        return deepcopy(known[path][1])  # a reader may change what it is given
+
+    LOADERS[".yaml"] = load
+
+
+def version_of_yaml_found_once() -> None:
+    """Let ruamel.yaml, in this process, find out the version of YAML once for each file, and not for each value.
+
+    That takes a third of the time of reading and writing ``dvc.lock``, which each stage does several times.
+    """
+    from ruamel.yaml.resolver import VersionedResolver
+
+    found = VersionedResolver.__dict__["processing_version"]
+    if isinstance(found, property):
+        once = cached_property(found.fget)  # type: ignore[arg-type]
+        once.__set_name__(VersionedResolver, "processing_version")
+        VersionedResolver.processing_version = once  # type: ignore[assignment]
 
 
 def _values(held: dict[str, Any], keys: list[str]) -> dict[str, Any]:

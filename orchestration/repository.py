@@ -14,7 +14,13 @@ import yaml
 from geoloc_core.errors import UserError
 from geoloc_core.yamls import parse_yaml
 from orchestration import lockfile
-from orchestration.compat import edited_rwlock, opened_repo, write_lock_files_with
+from orchestration.compat import (
+    edited_rwlock,
+    opened_repo,
+    parameters_parsed_once,
+    version_of_yaml_found_once,
+    write_lock_files_with,
+)
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -55,6 +61,8 @@ def with_dvc(
     from dvc.scm import SCMError
 
     write_lock_files_with(lockfile.modified)
+    parameters_parsed_once()
+    version_of_yaml_found_once()
     told: set[str] = set()
 
     def tell_once(what: str) -> None:

@@ -111,7 +111,8 @@ class _Work(threading.Thread):
     def _reproduce(self, repo: Any) -> Outcome:
         force = self._stage in crawls(self._root)  # its inputs are as they were
         done = repo.reproduce(targets=[self._stage], single_item=True, force=force, run_env=self._environment)
-        return Outcome(bool(done), read_lock(repo)[self._stage])
+        written = {out.def_path: out.hash_info.value for stage in done for out in stage.outs}
+        return Outcome(bool(done), written or read_lock(repo)[self._stage])
 
 
 def _explain(stage: Stage, error: Exception, log: Path) -> StageError:

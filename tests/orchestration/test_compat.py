@@ -1,6 +1,7 @@
 """Private parts of other libraries are used in one module, which knows the versions that it was written for."""
 
 import ast
+import io
 import os
 import re
 import subprocess
@@ -13,9 +14,12 @@ import yaml
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from dvc.dependency.param import ParamsDependency
+from dvc.fs import localfs
 from dvc.repo import Repo
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from ruamel.yaml.resolver import VersionedResolver
 
 from geoloc_core.errors import UserError
 from orchestration import compat
@@ -70,7 +74,6 @@ def root(node: ast.expr) -> str | None:
     return node.id if isinstance(node, ast.Name) else None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in MODULES if path != COMPAT], ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_other_module_uses_private_parts(path):
     assert private_uses(path.read_text(encoding="utf-8")) == []
@@ -218,6 +221,49 @@ def test_parameters_are_read_again_after_the_block(project):
             replace(project / "params.yaml", "lr: 0.1", "lr: 0.3")
             assert of_stages(repo) == before
         assert of_stages(repo) != before
+
+
+def test_a_parameters_file_is_parsed_again_only_after_it_has_changed(project, monkeypatch):
+    from dvc.utils import serialize
+
+    parsed = []
+    load = serialize.load_yaml
+    monkeypatch.setattr(serialize, "LOADERS", serialize.LOADERS.copy())  # put back at the end
+    serialize.LOADERS.pop(".yaml", None)
+    monkeypatch.setattr(
+        serialize, "load_yaml", lambda *given, **options: parsed.append(given) or load(*given, **options)
+    )
+    compat.parameters_parsed_once()
+    file = str(project / "params.yaml")
+
+    def read():
+        return serialize.load_path(file, localfs)
+
+    first = read()
+    assert first == yaml.safe_load((project / "params.yaml").read_text())
+    first["run"].clear()  # what a reader changes, no other sees
+    assert read()["run"]
+    assert len(parsed) == 1
+    replace(project / "params.yaml", "lr: 0.1", "lr: 0.3")
+    assert read()["run"] == yaml.safe_load((project / "params.yaml").read_text())["run"]
+    assert len(parsed) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["a: on\nb: 012\n", "%YAML 1.1\n---\na: on\nb: 012\n", "%YAML 1.2\n---\na: on\nb: 0o12\n"]
+)
+@pytest.mark.parametrize("kind", ["safe", "rt"])
+def test_values_are_read_by_the_version_that_a_file_names(text, kind, monkeypatch):
+    before = VersionedResolver.__dict__["processing_version"]
+    if not isinstance(before, property):  # another test has let it be found once
+        before = property(before.func)
+    monkeypatch.setattr(VersionedResolver, "processing_version", before)
+    expected = YAML(typ=kind).load(text)
+    compat.version_of_yaml_found_once()
+    found, written = YAML(typ=kind).load(text), io.StringIO()
+    YAML(typ=kind).dump(dict(found), written)
+    assert found == expected
+    assert YAML(typ=kind).load(written.getvalue()) == found
 
 
 NAMES = st.text("ab1-_ *", min_size=1, max_size=2)
