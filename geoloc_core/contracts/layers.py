@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geoloc_core.contracts.needs import Answers, ImageFeatures, Model, Needs, Photos, Pieces
+from geoloc_core.contracts.needs import Answers, ImageFeatures, Input, Model, Needs, Photos, Pieces, Tokens
 from geoloc_core.contracts.prediction import OfTruth, Prediction
 
 if TYPE_CHECKING:
@@ -24,10 +24,21 @@ def over(options: Any, variants: Mapping[str, Any]) -> Any:
     if below is None or below.kind == options.kind:
         return options
     known, found = below.needs(), options.model_copy()
-    read = ImageFeatures | Answers | Photos | Pieces  # to answer, and not to learn
-    found._reads = tuple(need for need in known.inputs if isinstance(need, read))
+    found._reads = tuple(read for need in known.inputs if (read := _to_answer(need)) is not None)
     found._unit = known.unit
     return found
+
+
+def _to_answer(need: Input) -> Input | None:
+    """What of an input a trained model still reads; None where that is only learned from."""
+    match need:
+        case Tokens(live=True):  # its own tower makes them
+            return Photos()
+        case Tokens():
+            return need.model_copy(update={"weights": False})
+        case ImageFeatures() | Answers() | Photos() | Pieces():
+            return need
+    return None
 
 
 def needs(options: Any) -> Needs:

@@ -26,11 +26,13 @@ class Tokens(Strict):
     """The tokens of each photo that enter the last block of an image encoder, and the weights of that block.
 
     They are encoded once, or ``live``, whenever a photo is looked at: from the photos, by the encoder's own weights.
+    Without ``weights`` the block is another variant's, which is trained already.
     """
 
     kind: Literal["tokens"] = "tokens"
     encoder: str
     live: bool = False
+    weights: bool = True
 
 
 class Facts(Strict):
@@ -146,7 +148,11 @@ class Needs(Strict):
     @property
     def towers(self) -> list[str]:
         """Names of the encoders that networks, or their last blocks, start from, in order."""
-        return [need.encoder for need in self.inputs if isinstance(need, Tower | Tokens)]
+        return [
+            need.encoder
+            for need in self.inputs
+            if isinstance(need, Tower) or (isinstance(need, Tokens) and need.weights)
+        ]
 
     @property
     def text_towers(self) -> list[str]:

@@ -99,7 +99,7 @@ def _check_variants(profile: Profile) -> list[str]:
 
 def reads_of(needs: Needs) -> int:
     """How many things a training reads: of tokens, the features and the weights."""
-    return len(needs.inputs) + sum(isinstance(need, Tokens) for need in needs.inputs)
+    return len(needs.inputs) + sum(isinstance(need, Tokens) and need.weights for need in needs.inputs)
 
 
 def _wrong(profile: Profile, need: Input) -> str | None:

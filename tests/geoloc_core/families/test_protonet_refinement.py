@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from geoloc_core.contracts.batch import Answered, Batch, Data, Run
 from geoloc_core.contracts.geolocator import Card, Trained
-from geoloc_core.contracts.needs import Answers, ImageFeatures, Model, Needs, Photos, Tower
+from geoloc_core.contracts.needs import Answers, ImageFeatures, Model, Needs, Photos, Tokens
 from geoloc_core.contracts.prediction import Prediction
-from geoloc_core.families import classifier, ensemble, fine_tuned
+from geoloc_core.families import classifier, ensemble, fine_tuned, geocell_classifier
 from geoloc_core.families import protonet_refinement as refinements
 from geoloc_core.families.protonet_refinement import Options, Refinement, fit
 from geoloc_core.geo.labelspace import LabelSpace
@@ -363,9 +363,23 @@ CELLS = classifier.Options(kind="classifier", corpus="c", encoders=("said",), la
             ensemble.Options(kind="ensemble", corpus="c", members=("a", "b"), labels="cells"),
             (Answers(variant="a"), Answers(variant="b"), ImageFeatures(encoder="seen")),
         ),
+        (
+            geocell_classifier.Options(
+                kind="geocell_classifier", corpus="c", encoder={"last_block": "t"}, labels="cells",
+                tasks={"facts": ["climate"]},
+            ),
+            (Tokens(encoder="t", weights=False), ImageFeatures(encoder="seen")),
+        ),
+        (
+            geocell_classifier.Options(
+                kind="geocell_classifier", corpus="c", encoder={"last_block": "t", "live": True}, labels="cells"
+            ),
+            (Photos(), ImageFeatures(encoder="seen")),
+        ),
     ],
-)
+)  # fmt: skip
 def test_it_reads_what_the_variant_under_it_answers_from(refined, reads):
     needs = options().over({"cells": refined}).needs()
-    assert needs == Needs(inputs=(Model(variant="cells"), *reads), labels="cells")
-    assert not any(isinstance(need, Tower) for need in needs.inputs), "only a training reads weights"
+    assert needs == Needs(inputs=(Model(variant="cells"), *reads), labels="cells", unit=refined.needs().unit)
+    assert not needs.towers, "only a training reads weights"
+    assert not needs.facts, "nor does it learn what the other has learned"

@@ -49,6 +49,19 @@ def test_a_refinement_reads_what_the_variant_under_it_reads(tmp_path):
     assert (needs.models, needs.encoders, needs.labels) == (["linear_clip_cells"], ["vit", "clip"], "semantic")
 
 
+@pytest.mark.parametrize("profile", ["demo", "papers", "full"])
+def test_a_model_within_another_finds_all_that_it_answers_from(tmp_path, profile):
+    loaded = load(written(tmp_path, lambda raw: raw.update(run=raw["profiles"][profile])))
+    layers = {name: block.needs() for name, block in loaded.variants.items() if block.needs().models}
+    assert layers
+    for name, needs in layers.items():
+        for part in needs.models:
+            inner = loaded.variant(part).needs()
+            assert set(inner.encoded) <= set(needs.encoded), name
+            assert inner.photos <= needs.photos, name
+            assert set(inner.members) <= set(needs.members), name
+
+
 def test_the_demo_has_every_corpus_of_the_catalogue_rendered(tmp_path):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"]
     catalogue, demo = raw["catalogue"]["corpora"], raw["demo"]["corpora"]
