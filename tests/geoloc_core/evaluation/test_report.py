@@ -311,7 +311,7 @@ def test_the_page_needs_nothing_but_itself(written):
     assert not {"link", "iframe", "object", "embed", "base"} & set(shown.tags)
     given = [value for name, value in shown.attributes if name in ("src", "href", "xlink:href", "srcset")]
     assert given
-    assert all(value.startswith(("#", "data:image/jpeg;base64,")) for value in given)
+    assert all(value.startswith(("#", "data:image/webp;base64,")) for value in given)
     assert not re.search(r"url\(|@import", html)
     ids = {value for name, value in shown.attributes if name == "id"}
     assert {value[1:] for value in given if value.startswith("#")} <= ids, "every link leads somewhere"
