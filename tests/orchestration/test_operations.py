@@ -6,8 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 
+from geoloc_core import hook
 from geoloc_core.hook import call
 from orchestration.watched import settled
 from tests.orchestration.small_project import definitions, replace
@@ -25,6 +27,22 @@ def test_the_hook_reads_json_and_what_goes_wrong_with_it_is_one_line(tmp_path):
     assert call(failing, told, tmp_path) == f"operations.hook: {sys.executable}: exit code 1: at all"
     assert call(["/no/such/program"], told, tmp_path) == "operations.hook: /no/such/program: No such file or directory"
     assert call(["true"], {"long": "x" * 10**6}, tmp_path) is None, "it need not read"
+
+
+@pytest.mark.slow
+def test_a_hook_that_hangs_is_ended_with_all_that_it_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(hook, "PATIENCE_S", 1)
+    said = call(["sh", "-c", "sleep 1000 & echo $! > pid; wait"], {}, tmp_path)
+    assert said == "operations.hook: sh: did not end within 1 s"
+    pid = int((tmp_path / "pid").read_text())
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=60)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+def test_what_a_hook_leaves_at_work_is_not_waited_for(tmp_path):
+    assert call(["sh", "-c", "sleep 1000 & echo $! > pid"], {}, tmp_path) is None
+    psutil.Process(int((tmp_path / "pid").read_text())).kill()
 
 
 @pytest.fixture
