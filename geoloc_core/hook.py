@@ -18,11 +18,22 @@ PAGES = "GEOLOC_PAGES"
 """Environment variable with the address of Dagster's pages, where they are served."""
 
 
+def called(root: Path, model: str | None) -> str:
+    """What a project is called where there are others: its folder alone is often the same, as in containers.
+
+    Args:
+        root: Its folder.
+        model: The name under which it registers models, which must be its own in a registry; None if it has none.
+    """
+    folder = root.resolve().name
+    return f"{folder}/{model}" if model else folder
+
+
 def message(project: str, event: str, stage: str | None, cause: str, page: str) -> Mapping[str, Any]:
     """What the hook reads.
 
     Args:
-        project: The name of the project's folder.
+        project: What it is called: see :func:`called`.
         event: ``failure``, ``recovery`` or ``promotion``.
         stage: The step that it is about; None where it is about a whole run.
         cause: What happened, in one line.

@@ -13,7 +13,7 @@ from typing import Any
 
 from geoloc_core.errors import UserError
 from geoloc_core.files import read_json, write_json
-from geoloc_core.hook import IN_RUN, call, message
+from geoloc_core.hook import IN_RUN, call, called, message
 from geoloc_core.plugins import Strict
 from geoloc_core.project import Project
 from geoloc_core.registry import tracking
@@ -53,7 +53,7 @@ def keep(project: Project, decision: Decision) -> None:
         if hook and (known or decision.promoted):
             run = os.environ.get(IN_RUN)
             page = f"runs/{run}" if run else f"mlflow/models/{decision.model}/versions/{version}"
-            untold += (message(project.root.resolve().name, "promotion", "promote", decision.verdict, page),)
+            untold += (message(called(project.root, decision.model), "promotion", "promote", decision.verdict, page),)
         _write(project, Noted(model=decision.model, version=version, untold=untold))
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from geoloc_core import hook
 from geoloc_core.hook import call
+from orchestration.operations import project_name
 from orchestration.watched import settled
 from tests.orchestration.small_project import definitions, replace
 from tests.orchestration.test_settling import run_all
@@ -43,6 +44,14 @@ def test_a_hook_that_hangs_is_ended_with_all_that_it_started(tmp_path, monkeypat
 def test_what_a_hook_leaves_at_work_is_not_waited_for(tmp_path):
     assert call(["sh", "-c", "sleep 1000 & echo $! > pid"], {}, tmp_path) is None
     psutil.Process(int((tmp_path / "pid").read_text())).kill()
+
+
+def test_projects_in_folders_of_one_name_are_told_apart_by_their_models(tmp_path):
+    folders = [tmp_path / host / "app" for host in ("a", "b", "c")]
+    for folder, params in zip(folders, ("registry: {model: uk}", "registry: {model: world}", "seed: 1"), strict=True):
+        folder.mkdir(parents=True)
+        (folder / "params.yaml").write_text(f"run: {{{params}}}\n")
+    assert [project_name(folder) for folder in folders] == ["app/uk", "app/world", "app"]
 
 
 @pytest.fixture

@@ -62,6 +62,7 @@ def test_each_champion_is_told_once_and_no_other_decision_is(project, monkeypatc
     lines = [json.loads(line) for line in (project.root / "told.jsonl").read_text().splitlines()]
     assert [line["link"].partition("3000")[2] for line in lines[2:]] == ["/mlflow/models/m/versions/1", "/runs/abc"]
     assert {line["event"] for line in lines} == {"promotion"}
+    assert {line["project"] for line in lines} == {f"{project.root.name}/m"}
 
 
 def test_a_promotion_that_was_killed_before_it_was_noted_is_told_by_the_next(project):
