@@ -502,7 +502,7 @@ def promote(
     else:
         decision = promotion.promote(project, replace)
     click.echo(f"promote: {decision.verdict}")
-    if wrong := news.tell(project, decision):
+    if wrong := news.tell(project):
         click.echo(f"geoloc: {wrong}", err=True)
 
 

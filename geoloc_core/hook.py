@@ -2,23 +2,38 @@
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 PATIENCE_S = 60
+"""Seconds that the hook may take."""
 IN_RUN = "GEOLOC_IN_RUN"
 """Environment variable with the id of Dagster's run, in the processes that it starts."""
 PAGES = "GEOLOC_PAGES"
 """Environment variable with the address of Dagster's pages, where they are served."""
 
 
+def called(root: Path, model: str | None) -> str:
+    """What a project is called where there are others: its folder alone is often the same, as in containers.
+
+    Args:
+        root: Its folder.
+        model: The name under which it registers models, which must be its own in a registry; None if it has none.
+    """
+    folder = root.resolve().name
+    return f"{folder}/{model}" if model else folder
+
+
 def message(project: str, event: str, stage: str | None, cause: str, page: str) -> Mapping[str, Any]:
     """What the hook reads.
 
     Args:
-        project: The name of the project's folder.
+        project: What it is called: see :func:`called`.
         event: ``failure``, ``recovery`` or ``promotion``.
         stage: The step that it is about; None where it is about a whole run.
         cause: What happened, in one line.
@@ -41,24 +56,34 @@ def call(command: Sequence[str], told: Mapping[str, Any], folder: Path) -> str |
     Returns:
         One line on what went wrong; None if nothing did.
     """
-    text = json.dumps(told, ensure_ascii=True) + "\n"
-    try:
-        done = subprocess.run(  # noqa: S603 - the user's own command
-            command,
-            input=text,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            capture_output=True,
-            timeout=PATIENCE_S,
-            check=False,
-            cwd=folder,
-        )
-    except subprocess.TimeoutExpired:
-        return f"operations.hook: {command[0]}: did not end within {PATIENCE_S} s"
-    except OSError as error:
-        return f"operations.hook: {command[0]}: {error.strerror or error}"
-    if done.returncode == 0:
-        return None
-    said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return f"operations.hook: {command[0]}: exit code {done.returncode}" + (f": {said[-1]}" if said else "")
+    with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as errors:  # pipes would wait for every
+        given.write(json.dumps(told, ensure_ascii=True).encode() + b"\n")  # process that has inherited their ends
+        given.seek(0)
+        try:
+            code = _ended(command, folder, given, out, errors)
+        except subprocess.TimeoutExpired:
+            return f"operations.hook: {command[0]}: did not end within {PATIENCE_S} s"
+        except OSError as error:
+            return f"operations.hook: {command[0]}: {error.strerror or error}"
+        if code == 0:
+            return None
+        said = (_read(errors) or _read(out)).splitlines()
+        return f"operations.hook: {command[0]}: exit code {code}" + (f": {said[-1]}" if said else "")
+
+
+def _ended(command: Sequence[str], folder: Path, given: IO[bytes], out: IO[bytes], errors: IO[bytes]) -> int:
+    """The exit code of the hook. One that takes too long is ended with all that it started."""
+    with subprocess.Popen(  # noqa: S603 - the user's own command
+        command, cwd=folder, stdin=given, stdout=out, stderr=errors, start_new_session=True
+    ) as hook:
+        try:
+            return hook.wait(PATIENCE_S)
+        except BaseException:  # any, as of a user who stops waiting for it
+            with suppress(ProcessLookupError, PermissionError):  # it has just ended
+                os.killpg(hook.pid, signal.SIGKILL)
+            raise
+
+
+def _read(said: IO[bytes]) -> str:
+    said.seek(0)
+    return said.read().decode("utf-8", "replace").strip()

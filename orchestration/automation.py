@@ -13,7 +13,7 @@ import dagster as dg
 from orchestration import watched
 from orchestration.dvc import Stage, digest
 from orchestration.instance import awaits_retry, close_dead_runs, unfinished_run
-from orchestration.operations import operations
+from orchestration.operations import operations, project_name
 from orchestration.turn import holder
 from orchestration.watched import Listing, Seen
 
@@ -102,7 +102,7 @@ def on_change(root: Path, stages: Sequence[Stage]) -> dg.SensorDefinition:
 
 
 def _asked_by(root: Path, name: str) -> dict[str, str]:
-    return {STARTED_BY: name, PROJECT: root.name}
+    return {STARTED_BY: name, PROJECT: project_name(root)}
 
 
 def _look(root: Path, paths: Sequence[str], cursor: str | None) -> tuple[dict[str, Listing], list[str], str]:
@@ -147,7 +147,7 @@ def _spent(root: Path, instance: dg.DagsterInstance) -> str | None:
 
 
 def _hours(root: Path, instance: dg.DagsterInstance, since: datetime) -> Iterator[float]:
-    ours = {STARTED_BY: [SCHEDULE, SENSOR], PROJECT: root.name}
+    ours = {STARTED_BY: [SCHEDULE, SENSOR], PROJECT: project_name(root)}
     for record in instance.get_run_records(dg.RunsFilter(tags=ours, updated_after=since)):
         if record.start_time:
             begun = max(record.start_time, since.timestamp())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from geoloc_core.hook import call, message
+from geoloc_core.hook import call, called, message
 from geoloc_core.params.schema import Operations
 from geoloc_core.yamls import read_yaml
 from orchestration.display import STOPPED
@@ -24,6 +24,12 @@ def operations(root: Path) -> Operations:
     """The block ``operations`` of the profile in use; what is left out is as the schema has it."""
     params = read_yaml(root / "params.yaml") or {}
     return Operations.model_validate((params.get("run") or {}).get("operations") or {})
+
+
+def project_name(root: Path) -> str:
+    """What the project is called where there are others, as in the hook's text and in tags of runs."""
+    params = read_yaml(root / "params.yaml") or {}
+    return called(root, ((params.get("run") or {}).get("registry") or {}).get("model"))
 
 
 def freshness(days: float | None) -> dg.FreshnessPolicy | None:
@@ -76,7 +82,7 @@ def tell(root: Path, instance: dg.DagsterInstance, run: dg.DagsterRun, news: Seq
         what = digest([item.event, item.stage, item.cause])
         if what in known:
             continue
-        wrong = call(hook, message(root.name, item.event, item.stage, item.cause, f"runs/{run.run_id}"), root)
+        wrong = call(hook, message(project_name(root), item.event, item.stage, item.cause, f"runs/{run.run_id}"), root)
         if wrong:
             instance.report_engine_event(wrong, run)
         else:

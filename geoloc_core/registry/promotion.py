@@ -5,8 +5,7 @@ may be killed anywhere and run again: what it has begun is brought to its end by
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from geoloc_core.errors import UserError
 from geoloc_core.files import write_json
 from geoloc_core.progress import say
 from geoloc_core.project import Project
-from geoloc_core.registry import evidence, shift, tracking, versions
+from geoloc_core.registry import evidence, news, shift, tracking, versions
 from geoloc_core.registry.decision import Decision, Rule, weigh, who
 from geoloc_core.registry.versions import CHALLENGER, CHAMPION, FOLLOWS, PREVIOUS, REJECTED, ROLLED_BACK
 
@@ -75,8 +74,7 @@ def promote(project: Project, replace: bool = False) -> Decision:
     if (best.benchmark, best.metric, bool(board.banner)) != asked:
         path = project.leaderboard / "leaderboard.json"
         raise UserError(f"{path}: not of the present parameters; run `geoloc leaderboard` first")
-    with _open(project) as at_work:
-        return at_work.promote(board, replace)
+    return _decided(project, lambda at_work: at_work.promote(board, replace))
 
 
 def choose(project: Project, number: int, because: str = "") -> Decision:
@@ -85,8 +83,7 @@ def choose(project: Project, number: int, because: str = "") -> Decision:
     Raises:
         UserError: There is no such version, or MLflow's store cannot be used.
     """
-    with _open(project) as at_work:
-        return at_work.choose(number, because)
+    return _decided(project, lambda at_work: at_work.choose(number, because))
 
 
 def roll_back(project: Project, because: str = "") -> Decision:
@@ -95,8 +92,7 @@ def roll_back(project: Project, because: str = "") -> Decision:
     Raises:
         UserError: There is no version to go back to, or MLflow's store cannot be used.
     """
-    with _open(project) as at_work:
-        return at_work.roll_back(because)
+    return _decided(project, lambda at_work: at_work.roll_back(because))
 
 
 def reject(project: Project, number: int, because: str) -> Decision:
@@ -105,18 +101,19 @@ def reject(project: Project, number: int, because: str) -> Decision:
     Raises:
         UserError: There is no such version, it is the champion, or MLflow's store cannot be used.
     """
-    with _open(project) as at_work:
-        return at_work.reject(number, because)
+    return _decided(project, lambda at_work: at_work.reject(number, because))
 
 
-@contextmanager
-def _open(project: Project) -> Iterator["_Registry"]:
+def _decided(project: Project, decide: Callable[["_Registry"], Decision]) -> Decision:
+    """Decide while no other promotion of this machine is at work, and keep for the hook what it has to hear."""
     with tracking.one_at_a_time(tracking.store(project) / "promotion.lock"):
         mlflow_client = tracking.client(project)
         with tracking.answering(project), tracking.fluent(project):
             at_work = _Registry(project, mlflow_client, project.profile.registry.model)
             at_work.settle()
-            yield at_work
+            decision = decide(at_work)
+        news.keep(project, decision)
+    return decision
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ as it goes on.
 
 import argparse
 import asyncio
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from itertools import count
 from pathlib import Path
 
 import httpx
+from memory import peak
 from report import machine, row
 
 from geoloc_core.corpora.answers import Address
@@ -44,11 +44,6 @@ async def main():
     await server.serve_forever()
 asyncio.run(main())
 """
-
-
-def rss_mb() -> float:
-    """The most memory this process has held so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def addresses(url: str, files: int) -> Iterator[Address]:
@@ -102,9 +97,9 @@ def side_by_side(url: str, files: int) -> None:
     row(*["--:"] * 5)
     for connections in (8, 64):
         fast = ours(url, files, Limits(per_host=connections, connections=connections))
-        peak = rss_mb()
+        held = peak()
         slow = plain(url, files // 10, connections)
-        row(connections, f"{fast:,.0f}", f"{peak:,.0f} MB", f"{slow:,.0f}", f"{fast / slow:.1f}")
+        row(connections, f"{fast:,.0f}", f"{held / 1e6:,.0f} MB", f"{slow:,.0f}", f"{fast / slow:.1f}")
 
 
 def one_list(url: str, files: int) -> None:
@@ -119,13 +114,13 @@ def one_list(url: str, files: int) -> None:
                 parts.settle(address, result)
                 done = next(settled)
                 if done % max(1, files // 10) == 0:
-                    row(f"{done:,}", f"{done / (time.perf_counter() - started):,.0f}", f"{rss_mb():,.0f} MB")
+                    row(f"{done:,}", f"{done / (time.perf_counter() - started):,.0f}", f"{peak() / 1e6:,.0f} MB")
 
             counts = download(parts.missing(addresses(url, files)), settle, Limits(per_host=64))
         assert counts == {"ok": files}
         assert len(parts.sealed()) == -(-files // SHARD)
         assert not parts.summary()
-    row(f"{files:,}, sealed", f"{files / (time.perf_counter() - started):,.0f}", f"{rss_mb():,.0f} MB")
+    row(f"{files:,}, sealed", f"{files / (time.perf_counter() - started):,.0f}", f"{peak() / 1e6:,.0f} MB")
 
 
 def main(files: int, kilobytes: int, listed: int | None) -> None:

@@ -7,7 +7,6 @@ PIGEON's released code on the same kind of ground: 104 s for 20,000 points, 258 
 
 import os
 import platform
-import resource
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 import shapely
+from memory import peak
 
 from geoloc_core.geo import boundaries, geocells, sphere, vectors
 from geoloc_core.geo.geocells.schemes.semantic import PIGEON, PIGEOTTO
@@ -151,7 +151,7 @@ def main(sizes: list[int]) -> None:
     against_scikit_learn(20)
     for size in (500, 2000, 8000):
         print(against_scikit_learn(size), flush=True)
-    print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    print(f"\npeak memory {peak() / 2**30:.2f} GiB")
 
 
 if __name__ == "__main__":

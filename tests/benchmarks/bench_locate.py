@@ -8,7 +8,6 @@ some at sea. All methods get the same ones in one process.
 import argparse
 import gc
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import geopandas
 import numpy as np
 import pyogrio
 import shapely
+from memory import peak
 from report import machine, row
 
 from geoloc_core.geo.locate import Locator, Units
@@ -113,10 +113,6 @@ def by_sedona(frame: geopandas.GeoDataFrame, points: geopandas.GeoDataFrame, mod
     return run
 
 
-def memory() -> str:
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB"
-
-
 def main(path: Path, rounds: int, count: int, many: int, folder: Path) -> None:
     cores = os.sched_getaffinity(0)
     shapes = polygons(path, rounds)
@@ -187,7 +183,7 @@ def main(path: Path, rounds: int, count: int, many: int, folder: Path) -> None:
             return [found.gid(level) for level in range(3)]
 
         taken, _ = timed(whole, 2)
-        row(threads, f"{taken:.2f} s", f"{many / taken:,.0f}", memory())
+        row(threads, f"{taken:.2f} s", f"{many / taken:,.0f}", f"{peak() / 1e9:.1f} GB")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ them follows from the square.
 """
 
 import argparse
-import resource
 import time
 
 import numpy as np
+from memory import peak
 from report import machine, row
 
 from geoloc_core.corpora import near
@@ -71,7 +71,6 @@ def main(sizes: list[int], distance: int) -> None:
             search = near.open_search(hashes, distance)
             pairs = sum(map(len, search.pairs()))
             taken = time.perf_counter() - started
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
             row(
                 kind.__name__,
                 f"{size:,}",
@@ -81,7 +80,7 @@ def main(sizes: list[int], distance: int) -> None:
                 f"{search.crowded.sum():,}",
                 f"{slow / 3600:,.1f} h",
                 f"{slow / taken:,.0f}",
-                f"{peak:.1f} GB",
+                f"{peak() / 1e9:.1f} GB",
             )
 
 

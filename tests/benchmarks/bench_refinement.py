@@ -9,7 +9,6 @@ itself was timed at 29 photos per second.
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from memory import watched
 from report import machine, row
 
 from geoloc_core.contracts import mapped
@@ -137,29 +137,10 @@ def released(model: Refinement, batch: Batch, said: Prediction) -> tuple[np.ndar
     return np.array(found), len(said) / (time.perf_counter() - started)
 
 
-class Memory:
-    """The greatest memory that is the process' own, mapped files apart, while the block runs: GiB."""
-
-    def __enter__(self) -> "Memory":
-        self.peak, self.over = 0.0, threading.Event()
-        self.thread = threading.Thread(target=self._watch)
-        self.thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self.over.wait(0.05):
-            said = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-            self.peak = max(self.peak, int(said["RssAnon"].split()[0]) / 2**20)
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.thread.join()
-
-
 def measure(name: str, data: Data, count: int, folder: Path, rng: np.random.Generator) -> None:
     options = Options.model_validate(OPTIONS | {"clusters": PUBLISHED[name]})
     settings = Settings(**{key: getattr(options, key) for key in Settings.model_fields})
-    with Memory() as memory:
+    with watched() as most:
         started = time.perf_counter()
         gallery, noise = build(data, options, data.space)
         built = time.perf_counter() - started
@@ -182,7 +163,7 @@ def measure(name: str, data: Data, count: int, folder: Path, rng: np.random.Gene
     plain, rate = released(model, Batch({key: values[few] for key, values in batch.images.items()}), said.rows(few))
     same = (plain == np.stack([answer.latitude, answer.longitude], axis=1)[few]).all(axis=1)
     row(name, f"{len(data.targets):,}", f"{len(gallery.prototypes):,}", f"{noise:,}", f"{built:.1f}", f"{saved:.1f}",
-        f"{memory.peak:.1f}", f"{took[0]:,.0f}", f"{took[1]:,.0f}", f"{rate:.0f}", f"{took[1] / rate:.0f}×",
+        f"{most[0] / 2**30:.1f}", f"{took[0]:,.0f}", f"{took[1]:,.0f}", f"{rate:.0f}", f"{took[1] / rate:.0f}×",
         f"{100 * same.mean():.1f} %")  # fmt: skip
 
 

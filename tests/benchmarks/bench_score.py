@@ -11,7 +11,6 @@ of them, and nothing else.
 """
 
 import argparse
-import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from memory import peak
 from report import machine, row
 
 from geoloc_core import files, parquet
@@ -103,9 +103,7 @@ def peak_bytes(folder: str) -> int:
     """Of this process, once it has scored the one variant of a project."""
     tracking.log_scores = lambda *_: None
     scored(made(folder, 1))
-    # not getrusage, whose peak is also that of the process that started this one
-    known = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return 1024 * int(known["VmHWM"].split()[0])
+    return peak()
 
 
 def memory(most: int) -> None:
@@ -117,13 +115,13 @@ def memory(most: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             answered(made(folder, 1), "v0", n, most // 16)
             with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
-                peak = fresh.submit(peak_bytes, folder).result()
+                held = fresh.submit(peak_bytes, folder).result()
         row(
             f"{n:,} answers",
-            f"{peak / 1e9:.2f} GB",
-            "" if before is None else f"{(peak - before) / (most - n // 4):,.0f}",
+            f"{held / 1e9:.2f} GB",
+            "" if before is None else f"{(held - before) / (most - n // 4):,.0f}",
         )
-        before = peak
+        before = held
 
 
 def main(rows: int, groups: int, variants: int, most: int) -> None:
@@ -148,9 +146,8 @@ def main(rows: int, groups: int, variants: int, most: int) -> None:
                 clock, busy = time.perf_counter(), time.process_time()
                 step(project)
                 clock, busy = time.perf_counter() - clock, time.process_time() - busy
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
                 sizes = f"{n:,}", f"{of:,}", times
-                row(what, *sizes, f"{clock:.1f} s", f"{busy:.1f} s", f"{peak:.2f} GB", f"{busy / plain:,.0f}")
+                row(what, *sizes, f"{clock:.1f} s", f"{busy:.1f} s", f"{peak() / 1e9:.2f} GB", f"{busy / plain:,.0f}")
 
 
 if __name__ == "__main__":

@@ -27,16 +27,15 @@ import argparse
 import os
 import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import psutil
+from memory import watched
 from report import machine, row
 
 from geoloc_core.training import heads
@@ -47,31 +46,6 @@ from geoloc_core.training.optimisers import SGD
 
 CLASSES = 200
 WAYS = ("joined", "held", "read")
-
-
-def anonymous() -> float:
-    """Anonymous memory of this process, GiB."""
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 2**20
-
-
-@contextmanager
-def peak() -> Iterator[list[float]]:
-    """The most anonymous memory while the block runs, GiB, as the last item of a list."""
-    done, seen = threading.Event(), [anonymous()]
-
-    def watch() -> None:
-        while not done.wait(0.01):
-            seen.append(max(seen[-1], anonymous()))
-            del seen[:-1]
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        done.set()
-        thread.join()
 
 
 def written(folder: Path, rows: int, dims: tuple[int, ...]) -> list[Path]:
@@ -136,7 +110,7 @@ def run(way: str, paths: list[Path], rows: int, recipe: Recipe) -> tuple[float, 
     def log(metrics: dict[str, float], epoch: int) -> None:
         times.append(time.perf_counter())
 
-    with peak() as seen, tempfile.TemporaryDirectory() as folder:
+    with watched() as most, tempfile.TemporaryDirectory() as folder:
         if way == "joined":
             joined(parts, rows, recipe, log)
         else:
@@ -144,7 +118,7 @@ def run(way: str, paths: list[Path], rows: int, recipe: Recipe) -> tuple[float, 
             budget = size if way == "held" else min(3 * WINDOW, size // 4)
             sizes = (targets, training, validation, CLASSES, (), recipe, 0, Path(folder) / "c.pt", [])
             heads.fit(Features(parts), *sizes, log, budget)
-    return seen[-1], len(training) / (times[-1] - times[-2]), times[-1] - times[0]
+    return most[0] / 2**30, len(training) / (times[-1] - times[-2]), times[-1] - times[0]
 
 
 def scale(rows: int, dims: tuple[int, ...], recipe: Recipe) -> None:

@@ -42,6 +42,8 @@ MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 class Page(HTMLParser):
+    """What a page says, and its tags but for ``wbr``, which says only where a line may end."""
+
     def __init__(self, text):
         super().__init__()
         self.text, self.tags, self.attributes = "", [], []
@@ -49,7 +51,8 @@ class Page(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
+        if tag != "wbr":
+            self.tags.append(tag)
         self.attributes += attrs
 
     def handle_data(self, data):

@@ -231,7 +231,9 @@ def test_the_hours_of_a_week_are_not_exceeded(one_stage, instance, look):
     assert look() == NEVER, "what a person starts does not count"
     tags = request_tags(one_stage, instance)
     assert tags["geoloc/started_by"] == "changed_project"
-    assert by_hand.execute_in_process(instance=instance, tags={**tags, "geoloc/project": "another"}).success
+    assert by_hand.execute_in_process(
+        instance=instance, tags={**tags, "geoloc/project": f"{one_stage.name}/another"}
+    ).success
     assert look() == NEVER, "nor what another project does in the same database"
     settle(one_stage, instance)
     replace(one_stage / "params.yaml", "n: 5", "n: 6")

@@ -6,9 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 
+from geoloc_core import hook
 from geoloc_core.hook import call
+from orchestration.operations import project_name
 from orchestration.watched import settled
 from tests.orchestration.small_project import definitions, replace
 from tests.orchestration.test_settling import run_all
@@ -25,6 +28,30 @@ def test_the_hook_reads_json_and_what_goes_wrong_with_it_is_one_line(tmp_path):
     assert call(failing, told, tmp_path) == f"operations.hook: {sys.executable}: exit code 1: at all"
     assert call(["/no/such/program"], told, tmp_path) == "operations.hook: /no/such/program: No such file or directory"
     assert call(["true"], {"long": "x" * 10**6}, tmp_path) is None, "it need not read"
+
+
+@pytest.mark.slow
+def test_a_hook_that_hangs_is_ended_with_all_that_it_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(hook, "PATIENCE_S", 1)
+    said = call(["sh", "-c", "sleep 1000 & echo $! > pid; wait"], {}, tmp_path)
+    assert said == "operations.hook: sh: did not end within 1 s"
+    pid = int((tmp_path / "pid").read_text())
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=60)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+def test_what_a_hook_leaves_at_work_is_not_waited_for(tmp_path):
+    assert call(["sh", "-c", "sleep 1000 & echo $! > pid"], {}, tmp_path) is None
+    psutil.Process(int((tmp_path / "pid").read_text())).kill()
+
+
+def test_projects_in_folders_of_one_name_are_told_apart_by_their_models(tmp_path):
+    folders = [tmp_path / host / "app" for host in ("a", "b", "c")]
+    for folder, params in zip(folders, ("registry: {model: uk}", "registry: {model: world}", "seed: 1"), strict=True):
+        folder.mkdir(parents=True)
+        (folder / "params.yaml").write_text(f"run: {{{params}}}\n")
+    assert [project_name(folder) for folder in folders] == ["app/uk", "app/world", "app"]
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ class Cells(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tables, self.inside = [], False
-        self.feed(text)
+        self.feed(text.replace("<wbr>", ""))  # which says only where a line may end
 
     def handle_starttag(self, tag, attrs):
         if tag == "tbody":

@@ -393,6 +393,10 @@ def test_explained_photos_stand_beside_their_maps_and_checks(project, known, mon
     ]
     assert shown.attributes.count(("class", "explained")) == 6
     assert html.count(str(escape(why.map.verdict))) == html.count(str(escape(why.map.charts[0].said))) == 6
+    alike = [Page(one) for one in re.findall(r'<div class="near">(.*?)</div>', html, re.DOTALL)]
+    said = [[near.title, *near.lines, *(["source"] if near.address else [])] for near in why.neighbours]
+    assert [one.text.strip().splitlines() for one in alike] == said * 6
+    assert {tag for one in alike for tag in one.tags} == {"img", "p", "strong", "br", "a"}
     assert is_quiet(html.partition("<script>")[0].partition("</style>")[2])
     assert markdown.count("#### Maps of photos of im2gps") == 2
     only = project.profile.model_copy(update={"report": Report(explained=Explained(each=2, variants=1))})

@@ -2,10 +2,12 @@
 
 import csv
 import io
+import json
 import math
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -112,8 +114,10 @@ def test_html_gives_the_cells_back(table):
     every = [cell for row in table.rows for cell in row.cells]
     assert found.links == [cell.address for cell in every if cell.address]
     assert found.hints == [escape.terminal(cell.hint) for cell in every if cell.note and cell.hint]
-    allowed = {"div", "table", "thead", "tbody", "tr", "td", "th", "button", "small", "span", "a"}
+    allowed = {"div", "table", "thead", "tbody", "tr", "td", "th", "button", "small", "span", "a", "wbr"}
     assert {tag for tag, _ in found.tags} <= allowed
+    breakable = [text + cell.note for row in table.rows for text, cell in zip(said(table, row), row.cells, strict=True)]
+    assert sum(tag == "wbr" for tag, _ in found.tags) == "".join(breakable).count("_")
     assert not any(name.startswith("on") for _, names in found.tags for name in names)
 
 
@@ -261,31 +265,51 @@ def test_markup_is_written_by_templates_alone():
         assert not written.search(path.read_text(encoding="utf-8")), path
 
 
-@pytest.mark.slow
-def test_a_click_on_a_heading_orders_the_rows(tmp_path):
+def shown_by_a_browser(path, table, script, *flags):
+    """The title that a script gives to a page with a table."""
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("chromium is not on PATH")
+    page = render.environment(".html").from_string(
+        "{% extends 'report/page.html' %}{% block main %}{% include 'report/table.html' %}{% endblock %}"
+    )
+    path.write_text(f"{page.render(table=table)}<script>{script}</script>", encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", *flags, f"file://{path}"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=180)
+    return unescape(re.search(r"<title>(.*?)</title>", shown.stdout)[1])
+
+
+@pytest.mark.slow
+def test_on_a_phone_a_long_name_breaks_between_its_words_and_stays_one_word(tmp_path):
+    name = "guidebook_attention_softmax"
+    table = Table((Column("variant"), Column("about")), (Row.of(Link(name, "#a"), "a long line " * 9),))
+    script = """
+      const parts = [...document.querySelector("tbody a").childNodes].filter(one => one.nodeType === Node.TEXT_NODE);
+      const lines = parts.map(part => {
+        const range = document.createRange(); range.selectNodeContents(part);
+        return range.getClientRects().length;
+      });
+      const tops = new Set([...document.querySelector("tbody a").getClientRects()].map(line => line.top));
+      document.title = JSON.stringify([lines, tops.size > 1, window.find("guidebook_attention_softmax"),
+        getSelection().toString()]);
+    """
+    found = json.loads(shown_by_a_browser(tmp_path / "page.html", table, script, "--window-size=400,800"))
+    assert found == [[1, 1, 1], True, True, name]
+
+
+@pytest.mark.slow
+def test_a_click_on_a_heading_orders_the_rows(tmp_path):
     values = [3.0, None, -20.0, 100.0, math.nan, 1e-3]
     names = ["b", "é", "<i>", "a", "Z", "10"]
     heads = (Column("name"), Column.of_numbers("x", "g"))
     table = Table(heads, tuple(Row.of(*pair) for pair in zip(names, values, strict=True)), ordered_by=heads[1])
-    clicks = """<script>
+    clicks = """
       const order = () => [...document.querySelectorAll("tbody th")].map(cell => cell.textContent).join();
       const buttons = document.querySelectorAll("thead button"), seen = [];
       for (const at of [1, 1, 0, 0, 1]) { buttons[at].click(); seen.push(order()); }
       seen.push([...document.querySelectorAll("thead th")].map(head => head.getAttribute("aria-sort")));
       document.title = JSON.stringify(seen);
-    </script>"""
-    page = render.environment(".html").from_string(
-        "{% extends 'report/page.html' %}{% block main %}{% include 'report/table.html' %}{% endblock %}"
-    )
-    (tmp_path / "page.html").write_text(page.render(table=table) + clicks, encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    shown = subprocess.run(
-        [browser, *flags, f"file://{tmp_path / 'page.html'}"], check=True, capture_output=True, text=True, timeout=180
-    )
-    title = re.search(r"<title>(.*?)</title>", shown.stdout)[1].replace("&lt;", "<").replace("&gt;", ">")
-    assert title == (
+    """
+    assert shown_by_a_browser(tmp_path / "page.html", table, clicks) == (
         '["<i>,10,b,a,é,Z","a,b,10,<i>,é,Z","<i>,10,a,b,é,Z","Z,é,b,a,10,<i>","a,b,10,<i>,Z,é",[null,"descending"]]'
     )

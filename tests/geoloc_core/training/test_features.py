@@ -1,8 +1,8 @@
 """Features are read in pieces, and come out as if they had been read whole."""
 
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ from geoloc_core.errors import UserError
 from geoloc_core.training import features as module
 from geoloc_core.training.ahead import ahead
 from geoloc_core.training.features import RUN, Features, order
+from tests.benchmarks.memory import STATUS
 
+ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -188,38 +190,28 @@ def test_the_next_is_worked_out_while_one_is_in_use_and_an_error_comes_through()
 
 
 PEAK = """
-import sys, threading, time
+import sys
 from pathlib import Path
 import numpy as np, torch
 from geoloc_core.training.heads import Recipe
 from geoloc_core.training import heads
 from geoloc_core.training.features import Features
-
-def anonymous():
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+from tests.benchmarks.memory import watched
 
 rows, folder, budget = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) or None
 parts = tuple(np.load(folder / name, mmap_mode="r") for name in ("a.npy", "b.npy"))
 torch.nn.Linear(8, 8)(torch.zeros(4, 8)).sum().backward()
-peak = base = anonymous()
-
-def watch():
-    global peak
-    while True:
-        peak = max(peak, anonymous())
-        time.sleep(0.005)
-
-threading.Thread(target=watch, daemon=True).start()
 training, validation = np.arange(rows * 4 // 5), np.arange(rows * 4 // 5, rows)
-heads.fit(Features(parts), np.arange(rows) % 200, training, validation, 200, (), Recipe(epochs=1, batch=1024), 1,
-          folder / "c.pt", [], lambda metrics, epoch: None, budget)
-print(peak - base)
+with watched(0.005) as most:
+    base = most[0]
+    heads.fit(Features(parts), np.arange(rows) % 200, training, validation, 200, (), Recipe(epochs=1, batch=1024), 1,
+              folder / "c.pt", [], lambda metrics, epoch: None, budget)
+print((most[0] - base) / 2**20)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux counts anonymous memory for each process")
+@pytest.mark.skipif(not STATUS.exists(), reason="Linux counts anonymous memory for each process")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="measures the memory of the host, where features are held")
 @pytest.mark.parametrize(("budget", "most"), [(0, 293 + 250), (60_000_000, 57 + 57 + 250)])
 def test_training_holds_the_features_once_or_a_few_windows(tmp_path, budget, most):
@@ -232,9 +224,8 @@ def test_training_holds_the_features_once_or_a_few_windows(tmp_path, budget, mos
         array = np.lib.format.open_memmap(tmp_path / name, mode="w+", dtype=np.float16, shape=(rows, dim))
         array[::1000] = 1
         array.flush()
-    run = subprocess.run(
-        [sys.executable, "-c", PEAK, str(rows), str(tmp_path), str(budget)], capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", PEAK, str(rows), str(tmp_path), str(budget)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert float(run.stdout.split()[-1]) < most
 
