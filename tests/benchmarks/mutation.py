@@ -26,6 +26,7 @@ import json
 import math
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -103,15 +104,15 @@ class Coverage:
     files: dict[str, str] = field(default_factory=dict)
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """The tests that reach a mutant, fastest first; of code that runs at import, those that reach its file.
+        """The tests that reach a mutant, fastest first.
 
-        The tests of a file stay together: they share fixtures.
+        Of code that runs at import, those that reach its file, or, where that has nothing but constants, a file that
+        imports it. The tests of a file stay together: they share fixtures.
         """
         first, last = mutant.lines if mutant.function else (0, 10**9)
-        found = set()
-        for (path, line), tests in self.reached.items():
-            if path == mutant.path and first <= line <= last:
-                found |= tests
+        found = self._within({mutant.path}, first, last)
+        if not found and not mutant.function:
+            found = self._within(importers(mutant.path), 0, 10**9)
         fastest: dict[str, float] = defaultdict(lambda: math.inf)
         for test in found:
             file = test.split("::")[0]
@@ -122,6 +123,11 @@ class Coverage:
             return fastest[file], file, self.seconds[test], test
 
         return sorted(found, key=order)
+
+    def _within(self, paths: set[str], first: int, last: int) -> set[str]:
+        """The tests that reach some lines of some files."""
+        near = (tests for (path, line), tests in self.reached.items() if path in paths and first <= line <= last)
+        return set().union(*near)
 
     def forget(self, files: set[str]) -> None:
         """Drop what the tests of some files showed."""
@@ -150,6 +156,14 @@ class Coverage:
             for name, line, tests in state["reached"]:
                 found.reached[name, line] = set(tests)
         return found
+
+
+def importers(path: str) -> set[str]:
+    """The files that import a module by its full name."""
+    name = ".".join(Path(path).with_suffix("").parts)
+    line = re.compile(rf"^\s*(from {re.escape(name)} import|import {re.escape(name)}\b)", re.MULTILINE)
+    sources = (ROOT / "geoloc_core").rglob("*.py")
+    return {str(file.relative_to(ROOT)) for file in sources if line.search(file.read_text())}
 
 
 class Tracer:
@@ -202,7 +216,7 @@ class Tracer:
 def _forget() -> None:
     """Empties what tests and geoloc keep from call to call."""
     for name, module in list(sys.modules.items()):
-        if name.startswith("tests."):
+        if name.startswith(("tests.", "geoloc_core.")):
             for value in list(vars(module).values()):
                 if hasattr(value, "cache_clear"):
                     value.cache_clear()

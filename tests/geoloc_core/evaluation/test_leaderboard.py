@@ -184,6 +184,11 @@ def test_the_best_is_compared_with_each_other_on_the_same_photos(scored, written
     assert found.p_corrected == found.p, "one comparison needs no correction"
     assert section.comparison(section.rows[0]) is None
     assert section.comparison(section.rows[1]) == found
+    cell = tables._behind_the_best(section, section.rows[1])
+    assert cell.value == found.value
+    assert cell.interval == tables.span(found.low, found.high, ".1f") != ""
+    assert cell.note.startswith("p ")
+    assert tables._behind_the_best(section, section.rows[0]).value is None
 
 
 def test_where_not_all_have_what_decides_the_best_is_compared_in_countries(scored):

@@ -324,6 +324,23 @@ def test_only_photos_that_members_have_answered_are_validated_on():
     assert (figures["within_25km_before"], figures["within_25km_after"]) == (100, 100)
 
 
+def test_of_too_many_validation_photos_every_so_many_are_looked_at_from_the_first_on(monkeypatch):
+    monkeypatch.setattr(refinements, "VALIDATED", 2)
+    looked = []
+
+    class Noting(Says):
+        def predict(self, batch, k=5, truth=None):
+            looked.extend(batch.images["seen"][:, 0].tolist())
+            return super().predict(batch, k, truth)
+
+    seen = np.arange(10)[:, None] * [1, 2]
+    known = data(TOWNS, seen, [0] * 7 + [1] * 3, LATITUDES, LONGITUDES)
+    trained = replace(known.models["cells"], model=Noting(TOWNS))
+    known = replace(known, validation=np.array([1, 4, 7, 9]), models={"cells": trained})
+    fit(known, options(), Run(1, None, [], lambda metrics, step: None))
+    assert set(looked) == {1, 7}
+
+
 def test_it_is_the_same_each_time(tmp_path):
     rng = np.random.default_rng(1)
     n = 300
