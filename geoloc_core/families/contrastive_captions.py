@@ -8,7 +8,10 @@ towers were trained along: here they are frozen, or the image tower is trained a
 
 A photo is answered with the class of the nearest caption, and with the place of that class. Where photos of several
 classes share a caption, as those of a town across two squares of a grid, the frequencies among its training photos
-decide: a class is as probable as its most probable caption, times its share of that caption's photos.
+decide: a class is as probable as its most probable caption, times its share of that caption's photos. With ``prior: 1``
+a caption's own share of all photos counts too: the contrastive loss learns how many times likelier than usual a caption
+is for a photo (van den Oord et al. 2018, "Representation Learning with Contrastive Predictive Coding", section 2.3),
+and not how usual it is.
 """
 
 from dataclasses import dataclass
@@ -83,6 +86,8 @@ class Options(Variant):
     width: PositiveInt = 256
     """Of the space of photos and captions."""
     dropout: float = Field(0.1, ge=0, lt=1)
+    prior: float = Field(0.0, ge=0, le=1)
+    """A caption's probability is multiplied by its share of the training photos to this power: 0 as in the slides."""
     normalise: Literal["standardise", "none"] = "standardise"
     """What is done to frozen features first."""
     recipe: Recipe = Recipe()
@@ -140,7 +145,8 @@ class Pairs:
     Attributes:
         captions: (P,) int64, of K captions.
         classes: (P,) int64, of C classes, each of which is there.
-        log_share: (P,) float32, logarithm of the class' share of the caption's photos.
+        log_share: (P,) float32, logarithm of the class' share of the caption's photos, times the caption's share of all
+            to the power of the prior.
     """
 
     captions: np.ndarray
@@ -148,11 +154,12 @@ class Pairs:
     log_share: np.ndarray
 
     @classmethod
-    def of(cls, captions: np.ndarray, classes: np.ndarray) -> "Pairs":
+    def of(cls, captions: np.ndarray, classes: np.ndarray, prior: float = 0.0) -> "Pairs":
         """Those of N photos with captions (N,) and classes (N,)."""
         pairs, counts = np.unique(np.stack([classes, captions]), axis=1, return_counts=True)
-        share = counts / np.bincount(captions)[pairs[1]]
-        return cls(pairs[1], pairs[0], np.log(share).astype(np.float32))
+        of_caption = np.bincount(captions)[pairs[1]]
+        share = np.log(counts / of_caption) + prior * np.log(of_caption / len(captions))
+        return cls(pairs[1], pairs[0], share.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -261,7 +268,7 @@ class Captioned:
     training: np.ndarray
 
     @classmethod
-    def of(cls, data: Data, encoder: str, name: str) -> "Captioned":
+    def of(cls, data: Data, options: Options) -> "Captioned":
         """Find them.
 
         Raises:
@@ -269,6 +276,7 @@ class Captioned:
         """
         import pandas as pd
 
+        name, encoder = options.texts, options.text_encoder
         told = data.texts[encoder, name]
         if len(told.texts) != len(data.targets):
             raise UserError(
@@ -284,7 +292,7 @@ class Captioned:
         now = np.full(len(data.space) + 1, -1)
         now[learned] = np.arange(len(learned))
         targets = now[data.targets]  # where there is no class, the last one, which is none
-        pairs = Pairs.of(of_row, targets[training])
+        pairs = Pairs.of(of_row, targets[training], options.prior)
         return cls(texts.tolist(), told.features[first], pairs, data.space.take(learned), targets, training)
 
 
@@ -302,7 +310,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted | None:
     from geoloc_core.encoders.trainable import open_trainable
     from geoloc_core.training.features import Features
 
-    given = Captioned.of(data, options.text_encoder, options.texts)
+    given = Captioned.of(data, options)
     captions = data.texts[options.text_encoder, options.texts].features.astype(np.float16)
     start = data.towers[options.tower] if options.tower else None
     tower = open_trainable(start.options, start.weights) if start else None

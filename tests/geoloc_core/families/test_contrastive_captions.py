@@ -107,7 +107,7 @@ def test_it_is_trained_by_the_loss_of_clip(tmp_path):
     step = {"epochs": 1, "batch": 64, "optimiser": SGD(lr=0.1), "schedule": Constant()}
     told = fit(given, options(step, dropout=0.0), run(tmp_path)).history[0]["loss"]
     torch.manual_seed(5)
-    net = network((np.zeros(24), np.ones(24)), (np.zeros(5), np.ones(5)), Captioned.of(given, "t", "towns"), 32, 0.0)
+    net = network((np.zeros(24), np.ones(24)), (np.zeros(5), np.ones(5)), Captioned.of(given, options()), 32, 0.0)
     sides = []
     for side, features in (("image", given.images["a"]), ("text", given.texts["t", "towns"].features)):
         x = features.astype(np.float64)[given.training]
@@ -162,8 +162,19 @@ def test_the_nearest_caption_says_the_class_and_its_place():
     assert (np.diff(answer.evidence.weights, axis=1) <= 0).all()
 
 
+def test_with_a_prior_a_usual_caption_is_more_probable():
+    captions, classes = np.array([0, 1, 2, 2, 2]), np.array([0, 0, 1, 2, 2])
+    for prior, expected in ((0, [1, 1, 1 / 3, 2 / 3]), (1, [1 / 5, 1 / 5, 1 / 5, 2 / 5])):
+        np.testing.assert_allclose(np.exp(Pairs.of(captions, classes, prior).log_share), expected, rtol=1e-6)
+    half = np.sqrt([1 / 5, 1 / 5, 3 / 5, 3 / 5]) * [1, 1, 1 / 3, 2 / 3]
+    np.testing.assert_allclose(np.exp(Pairs.of(captions, classes, 0.5).log_share), half, rtol=1e-6)
+    given = Captioned.of(lesson(), options(prior=1))
+    shares = np.bincount(given.pairs.captions, np.exp(given.pairs.log_share))
+    assert shares.sum() == pytest.approx(1), "all photos"
+
+
 def test_the_logits_of_the_network_are_those_of_the_model(tmp_path):
-    given = Captioned.of(lesson(), "t", "towns")
+    given = Captioned.of(lesson(), options())
     torch.manual_seed(1)
     net = network((np.zeros(24), np.ones(24)), (np.zeros(5), np.ones(5)), given, 8, 0.1).eval()
     x = torch.randn(6, 24)
@@ -304,7 +315,7 @@ def test_captions_that_are_not_of_the_classes_are_said_in_one_line(tmp_path):
 
 
 def test_the_scale_of_cosines_begins_and_ends_as_clips_does():
-    given = Captioned.of(lesson(), "t", "towns")
+    given = Captioned.of(lesson(), options())
     net = network((np.zeros(24), np.ones(24)), (np.zeros(5), np.ones(5)), given, 8, 0.1)
     assert net.scale.item() == pytest.approx(1 / 0.07)
     with torch.no_grad():
