@@ -78,6 +78,7 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
         project,
         functools.partial(_extract, tower, parts),
         functools.partial(_reopened, project, encoder, tower.fingerprint, tower.precision, parts),
+        ordered=False,
     )
     with quiet_pillow():
         for _ in track(job.results(left), what, sum(map(manifest.count, left)), "photos", int):

@@ -28,14 +28,16 @@ class Job(Generic[Item, Result]):
         work: Does it in this process.
         reopen: A function of a module, with arguments that other processes can be sent: it opens the same work there,
             of which the files of the project are all that it reads. They lie at the same place on every machine.
+        ordered: Whether the results must come in the order of the items, rather than as they are ready.
     """
 
     project: "Project"
     work: "Work[Item, Result]"
     reopen: "Callable[[], Work[Item, Result]]"
+    ordered: bool = True
 
     def results(self, items: Sequence[Item]) -> Iterator[Result]:
-        """The results of some items, in their order, each as soon as it is there.
+        """The results of some items, each as soon as it is there.
 
         Raises:
             UserError: The work ended with one, or the engine cannot be had.
