@@ -41,6 +41,7 @@ NOT_FOLLOWED = {
     "geoloc_core.errors": "ends the stage, and so no output depends on it",
     "geoloc_core.progress": "writes to the terminal alone",
     "geoloc_core.lifeline": "ends processes",
+    "geoloc_core.engines": "says where the same is done",
     "geoloc_core.warm": "runs the same command in another process",
     "geoloc_core.threads": "is a parameter of the stages that depend on it",
     "geoloc_core.training.processes:is_first": "tells the processes of one training apart",

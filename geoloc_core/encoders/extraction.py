@@ -1,7 +1,9 @@
 """From shards of photos to features, resumable by shard, as one may take an hour."""
 
+import functools
 import math
 import os
+import platform
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -9,10 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from geoloc_core import engines
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders import instances, store
 from geoloc_core.encoders.compute import buffers
@@ -63,36 +67,38 @@ def encode(project: Project, corpus: str, encoder: str) -> None:
         check_room(tower, rows, out, f"encoders.{encoder}")
     # unfinished work is of these photos, of this tower and of its numbers, or it is of no use
     photos_are = digest(folder / "manifest.parquet")[:16]
-    partial = project.partial("encode", f"{encoder}-{corpus}-{tower.fingerprint}-{photos_are}-{tower.precision}")
-    partial.mkdir(parents=True, exist_ok=True)
+    parts = project.partial("encode", f"{encoder}-{corpus}-{tower.fingerprint}-{photos_are}-{tower.precision}")
+    parts.mkdir(parents=True, exist_ok=True)
     what = f"encode {corpus} with {encoder}"
     made_by = {"encoder": encoder, "corpus": corpus, "fingerprint": tower.fingerprint, **tower.identity}
     made_by["precision"] = tower.precision
-    done, work = (
-        (instances.is_done, instances.extract(tower, shards, partial))
-        if isinstance(tower, Instances)
-        else (is_done, extract(tower, shards, partial))
+    done = instances.is_done if isinstance(tower, Instances) else is_done
+    left = [shard for shard in shards if not done(shard, parts)]
+    job = engines.Job(
+        project,
+        functools.partial(_extract, tower, parts),
+        functools.partial(_reopened, project, encoder, tower.fingerprint, tower.precision, parts),
+        ordered=False,
     )
-    left = sum(manifest.count(shard) for shard in shards if not done(shard, partial))
     with quiet_pillow():
-        for _ in track(work, what, left, "photos", int):
+        for _ in track(job.results(left), what, sum(map(manifest.count, left)), "photos", int):
             pass
-    missing = _missing(shards, partial)
+    missing = _missing(shards, parts)
     if rows and len(missing) == rows:
         raise UserError(f"{folder}: none of the {rows:,} photos could be read: {missing[0]['reason']}; ingest it again")
     with replacing_folder(out, "features") as aside:
         aside.mkdir()
         if isinstance(tower, Instances):
-            instances.write(aside, [instances.part(partial, shard) for shard in shards], made_by, missing)
+            instances.write(aside, [instances.part(parts, shard) for shard in shards], made_by, missing)
             figures = instances.figures(aside, rows)
             made = f"{figures['rows']:,} features of {rows:,} photos"
         else:
-            store.write(aside, [_part(partial, shard) for shard in shards], tower.shape, made_by, missing)
+            store.write(aside, [_part(parts, shard) for shard in shards], tower.shape, made_by, missing)
             figures = store.figures(aside)
             made = f"{rows:,} × {' × '.join(map(str, tower.shape))} features"
     found = {"fingerprint": tower.fingerprint, "missing": len(missing), **figures}
     write_json(project.summary("encode", f"{encoder}-{corpus}"), found)
-    remove(partial)
+    remove(parts)
     _say_missing(what, missing)
     say(f"{what}: {made} in {tower.precision}, encoder {tower.fingerprint}")
 
@@ -121,6 +127,37 @@ def check_room(tower: Encoder, rows: int, out: Path, where: str) -> None:
         f"{where}: {rows:,} photos of {each} numbers take {need / 1e9:,.0f} GB, and as much again while they are made; "
         f"{limit}; {remedy}"
     )
+
+
+def _extract(tower: Encoder | Instances, parts: Path, shards: Sequence[Path]) -> Iterator[int]:
+    """Make the parts of some shards: see :func:`extract`."""
+    if isinstance(tower, Instances):
+        return instances.extract(tower, shards, parts)
+    return extract(tower, shards, parts)
+
+
+def _reopened(project: Project, encoder: str, fingerprint: str, precision: str, parts: Path) -> engines.Work[Path, int]:
+    """Work on shards in another process.
+
+    Raises:
+        UserError: The tower is not the same there.
+    """
+    tower = load(entry(project.profile.encoders, encoder, "encoder"), project.weights(encoder))
+    if (tower.fingerprint, tower.precision) != (fingerprint, precision):
+        raise UserError(
+            f"encoders.{encoder}: {tower.fingerprint} in {tower.precision} on {platform.node()}, but {fingerprint} in "
+            f"{precision} where the stage was started; use machines of one kind, or `precision: fp32` for all"
+        )
+    return functools.partial(_extract_apart, tower, parts)
+
+
+def _extract_apart(tower: Encoder | Instances, parts: Path, shards: Sequence[Path]) -> Iterator[int]:
+    """Make each part in a folder of its own first: a worker that was given up for dead may still write the same."""
+    for shard in shards:
+        with quiet_pillow(), TemporaryDirectory(dir=parts) as own:
+            yield from _extract(tower, Path(own), [shard])
+            for made in sorted(Path(own).iterdir()):  # what is said of a shard's photos before its features
+                made.replace(parts / made.name)
 
 
 def _part(partial: Path, shard: Path) -> Path:

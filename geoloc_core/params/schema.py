@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr, StringConstraints, model_validator
 
+from geoloc_core.engines.local import Options as Local
 from geoloc_core.errors import UserError
 from geoloc_core.geo.facts import Sources as Facts
 from geoloc_core.pictures import MAX_MEGAPIXELS
@@ -363,6 +364,8 @@ class Profile(Strict):
     registry: Registry
     report: Report = Report()
     operations: Operations = Operations()
+    engine: options("geoloc_core.engines") = Local()  # type: ignore[valid-type]
+    """Where photos are encoded and answered: in the stage's process, or on the machines of a cluster."""
     _repeats: dict[str, tuple[str, ...]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
