@@ -66,9 +66,9 @@ def test_macro_is_the_mean_of_countries_and_not_of_rows():
 
 
 def test_confusions_count_each_way_apart_the_most_frequent_first():
-    met = told(["KEN", "KEN", "FRA", "FRA", "BRA"], ["FRA", "FRA", "KEN", "FRA", None])
+    met = told(["KEN", "KEN", "FRA", "FRA", "BRA", "KEN"], ["FRA", "FRA", "KEN", "FRA", None, "BRA"])
     found = [(pair.true, pair.answered, pair.n) for pair in details.confusions(met)]
-    assert found == [("FRA", "KEN", 2), ("KEN", "FRA", 1)]
+    assert found == [("FRA", "KEN", 2), ("BRA", "KEN", 1), ("KEN", "FRA", 1)]
 
 
 def test_recall_of_countries_the_highest_first():
@@ -190,3 +190,11 @@ def test_a_group_is_on_one_side_whatever_else_there_is():
     assert (side[::3] == side[1::3]).all()
     assert 0.3 < side.mean() < 0.7
     np.testing.assert_array_equal(conformal.half(ids[50:80]), side[50:80])
+
+
+def test_a_cap_is_measured_against_a_kilometre_where_all_rows_are_as_easy_as_can_be():
+    met = told(["FRA"] * 40, ["FRA"] * 40, confidence=[1.0] * 40)
+    assert (met.outcomes.spread_km[met.outcomes.placed] == 0).all()
+    assert conformal.learn(met, alone(40)).easiest_km == 1.0
+    nowhere = told(["FRA"] * 4, [None] * 4)
+    assert conformal.learn(nowhere, alone(4)).easiest_km == 1.0

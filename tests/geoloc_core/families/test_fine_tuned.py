@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,7 +15,7 @@ from geoloc_core.corpora import manifest
 from geoloc_core.corpora.stored import Stored
 from geoloc_core.encoders.towers.vit import Options as ViT
 from geoloc_core.errors import UserError
-from geoloc_core.families.fine_tuned import Options, balanced, fit, shown
+from geoloc_core.families.fine_tuned import Options, balanced, fit, network, shown
 from tests.geoloc_core.encoders import made_segmenters
 
 from .made_models import space
@@ -154,3 +155,14 @@ def test_a_limited_choice_is_as_even_as_it_can_be(classes, most, seed):
     cut_short = taken < there
     if cut_short.any():
         assert taken.max() <= taken[cut_short].min() + 1, "no class has more while one that has more to give has less"
+
+
+def test_what_enters_the_last_layer_is_normalised_only_where_that_is_asked_for():
+    trunk = torch.nn.Flatten()
+    photos, features = torch.full((4, 3, 2, 2), 7.0), torch.full((4, 5), 9.0)
+    plain, normalised = (network(trunk, 17, 3, how) for how in ("none", "batch_norm"))
+    assert not any(isinstance(part, torch.nn.BatchNorm1d) for part in plain.modules())
+    assert any(isinstance(part, torch.nn.BatchNorm1d) for part in normalised.modules())
+    logits = normalised.train()(photos, features)
+    torch.testing.assert_close(logits[0], logits.mean(0))
+    assert plain(photos, features).shape == (4, 3)

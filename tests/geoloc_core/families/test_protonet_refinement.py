@@ -341,6 +341,15 @@ def test_of_too_many_validation_photos_every_so_many_are_looked_at_from_the_firs
     assert set(looked) == {1, 7}
 
 
+@pytest.mark.parametrize("rows", [[1, 2, 3], [7, 8, 9]])
+def test_photos_of_any_cell_calibrate_the_first_one_too(rows):
+    known = data(TOWNS, SEEN, [0] * 7 + [1] * 3, LATITUDES, LONGITUDES)
+    figures = fit(
+        replace(known, validation=np.array(rows)), options(), Run(1, None, [], lambda metrics, step: None)
+    ).figures
+    assert figures["temperature"] < 0.5, "it is always right, and may be surer"
+
+
 def test_it_is_the_same_each_time(tmp_path):
     rng = np.random.default_rng(1)
     n = 300

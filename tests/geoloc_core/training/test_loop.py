@@ -58,6 +58,13 @@ def test_stopped_anywhere_it_ends_the_same(tmp_path, stop_after):
     assert 0 <= lost < 2, "no more than a save's distance is run again"
 
 
+@pytest.mark.parametrize(("stop_after", "left"), [(1, 15), (2, 13), (3, 13), (4, 11), (5, 10), (6, 10), (7, 8)])
+def test_it_is_saved_after_every_second_step_and_every_epoch(tmp_path, stop_after, left):
+    with pytest.raises(StoppedError):
+        train(tmp_path / "c.pt", stop_after)
+    assert len(train(tmp_path / "c.pt")[2]) == left
+
+
 def test_a_checkpoint_of_another_training_is_not_used(tmp_path):
     with pytest.raises(StoppedError):
         train(tmp_path / "c.pt", 9)

@@ -4,12 +4,28 @@ import numpy as np
 import pytest
 import torch
 from open_clip.model import CLIP
+from pydantic import ValidationError
 
 from geoloc_core.encoders.device import computes_bf16, say_without_bf16
 from geoloc_core.errors import UserError
 from geoloc_core.training import recipe
+from geoloc_core.training.optimisers import SGD, Adam, AdamW
 
 from .networks import TEXT, convolutional, transformer
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (SGD, {"momentum": -0.1}), (SGD, {"momentum": 1.0}), (SGD, {"weight_decay": -1e-9}), (SGD, {"lr": 0.0}),
+        (Adam, {"betas": (1.0, 0.9)}), (Adam, {"betas": (0.9, -0.1)}), (Adam, {"eps": 0.0}), (AdamW, {"lr": -1.0}),
+        (AdamW, {"weight_decay": -1e-9}),
+    ],
+)  # fmt: skip
+def test_numbers_with_which_nothing_is_learned_are_refused(kind, wrong):
+    kind(lr=0.1)
+    with pytest.raises(ValidationError):
+        kind(**{"lr": 0.1} | wrong)
 
 
 def rates(schedule, steps, warmup):
