@@ -78,10 +78,10 @@ def _ended(command: Sequence[str], folder: Path, given: IO[bytes], out: IO[bytes
     ) as hook:
         try:
             return hook.wait(PATIENCE_S)
-        except BaseException:  # any, as of a user who stops waiting for it
-            with suppress(ProcessLookupError, PermissionError):  # it has just ended
-                os.killpg(hook.pid, signal.SIGKILL)
-            raise
+        finally:
+            if hook.poll() is None:  # it takes too long, or the user waits no longer
+                with suppress(ProcessLookupError, PermissionError):  # it has just ended
+                    os.killpg(hook.pid, signal.SIGKILL)
 
 
 def _read(said: IO[bytes]) -> str:

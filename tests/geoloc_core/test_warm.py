@@ -89,9 +89,18 @@ def test_many_at_once(address, tmp_path):
     assert [client.communicate("x\n", timeout=60) and client.returncode for client in clients] == list(range(12))
 
 
+def lowest_count(pid):
+    """Of open files, over a while in which what others left may end."""
+    counts = []
+    for _ in range(20):
+        counts.append(psutil.Process(pid).num_fds())
+        time.sleep(0.02)
+    return min(counts)
+
+
 def test_who_ends_while_asking_leaves_nothing_behind(server, tmp_path):
     process, path = server
-    held = psutil.Process(process.pid).num_fds()
+    held = lowest_count(process.pid)
     for sent in ([], [(8).to_bytes(8, "big")], [(8).to_bytes(8, "big"), b"[1"]):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.connect(str(path))
@@ -102,7 +111,7 @@ def test_who_ends_while_asking_leaves_nothing_behind(server, tmp_path):
     deadline = time.time() + 10
     while psutil.Process(process.pid).num_fds() > held and time.time() < deadline:
         time.sleep(0.02)
-    assert psutil.Process(process.pid).num_fds() == held
+    assert psutil.Process(process.pid).num_fds() <= held
 
 
 @pytest.mark.slow
