@@ -136,7 +136,8 @@ def edited_rwlock(root: Path) -> AbstractContextManager[dict[str, Any]]:
 def parameters_read_once(repo: Any) -> Iterator[None]:
     """Let DVC, while the block holds its lock, parse each parameters file once for all stages.
 
-    DVC has no cache: it parses the file for every stage that names it, and then walks all of it for every key.
+    DVC has no cache: it loads the file for every stage that names it, and then walks all of it for every key.
+    Hundreds of copies of a file that is parsed once (:func:`parameters_parsed_once`) would still take seconds.
     """
     from dvc.dependency.param import ParamsDependency
     from dvc.repo import lock_repo

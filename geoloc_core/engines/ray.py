@@ -101,6 +101,7 @@ def _tried(item: int, items: int) -> Iterator[None]:
     """Count how often an item of a job is begun and not ended, in the cluster's own store.
 
     Ray counts a task's retries too, but also those that never reach a worker while the death of a machine is noticed.
+    The store has no public functions; an actor that counts could die with the machine. The extra names one version.
 
     Raises:
         UserError: Too often.
