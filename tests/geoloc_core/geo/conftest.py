@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import geopandas
@@ -72,7 +73,15 @@ def units(levels) -> pd.DataFrame:
     return boundaries.units_of(levels)
 
 
+@pytest.fixture(scope="session")
+def kept_folder(kept_levels, tmp_path_factory) -> Path:
+    """The same as a boundaries folder, for tests that only read it."""
+    folder = tmp_path_factory.mktemp("small") / "boundaries"
+    boundaries.write(kept_levels, folder)
+    return folder
+
+
 @pytest.fixture
-def folder(levels, tmp_path) -> Path:
-    boundaries.write(levels, tmp_path / "boundaries")
-    return tmp_path / "boundaries"
+def folder(kept_folder, tmp_path) -> Path:
+    """The same for a test to change."""
+    return shutil.copytree(kept_folder, tmp_path / "boundaries")

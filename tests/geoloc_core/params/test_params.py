@@ -1,5 +1,7 @@
 """params.yaml: what is right is typed, what is wrong is listed whole."""
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,13 @@ from geoloc_core.yamls import parse_yaml
 ROOT = Path(__file__).parents[3]
 
 
+@cache
+def as_it_stands() -> dict:
+    return parse_yaml((ROOT / "params.yaml").read_text())
+
+
 def written(tmp_path, change) -> Path:
-    raw = parse_yaml((ROOT / "params.yaml").read_text())
+    raw = deepcopy(as_it_stands())
     change(raw)
     path = tmp_path / "params.yaml"
     path.write_text(yaml.dump(raw, Dumper=yaml.CSafeDumper))
@@ -326,6 +333,7 @@ def experts(demo, *names, **more) -> None:
 )  # fmt: skip
 def test_names_that_lead_nowhere_are_found(tmp_path, change, says):
     def spoil(raw):
+        raw["profiles"] = {"demo": raw["profiles"]["demo"]}
         change(raw["profiles"]["demo"])
 
     with pytest.raises(UserError, match=says):
