@@ -174,6 +174,7 @@ def test_an_edit_makes_out_of_date_what_runs_it_and_no_more(profile, before, sou
     )
 
 
+@pytest.mark.slow
 def test_a_default_that_changes_makes_out_of_date_what_uses_it(profile, before):
     labels = profile.labels.model_copy(update={"blocks_km": 3.0})
     assert stale(before, profile.model_copy(update={"labels": labels})) == every(profile, "label")

@@ -257,6 +257,7 @@ def test_without_the_extra_it_says_how_to_install_it(tmp_path, monkeypatch):
         list(job.results([1, 2]))
 
 
+@pytest.mark.slow
 def test_another_engine_puts_nothing_out_of_date(tmp_path):
     sources = code.Sources()
     here, there = (opened(tmp_path, engine) for engine in ({"kind": "local"}, {"kind": "ray", "cpus": 2}))

@@ -149,6 +149,7 @@ def test_such_a_state_ends_with_code_2(damaged):
         assert (code, len(lines)) == (2, 1), lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [garbage, cut])
 def test_the_pages_name_mlflow_s_damaged_database_before_they_start(project, monkeypatch, damage):
     monkeypatch.setattr(os, "environ", dict(os.environ))

@@ -55,6 +55,7 @@ def test_a_line_per_step_and_the_failure_as_the_check_says_it(project, instance)
     assert "ingest mp16" in shown(result, progress.labels, terminal=True)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("checks_pass")
 @pytest.mark.parametrize("terminal", [False, True])
 def test_names_are_printed_letter_for_letter(project, instance, terminal):

@@ -45,6 +45,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(min_size=1), VALUES, max_size=4))
 def test_dvc_reads_what_is_written(content):
     assert (loads_yaml(lockfile.printed(content)) or {}) == content

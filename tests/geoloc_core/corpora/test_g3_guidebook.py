@@ -36,6 +36,7 @@ def jpeg(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.slow
 def test_views_are_cut_from_the_panorama_where_they_are_missing(tmp_path):
     root = data(tmp_path)
     table = "IMG_ID,LAT,LON\n" + "".join(f"{PANO}_{k}.png,1,2\n" for k in range(4))

@@ -133,6 +133,7 @@ def spoil(data: bytes, rng: random.Random) -> bytes:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))

@@ -87,6 +87,7 @@ LEAKING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAKING)
 def test_what_leaks_is_named_and_training_is_refused_until_it_is_allowed(tmp_path, name):
     corpus, row, source = LEAKING[name]

@@ -222,6 +222,7 @@ def trained(folder: Path):
     return model.eval(), torch.stack([transform(decode(data)) for data in PICTURES])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["tensors", "program"])
 def test_a_file_of_any_architecture_becomes_a_checkpoint_folder(tmp_path, tiny_architecture, form):
     """Saved as users save, or as OpenAI publishes: TorchScript in half precision, with a number beside."""

@@ -138,6 +138,7 @@ def test_small_features_are_left_out_and_broken_photos_are_said():
     assert str(broken).startswith("not a readable photo")
 
 
+@pytest.mark.slow
 def test_a_batch_that_memory_does_not_hold_is_halved_once_for_all(weights, capfd):
     tower = encoder.load(mask2former.Options(batch=7, **ALL), weights)
     whole = tower(PHOTOS[:1] * 7)
@@ -231,6 +232,7 @@ def test_features_stand_beside_their_photos(project):
         store.read(out)
 
 
+@pytest.mark.slow
 def test_a_finished_shard_is_not_cut_again(project, monkeypatch):
     extraction.encode(project, "photos", "cutter")
     whole = digest(project.features("cutter", "photos"))
@@ -283,6 +285,7 @@ def test_a_corpus_that_cannot_be_encoded_is_refused(project):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_unfinished_work_that_says_nothing_of_its_photos_is_done_again(project, monkeypatch):
     monkeypatch.setattr(instances, "write", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):

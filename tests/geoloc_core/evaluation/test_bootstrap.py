@@ -35,6 +35,7 @@ def test_groups_are_numbered_by_the_alphabet_however_their_ids_are_stored(parts,
 TRUE_SHARE = 100 * stats.norm.cdf(-0.5 / np.sqrt(2))
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_as_often_as_promised_and_that_of_single_rows_does_not():
     rng, n = np.random.default_rng(0), 200
     held = alone = 0
@@ -52,6 +53,7 @@ def test_the_interval_holds_the_truth_as_often_as_promised_and_that_of_single_ro
     assert alone / n < 0.75
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_median_holds_it_too():
     rng, n, held = np.random.default_rng(1), 200, 0
     for _ in range(n):
@@ -63,6 +65,7 @@ def test_the_interval_of_a_median_holds_it_too():
     assert 0.90 <= held / n <= 0.985
 
 
+@pytest.mark.slow
 def test_equal_models_are_told_apart_as_seldom_as_promised_and_better_ones_are():
     rng, n = np.random.default_rng(2), 300
     wrong = found = 0

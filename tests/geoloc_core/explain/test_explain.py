@@ -83,6 +83,7 @@ def test_photos_are_explained_in_a_page_of_its_own_and_pictures(project, photo, 
     assert not (out / "01-a-b-lime.png").exists()
 
 
+@pytest.mark.slow
 def test_the_map_of_a_real_model_finds_the_patch_that_lowers_its_score_fastest(project, photo):
     bundle = bundles.of_project(project, "linear")
     question = explanation.Question("a", photo.read_bytes())

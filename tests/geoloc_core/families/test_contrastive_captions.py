@@ -276,6 +276,7 @@ def test_a_killed_training_ends_like_an_uninterrupted_one(tmp_path, monkeypatch)
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_tower_is_trained_along_and_answers_from_its_folder(tmp_path):
     """The brightness of a photo says its town, which the features of no frozen encoder do here: there are none."""
     made_segmenters.vit(tmp_path / "tower")

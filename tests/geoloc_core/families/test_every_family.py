@@ -117,6 +117,7 @@ def refused(folder, says):
     assert f"run `geoloc train {folder.name}`" in str(said.value)
 
 
+@pytest.mark.slow
 def test_a_missing_or_broken_file_is_said_in_one_line(saved):
     _, folder = saved
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):

@@ -79,6 +79,7 @@ def trained(data_, options_, folder):
     return fitted
 
 
+@pytest.mark.slow
 def test_64_photos_are_learned_saved_and_answered_from_their_bytes(tmp_path, tower):
     classes = np.arange(80) % 4
     pictures = stored(tmp_path / "c", classes)
@@ -116,6 +117,7 @@ def pieces_of(pictures, photos) -> Pieces:
     return Pieces(starts, names, GROUPS[np.arange(count) % 3], np.ones(count), np.ones(count, int), pictures)
 
 
+@pytest.mark.slow
 def test_pieces_are_learned_with_the_class_of_their_photo_and_vote(tmp_path, tower):
     photos = np.repeat(np.arange(40), np.arange(40) % 3)
     targets = np.arange(40) % 4

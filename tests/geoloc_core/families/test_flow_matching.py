@@ -196,6 +196,7 @@ def learned(tmp_path_factory):
     return taught(tmp_path_factory.mktemp("flow"), known), known
 
 
+@pytest.mark.slow
 def test_it_learns_where_photos_are(learned):
     found, known = learned
     rows = known.validation
@@ -221,6 +222,7 @@ def test_it_learns_where_photos_are(learned):
     assert (answer.latitudes[:, 0] == answer.latitude).all()
 
 
+@pytest.mark.slow
 def test_the_density_adds_up_to_one_and_says_where_draws_lie(learned):
     found, known = learned
     model = replace(found.model, sampling=found.model.sampling.model_copy(update={"steps": 10}))
@@ -277,6 +279,7 @@ def test_noise_is_the_same_for_all_and_draws_are_the_same_each_time(learned):
     assert model.draw(Batch({"seen": np.empty((0, 3), "f")}), 5).shape == (0, 5, 3)
 
 
+@pytest.mark.slow
 def test_it_is_trained_the_same_each_time_and_without_photos_that_have_no_place(tmp_path):
     known = lesson()
     recipe = {"recipe": {"batch": 100, "epochs": 1, "optimiser": {"kind": "adamw", "lr": 0.01}}}

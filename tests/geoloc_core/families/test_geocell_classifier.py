@@ -241,6 +241,7 @@ def test_of_one_view_the_first_alone_counts():
         np.testing.assert_allclose(found.probabilities, model.predict(other, 6).probabilities, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_learns_more_from_all_views_of_a_place_than_from_one(tmp_path):
     given = lesson(views=4, noise=1.5)
     right = {
@@ -329,6 +330,7 @@ def test_a_last_block_is_trained_along_and_saved_with_the_model(tmp_path, vit):
     np.testing.assert_array_equal(answer.probabilities, again.probabilities)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [None, 40_000], ids=["held", "made again in each epoch"])
 def test_a_last_block_on_live_photos_becomes_what_it_becomes_on_kept_tokens(tmp_path, vit, monkeypatch, budget):
     kind, folder = vit

@@ -347,6 +347,7 @@ def errors(answer, given, rows):
     return sphere.haversine_km(answer.latitude, answer.longitude, given.latitudes[rows], given.longitudes[rows])
 
 
+@pytest.mark.slow
 def test_it_learns_64_photos_by_heart(tmp_path):
     given = lesson(64, shown=0.0)
     rows = np.arange(64)
@@ -358,6 +359,7 @@ def test_it_learns_64_photos_by_heart(tmp_path):
     assert np.mean(answer.classes[:, 0] == given.targets) > 0.95
 
 
+@pytest.mark.slow
 def test_it_finds_where_new_photos_were_taken(tmp_path):
     given = lesson(400)
     fitted = fit(given, options(recipe={"epochs": 25}), made_lessons.run(tmp_path))
@@ -419,6 +421,7 @@ def test_one_country_is_always_right(tmp_path):
     assert fitted.figures["temperature"] == 1
 
 
+@pytest.mark.slow
 def test_the_epoch_with_the_most_photos_within_750_km_is_kept(tmp_path):
     given = lesson(400)
     recipe = {"epochs": 8, "optimiser": {"kind": "adam", "lr": 0.03}}
@@ -477,6 +480,7 @@ class KilledError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     """With noise and a queue that moves: its place survives too."""
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
@@ -617,6 +621,7 @@ def test_other_weights_than_stated_are_refused(tmp_path, weights):
         fit(lesson(), answering(folder), run)
 
 
+@pytest.mark.slow
 def test_the_package_embeds_and_ranks_places_the_same():
     """The released weights, code and gallery of GeoCLIP."""
     package = pytest.importorskip("geoclip.model.location_encoder", reason="the package geoclip is not installed")

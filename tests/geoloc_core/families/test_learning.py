@@ -51,6 +51,7 @@ def lesson(targets, classes, dim=96, validation_share=0.25, shown=0.0):
     return data(features, targets, classes, clues(rng.normal(size=(2 * classes, 8)), about), None, validation_share)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_it_learns_64_photos_by_heart(family, tmp_path, recipe):
     targets = np.random.default_rng(1).integers(0, 4, 64)
@@ -85,6 +86,7 @@ def test_one_class_is_always_right(family, tmp_path):
     assert fitted.model.predict(Batch({"a": given.images["a"]})).probabilities.tolist() == [[1.0]] * 40
 
 
+@pytest.mark.slow
 def test_a_class_without_validation_rows_is_learned_all_the_same(family, tmp_path):
     targets = np.concatenate([np.arange(90) % 3, np.arange(30) % 2])
     given = lesson(targets, 3, shown=1.0)

@@ -133,6 +133,7 @@ def transcribed(model: Retrieval, cells: LabelSpace, feature, said, own, mass, m
     return classes, np.concatenate([shares[ranked], np.array([said[cell] for cell in rest])]), best, place
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
@@ -640,6 +641,7 @@ def within(model: Retrieval, known: Data, km=25):
     return float((apart <= km).mean())
 
 
+@pytest.mark.slow
 def test_photos_find_the_town_where_cells_cannot_and_each_step_helps(tmp_path):
     known = planted()
     shares = {

@@ -123,6 +123,7 @@ def asked(given: Data, rows: np.ndarray) -> tuple[Batch, np.ndarray]:
     return Batch({"a": given.images["a"][units.rows]}, starts=units.starts), given.targets[units.first]
 
 
+@pytest.mark.slow
 def test_the_order_of_views_is_learned_whatever_the_order_of_files(tmp_path):
     given = lesson()
     mixed = listed(given, np.random.default_rng(3).permutation(240))

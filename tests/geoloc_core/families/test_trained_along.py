@@ -76,6 +76,7 @@ def asked(data) -> Batch:
     return Batch(images=data.images, photos=data.photos.read())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "block"),
     [
@@ -110,6 +111,7 @@ def test_photo_and_feature_together_tell_all_classes_apart(data, tmp_path, famil
     assert calibration.LOWEST <= model.tensors["temperature"][0] <= calibration.HIGHEST
 
 
+@pytest.mark.slow
 def test_the_answer_is_the_forward_pass_of_the_network_that_was_trained(data, tmp_path, monkeypatch):
     """In float64 and by the letter: z = W · BN(clip) + b, a = sigmoid(relu(z)), BN([image, text, clip]), linear."""
     kept = []

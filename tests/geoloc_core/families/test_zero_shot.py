@@ -156,6 +156,7 @@ def test_the_temperature_is_fitted_on_validation_photos(tmp_path, tower):
     assert (np.abs(cosines) <= 1 + 1e-6).all(), "photos of any length"
 
 
+@pytest.mark.slow
 def test_countries_seen_and_unseen_in_pre_training_are_told_apart(tmp_path, tower):
     run = made_lessons.run(tmp_path)
     assert not [name for name in fit(lesson(tmp_path), options(), run).figures if "seen" in name]

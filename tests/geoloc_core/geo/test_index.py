@@ -48,6 +48,7 @@ def partition(seed: int, count: int) -> np.ndarray:
     return np.array([*units, *holes[::2], *islets], dtype=object)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 40))
 def test_it_agrees_with_trying_every_polygon(seed, count):

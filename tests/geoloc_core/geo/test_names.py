@@ -39,6 +39,7 @@ def test_nothing_but_spaces_is_added(found, known):
     assert [name.replace(" ", "") for name in names.restore(bare, known)] == bare
 
 
+@pytest.mark.slow
 def test_places_of_a_country_are_known():
     known = names.known_names(["USA", "BRA", "Z01"])
     assert set(known) == {"USA", "BRA"}

@@ -20,6 +20,7 @@ def photos(seed: int, count: int, places: int = 8) -> np.ndarray:
     return sphere.unit_vectors(degrees[:, 0], degrees[:, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("min_samples", [2, 8, 30])
 def test_order_and_reachability_are_those_of_scikit_learn(seed, min_samples):

@@ -51,6 +51,7 @@ def test_the_coefficients_are_those_of_the_papers():
     assert energy(constant, constant).chance == 1.0
 
 
+@pytest.mark.slow
 def test_of_unmoved_groups_as_many_are_called_moved_as_is_said_and_of_moved_ones_nearly_all():
     luck = np.random.default_rng(2)
     chances = np.array([energy(sampled(luck, 30), sampled(luck, 40)).chance for _ in range(80)])

@@ -210,6 +210,7 @@ def test_views_of_one_place_are_answered_together_by_a_model_that_reads_places(v
     assert len(opened.predict(photos, 2)) == 12, "photos are places of their own where nothing else is said"
 
 
+@pytest.mark.slow
 def test_the_registered_model_answers_the_views_of_a_place_once_in_any_order(views, photos, tmp_path, monkeypatch):
     import mlflow
 

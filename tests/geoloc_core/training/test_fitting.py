@@ -86,6 +86,7 @@ def test_training_stops_early_by_its_own_score(tmp_path):
     assert len(outcome.history) == outcome.best + 1 + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [FALLING, None])
 def test_a_killed_training_with_chance_in_it_ends_the_same(tmp_path, monkeypatch, schedule):
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)

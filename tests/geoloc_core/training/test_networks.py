@@ -104,6 +104,7 @@ def test_the_weights_kept_are_those_of_the_best_epoch_and_training_stops_early(f
     assert torch.equal(weights(net), weights(first))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cache_gb", "dropout"), [(1.0, 0.3), (0.0, 0.0)])
 def test_stopped_in_the_midst_of_an_epoch_it_ends_the_same(folder, tmp_path, always_saves, cache_gb, dropout):
     """With batch normalisation, dropout, momentum and a schedule: all that has a state."""

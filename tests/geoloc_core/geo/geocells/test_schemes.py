@@ -24,6 +24,7 @@ SCHEMES = [
 PUBLISHED = {5000: 3298, 2000: 7202, 1000: 12893}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", SCHEMES, ids=lambda o: "-".join(map(str, o.values())))
 def test_every_scheme_counts_draws_saves_and_assigns(land, photos, tmp_path, options):
     latitudes, longitudes = photos(1, 1500)
