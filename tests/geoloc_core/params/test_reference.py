@@ -24,9 +24,11 @@ def shelves():
     return reference.shelves()
 
 
-def rows(name):
-    [(_, block)] = reference.named(name)
-    return {key.name: (key.takes, key.default) for key in block.keys}
+@pytest.fixture(scope="module")
+def rows(shelves):
+    """What the keys of a block take, and their defaults."""
+    blocks = {name: block for shelf in shelves for name, block in shelf.blocks.items()}
+    return lambda name: {key.name: (key.takes, key.default) for key in blocks[name].keys}
 
 
 def test_the_page_is_what_the_code_says():
@@ -59,7 +61,7 @@ def test_every_kind_of_every_room_is_told(shelves):
     }
 
 
-def test_keys_are_told_in_words():
+def test_keys_are_told_in_words(rows):
     classifier = rows("classifier")
     assert classifier["encoders"] == ("list of text (1 or more)", "required")
     assert classifier["hidden"] == ("list of whole numbers > 0", "[]")
@@ -80,7 +82,7 @@ def test_a_kind_of_several_rooms_is_told_of_each():
     assert [shelf.name for shelf, _ in reference.named("clip")] == ["pretrain", "encoders", "text_encoders"]
 
 
-def test_a_block_that_lies_in_itself_ends():
+def test_a_block_that_lies_in_itself_ends(rows):
     assert "parts" in rows("checkpoints")
     assert not any(name.startswith("parts.") for name in rows("checkpoints"))
 
