@@ -169,6 +169,32 @@ def check_params(params: Path) -> None:
     click.echo(f"  champion    {profile.registry.model}: {profile.registry.metric} on {profile.registry.benchmark}")
 
 
+@geoloc.command(
+    epilog="\b\nExamples:\n  geoloc options\n  geoloc options classifier\n"
+    "  geoloc options --markdown > docs/parameters.md"
+)
+@click.argument("kind", required=False)
+@click.option("--markdown", is_flag=True, help="Print everything as Markdown.")
+def options(kind: str | None, markdown: bool) -> None:
+    """Show what params.yaml may say: the keys of KIND. Without KIND, all kinds.
+
+    KIND is what `kind` says in a block, such as classifier or sgd, or a block without one, such as labels.
+    """
+    from geoloc_core.params import reference
+    from geoloc_core.progress import output
+    from geoloc_core.report import render
+
+    if markdown:
+        if kind:
+            raise UserError("--markdown prints everything: expected no KIND")
+        click.echo(reference.markdown(), nl=False)
+        return
+    shown = [reference.keys(*found) for found in reference.named(kind)] if kind else reference.contents()
+    console = output()
+    for table in shown:
+        console.print(render.terminal(table))
+
+
 @geoloc.command("use", epilog="\b\nExamples:\n  geoloc use papers\n  geoloc use demo")
 @click.argument("profile")
 @click.pass_obj

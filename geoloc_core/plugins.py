@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from types import ModuleType
@@ -61,12 +62,19 @@ def _validator(package: str) -> Callable[[Any], BaseModel]:
     return validate
 
 
+@dataclass(frozen=True)
+class Room:
+    """What an annotation of :func:`options` remembers: the package whose modules are its kinds."""
+
+    package: str
+
+
 def options(package: str) -> Any:
     """The annotation of a parameter block whose ``kind`` names a module of ``package``.
 
     The module's ``Options`` class says which keys the block may have.
     """
-    return Annotated[SerializeAsAny[Strict], PlainValidator(_validator(package))]
+    return Annotated[SerializeAsAny[Strict], PlainValidator(_validator(package)), Room(package)]
 
 
-__all__ = ["Strict", "ValidationError", "kinds", "module_of", "options"]
+__all__ = ["Room", "Strict", "ValidationError", "kinds", "module_of", "options"]

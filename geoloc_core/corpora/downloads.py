@@ -51,6 +51,7 @@ class Limits(Strict):
     total_s: float = Field(120.0, gt=0)
     """Seconds for one file, however it trickles."""
     max_redirects: int = Field(MAX_REDIRECTS, ge=0, le=20)
+    """Of one request."""
     max_bytes: int = Field(32 * 2**20, gt=0)
     """A larger file is refused as soon as that is known."""
     patience: int = Field(100, ge=1)

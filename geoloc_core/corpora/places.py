@@ -44,11 +44,13 @@ class Grid(Strict):
 
     plan: Literal["grid"]
     south: float = Field(ge=-90, le=90)
+    """Degrees, as the other sides of the box."""
     west: float = Field(ge=-180, le=180)
     north: float = Field(ge=-90, le=90)
     east: float = Field(ge=-180, le=180)
     """Less than ``west`` where the box crosses the antimeridian."""
     step: float = Field(gt=0)
+    """Side of a square, in degrees."""
 
     @model_validator(mode="after")
     def _is_a_box(self) -> Self:
@@ -72,7 +74,9 @@ class Towns(Strict):
     countries: tuple[Country, ...] = ()
     """All where none is named."""
     per_country: int = Field(50, ge=1)
+    """How many of each."""
     min_population: Literal[500, 1000, 5000, 15000] = 15000
+    """A smaller town does not count."""
 
 
 class Random(Strict):
@@ -80,6 +84,7 @@ class Random(Strict):
 
     plan: Literal["random"]
     places: int = Field(ge=1, le=MAX_PLACES)
+    """How many points."""
     countries: tuple[Country, ...] = ()
     """All where none is named."""
     reach_km: float = Field(25.0, gt=0, le=1000)

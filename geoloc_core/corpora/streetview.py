@@ -57,7 +57,9 @@ class View(Strict):
     headings: tuple[Heading, ...] = Field((0, 90, 180, 270), min_length=1)
     """Degrees clockwise from north; a picture each."""
     width: int = Field(640, ge=16, le=640)
+    """Pixels."""
     height: int = Field(640, ge=16, le=640)
+    """Pixels."""
     fov: float = Field(90, gt=0, le=120)
     """Horizontal field of view in degrees."""
     pitch: float = Field(0, ge=-90, le=90)

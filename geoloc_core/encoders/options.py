@@ -41,3 +41,4 @@ class Segmenter(Strict):
     min_area: float = Field(0.001, ge=0, lt=1)
     """A piece that covers a smaller share of the photo is left out: 0.001 of 1024 × 768 is 28 × 28 pixels."""
     batch: int = Field(8, gt=0)
+    """Photos at a time."""

@@ -29,6 +29,7 @@ class Options(Variant):
     encoders: Annotated[tuple[str, ...], Field(min_length=1)]
     """Their features are joined in this order."""
     labels: str
+    """The label space that it learns."""
     hidden: tuple[PositiveInt, ...] = ()
     """Widths of the hidden layers; none for a linear classifier."""
     normalise: Normalise = "standardise"

@@ -83,9 +83,11 @@ class Options(Variant):
     texts: str
     """The captions: a column of the attributes of the corpus."""
     labels: str
+    """The label space that it learns."""
     width: PositiveInt = 256
     """Of the space of photos and captions."""
     dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of the numbers that are left out at random while it is trained."""
     prior: float = Field(0.0, ge=0, le=1)
     """A caption's probability is multiplied by its share of the training photos to this power: 0 as in the slides."""
     normalise: Literal["standardise", "none"] = "standardise"

@@ -48,9 +48,13 @@ class Recipe(Strict):
     """How the network is trained."""
 
     batch: int = Field(512, gt=0)
+    """Photos a step."""
     epochs: int = Field(30, gt=0)
+    """How often all training photos are seen, at most."""
     optimiser: Optimiser = AdamW(lr=1e-3)
+    """What changes the weights."""
     schedule: Schedule = Cosine()
+    """How the learning rate changes."""
     stop_patience: int | None = Field(None, gt=0)
     """Epochs without a better validation likelihood before training ends; null trains them all."""
 
@@ -60,6 +64,7 @@ class Options(Variant):
 
     kind: Literal["density"]
     encoder: str
+    """Of the photos."""
     labels: str
     """Whose classes are the centres of the components."""
     hidden: tuple[PositiveInt, ...] = (512,)

@@ -30,6 +30,7 @@ class Options(Variant):
     members: Annotated[tuple[str, ...], Field(min_length=2)]
     """Variants of the same corpus and the same label space."""
     labels: str
+    """The label space that it learns."""
     rounds: int = Field(50, gt=0)
     """How often a member is added while the weights are chosen."""
 

@@ -43,6 +43,7 @@ class Options(Variant):
     experts: Annotated[tuple[Expert, ...], Field(min_length=1)]
     """Variants of the family ``fine_tuned``, of the same corpus and label space, each of other groups."""
     labels: str
+    """The label space that it learns."""
     vote: Vote = "majority"
     """``majority`` is the poster's; ``weighted`` counts a piece by its probability, its score and its area."""
 

@@ -53,6 +53,7 @@ class Options(Variant):
     tower: str
     """The encoder whose weights the network starts from."""
     labels: str
+    """The label space that it learns."""
     encoders: tuple[str, ...] = ()
     """Frozen encoders whose features of the photo are joined to the network's; in G³ CLIP."""
     normalise: Literal["none", "batch_norm"] = "none"

@@ -86,7 +86,9 @@ class Options(Variant):
     encoder: str | LastBlock
     """A frozen encoder; or one whose last block is trained, as ``{last_block: NAME}``."""
     labels: str
+    """The label space that it learns."""
     views: Views = "all"
+    """Whether a place answers with one of its photos or with all of them."""
     smoothing: Smoothing | None = None
     """Left out, one cell is right."""
     tasks: Tasks | None = None

@@ -93,13 +93,17 @@ class Options(Variant):
     """An encoder whose network is trained along, on the photos themselves; the classifier reads its features too, and
     attention does not. In G³ ISN."""
     text_encoder: str
+    """Of the clues."""
     texts: str
     """The clues."""
     clue_features: Literal["encoded", "random"] = "encoded"
     """The text encoder's, or as a control random ones of the same mean and spread."""
     labels: str
+    """The label space that it learns."""
     weighting: Weighting = "sigmoid_relu"
+    """How clues are weighed: each by itself (G³), or against the others."""
     fusion: Fusion = "concat"
+    """How text and photo are joined."""
     hidden: tuple[PositiveInt, ...] = ()
     """Widths of hidden layers between the joined features and the classes."""
     guidance: float = Field(0.75, ge=0, le=1)

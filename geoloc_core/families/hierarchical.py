@@ -61,6 +61,7 @@ class Options(Variant):
 
     kind: Literal["hierarchical"]
     encoder: str
+    """Of the photos."""
     labels: str
     """Cells of a quadtree."""
     hidden: tuple[PositiveInt, ...] = (1024, 512)

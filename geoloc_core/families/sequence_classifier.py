@@ -55,6 +55,7 @@ class Options(Variant):
     encoders: Annotated[tuple[str, ...], Field(min_length=1)]
     """Their features of a view are joined in this order."""
     labels: str
+    """The label space that it learns."""
     views: PositiveInt = 3
     """Of a place that are looked at, the first so many in order of heading."""
     lstm: PositiveInt = 64

@@ -57,6 +57,7 @@ class Options(Variant):
     encoder: str
     """A CLIP, under ``encoders`` and under ``text_encoders``: photos and captions are compared in its joint space."""
     labels: Literal["country"] = "country"
+    """The label space that it learns."""
     towns: NonNegativeInt = 0
     """The most populous towns of each country that are tried after it; 0 answers with the country's own place."""
     country: Annotated[CountryPrompts, Field(min_length=1)] = ("A Street View photo in {country}.",)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from geoloc_core.contracts.facts import QUANTITIES, Fact
 from geoloc_core.errors import UserError
@@ -19,7 +19,7 @@ class Source(Strict):
 
     file: str
     """Its name within the folder; a pattern such as ``wc2.1_30s_tavg_*.tif`` names one file per month."""
-    band: int | Literal["mean", "range"] = 1
+    band: PositiveInt | Literal["mean", "range"] = 1
     """From 1; or what becomes of all bands, of all files together."""
     variable: str | None = None
     """Of a NetCDF file that has many."""
@@ -96,6 +96,7 @@ class Sources(Strict):
     precipitation_range: Source | None = None
     """mm a day."""
     climate: Zones | None = None
+    """Köppen–Geiger zones."""
 
     def tells(self, fact: Fact) -> bool:
         """Whether there is a source of a fact."""

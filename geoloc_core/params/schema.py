@@ -28,8 +28,11 @@ class Corpus(Strict):
     """A set of photos: how it gets here, how it is read, what it is for."""
 
     role: Literal["train", "benchmark"]
+    """Whether variants learn from it or are scored on it."""
     fetch: options("geoloc_core.corpora.fetch")  # type: ignore[valid-type]
+    """How its files get here."""
     source: options("geoloc_core.corpora.sources")  # type: ignore[valid-type]
+    """How they are read."""
     max_megapixels: float = Field(MAX_MEGAPIXELS, gt=0)
     """A photo with more pixels is refused: decoding it could exhaust the memory."""
     licences: tuple[str, ...] | None = None
@@ -139,8 +142,11 @@ class About(Strict):
     parameters: PositiveFloat | None = None
     """Millions, of the tower that is used."""
     licence: str | None = None
+    """Of the weights."""
     paper: str | None = None
+    """Where they are published."""
     used_by: str | None = None
+    """What is known to use them."""
 
 
 class Checkpoint(Strict):
@@ -207,7 +213,9 @@ class Evaluation(Strict):
     """How predictions are scored (the thesis' and the field's tables)."""
 
     thresholds_km: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (1, 25, 200, 750, 2500)
+    """An answer within one of these distances counts as right at it."""
     top_k: tuple[PositiveInt, ...] = (1, 5, 10)
+    """The right class counts among so many of the first."""
     benchmarks: tuple[str, ...] | None = None
     """Corpora with ``role: benchmark`` that variants are scored on; left out, all of them."""
     candidates: PositiveInt = 10
@@ -277,6 +285,7 @@ class Explained(Strict):
 
     each: int = Field(1, ge=0)
     variants: PositiveInt | None = 6
+    """The models: a family each, with its options."""
 
 
 class Report(Strict):
@@ -327,7 +336,9 @@ class Profile(Strict):
     """Everything one run of the graph needs."""
 
     seed: int = Field(ge=0)
+    """Of all that is random."""
     description: str
+    """What the profile is for."""
     demo: bool
     """Whether the photos are rendered: such results are never shown as results on real photos."""
     threads: int | None = Field(None, gt=0)
@@ -337,9 +348,11 @@ class Profile(Strict):
     the same on machines of as many cores only. DVC needs the key wherever something is pre-trained.
     """
     boundaries: options("geoloc_core.geo.sources")  # type: ignore[valid-type]
+    """Where countries and their units come from."""
     labels: Labels
     leaks: Leaks = Leaks()
     corpora: dict[Name, Corpus]
+    """The sets of photos, to train on and to be scored on."""
     expect: dict[Name, Expect] = Field(default_factory=dict)
     """What the corpora promise beyond what all of them do."""
     pretrain: dict[EncoderName, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
@@ -347,8 +360,11 @@ class Profile(Strict):
     pretrain_from: dict[EncoderName, options("geoloc_core.training.pretrain")]  # type: ignore[valid-type]
     """Towers that go on from the weights of the encoder that ``start`` names."""
     checkpoints: dict[EncoderName, Checkpoint]
+    """Where the weights of encoders come from."""
     encoders: dict[EncoderName, options("geoloc_core.encoders.towers")]  # type: ignore[valid-type]
+    """How photos become features."""
     texts: dict[Name, Texts]
+    """Sentences, such as the clues of a guidebook."""
     text_encoders: dict[EncoderName, options("geoloc_core.encoders.text.towers")]  # type: ignore[valid-type]
     """Each reads the weights of its name: a CLIP is the image encoder and the text encoder of one checkpoint."""
     about: dict[EncoderName, About] = Field(default_factory=dict)
@@ -360,6 +376,7 @@ class Profile(Strict):
     attributes: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Label spaces that corpora state themselves: columns of ``attributes.parquet``, such as ``city``."""
     variants: dict[Name, options("geoloc_core.families")]  # type: ignore[valid-type]
+    """The models: a family each, with its options."""
     evaluation: Evaluation
     registry: Registry
     report: Report = Report()

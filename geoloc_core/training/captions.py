@@ -92,7 +92,9 @@ class Captions(Strict):
     driving_side: Share
     """Share of the captions without a climate that tell the driving side."""
     compass: Share
+    """Share that tell what the camera faces."""
     month: Share
+    """Share that tell the month."""
 
     @model_validator(mode="before")
     @classmethod

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import Field
 
 from geoloc_core.corpora import manifest
 from geoloc_core.errors import UserError
@@ -34,7 +35,7 @@ class Sources(Strict):
     """A JSON list of countries and sides."""
     min_population: Literal[500, 1000, 5000, 15000] = 15000
     """Of a town, among GeoNames' places."""
-    town_km: float = 50.0
+    town_km: float = Field(50.0, ge=0)
     """How far a photo may be from the town that its caption calls close."""
     sha256: Sha256 | None = None
     """Checksum of the files, so that others make the stage stale: the stage asks for it, and says which it is."""

@@ -32,9 +32,13 @@ class Recipe(Strict):
     """
 
     batch: int = Field(128, gt=0)
+    """Photos a step."""
     epochs: int = Field(100, gt=0)
+    """How often all training photos are seen, at most."""
     optimiser: Optimiser = SGD(lr=0.05)
+    """What changes the weights."""
     schedule: Schedule = Plateau()
+    """How the learning rate changes."""
     weights: ClassWeights | None = InverseFrequency()
     """Of classes in the loss; null weighs all photos alike."""
     stop_patience: int | None = Field(10, gt=0)

@@ -32,6 +32,7 @@ class ZeroShot(Strict):
     country: CountryPrompts = ()
     """Prompts; left out, the location sentence of the captions."""
     town: TownPrompts = ()
+    """Likewise, of towns."""
     towns: int = Field(30, gt=0)
     """Of each country, the most populous."""
     photos: int = Field(10_000, gt=0)

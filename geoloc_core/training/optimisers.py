@@ -22,9 +22,13 @@ class SGD(Strict):
 
     kind: Literal["sgd"] = "sgd"
     lr: float = Field(gt=0)
+    """The learning rate, before the schedule."""
     momentum: float = Field(0.9, ge=0, lt=1)
+    """The share of the last step that the next one keeps."""
     weight_decay: float = Field(0.0, ge=0)
+    """How strongly all weights are pulled towards 0, as a part of the gradient."""
     rates: Rates = Field(default_factory=dict)
+    """Learning rates of parts of the network that have one of their own, by the part's name."""
 
 
 class Adam(Strict):
@@ -32,10 +36,15 @@ class Adam(Strict):
 
     kind: Literal["adam"] = "adam"
     lr: float = Field(gt=0)
+    """The learning rate, before the schedule."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Shares that the means of the gradient and of its square keep at each step."""
     eps: float = Field(1e-8, gt=0)
+    """What is added to the root of the latter, by which steps are divided."""
     weight_decay: float = Field(0.0, ge=0)
+    """How strongly all weights are pulled towards 0, as a part of the gradient."""
     rates: Rates = Field(default_factory=dict)
+    """Learning rates of parts of the network that have one of their own, by the part's name."""
 
 
 class AdamW(Strict):
@@ -43,10 +52,15 @@ class AdamW(Strict):
 
     kind: Literal["adamw"] = "adamw"
     lr: float = Field(gt=0)
+    """The learning rate, before the schedule."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Shares that the means of the gradient and of its square keep at each step."""
     eps: float = Field(1e-8, gt=0)
+    """What is added to the root of the latter, by which steps are divided."""
     weight_decay: float = Field(0.01, ge=0)
+    """How strongly matrices are pulled towards 0 at each step, times the rate."""
     rates: Rates = Field(default_factory=dict)
+    """Learning rates of parts of the network that have one of their own, by the part's name."""
 
 
 Optimiser = Annotated[SGD | Adam | AdamW, Field(discriminator="kind")]

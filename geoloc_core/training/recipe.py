@@ -34,6 +34,7 @@ class NetworkRecipe(Strict):
     micro_batch: PositiveInt | None = None
     """Photos in memory at once, of each process; left out, its whole share. Halved where memory runs out."""
     epochs: PositiveInt = 15
+    """How often all training photos are seen, at most."""
     stop_patience: PositiveInt | None = None
     """Epochs without a better score before training ends; left out, all are trained."""
 
@@ -49,11 +50,13 @@ class NetworkRecipe(Strict):
     freeze: Blocks = 0
     """Blocks of the trunk that stay as they are, from the first on: layers of a transformer, stages of a ResNet."""
     augment: Augmentation = "wide_crop"
+    """What is done to a training photo each time: shifted, or cut out and resized."""
     flip: bool = False
     """Mirror every second photo, as G3 does; the side of the road is then no clue."""
     weights: ClassWeights | None = None
     """Of classes in the loss; null weighs all photos alike."""
     precision: Precision = "auto"
+    """Numbers of the network: `auto` is bf16 on a GPU that has it."""
     compile: bool = False
     """Compile the network on a GPU: it takes minutes, and pays for itself in a long training."""
     cache_gb: float = Field(20.0, ge=0)

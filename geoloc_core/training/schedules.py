@@ -16,6 +16,7 @@ class Plateau(Strict):
 
     kind: Literal["plateau"] = "plateau"
     factor: float = Field(0.5, gt=0, lt=1)
+    """What the rate is multiplied by."""
     patience: int = Field(3, ge=0)
     """Epochs without a better validation loss before the rate falls."""
 
@@ -25,7 +26,9 @@ class MultiStep(Strict):
 
     kind: Literal["multi_step"] = "multi_step"
     milestones: tuple[PositiveInt, ...] = Field(min_length=1)
+    """The epochs after which it falls."""
     gamma: float = Field(0.5, gt=0, lt=1)
+    """What the rate is multiplied by."""
 
 
 class Step(Strict):
@@ -33,7 +36,9 @@ class Step(Strict):
 
     kind: Literal["step"] = "step"
     every: PositiveInt = 1
+    """Epochs between two falls."""
     gamma: float = Field(gt=0, lt=1)
+    """What the rate is multiplied by."""
 
 
 class Cosine(Strict):

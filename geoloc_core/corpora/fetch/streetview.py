@@ -25,6 +25,7 @@ class Options(Strict):
     path: Path
     """What the plan reads: a folder of boundaries (random) or a list of ids (panoramas); others read nothing of it."""
     places: Plan
+    """Which places are asked for."""
     view: View
     limits: Limits = Limits(per_host=16)
 

@@ -32,6 +32,7 @@ class Options(Strict):
     path: str
     """Any file that never changes: DVC asks for one, and what is drawn depends on code and on no data."""
     photos: int = Field(ge=100, le=1_000_000)
+    """How many."""
     size: int = Field(224, ge=32, le=2048)
     """Width and height in pixels."""
     countries: int | None = Field(None, ge=1)

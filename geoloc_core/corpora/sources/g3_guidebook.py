@@ -52,6 +52,7 @@ class Options(SourceOptions):
 
     kind: Literal["g3_guidebook"]
     root: str = "dataset"
+    """Folder of the data set."""
 
 
 class Named(BaseModel):

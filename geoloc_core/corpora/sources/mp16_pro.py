@@ -48,6 +48,7 @@ class Options(SourceOptions):
     metadata: str = "MP16_Pro_places365.csv"
     """CSV with the published columns; those beyond IMG_ID, LAT and LON are kept as attributes."""
     tar: str = "mp-16-images.tar"
+    """The tar of all photos."""
     authors: str | None = None
     """CSV with IMG_ID and AUTHOR, such as MP-16's own table: this one names no photographers."""
 

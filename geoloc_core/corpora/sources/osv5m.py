@@ -49,6 +49,7 @@ class Options(SourceOptions):
 
     kind: Literal["osv5m"]
     metadata: str = "train.csv"
+    """The table."""
     images: str = "images/train"
     """Folder of the zips, or of what they unpack to."""
     limit: int | None = Field(None, gt=0)

@@ -45,7 +45,9 @@ class Options(SourceOptions):
 
     kind: Literal["uk_cities"]
     images: str = "images"
+    """Folder of the photos."""
     labels: str = "cities.csv"
+    """The table of labels."""
     cities: int = Field(150, gt=0)
     """So many of the most populous ones count; photos of others are refused."""
     merge_km: float = Field(13.4, ge=0)

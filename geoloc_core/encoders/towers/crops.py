@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from geoloc_core.encoders.instances import Instances, Segment, large_enough
 from geoloc_core.encoders.options import Segmenter
@@ -29,7 +29,8 @@ class Options(Segmenter):
     kind: Literal["crops"]
     of: options(TOWERS)  # type: ignore[valid-type]
     """The segmenter, as it is listed under ``encoders``; its ``min_area`` and ``batch`` are the ones that count."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
+    """Of where the crops lie."""
 
     @model_validator(mode="after")
     def _cuts(self) -> Self:

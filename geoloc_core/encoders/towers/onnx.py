@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, FiniteFloat, PositiveFloat
 
 from geoloc_core.encoders.encoder import Encoder
 from geoloc_core.encoders.options import Tower
@@ -23,10 +23,15 @@ class Options(Tower):
     output: str
     """Name of the output that is the feature."""
     size: int = Field(224, gt=0)
+    """Width and height of the photo as the network sees it, in pixels."""
     mode: Literal["crop", "squash"] = "crop"
+    """Whether the middle of the photo is cut out, or the whole is squeezed into the square."""
     resample: Literal["bicubic", "bilinear"] = "bilinear"
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """How it is resized."""
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (0.5, 0.5, 0.5)
+    """What is subtracted of red, green and blue, which are from 0 to 1."""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.5, 0.5, 0.5)
+    """What they are then divided by."""
     batch: int = Field(32, gt=0)
 
 

@@ -16,11 +16,15 @@ class Recipe(Strict):
     """How the network is trained; published are LAMB at 8e-4, a million steps of 1,024 photos, and averaged weights."""
 
     batch: int = Field(1024, gt=0)
+    """Photos a step."""
     noises: int = Field(4, gt=0)
     """Noise points, each with a time of its own, that are drawn for each photo of a step; published: 1."""
     epochs: int = Field(30, gt=0)
+    """How often all training photos are seen, at most."""
     optimiser: Optimiser = AdamW(lr=8e-4, weight_decay=0.05)
+    """What changes the weights."""
     schedule: Schedule = Cosine()
+    """How the learning rate changes."""
     stop_patience: int | None = Field(None, gt=0)
     """Epochs without a lower validation loss before training ends; null trains them all."""
 
@@ -47,6 +51,7 @@ class Options(Variant):
 
     kind: Literal["flow_matching"]
     encoder: str
+    """Of the photos."""
     labels: str
     """Whose classes are the candidates; the flow itself knows none."""
     width: int = Field(512, ge=2, multiple_of=2)

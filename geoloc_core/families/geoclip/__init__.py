@@ -64,9 +64,13 @@ class Recipe(Strict):
     """How the head and the location encoder are trained: as published, where it is."""
 
     batch: int = Field(512, gt=1)
+    """Photos a step."""
     epochs: int = Field(10, gt=0)
+    """How often all training photos are seen, at most."""
     optimiser: Optimiser = Adam(lr=3e-5, weight_decay=1e-6)
+    """What changes the weights."""
     schedule: Schedule = Step(gamma=0.87)
+    """How the learning rate changes."""
     stop_patience: int | None = Field(None, gt=0)
     """Epochs without more validation photos answered within 750 km before training ends; null trains them all."""
 
@@ -75,17 +79,20 @@ class Points(Strict):
     """A CSV of the places that photos may be from, such as the one in the package ``geoclip``."""
 
     path: Path
+    """From the project's root."""
     sha256: Sha256 | None = None
     """Checksum of the file: with another one the model is stale; what is missing is said."""
     latitude: str = "LAT"
     """Name of the column, in degrees."""
     longitude: str = "LON"
+    """Likewise."""
 
 
 class Released(Strict):
     """The folder of weights in the package ``geoclip``, ``model/weights``."""
 
     path: Path
+    """From the project's root."""
     sha256: Sha256 | None = None
     """Checksum of its files together."""
 
@@ -97,6 +104,7 @@ class Options(Variant):
     encoder: str
     """Of the photos: published with the projected embedding of CLIP ViT-L/14."""
     labels: str
+    """The label space that it learns."""
     hidden: tuple[PositiveInt, ...] = (768,)
     """Widths of the image head's hidden layers."""
     dim: PositiveInt = 512
@@ -104,6 +112,7 @@ class Options(Variant):
     sigmas: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (2.0**0, 2.0**4, 2.0**8)
     """Spread of the random frequencies of each capsule of the location encoder: the greater, the finer."""
     frequencies: PositiveInt = 256
+    """Random frequencies of each capsule."""
     capsule: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1024, 1024, 1024)
     """Widths of each capsule's hidden layers."""
     queue: NonNegativeInt = 4096

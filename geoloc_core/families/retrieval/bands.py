@@ -39,14 +39,19 @@ class Bands(Strict):
     hidden: PositiveInt = 1024
     """Width of each head's hidden layer."""
     temperature: PositiveFloat = 0.07
+    """What cosines are divided by."""
     mask_km: float = Field(50.0, ge=0)
     """Photos of a batch that are nearer than this are not told apart."""
     same_place: float = Field(0.25, ge=0, le=1)
     """How often the positive is another view of the same place, where there is one."""
     epochs: PositiveInt = 10
+    """How often all training photos are seen, at most."""
     batch: int = Field(2048, gt=1)
+    """Photos a step."""
     optimiser: Optimiser = AdamW(lr=1e-3, weight_decay=1e-4)
+    """What changes the weights."""
     schedule: Schedule = Cosine()
+    """How the learning rate changes."""
 
 
 @dataclass(frozen=True)

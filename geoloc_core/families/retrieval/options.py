@@ -31,7 +31,9 @@ class Gate(Strict):
     """Which cells are searched: the fewest that hold so much probability."""
 
     mass: float = Field(0.95, gt=0, le=1)
+    """The probability that they hold together."""
     most: PositiveInt = 400
+    """So many cells at most."""
 
 
 class Neighbours(Strict):

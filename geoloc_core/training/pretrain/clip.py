@@ -40,8 +40,11 @@ class Transformer(Strict):
     """The shape of a vision transformer (Dosovitskiy et al. 2021)."""
 
     width: int = Field(96, gt=0, multiple_of=32)
+    """Of a token."""
     layers: int = Field(3, ge=2)
+    """Blocks."""
     patch_size: int = Field(16, gt=0)
+    """Of a token, in pixels."""
 
 
 class Options(Strict):
@@ -49,15 +52,19 @@ class Options(Strict):
 
     kind: Literal["clip"]
     corpus: str
+    """The corpus that it is trained on."""
     start: str | None = None
     """The encoder whose weights it goes on from; left out, random weights."""
     image_size: int = Field(64, ge=32)
+    """Width and height of a photo, in pixels."""
     image_tower: str = "test_byobnet"
     """A convolutional architecture of timm: convolutions learn from few photos."""
     transformer: Transformer | None = None
     """A vision transformer in place of ``image_tower``: its tokens and its last block can be trained on alone."""
     embed_dim: int = Field(64, gt=0)
+    """Of the space of photos and captions."""
     text_width: int = Field(64, gt=0, multiple_of=2)
+    """Width of the text transformer."""
     context: int = Field(24, gt=4)
     """Tokens of a caption."""
 
@@ -71,23 +78,32 @@ class Options(Strict):
     """Countries kept out of the training, to be scored as unseen."""
     zero_shot: held_out.ZeroShot = held_out.ZeroShot()
     augment: photos.Augmentation = "shift"
+    """What is done to a training photo each time: shifted, or cut out and resized."""
 
     epochs: int = Field(gt=0)
+    """How often all training photos are seen."""
     batch: int = Field(gt=1)
+    """Photos and captions a step."""
     micro_batch: int | None = Field(None, gt=0)
     """Photos in memory at once; left out, the whole batch."""
     compare: Literal["batch", "micro_batch"] = "batch"
     """What a photo's caption is told apart from: all of the batch (gradient caching) or its micro-batch alone."""
     lr: float = Field(gt=0)
+    """The greatest learning rate."""
     schedule: recipe.Schedule = "cosine"
+    """How the learning rate falls after the warm-up."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps in which the learning rate rises."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
+    """Of AdamW: shares that the means of the gradient and of its square keep at each step."""
     eps: float = Field(1e-6, gt=0)
+    """Of AdamW: what is added to the root of the latter."""
     weight_decay: float = Field(0.1, ge=0)
+    """How strongly matrices are pulled towards 0 at each step, times the rate."""
     clip_norm: float | None = Field(None, gt=0)
     """Norm of all gradients together, above which they are scaled down."""
     freeze_text: bool = False
+    """Whether the text tower stays as it is."""
     freeze_blocks: Annotated[int, Field(ge=0)] | Literal["all_but_last"] = 0
     """Blocks of the image transformer that stay as they are, from the first on."""
     amp: bool = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from geoloc_core.encoders import palette
 from geoloc_core.encoders.device import device
@@ -32,19 +32,27 @@ class Options(Strict):
 
     kind: Literal["segformer"]
     corpus: str
+    """The corpus that it is trained on."""
     masks: str = "mask"
     """Column of ``attributes.parquet`` that holds a mask of each photo, a PNG."""
     classes: tuple[str, ...] = Field(min_length=2, max_length=150)
     """Names of the classes; a pixel of class number c and instance i is ``per`` × c + i, as in Cityscapes."""
     per: int = Field(1000, gt=0)
+    """What a class' number is multiplied by in a mask."""
     image_size: int = Field(96, ge=32, multiple_of=32)
-    dims: tuple[int, ...] = (16, 32, 64, 96)
+    """Width and height of a photo, in pixels."""
+    dims: tuple[PositiveInt, ...] = (16, 32, 64, 96)
     """Of the four stages."""
     decoder_dim: int = Field(64, gt=0)
+    """Width of the decoder."""
     epochs: int = Field(gt=0)
+    """How often all training photos are seen."""
     batch: int = Field(gt=1)
+    """Photos a step."""
     lr: float = Field(gt=0)
+    """The greatest learning rate."""
     weight_decay: float = Field(0.01, ge=0)
+    """How strongly matrices are pulled towards 0 at each step, times the rate."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

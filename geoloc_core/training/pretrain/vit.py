@@ -30,19 +30,29 @@ class Options(Strict):
 
     kind: Literal["vit"]
     corpus: str
+    """The corpus that it is trained on."""
     target: str
     """Column of ``attributes.parquet`` that holds the class, or classes with ``; `` between them."""
     several: bool = False
     """Whether a photo has several classes, as those of ImageNet-21k have, or just one."""
     image_size: int = Field(64, ge=16)
+    """Width and height of a photo, in pixels."""
     patch_size: int = Field(8, gt=0)
+    """Of a token, in pixels."""
     dim: int = Field(96, gt=0)
+    """Width of a token."""
     layers: int = Field(3, gt=0)
+    """Blocks of the transformer."""
     heads: int = Field(3, gt=0)
+    """Attention heads of each."""
     epochs: int = Field(gt=0)
+    """How often all training photos are seen."""
     batch: int = Field(gt=1)
+    """Photos a step."""
     lr: float = Field(gt=0)
+    """The greatest learning rate."""
     weight_decay: float = Field(0.05, ge=0)
+    """How strongly matrices are pulled towards 0 at each step, times the rate."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -29,6 +29,7 @@ class Options(Strict):
     pooling: Literal["class", "mean"] = "mean"
     """Of the last hidden state: its first token, or the mean of the text's tokens."""
     batch: int = Field(256, gt=0)
+    """Sentences at a time."""
 
 
 def load(options: Options, weights: Path) -> TextEncoder:

@@ -27,6 +27,7 @@ class Options(Strict):
     """``projection`` is the text embedding, not normalised; ``class`` the token that ends the text, which it is
     projected from; ``mean`` that of the text's tokens."""
     batch: int = Field(256, gt=0)
+    """Sentences at a time."""
 
 
 def load(options: Options, weights: Path) -> TextEncoder:

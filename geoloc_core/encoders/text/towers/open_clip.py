@@ -28,6 +28,7 @@ class Options(Strict):
     pooling: Literal["projection"] = "projection"
     """The text embedding, not normalised."""
     batch: int = Field(256, gt=0)
+    """Sentences at a time."""
 
 
 def load(options: Options, weights: Path) -> TextEncoder:

@@ -7,7 +7,7 @@ contiguous United States, 243 cells. A place of the country outside all squares 
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,10 @@ CONTIGUOUS = (24.0, -125.0, 50.0, -66.0)
 WORLD = (-90.0, -180.0, 90.0, 180.0)
 
 
+Latitude = Annotated[float, Field(ge=-90, le=90)]
+Longitude = Annotated[float, Field(ge=-180, le=180)]
+
+
 class Options(Strict):
     """Which country, and how large the squares are."""
 
@@ -30,7 +34,7 @@ class Options(Strict):
     """GID_0 of the country, such as ``GBR`` for the grid of the United Kingdom."""
     degrees: float = Field(2.0, gt=0, le=90)
     """Side of a square."""
-    bounds: tuple[float, float, float, float] | None = None
+    bounds: tuple[Latitude, Longitude, Latitude, Longitude] | None = None
     """South, west, north, east of the part of the country to take; for the USA the contiguous states, else all."""
     merge_share: float = Field(0.1, ge=0, lt=1)
     """A piece of at most this share of the largest piece's area joins another."""

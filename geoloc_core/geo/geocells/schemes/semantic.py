@@ -17,7 +17,7 @@ import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -47,15 +47,13 @@ class Options(Strict):
     """Fewest points of a cell, unless its country has fewer."""
     max_points: int = Field(60, ge=4)
     """Most points of a cell, unless points coincide."""
-    rounds: tuple[tuple[int, float], ...] = PIGEON
+    rounds: tuple[tuple[Annotated[int, Field(ge=2)], Annotated[float, Field(gt=0, lt=1)]], ...] = PIGEON
     """(min_samples, xi) of OPTICS, tried in this order."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Options":
         if self.max_points < 2 * self.min_points:
             raise ValueError(f"max_points {self.max_points}: expected at least twice min_points, {self.min_points}")
-        if any(samples < 2 or not 0 < xi < 1 for samples, xi in self.rounds):
-            raise ValueError("rounds: expected pairs of min_samples ≥ 2 and 0 < xi < 1")
         return self
 
 
