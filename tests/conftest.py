@@ -27,8 +27,12 @@ SHARED = ROOT.parent / "shared" / "data"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole graphs first, then stages, then the rest: the longest file must not be the last, alone on one core."""
-    first = (TESTS, TESTS / "orchestration")
-    items.sort(key=lambda item: first.index(item.path.parent) if item.path.parent in first else len(first))
+    first = (TESTS / "test_pipeline.py", TESTS, TESTS / "orchestration")
+
+    def turn(item: pytest.Item) -> int:
+        return next((n for n, path in enumerate(first) if path in (item.path, item.path.parent)), len(first))
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +41,30 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the real data for tests is not here (../shared/data)")
     return SHARED
+
+
+def write_countries(root: Path, countries: dict[str, tuple[float, float, str]]) -> dict[str, str]:
+    """Draw countries for a project, each a square degree around a place: the world of GeoNames takes long to build.
+
+    Args:
+        root: The project.
+        countries: Latitude, longitude and ISO 3166-1 alpha-3 code of each, by its name.
+
+    Returns:
+        The project's ``boundaries``.
+    """
+    import geopandas
+    import numpy as np
+    import shapely
+
+    from geoloc_core.files import sha256_of
+
+    latitudes, longitudes, codes = map(np.array, zip(*countries.values(), strict=True))
+    columns = {"ISO_A3_EH": codes, "ADM0_A3": codes, "ADMIN": list(countries)}
+    squares = shapely.box(longitudes - 0.5, latitudes - 0.5, longitudes + 0.5, latitudes + 0.5)
+    path = root / "countries.geojson"
+    geopandas.GeoDataFrame(columns, geometry=squares, crs="EPSG:4326").to_file(path)
+    return {"kind": "natural_earth", "path": path.name, "sha256": sha256_of(path)}
 
 
 PHOTOS = {

@@ -18,15 +18,15 @@ from geoloc_core.files import CHECKSUMS, digest, sha256_of, write_checksums
 from geoloc_core.plugins import kinds
 
 from .commands import commands
-from .conftest import PHOTOS, ROOT
+from .conftest import PHOTOS, ROOT, write_countries
 from .geoloc_core.encoders import made_checkpoints, made_segmenters
 
 pytestmark = pytest.mark.slow
 
 PLACES = {
-    "France": (48.8, 2.3, (200, 30, 30)),
-    "Kenya": (-1.3, 36.8, (30, 200, 30)),
-    "Spain": (40.4, -3.7, (30, 30, 200)),
+    "France": (48.8, 2.3, "FRA", (200, 30, 30)),
+    "Kenya": (-1.3, 36.8, "KEN", (30, 200, 30)),
+    "Spain": (40.4, -3.7, "ESP", (30, 30, 200)),
 }
 SMALL = {"epochs": 3, "batch": 8, "precision": "fp32", "augment": "none", "optimiser": {"kind": "adamw", "lr": 0.003}}
 ON_PIECES = {"kind": "fine_tuned", "tower": "vit", "pieces": "pieces", "recipe": SMALL}
@@ -111,12 +111,13 @@ def road(tmp_path_factory):
         given, rows = root / folder, ["path,latitude,longitude,by,heading,town"]
         given.mkdir()
         for number in numbers:
-            who, (latitude, longitude, colour) = list(PLACES.items())[number % 3]
+            who, (latitude, longitude, _, colour) = list(PLACES.items())[number % 3]
             picture(colour, rng).save(given / f"{number}.png")
             place = latitude + rng.normal(0, 0.05), longitude + rng.normal(0, 0.05)
             rows.append(f"{number}.png,{place[0]},{place[1]},{who}{number // 6},{number % 2 * 90},Town of {who}")
         (given / "photos.csv").write_text("\n".join(rows))
-    picture(PLACES["Kenya"][2], rng).save(root / "new.png")
+    picture(PLACES["Kenya"][3], rng).save(root / "new.png")
+    boundaries = write_countries(root, {name: place[:3] for name, place in PLACES.items()})
     (root / "clues.csv").write_text("clue,about\n" + "".join(f"Bollards of {name}.,{name}\n" for name in PLACES))
     for name in ENCODERS:
         (root / "published" / name).mkdir(parents=True)
@@ -131,6 +132,7 @@ def road(tmp_path_factory):
     corpora["asked"]["role"] = "benchmark"
     profile = {
         **PHOTOS,
+        "boundaries": boundaries,
         "labels": {"validation_share": 0.4},
         "corpora": corpora,
         "expect": {"spots": {"countries": ["ESP", "FRA", "KEN"]}},  # so that it is not asked about the planet

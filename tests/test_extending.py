@@ -12,7 +12,7 @@ from geoloc_core.code import Sources, digests
 from geoloc_core.params import load
 
 from .commands import commands
-from .conftest import PHOTOS, ROOT
+from .conftest import PHOTOS, ROOT, write_countries
 
 pytestmark = pytest.mark.slow
 
@@ -136,9 +136,9 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> NearestM
 ''',
 }
 PLACES = {
-    "by_ann": (48.9, 2.3, (200, 30, 30)),
-    "by_bob": (-1.3, 36.8, (30, 200, 30)),
-    "by_cem": (40.4, -3.7, (30, 30, 200)),
+    "France": (48.9, 2.3, "FRA", (200, 30, 30)),
+    "Kenya": (-1.3, 36.8, "KEN", (30, 200, 30)),
+    "Spain": (40.4, -3.7, "ESP", (30, 30, 200)),
 }
 STAGES = (
     "fetch photos", "boundaries", "ingest photos", "label photos", "leaks", "truth photos", "download net",
@@ -150,27 +150,29 @@ STAGES = (
 def extended(tmp_path_factory):
     """A copy of the package with the modules in it, and a project that uses them."""
     root = tmp_path_factory.mktemp("extended")
-    shutil.copytree(ROOT / "geoloc_core", root / "geoloc_core", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "geoloc_core", root / "geoloc_core")  # with what numba has compiled
     for name, text in MODULES.items():
         assert not (root / "geoloc_core" / name).exists()
         (root / "geoloc_core" / name).write_text(text)
     given, rows, rng = root / "given", [], np.random.default_rng(0)
     given.mkdir()
     for number in range(30):
-        who, (latitude, longitude, colour) = list(PLACES.items())[number % 3]
+        who, (latitude, longitude, _, colour) = list(PLACES.items())[number % 3]
         noise = rng.integers(-25, 25, (40, 40, 3)) + np.array(colour)
         Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(given / f"{number}.png")
         place = [latitude + rng.normal(0, 0.05), longitude + rng.normal(0, 0.05)]
         rows.append({"file": f"{number}.png", "by": f"{who}{number // 3}", "place": place})
     (given / "photos.json").write_text(json.dumps(rows))
     (root / "gain.txt").write_text("4")
-    (root / "params.yaml").write_text(yaml.safe_dump({"run": profile()}))
+    boundaries = write_countries(root, {name: place[:3] for name, place in PLACES.items()})
+    (root / "params.yaml").write_text(yaml.safe_dump({"run": profile(boundaries)}))
     return root
 
 
-def profile():
+def profile(boundaries):
     return {
         **PHOTOS,
+        "boundaries": boundaries,
         "corpora": {
             "photos": {
                 "role": "train",

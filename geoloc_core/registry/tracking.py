@@ -308,6 +308,7 @@ def run(project: Project, stage: str, name: str, params: dict[str, Any], reads: 
         UserError: MLflow's store cannot be used.
     """
     mlflow_client = client(project)
+    from mlflow.entities import Param
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
     from mlflow.tracking.context.registry import resolve_tags
 
@@ -326,8 +327,7 @@ def run(project: Project, stage: str, name: str, params: dict[str, Any], reads: 
             )
             with answering(project):
                 stated = {"seed": project.profile.seed, "threads": project.profile.threads, **params}
-                for key, value in _flat(stated).items():
-                    mlflow_client.log_param(run_id, key, value)
+                mlflow_client.log_batch(run_id, params=[Param(key, str(value)) for key, value in _flat(stated).items()])
                 _log_inputs(mlflow_client, run_id, "training", _hashes(project, reads))
             monitor.start()
             yield Log(project, mlflow_client, run_id)
@@ -489,6 +489,8 @@ def log_scores(project: Project, reports: dict[str, dict[str, Any]], cards: dict
     Raises:
         UserError: MLflow's store cannot be used.
     """
+    from mlflow.entities import RunTag
+
     mlflow_client = client(project)
     with answering(project):
         settle(mlflow_client, experiment(project, mlflow_client))
@@ -498,8 +500,8 @@ def log_scores(project: Project, reports: dict[str, dict[str, Any]], cards: dict
             short = {name: value[:12] for name, value in report["sha256"].items()}  # shown beside the name
             counts = {name: {key: found.get(key) for key in COUNTS} for name, found in report["benchmarks"].items()}
             _log_inputs(mlflow_client, run_id, "evaluation", short, counts)
-            for key, value in (_family(project, variant, {}) | {NOTE: cards.get(variant, "")}).items():
-                mlflow_client.set_tag(run_id, key, value)
+            tags = _family(project, variant, {}) | {NOTE: cards.get(variant, "")}
+            mlflow_client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
             for stage in ("train", "score"):
                 if project.plot(stage, variant).is_file():
                     mlflow_client.log_artifact(run_id, str(project.plot(stage, variant)), f"plots/{stage}")
