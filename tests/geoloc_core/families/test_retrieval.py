@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from safetensors.numpy import load_file, save_file
 
 from geoloc_core.contracts.batch import Batch, Data, Run
-from geoloc_core.contracts.geolocator import Card, Trained
+from geoloc_core.contracts.geolocator import Card, Trained, load
 from geoloc_core.contracts.groups import hashed
 from geoloc_core.contracts.layers import Names
 from geoloc_core.contracts.needs import Needs
@@ -27,6 +28,8 @@ from geoloc_core.families.retrieval.model import mean_place
 from geoloc_core.families.retrieval.options import CSLS, Settings
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.geo.sphere import chord, haversine_km, unit_vectors
+
+from . import made_models
 
 PLAIN = {"readout": None, "bands": None, "whitening": None, "csls": None, "rerank": None, "precision": "float32"}
 """Neighbours behind a gate, and nothing else."""
@@ -860,6 +863,50 @@ def test_the_photos_of_a_place_count_as_their_mean(tmp_path):
     assert model.gallery.names[np.arange(2)].tolist() == ["é0", "é2"]
     batch = Batch({"seen": np.array([[9, 1], [-9, 1]], np.float16), "said": np.ones((1, 1))}, starts=np.array([0, 2]))
     assert replace(model, under=under(space([0.0], [0.0]))).predict(batch).latitude.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "value", "says"),
+    [
+        ("cells", 0, 1, "cells: expected ascending positions from 0"),
+        ("cells", 3, 0, "cells: expected ascending positions from 0"),
+        ("ends", 0, 1, "ends: expected ascending positions from 0"),
+        ("ends", 3, 0, "ends: expected ascending positions from 0"),
+    ],
+)
+def test_positions_that_cannot_be_are_refused(tmp_path, name, at, value, says):
+    made_models.retrieval().save(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors[name][at] = value  # all others ascend as before
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=says):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda held: {"vectors": held["vectors"].astype(np.int64)},
+            "vectors int64 .*expected float32, float16 or int8",
+        ),
+        (lambda held: {"vectors": held["vectors"][:, 0]}, r"vectors int8 \(20,\), expected"),
+        (lambda held: {"vectors": held["vectors"][:, 1:]}, "vectors of 7, expected 8"),
+        (lambda held: {"vectors": held["vectors"][1:]}, "expected 20 each"),
+        (lambda held: {"scale": held["scale"][1:]}, "expected 20 each"),
+        (lambda held: {"bias": held["bias"][1:]}, "expected 20 each"),
+        (lambda held: {"bias": held["bias"][:, None]}, "expected 20 each"),
+        (lambda held: {name: held[name][:, None] for name in ("scale", "bias")}, "expected 20 each"),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused(tmp_path, change, says):
+    made_models.retrieval().save(tmp_path)
+    held = load_file(tmp_path / galleries.VECTORS)
+    save_file(
+        {name: np.ascontiguousarray(v) for name, v in (held | change(held)).items()}, tmp_path / galleries.VECTORS
+    )
+    with pytest.raises(UserError, match=says):
+        load(tmp_path)
 
 
 def test_no_photo_in_any_cell_is_said(tmp_path):
