@@ -201,7 +201,7 @@ class Density:
         """
         weights = self.weights(batch)
         found = Prediction.of_probabilities(weights.astype(np.float32), self.labelspace, k, truth)
-        peaks = np.argsort(-(np.log(np.maximum(weights, 1e-300)) + log_normaliser(self.kappa)), axis=1, kind="stable")
+        peaks = np.argsort(-(np.log(np.maximum(weights, 1e-300)) + log_normaliser(self.kappa)), kind="stable")
         peaks = peaks[:, :MODES]
         points = self.components[0][peaks]
         best = np.take_along_axis(peaks, self.at(weights, points).argmax(axis=1)[:, None], axis=1)[:, 0]

@@ -81,7 +81,7 @@ class Ensemble:
         total: np.ndarray = np.sum(parts, axis=0)
         first = np.argmax(total, axis=1)[:, None]
         shares = np.concatenate([np.take_along_axis(part, first, axis=1) for part in parts], axis=1)
-        order = np.argsort(-shares, axis=1, kind="stable")
+        order = np.argsort(-shares, kind="stable")
         names = np.array(self.members, dtype=object)
         evidence = Evidence("variant", names[order], np.take_along_axis(shares, order, axis=1))
         return Prediction.of_probabilities(total, self.labelspace, k, truth, evidence)

@@ -119,7 +119,7 @@ def ancestors(boxes: Boxes) -> list[np.ndarray]:
     A leaf that is coarser than the level is a box of its own.
     """
     found = []
-    for level in range(1, int(boxes.levels.max(initial=0))):
+    for level in range(1, int(boxes.levels.max())):
         up = np.maximum(boxes.levels - level, 0)
         keys = np.stack([np.minimum(boxes.levels, level), boxes.columns >> up, boxes.rows >> up], axis=1)
         found.append(np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1))

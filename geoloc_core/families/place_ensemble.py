@@ -159,7 +159,7 @@ class PlaceEnsemble:
         rows, best = np.arange(n), parts.sum(axis=0).argmax(axis=1)
         latitude, longitude = sphere.coordinates(votes.points[rows, best])
         given = parts[:, rows, best]
-        order = np.argsort(-given.T, axis=1, kind="stable")
+        order = np.argsort(-given.T, kind="stable")
         names = np.array(self.members, dtype=object)
         evidence = Evidence("variant", names[order], np.take_along_axis(given.T, order, axis=1))
         found = Prediction.of_probabilities(probabilities, self.labelspace, k, truth, evidence)

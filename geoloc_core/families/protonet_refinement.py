@@ -182,7 +182,7 @@ class Refinement:
         features = embeddings(batch.images[self.settings.encoder], batch.starts)
         cells = first.classes[:, : self.settings.candidates]
         prototypes, scores, weights = self.score(features, cells, first.probabilities[:, : cells.shape[1]])
-        order = np.argsort(-scores, axis=1, kind="stable")
+        order = np.argsort(-scores, kind="stable")
         shown = order[:, :k]
         photos = self.photos(features, np.take_along_axis(prototypes, shown, axis=1))
         of_cells = self._refined(first, scores, order, photos, truth)

@@ -1,4 +1,4 @@
-"""Would the tests notice a fault? ``python tests/benchmarks/mutation.py [--mutants 300] [--seed 0] [--only PATH]``
+"""Would the tests notice a fault? ``python tests/benchmarks/mutation.py [--mutants 300] [--jobs 2]``
 
 Makes small faults in the code that decides what a model learns, answers and scores (``mutants.py``), draws some of
 them, stratified by file, and runs the fast tests that reach the changed line against each. A mutant is killed when a
@@ -34,6 +34,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
@@ -388,7 +389,7 @@ def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def main(mutants: int, seed: int, only: str, state: Path | None) -> None:
+def main(mutants: int, seed: int, only: str, jobs: int, state: Path | None) -> None:
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -407,7 +408,7 @@ def main(mutants: int, seed: int, only: str, state: Path | None) -> None:
         row("---", "---", "---", "---")
         sample = ((mutant, applied(ROOT, mutant)) for mutant in drawn(made, mutants, seed))
         faults = itertools.chain(classic(only), ((mutant, *change) for mutant, change in sample if change is not None))
-        met = tried(faults, known, state / "outcomes.json")
+        met = tried(faults, known, jobs, state / "outcomes.json")
         summary([(mutant, found) for mutant, found in met if mutant.number >= 0])
 
 
@@ -419,19 +420,28 @@ def classic(only: str) -> Iterator[tuple[Mutant, ast.Module, str]]:
 
 
 def tried(
-    faults: Iterable[tuple[Mutant, ast.Module, str]], known: Coverage, kept: Path
+    faults: Iterable[tuple[Mutant, ast.Module, str]], known: Coverage, jobs: int, kept: Path
 ) -> Iterator[tuple[Mutant, Outcome]]:
     """What becomes of mutants, each with its code and in words; what an earlier run killed stays dead."""
     before: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
-    for mutant, tree, words in faults:
-        name = f"{mutant.path}:{mutant.line} {mutant.number} {words}"
-        met = Outcome(*before.get(name, ("", "", 0.0)))
-        if met.how not in ("killed", "timeout"):
-            met = outcome(mutant, compile(tree, str(ROOT / mutant.path), "exec"), known)
-            before[name] = (met.how, met.by, met.seconds)
+
+    def met(fault: tuple[Mutant, ast.Module, str]) -> tuple[Mutant, str, Outcome]:
+        mutant, tree, words = fault
+        found = Outcome(*before.get(_title(mutant, words), ("", "", 0.0)))
+        if found.how not in ("killed", "timeout"):
+            found = outcome(mutant, compile(tree, str(ROOT / mutant.path), "exec"), known)
+        return mutant, words, found
+
+    with ThreadPoolExecutor(jobs) as pool:  # a fork leaves only the thread that made it, which becomes the main one
+        for mutant, words, found in pool.map(met, faults):
+            before[_title(mutant, words)] = (found.how, found.by, found.seconds)
             kept.write_text(json.dumps(before))
-        row(f"{mutant.path}:{mutant.line}", f"`{words}`", met.how, f"{met.by} {met.seconds:.1f} s")
-        yield mutant, met
+            row(f"{mutant.path}:{mutant.line}", f"`{words}`", found.how, f"{found.by} {found.seconds:.1f} s")
+            yield mutant, found
+
+
+def _title(mutant: Mutant, words: str) -> str:
+    return f"{mutant.path}:{mutant.line} {mutant.number} {words}"
 
 
 def summary(met: list[tuple[Mutant, Outcome]]) -> None:
@@ -456,5 +466,6 @@ if __name__ == "__main__":
     parser.add_argument("--mutants", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="files whose path contains this")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants at a time")
     parser.add_argument("--state", type=Path, help="keeps what a run found, for a later one to go on from")
     main(**vars(parser.parse_args()))

@@ -126,7 +126,7 @@ def _numbers(
     flat = unit(vectors.reshape(n * t, -1)).reshape(vectors.shape)
     alike = (flat @ flat.transpose(0, 2, 1)).astype(np.float64)
     pairs = valid[:, :, None] & valid[:, None] & ~np.eye(t, dtype=bool)
-    affinity = np.where(pairs, np.exp((alike - 1) / SHARP), 0)
+    affinity = np.where(pairs, np.exp(alike / SHARP), 0)
     passed = affinity / np.maximum(affinity.sum(axis=2, keepdims=True), np.finfo(float).tiny)
     spread = np.linalg.solve(np.eye(t) - SPREAD * passed.transpose(0, 2, 1), (1 - SPREAD) * weights[..., None])[..., 0]
     others = np.maximum(pairs.sum(axis=2), 1)
@@ -193,7 +193,7 @@ def rerank(found: Found, logits: np.ndarray, spread: float, weight: float) -> Fo
     """
     valid = found.candidates >= 0
     final = np.where(valid, found.top / spread + weight * logits, -np.inf)
-    order = np.argsort(-final, axis=1, kind="stable")
+    order = np.argsort(-final, kind="stable")
     top, candidates, columns = (
         np.take_along_axis(values, order, axis=1) for values in (final, found.candidates, found.columns)
     )

@@ -180,7 +180,8 @@ def density(classes=6) -> Trained:
     torch.manual_seed(8)
     layers = linear_layers(network(3, (5,), classes))
     kappa = np.geomspace(5.0, 1e6, classes)
-    model = densities.Density("b", space(classes), np.zeros(3, "f"), np.ones(3, "f"), layers, kappa, 0.01)
+    mean, std = np.array([0.5, -1, 2], "f"), np.array([2, 0.5, 3], "f")
+    model = densities.Density("b", space(classes), mean, std, layers, kappa, 0.01)
     return Trained(Card(family="density", needs=block.needs(), fingerprints={"b": "2"}), model)
 
 

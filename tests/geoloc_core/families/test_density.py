@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from geoloc_core.contracts.batch import Batch, Data, Run
 from geoloc_core.contracts.density import HasDensity
 from geoloc_core.errors import UserError
+from geoloc_core.families import density as densities
 from geoloc_core.families.density import (
     Density,
     Options,
@@ -18,9 +19,10 @@ from geoloc_core.families.density import (
     kappa_of,
     log_normaliser,
     loss_of,
+    network,
 )
 from geoloc_core.geo.labelspace import LabelSpace
-from geoloc_core.geo.sphere import EARTH_KM, coordinates, haversine_km, lattice, unit_vectors
+from geoloc_core.geo.sphere import EARTH_KM, coordinates, evenly, haversine_km, lattice, unit_vectors
 
 from .made_models import density
 
@@ -86,6 +88,39 @@ def test_the_answer_is_the_highest_point_and_not_the_heaviest_component():
     assert found.probabilities[0] == pytest.approx([0.39, 0.31, 0.3])
 
 
+def test_the_highest_point_is_found_among_many_components():
+    """Forty far apart, the first half as heavy as can be and wide; one of the last is lighter, and far sharper."""
+    latitudes, longitudes = coordinates(evenly(40))
+    weights = np.where(np.arange(40) < 20, 0.045, 0.005)
+    for sharp in (33, 39):
+        kappa = np.where(np.arange(40) == sharp, kappa_of(5), kappa_of(100))
+        found = mixture(latitudes, longitudes, kappa).predict(said(weights))
+        assert found.latitude[0] == latitudes[sharp]
+        assert found.longitude[0] == longitudes[sharp]
+    heavy = np.where(np.arange(40) == 37, 0.61, 0.01)
+    same = mixture(latitudes, longitudes, np.full(40, kappa_of(100))).predict(said(heavy))
+    assert (same.latitude[0], same.longitude[0]) == (latitudes[37], longitudes[37])
+
+
+def test_many_places_are_looked_up_in_blocks(monkeypatch):
+    model, rng = density().model, np.random.default_rng(4)
+    weights, points = rng.dirichlet(np.ones(6), 7), rng.normal(size=(7, 3, 3))
+    points /= np.linalg.norm(points, axis=2, keepdims=True)
+    whole = model.at(weights, points)
+    for block in (1, 2 * 3 * 7):  # a unit, and two units, at a time
+        monkeypatch.setattr(densities, "BLOCK", block)
+        np.testing.assert_allclose(model.at(weights, points), whole, rtol=1e-12)
+
+
+def test_the_draws_of_a_unit_do_not_depend_on_the_others():
+    model, weights = density().model, np.random.default_rng(5).dirichlet(np.ones(6), 4)
+    whole = model.draw(weights)
+    assert whole.shape == (4, 512, 3)
+    for row in range(4):
+        np.testing.assert_allclose(model.draw(weights[row : row + 1])[0], whole[row], atol=1e-9)
+    assert (model.draw(weights[:1], seed=1) != whole[0]).any()
+
+
 @pytest.mark.parametrize("place", [(0, 180), (90, 0), (-33, 151)])
 def test_region_and_radius_of_one_component_are_a_cap(place):
     kappa = kappa_of(300.0)
@@ -125,6 +160,18 @@ def test_concentrations_are_those_that_fit_the_places():
     assert found[2:].tolist() == [kappa_of(50)] * 2, "of classes without places"
     same = concentrations(np.repeat(points[:1], 9, axis=0), np.zeros(9, int), 1, 5.0)
     assert same[0] == pytest.approx(kappa_of(5)), "no sharper than the least"
+    few = np.array([[1, 0, 0], [0, 1, 0], [0, -1, 0], [0.96, 0.28, 0], [0.96, -0.28, 0]], float)
+    found = concentrations(few, np.array([0, 1, 1, 2, 2]), 3, 5.0)
+    assert found[0] == pytest.approx(kappa_of(50)), "one place says nothing of how far others are"
+    assert found[1] == pytest.approx(kappa_of(3000)), "on opposite sides of the Earth: no wider than the widest"
+    assert found[2] == pytest.approx(0.96 * (3 - 0.9216) / 0.0784)
+
+
+def test_concentrations_are_learned_between_the_widest_and_the_sharpest():
+    kappa = np.array([kappa_of(5000), kappa_of(3000), kappa_of(70), kappa_of(5), kappa_of(1)])
+    found = network(2, (), kappa, 5.0).kappa().detach().numpy()
+    assert found == pytest.approx([kappa_of(km) for km in (3000, 3000, 70, 5, 5)], rel=1e-5)
+    assert kappa_of(1) == pytest.approx(EARTH_KM**2), "a radian over the standard deviation, squared"
 
 
 def test_the_loss_equals_the_density():
@@ -175,7 +222,13 @@ def test_it_learns_where_photos_are_and_how_sure_that_is(tmp_path):
     level, _ = found.model.region(batch)
     inside = found.model.log_density(batch, *places) >= level
     assert inside.mean() == pytest.approx(0.9, abs=0.06), "and 90 % in the region"
-    assert EARTH_KM / np.sqrt(found.model.kappa) == pytest.approx([64] * 4, rel=0.3)
+    spread = EARTH_KM / np.sqrt(found.model.kappa)
+    assert spread == pytest.approx([64] * 4, rel=0.3)
+    typical = EARTH_KM / np.sqrt(np.median(found.model.kappa))
+    assert found.figures["median_spread_km"] == pytest.approx(typical, abs=0.051)
+    right = answer.classes[:, 0] == known.targets[known.validation]
+    assert found.history[found.best]["validation_accuracy"] == pytest.approx(100 * right.mean())
+    assert found.figures["trainable_parameters"] == (3 * 8 + 8) + (8 * 4 + 4) + 4
 
 
 def test_it_is_the_same_each_time(tmp_path):
@@ -192,6 +245,14 @@ def test_photos_without_coordinates_are_left_out_and_counted(tmp_path):
     assert taught(tmp_path, lost).figures["without_coordinates"] == 200
     with pytest.raises(UserError, match="none of the validation photos has coordinates"):
         taught(tmp_path, replace(known, latitudes=np.where(np.arange(800) >= 400, np.nan, known.latitudes)))
+
+
+@pytest.mark.parametrize("row", [3, 500])
+def test_a_feature_that_is_no_number_is_said(tmp_path, row):
+    known = lesson()
+    known.images["seen"][row, 1] = np.nan
+    with pytest.raises(UserError, match="are not finite numbers"):
+        taught(tmp_path, known)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from geoloc_core.contracts.batch import Answered, Batch
+from geoloc_core.contracts.geolocator import load
 from geoloc_core.contracts.prediction import Prediction
+from geoloc_core.errors import UserError
 from geoloc_core.families.ensemble import Options, fit, select, spread
 
 from .made_lessons import data, run
@@ -49,6 +52,29 @@ def test_without_a_row_to_choose_by_the_first_member_is_taken():
     counts, accuracies, _ = select([np.empty((0, 3))] * 2, np.empty(0, np.int64), 3)
     assert counts.tolist() == [1, 0]
     assert accuracies == [0.0] * 4
+
+
+def test_of_equals_the_one_that_gives_the_truth_more_is_taken():
+    """Of what it gives at all: shares of few candidates count as if they were of all."""
+    modest, sure, few = [[0.6, 0.4]] * 2, [[0.9, 0.1]] * 2, [[0.19, 0.01]] * 2
+    truth = np.array([0, -1])
+    for parts, taken in (([modest, sure], 1), ([sure, modest], 0), ([sure, few], 1), ([sure, sure], 0)):
+        counts, accuracies, best = select([np.array(part) for part in parts], truth, 0)
+        assert counts.tolist() == np.eye(2)[taken].tolist()
+        assert (accuracies, best) == ([0.5], 0), "an unknown class is a miss"
+    unknown, accuracies, _ = select([np.array(modest), np.array(sure)], np.array([-1, -1]), 2)
+    assert (unknown.tolist(), accuracies) == ([1, 0], [0.0] * 3)
+    nothing, _, _ = select([np.zeros((2, 2)), np.array(few)], truth, 0)
+    assert nothing.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("wrong", [np.full(6, 6), np.full(6, -2), np.zeros(6)])
+def test_classes_that_cannot_be_are_refused(tmp_path, wrong):
+    ensemble().save(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file(tensors | {"classes.1": wrong}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"classes\.1: expected positions of 6 classes"):
+        load(tmp_path)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 20), st.integers(1, 8))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from geoloc_core.contracts.batch import Batch, Data, Run
+from geoloc_core.contracts.geolocator import load
 from geoloc_core.errors import UserError
 from geoloc_core.families.hierarchical import (
     REACH,
@@ -59,6 +60,45 @@ def test_a_mean_off_the_middle_is_zero_and_the_edges_are_one_on_either_side():
     assert beyond.tolist() == [[-1, 1]], "a point outside counts as at the edge, the short way round"
 
 
+def test_a_mean_at_the_edge_leaves_no_way_there():
+    extents = Extents.of(space(["1/0/0"], [-90.0], [0.0]))  # the quarter from 90° south and 180° west to 0, 0
+    shares = extents.shares(np.zeros(2, int), np.array([-90.0, -45.0]), np.array([0.0, -90.0]))
+    np.testing.assert_allclose(shares, [[0, 0], [0.5, -0.5]])
+    back = extents.places(np.zeros(1, int), np.array([[-1.2, -1.2]]))
+    assert (back[0][0], back[1][0]) == (-90, pytest.approx(144)), "no farther than the pole, and past 180° west"
+
+
+@pytest.mark.parametrize("hidden", [(), (8,), (16, 8)])
+@pytest.mark.parametrize("offsets", [False, True])
+def test_with_and_without_offsets_it_opens_as_it_was_saved(tmp_path, hidden, offsets):
+    made = hierarchical()
+    torch.manual_seed(1)
+    tensors = {name: torch.randn(of.shape).numpy() for name, of in network(3, hidden, 6, offsets).state_dict().items()}
+    tensors |= {name: made.model.tensors[name] for name in ("mean", "std", "temperature")}
+    made = replace(made, model=replace(made.model, tensors=tensors))
+    made.save(tmp_path)
+    batch = Batch({"b": np.random.default_rng(3).normal(size=(5, 3)).astype(np.float32)})
+    found, loaded = (of.model.predict(batch, 6) for of in (made, load(tmp_path)))
+    np.testing.assert_array_equal(loaded.classes, found.classes)
+    np.testing.assert_array_equal(loaded.latitudes, found.latitudes)
+    means = made.labelspace.latitudes[found.classes]
+    assert np.array_equal(found.latitudes, means) != offsets, "the mean of its photos, where no offset was learned"
+    x = torch.from_numpy(batch.images["b"])
+    shares = made.model.differentiable().logits(x).softmax(dim=1).gather(1, torch.from_numpy(found.classes))
+    np.testing.assert_allclose(shares, found.probabilities, rtol=1e-4)
+
+
+def test_classes_that_are_no_boxes_are_refused(tmp_path):
+    made = hierarchical()
+    made.save(tmp_path)
+    for wrong in ("x", "1/2", "1/2/x"):
+        replace(made.labelspace, ids=["1/0/0", "2/2/0", "2/3/0", "2/2/1", "3/6/2", wrong]).save(
+            tmp_path / "labels.json"
+        )
+        with pytest.raises(UserError, match="expected level/column/row"):
+            load(tmp_path)
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_any_point_of_a_box_comes_back(seed):
@@ -92,6 +132,9 @@ def test_the_loss_equals_its_literal_transcription():
     levels = [torch.from_numpy(found) for found in ancestors(boxes_of(space()))]
     given = torch.from_numpy(logits), torch.from_numpy(offsets), (torch.from_numpy(cells), torch.from_numpy(shares))
     assert float(loss_of(*given, levels, (0.7, 0.3))) == pytest.approx(total / 5)
+    sunk = torch.tensor([[0.0, -200, -200, -200, -200, -200]]), None, (torch.tensor([1]), torch.zeros(1, 2))
+    least = -np.log(1e-12)  # what a box counts as whose probability has sunk to zero
+    assert float(loss_of(*sunk, levels, (1.0, 1.0))) == pytest.approx(200 + 2 * least, rel=1e-5)
     leaf = float(torch.nn.functional.cross_entropy(given[0], given[2][0]))
     assert float(loss_of(given[0], None, given[2], levels, (0.0, 0.3))) == pytest.approx(leaf)
 

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from geoloc_core.contracts.batch import Answered, Batch
+from geoloc_core.contracts.geolocator import load
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.errors import UserError
+from geoloc_core.families import place_ensemble as place_ensembles
 from geoloc_core.families.place_ensemble import Options, PlaceEnsemble, fit, same_classes
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.geo.sphere import EARTH_KM, haversine_km, unit_vectors
@@ -127,6 +130,51 @@ def test_it_is_never_worse_than_its_best_member(tmp_path_factory, known):
     assert 100 * reached == pytest.approx(fitted.history[fitted.best]["validation_within"])
     assert fitted.model.weights.sum() == pytest.approx(1)
     assert fitted.figures["width_km"] == fitted.model.width_km
+
+
+def answers_at(degrees_off, known) -> Answered:
+    """A member that is so many degrees north of the truth of each photo."""
+    n = len(known.targets)
+    latitudes = (known.latitudes + np.broadcast_to(degrees_off, n))[:, None]
+    return Answered(space(), np.arange(n), told(np.full((n, 1), 0.5), latitudes, known.longitudes[:, None]))
+
+
+def test_of_equals_the_better_game_and_the_narrowest_vote_are_chosen(tmp_path):
+    known = data(np.zeros((16, 1)), np.arange(16) % 5, 6)
+    known = replace(known, answers={"one": answers_at(5, known), "other": answers_at(1, known)})
+    fitted = fit(known, OPTIONS, run(tmp_path))  # 556 and 111 km: both are within 750
+    assert fitted.model.weights.tolist() == [0, 1]
+    assert fitted.figures["weights"] == {"one": 0, "other": 1}
+    assert fitted.model.width_km == fitted.figures["width_km"] == 1e-3
+    assert fitted.history[fitted.best]["validation_within"] == 100
+    assert fit(known, OPTIONS.model_copy(update={"within_km": 500}), run(tmp_path)).model.weights.tolist() == [0, 1]
+
+
+def test_of_too_many_validation_photos_evenly_spaced_ones_are_chosen_by(tmp_path, monkeypatch):
+    known = data(np.zeros((20, 1)), np.arange(20) % 5, 6)  # the last five are for validation
+    off = np.where(np.isin(np.arange(20), [15, 17, 19]), 1, 60)
+    known = replace(known, answers={"one": answers_at(off, known), "other": answers_at(60, known)})
+    assert fit(known, OPTIONS, run(tmp_path)).history[0]["validation_within"] == pytest.approx(60)
+    monkeypatch.setattr(place_ensembles, "CHOSEN_BY", 3)
+    assert fit(known, OPTIONS, run(tmp_path)).history[0]["validation_within"] == 100
+
+
+def test_votes_are_counted_in_blocks(monkeypatch):
+    model, batch = place_ensemble().model, photos(12)
+    votes = model.votes([batch.answers[name] for name in model.members])
+    whole = votes.parts(500.0)
+    for block in (1, 5 * len(votes.members) ** 2):
+        monkeypatch.setattr(place_ensembles, "BLOCK", block)
+        np.testing.assert_allclose(votes.parts(500.0), whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [np.full(6, 6), np.full(6, -2), np.zeros(6)])
+def test_classes_that_cannot_be_are_refused(tmp_path, wrong):
+    place_ensemble().save(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file(tensors | {"classes.1": wrong}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"classes\.1: expected positions of 6 classes"):
+        load(tmp_path)
 
 
 def test_members_that_know_different_places_are_better_together(tmp_path):

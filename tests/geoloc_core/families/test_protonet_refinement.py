@@ -7,16 +7,20 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from geoloc_core.contracts.batch import Answered, Batch, Data, Run
-from geoloc_core.contracts.geolocator import Card, Trained
+from geoloc_core.contracts.geolocator import Card, Trained, load
 from geoloc_core.contracts.needs import Answers, ImageFeatures, Model, Needs, Photos, Tokens
 from geoloc_core.contracts.prediction import Prediction
+from geoloc_core.errors import UserError
 from geoloc_core.families import classifier, ensemble, fine_tuned, geocell_classifier
 from geoloc_core.families import protonet_refinement as refinements
 from geoloc_core.families.protonet_refinement import Options, Refinement, fit
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.geo.sphere import haversine_km
+
+from .made_models import refinement
 
 EARTH_KM = 6371.0
 
@@ -350,6 +354,51 @@ def test_photos_of_any_cell_calibrate_the_first_one_too(rows):
     assert figures["temperature"] < 0.5, "it is always right, and may be surer"
 
 
+def test_validation_photos_of_unknown_cells_do_not_calibrate():
+    """Neither those of none, nor those of a class of the corpus that the model does not know."""
+    rng = np.random.default_rng(4)
+    targets = rng.integers(0, 2, 120)
+    latitudes, longitudes = TOWNS.latitudes[targets], TOWNS.longitudes[targets]
+    known = data(TOWNS, rng.normal(size=(120, 2)) + targets[:, None] / 2, targets, latitudes, longitudes)
+    known = replace(known, training=np.arange(60), validation=np.arange(60, 90))
+
+    def temperature(known):
+        return fit(known, options(), Run(1, None, [], lambda metrics, step: None)).figures["temperature"]
+
+    strange = replace(
+        known,
+        space=space([*TOWNS.latitudes, 50.0], [*TOWNS.longitudes, 50.0]),
+        targets=np.where(np.arange(120) < 90, targets, np.where(np.arange(120) < 105, -1, 2)),
+    )
+    assert 0.1 < temperature(known) < 10
+    assert temperature(replace(strange, validation=np.arange(60, 120))) == temperature(known)
+    assert temperature(replace(known, validation=np.arange(60, 120))) != temperature(known)
+
+
+def test_figures_by_hand(monkeypatch):
+    """Of four validation photos: right to a kilometre, 111 km off, moved there from another town, and nowhere."""
+    cells = space([*TOWNS.latitudes, 60.0], [*TOWNS.longitudes, 60.0])
+    seen, targets = [*SEEN, [0, 1], [8, 1], [8, 1], [0, 0]], [0] * 7 + [1] * 3 + [0] * 4
+    latitudes, longitudes = [*LATITUDES, 0.005, 1.0, 2.003, np.nan], [*LONGITUDES, *[37.0] * 4]
+    said = np.tile([0.7, 0.2, 0.1], (14, 1))
+    known = data(cells, seen, targets, latitudes, longitudes, said)
+    known = replace(known, training=np.arange(10), validation=np.arange(10, 14))
+    whole = fit(known, options(), Run(1, None, [], lambda metrics, step: None))
+    figures = whole.figures
+    before, after = ([figures[f"within_{km}km_{when}"] for km in (1, 25, 200)] for when in ("before", "after"))
+    assert before == [33.33, 33.33, 66.67], "0.6, 111 and 223 km from the middle of the cell"
+    assert after == [66.67, 66.67, 100], "0.4, 111 and 0.2 km from the nearest photos"
+    assert {name: figures[name] for name in ("prototypes", "photos", "noise", "cells_without_photos")} == {
+        "prototypes": 3, "photos": 9, "noise": 1, "cells_without_photos": 1,
+    }  # fmt: skip
+    assert (figures["parameters"], figures["trainable_parameters"]) == (3 * 2, 0), "the prototypes"
+    monkeypatch.setattr(refinements, "ROWS", 3)
+    assert fit(known, options(), Run(1, None, [], lambda metrics, step: None)).figures == figures
+    nobody = fit(replace(known, validation=np.arange(0)), options(), Run(1, None, [], lambda metrics, step: None))
+    assert nobody.model.calibration == 1
+    assert not any(name.startswith("within") for name in nobody.figures)
+
+
 def test_it_is_the_same_each_time(tmp_path):
     rng = np.random.default_rng(1)
     n = 300
@@ -371,6 +420,33 @@ def test_groups_larger_than_a_block_are_searched_to_the_end(monkeypatch):
         own = np.arange(*starts[groups[row] : groups[row] + 2])
         apart = ((vectors[own].astype(np.float64) - asked[row]) ** 2).sum(axis=1)
         assert found[row] == (own[apart.argmin()] if len(own) else -1)
+
+
+def test_scores_and_what_is_saved_are_made_in_blocks(monkeypatch, tmp_path):
+    rng, model = np.random.default_rng(5), refinement()
+    features, cells = rng.normal(size=(20, 3)).astype(np.float32), np.stack([rng.permutation(6)[:3] for _ in range(20)])
+    probabilities = rng.dirichlet(np.ones(3), 20)
+    whole = model.model.score(features, cells, probabilities)
+    monkeypatch.setattr(refinements, "BLOCK", 2 * 3 * 3)  # two units, or six photos
+    for values, same in zip(model.model.score(features, cells, probabilities), whole, strict=True):
+        np.testing.assert_allclose(values, same, rtol=1e-6)
+    model.save(tmp_path)
+    loaded = load(tmp_path).model.gallery
+    assert len(loaded) == 25
+    np.testing.assert_array_equal(loaded.photos(0, 25), model.model.gallery.photos(0, 25))
+    assert loaded.ids(np.array([0, 24])).tolist() == ["photo 0", "photo 24"]
+
+
+@pytest.mark.parametrize("name", ["cells", "starts", "ends"])
+@pytest.mark.parametrize("wrong", ["first", "falling"])
+def test_positions_that_cannot_be_are_refused(tmp_path, name, wrong):
+    refinement().save(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    at, step = (0, 1) if wrong == "first" else (3, -tensors[name][3])
+    tensors[name][at] += step  # all others ascend as before
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=f"{name}: expected ascending positions from 0"):
+        load(tmp_path)
 
 
 CELLS = classifier.Options(kind="classifier", corpus="c", encoders=("said",), labels="cells")

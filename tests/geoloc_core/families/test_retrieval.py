@@ -10,15 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from safetensors.numpy import load_file, save_file
 
 from geoloc_core.contracts.batch import Batch, Data, Run
-from geoloc_core.contracts.geolocator import Card, Trained
+from geoloc_core.contracts.geolocator import Card, Trained, load
 from geoloc_core.contracts.groups import hashed
 from geoloc_core.contracts.layers import Names
 from geoloc_core.contracts.needs import Needs
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.errors import UserError
-from geoloc_core.families.retrieval import Options, Retrieval, bands, fit, on_device, ranking
+from geoloc_core.families.retrieval import Options, Retrieval, bands, fit, learning, on_device, ranking
 from geoloc_core.families.retrieval import gallery as galleries
 from geoloc_core.families.retrieval.comparison import Comparison, Head, Whitening
 from geoloc_core.families.retrieval.gallery import Found, Gallery, rounded, search
@@ -27,6 +28,8 @@ from geoloc_core.families.retrieval.model import mean_place
 from geoloc_core.families.retrieval.options import CSLS, Settings
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.geo.sphere import chord, haversine_km, unit_vectors
+
+from . import made_models
 
 PLAIN = {"readout": None, "bands": None, "whitening": None, "csls": None, "rerank": None, "precision": "float32"}
 """Neighbours behind a gate, and nothing else."""
@@ -39,12 +42,13 @@ def space(latitudes, longitudes) -> LabelSpace:
 
 @dataclass(frozen=True)
 class Says:
-    """A model of cells whose features are its probabilities."""
+    """A model of cells whose features are its probabilities, be they of photos or of places."""
 
     labelspace: LabelSpace
 
     def predict(self, batch, k=5, truth=None):
-        return Prediction.of_probabilities(batch.images["said"].astype(np.float32), self.labelspace, k, truth)
+        rows = slice(None) if batch.starts is None else batch.starts[:-1]
+        return Prediction.of_probabilities(batch.images["said"][rows].astype(np.float32), self.labelspace, k, truth)
 
     def save(self, folder):
         """It has nothing of its own."""
@@ -278,8 +282,25 @@ def test_the_readout_is_the_mean_of_near_cells_by_sharpened_probability():
     assert (lat[0], lon[0]) == (pytest.approx(0), pytest.approx(np.degrees(np.arctan2(x[1], x[0]))))
     assert 179 < lon[0] < 180
     assert [v[0] for v in mean_place(latitudes, longitudes, p**2, 0)] == [0, 179], "none but the first itself"
+    nothing = mean_place(latitudes, longitudes, np.zeros((1, 3)), 1000)
+    assert [v[0] for v in nothing] == [0, 179], "without a weight it is the first"
     pole = mean_place(np.array([[89.0, 89.0]]), np.array([[0.0, 180.0]]), np.ones((1, 2)), 1000)
     assert pole[0][0] == pytest.approx(90)
+
+
+def test_the_readout_looks_at_the_best_cells_and_sharpens_their_probabilities(tmp_path):
+    cells = space([0.0, 0.0, 0.0], [10.0, 30.0, 80.0])
+    known = data(cells, np.eye(3), [0, 1, 2], [0.0] * 3, [10.0, 30.0, 80.0])
+    for readout, weights in (
+        ({"cells": 2, "temperature": 0.5, "within_km": 1e5}, [0.5**2, 0.3**2, 0]),
+        ({"cells": 3, "temperature": 2, "within_km": 1e5}, [0.5**0.5, 0.3**0.5, 0.2**0.5]),
+        ({"cells": 3, "temperature": 1, "within_km": 3000}, [0.5, 0.3, 0]),  # 20° are 2,224 km
+        ({"cells": 1}, [1, 0, 0]),
+    ):
+        found = ask(model_of(known, tmp_path, neighbours=None, readout=readout), [1, 0, 0], [0.5, 0.3, 0.2])
+        x = weights @ unit_vectors(cells.latitudes, cells.longitudes)
+        assert found.longitude[0] == pytest.approx(np.degrees(np.arctan2(x[1], x[0]))), readout
+        assert found.latitude[0] == pytest.approx(0)
 
 
 def test_each_step_that_is_left_out_is_absent(tmp_path):
@@ -320,6 +341,10 @@ def test_heads_alone_are_compared_without_a_blend_and_start_as_the_identity():
     np.testing.assert_allclose(made(x.numpy()), wanted, rtol=1e-4, atol=1e-5)
     assert made.width(5) == 10
     assert made.first(10) == (0.5, 5)
+    blended = Comparison(0.4, None, heads)
+    assert blended(x.numpy()).shape == (9, blended.width(5)) == (9, 15)
+    assert blended.first(15) == (0.4, 5), "the encoder's own vectors come first"
+    assert Comparison(1.0, None, ()).first(5) == (1.0, 5)
 
 
 def test_the_product_of_two_vectors_is_the_blend_of_their_cosines():
@@ -328,10 +353,10 @@ def test_the_product_of_two_vectors_is_the_blend_of_their_cosines():
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter)
     heads = tuple(Head({k: t.detach().numpy() for k, t in head.state_dict().items()}) for head in net.heads)
-    white = Whitening.of(rng.normal(size=(50, 4)).astype(np.float32), 3)
+    white = Whitening.of(rng.normal(size=(50, 4)).astype(np.float32), 2)
     for whitened in (False, True):
         if whitened:
-            net = bands.network(3, 6, 1, white)
+            net = bands.network(2, 6, 1, white)
             heads = tuple(Head({k: t.detach().numpy() for k, t in head.state_dict().items()}) for head in net.heads)
         made = Comparison(0.34, white, heads, whitened)
         x = rng.normal(size=(2, 4)).astype(np.float32)
@@ -344,7 +369,7 @@ def test_the_product_of_two_vectors_is_the_blend_of_their_cosines():
         vectors = made(x)
         assert vectors[0] @ vectors[1] == pytest.approx(total, rel=1e-4, abs=1e-5)
         assert vectors.shape[1] == made.width(4)
-        assert made.first(made.width(4)) == (0.34, 3)
+        assert made.first(made.width(4)) == (0.34, 2)
 
 
 def test_whitened_vectors_vary_alike_in_all_directions_and_in_no_more_than_there_are():
@@ -377,13 +402,13 @@ def gallery_of(vectors, groups=None, precision="float32", latitudes=None, cells=
 
 def test_the_usual_similarity_is_the_mean_to_the_most_alike_of_other_groups_in_the_sample():
     rng = np.random.default_rng(3)
-    vectors, groups = rng.normal(size=(30, 4)), rng.integers(0, 4, 30)
+    vectors, groups = rng.normal(size=(31, 4)), rng.integers(0, 4, 31)
     found = usual(gallery_of(vectors, groups), CSLS(neighbours=3, sample=10))
-    sample = range(0, 30, 3)
-    for row in range(30):
+    sample = range(0, 31, 4)  # eight, as every third one would be eleven
+    for row in range(31):
         near = sorted((float(vectors[row] @ vectors[at]) for at in sample if groups[at] != groups[row]), reverse=True)
         assert found[row] == pytest.approx(np.mean(near[:3]), rel=1e-4)
-    assert usual(gallery_of(vectors, np.ones(30)), CSLS()).tolist() == [0] * 30
+    assert usual(gallery_of(vectors, np.ones(31)), CSLS()).tolist() == [0] * 31
 
 
 def test_int8_loses_next_to_nothing():
@@ -408,6 +433,7 @@ def in_torch(gallery, queries, cells, counts, offsets, own, length, gain) -> Fou
     where = torch.device("cpu")
     asked = galleries._by_cell(cells, counts)
     vectors = galleries._brought(gallery.vectors, where)
+    np.testing.assert_array_equal(vectors.numpy(), gallery.vectors)
     return Found(*on_device.search(gallery, vectors, where, queries, asked, offsets, own, length, gain))
 
 
@@ -545,6 +571,14 @@ def test_reranked_candidates_and_cells_are_in_the_order_of_score_and_logit():
     assert after.photos[0].tolist() == [11, 20, 30, -1]
     assert after.scores[0].tolist() == [3.25, 6.0, 0.5, -np.inf], "a cell without a candidate has the least logit, 0"
     assert found.photos[0].tolist() == [10, 20, 30, -1], "what was found stays"
+    nobody = Found(
+        *(np.full((1, width), fill) for width, fill in ((4, -np.inf), (4, -1), (4, -np.inf), (4, -1), (4, 0)))
+    )
+    both = Found(*(np.concatenate([getattr(one, name) for one in (found, nobody)]) for name in vars(found)))
+    joined = ranking.rerank(both, np.array([[0.0, 0.5, 2.0, 99.0]] * 2), 2.0, 2.0)
+    for name in vars(found):
+        np.testing.assert_array_equal(getattr(joined, name)[0], getattr(after, name)[0])
+        np.testing.assert_array_equal(getattr(joined, name)[1], getattr(nobody, name)[0], err_msg="one without a photo")
 
 
 def test_a_unit_is_judged_by_a_ranking_that_saw_none_of_its_group():
@@ -558,16 +592,30 @@ def test_a_unit_is_judged_by_a_ranking_that_saw_none_of_its_group():
     np.testing.assert_allclose(after[groups == 3], logits[groups == 3])
     assert np.abs(after - logits)[groups != 3].max() > 1e-3
     assert np.abs(other.weights - whole.weights).max() > 1e-3, "while what is kept is fitted to all"
-    same, _ = ranking.fit(values, valid, np.zeros_like(near), groups)
-    assert not same.logits(values).any(), "where none is near, nothing is learned"
+    for alike in (np.zeros_like(near), np.ones_like(near)):
+        same, _ = ranking.fit(values, valid, alike, groups)
+        assert not same.logits(values).any(), "where none is near, or all are, nothing is learned"
+    alone, itself = ranking.fit(values, valid, near, np.ones(40, int))
+    np.testing.assert_array_equal(
+        itself, alone.logits(values), err_msg="of one group: there is none that saw none of it"
+    )
+    valid[::2, 3:] = False
+    some, _ = ranking.fit(values, valid, near, groups)
+    assert some.spread == pytest.approx(values[valid][:, 0].std()), "of the scores of the candidates that there are"
+    np.testing.assert_allclose(some.mean, values[valid].mean(axis=0))
+    np.testing.assert_allclose(some.std, values[valid].std(axis=0))
+    values[..., 5] = 7
+    assert ranking.fit(values, valid, near, groups)[0].std[5] == 1, "what never varies is not divided by nothing"
 
 
-def test_ntxent_equals_its_literal_transcription():
+@pytest.mark.parametrize("km", [50, 0])
+def test_ntxent_equals_its_literal_transcription(km):
     rng = np.random.default_rng(8)
     a, b = (rng.normal(size=(5, 3)) for _ in range(2))
     a, b = (np.stack([normalised(row) for row in x]) for x in (a, b))
     places = [unit_vectors(rng.normal(0, 0.4, 5), 180 + rng.normal(0, 0.4, 5)) for _ in range(2)]
-    reach, tau = float(chord(50)), 0.2
+    places[0][1] = places[0][0]  # two at the same place, which none but a reach of 0 tells apart
+    reach, tau = float(chord(km)), 0.2
     both, where = np.concatenate([a, b]), np.concatenate(places)
     total = 0.0
     for i in range(10):
@@ -579,7 +627,7 @@ def test_ntxent_equals_its_literal_transcription():
         ]
         total -= np.log(np.exp(both[i] @ both[positive] / tau) / sum(terms))
     masked = sum(np.linalg.norm(where[i] - where[j]) < reach for i in range(10) for j in range(i))
-    assert masked > 5
+    assert masked > 5 if km else masked == 0
     found = bands.loss_of(*map(torch.from_numpy, (a, b)), tuple(map(torch.from_numpy, places)), tau, reach)
     assert float(found) == pytest.approx(total / 10)
 
@@ -663,6 +711,97 @@ def test_photos_find_the_town_where_cells_cannot_and_each_step_helps(tmp_path):
     assert reranked.figures["within_25km_cells"] < 20
 
 
+def alone(places=None, **more) -> Data:
+    """Photos of one photographer, and validation photos of others beside them: no photo has a partner elsewhere."""
+    known = planted(120)
+    groups = np.where(np.arange(120) < 80, 1, known.groups + 1)
+    return replace(known, groups=groups, places=places, headings=None if places is None else np.zeros(120), **more)
+
+
+STILL = {"epochs": 2, "hidden": 4, "batch": 16, "km": [300, 25], "mask_km": 400, "temperature": 0.2,
+         "optimiser": {"kind": "adamw", "lr": 0.01, "weight_decay": 0.0}}  # fmt: skip
+
+
+def test_without_partners_heads_stay_as_they_are_and_the_validation_loss_is_as_written(tmp_path):
+    known = alone()
+    found = fitted(known, tmp_path, bands=STILL)
+    for head in found.model.comparison.heads:
+        assert not head.tensors["down.weight"].any()
+        assert not head.tensors["down.bias"].any()
+    x = np.stack([normalised(row.astype(np.float64)) for row in known.images["seen"]])
+    km = haversine_km(known.latitudes[:, None], known.longitudes[:, None], known.latitudes, known.longitudes)
+    losses = []
+    for limit in STILL["km"]:
+        for row in known.validation:
+            near = [at for at in known.training if km[row, at] <= limit]
+            others = [at for at in known.training if km[row, at] > limit and km[row, at] >= 400]
+            if near:
+                kept = sum(np.exp(x[row] @ x[at] / 0.2) for at in near)
+                losses.append(-np.log(kept / (kept + sum(np.exp(x[row] @ x[at] / 0.2) for at in others))))
+    assert 40 < len(losses) < 80
+    assert [epoch["validation_loss"] for epoch in found.history] == pytest.approx([np.mean(losses)] * 2, rel=1e-4)
+
+
+def test_views_of_a_place_are_partners_as_often_as_is_said(tmp_path):
+    places = np.array([f"p{row // 2}" for row in range(120)], object)
+    taught, still = (
+        fitted(alone(places), tmp_path / str(share), bands=STILL | {"same_place": share}).model for share in (1, 0)
+    )
+    assert all(head.tensors["down.weight"].any() for head in taught.comparison.heads)
+    assert not any(head.tensors["down.weight"].any() for head in still.comparison.heads)
+
+
+def test_a_gallery_holds_the_photos_of_cells_that_the_model_knows(tmp_path):
+    """The corpus has a class more, which comes first; a photo of that, of none and one of nowhere are left out."""
+    wider = space([50.0, 0.0, -10.0, 70.0], [50.0, 37.0, -75.0, 70.0])
+    wider = replace(wider, ids=["other", "cell0", "cell1", "cell2"])
+    cells = space([0.0, -10.0, 70.0], [37.0, -75.0, 70.0])
+    known = data(
+        cells, np.eye(7), [2, 0, 1, -1, 1, 2, 1], [-10, 50, 1, 2, np.nan, -11, 0], [-75, 50, 37, 38, 39, -76, 0]
+    )
+    found = fitted(replace(known, space=wider), tmp_path)
+    gallery = found.model.gallery
+    assert gallery.cells.tolist() == [0, 1, 3, 3]
+    assert gallery.names[np.arange(3)].tolist() == ["é2", "é0", "é5"]
+    assert (gallery.latitudes.tolist(), gallery.longitudes.tolist()) == ([1, -10, -11], [37, -75, -76])
+    assert gallery.groups.tolist() == [3, 1, 6]
+    np.testing.assert_allclose(gallery.vectors, np.eye(7)[[2, 0, 5]], atol=1e-3)
+    assert (found.figures["gallery"], found.figures["cells_without_photos"]) == (3, 1)
+    assert (found.figures["parameters"], found.figures["trainable_parameters"]) == (0, 0)
+
+
+def test_without_a_validation_photo_nothing_is_ranked_or_calibrated(tmp_path):
+    known = replace(data(TOWNS, SEEN, TARGETS, LATITUDES, LONGITUDES), validation=np.arange(0))
+    plain, ranked = (fitted(known, tmp_path, rerank=rerank).model for rerank in (None, {}))
+    assert (plain.ranking, plain.calibration, ranked.calibration) == (None, 1, 1)
+    one, other = (ask(model, [0.5, 1], [0.9, 0.1]) for model in (plain, ranked))
+    assert one.evidence.ids.tolist() == other.evidence.ids.tolist()
+    assert "temperature" not in fitted(known, tmp_path, rerank={}).figures
+
+
+def test_blocks_of_photos_change_nothing(tmp_path, monkeypatch):
+    known, more = planted(150), {"whitening": {}, "csls": {"neighbours": 3, "sample": 40}, "rerank": {"candidates": 9}}
+    whole = fitted(known, tmp_path / "whole", **more)
+    monkeypatch.setattr(learning, "ROWS", 7)
+    parts = fitted(known, tmp_path / "parts", **more)
+    for name in ("vectors", "scale", "bias"):
+        np.testing.assert_allclose(
+            getattr(parts.model.gallery, name), getattr(whole.model.gallery, name), rtol=1e-5, atol=1e-6
+        )
+    np.testing.assert_allclose(parts.model.ranking.weights, whole.model.ranking.weights, rtol=1e-3, atol=1e-4)
+    assert parts.figures == pytest.approx(whole.figures, rel=1e-3)
+
+
+def test_of_too_many_photos_every_so_many_are_looked_at(tmp_path, monkeypatch):
+    """Directions are those of every other training photo, and every third validation photo is answered."""
+    known = data(space([0.0], [0.0]), np.eye(9), [0] * 9, [0, 0, 0, 0, 5, 5, 5, 0, 5], [0.0] * 9, held_out=5)
+    monkeypatch.setattr(learning, "VALIDATED", 2)
+    assert fitted(known, tmp_path).figures["within_25km_cells"] == 50, "of the first and the fourth"
+    monkeypatch.setattr(learning, "WHITENED", 2)
+    white = fitted(known, tmp_path, whitening={}).model.comparison.whitening
+    np.testing.assert_allclose(white.mean, (np.eye(9)[0] + np.eye(9)[2]) / 2, atol=1e-6)
+
+
 def test_training_brings_what_is_near_together(tmp_path):
     found = fitted(planted(), tmp_path, blend=None, bands={**TAUGHT, "km": [25], "whitened": False})
     losses = [epoch["validation_loss"] for epoch in found.history]
@@ -679,6 +818,20 @@ def test_ceilings_by_hand(tmp_path):
     assert (narrow["ceiling_25km_gallery"], narrow["ceiling_25km_gate"], narrow["gate_cells"]) == (50, 0, 1)
     wide = fitted(known, tmp_path, gate={"mass": 0.95}).figures
     assert (wide["ceiling_25km_gallery"], wide["ceiling_25km_gate"], wide["gate_cells"]) == (50, 50, 2)
+
+
+def test_figures_by_hand(tmp_path):
+    """The model says the Gulf of Guinea twice; the first photo is 0.1° from one that looks alike, the other 50° off."""
+    cells = space([0.0, 10.0], [0.0, 0.0])
+    known = data(cells, np.eye(2)[[0, 1, 1, 0]], [0, 1, 1, 1], [0, 10, 10.1, 50], [0.0] * 4,
+                 said=[[1, 0], [0, 1], [0.6, 0.4], [0.6, 0.4]], held_out=2)  # fmt: skip
+    figures = fitted(known, tmp_path, readout={"cells": 2, "temperature": 1}).figures
+    degree = float(haversine_km(0, 0, 1, 0))
+    assert [figures[f"within_{km}km_cells"] for km in (1, 25, 200, 750)] == [0, 0, 0, 0]
+    assert [figures[f"within_{km}km_nearest"] for km in (1, 25, 200, 750)] == [0, 50, 50, 50]
+    assert [figures[f"within_{km}km_readout"] for km in (1, 25, 200, 750)] == [0, 0, 0, 0]
+    assert figures["median_km_cells"] == pytest.approx((10.1 + 50) / 2 * degree, abs=0.05)
+    assert figures["median_km_nearest"] == pytest.approx((0.1 + 50) / 2 * degree, abs=0.05)
 
 
 def test_calibration_changes_no_order(tmp_path):
@@ -714,6 +867,50 @@ def test_the_photos_of_a_place_count_as_their_mean(tmp_path):
     assert replace(model, under=under(space([0.0], [0.0]))).predict(batch).latitude.tolist() == [1]
 
 
+@pytest.mark.parametrize(
+    ("name", "at", "value", "says"),
+    [
+        ("cells", 0, 1, "cells: expected ascending positions from 0"),
+        ("cells", 3, 0, "cells: expected ascending positions from 0"),
+        ("ends", 0, 1, "ends: expected ascending positions from 0"),
+        ("ends", 3, 0, "ends: expected ascending positions from 0"),
+    ],
+)
+def test_positions_that_cannot_be_are_refused(tmp_path, name, at, value, says):
+    made_models.retrieval().save(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors[name][at] = value  # all others ascend as before
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=says):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda held: {"vectors": held["vectors"].astype(np.int64)},
+            "vectors int64 .*expected float32, float16 or int8",
+        ),
+        (lambda held: {"vectors": held["vectors"][:, 0]}, r"vectors int8 \(20,\), expected"),
+        (lambda held: {"vectors": held["vectors"][:, 1:]}, "vectors of 7, expected 8"),
+        (lambda held: {"vectors": held["vectors"][1:]}, "expected 20 each"),
+        (lambda held: {"scale": held["scale"][1:]}, "expected 20 each"),
+        (lambda held: {"bias": held["bias"][1:]}, "expected 20 each"),
+        (lambda held: {"bias": held["bias"][:, None]}, "expected 20 each"),
+        (lambda held: {name: held[name][:, None] for name in ("scale", "bias")}, "expected 20 each"),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused(tmp_path, change, says):
+    made_models.retrieval().save(tmp_path)
+    held = load_file(tmp_path / galleries.VECTORS)
+    save_file(
+        {name: np.ascontiguousarray(v) for name, v in (held | change(held)).items()}, tmp_path / galleries.VECTORS
+    )
+    with pytest.raises(UserError, match=says):
+        load(tmp_path)
+
+
 def test_no_photo_in_any_cell_is_said(tmp_path):
     known = data(TOWNS, SEEN, TARGETS, [np.nan] * 6, LONGITUDES)
     with pytest.raises(UserError, match="none of the training photos lies in a cell"):
@@ -745,3 +942,25 @@ def test_defaults_are_the_published_recipe():
     assert (kept.prior, kept.own, kept.whitened, kept.heads, kept.csls, kept.gain) == (0.05, 0.34, True, 2, True, 2)
     assert (block.bands.km, block.bands.temperature, block.rerank.candidates) == ((10, 25), 0.07, 100)
     assert (kept.gate.mass, kept.gate.most, kept.readout.within_km) == (0.95, 400, 1000)
+
+
+@pytest.mark.parametrize(
+    ("more", "kept"),
+    [
+        ({}, (1, False, 0, False)),
+        ({"whitening": {}}, (1, True, 0, False)),
+        ({"bands": {}, "blend": None}, (0, False, 2, False)),
+        ({"bands": {"km": [1, 2, 3]}, "blend": {"own": 0.5}, "whitening": {}}, (0.5, True, 3, False)),
+        ({"bands": {"whitened": True}, "whitening": {}}, (0.34, True, 2, True)),
+        ({"bands": {"whitened": True}}, (0.34, False, 2, False)),
+    ],
+)
+def test_what_is_compared_follows_from_the_steps(more, kept):
+    found = Settings.of(options(**more))
+    assert (found.own, found.whitened, found.heads, found.heads_whitened) == kept
+
+
+def test_as_many_photos_are_listed_as_are_named_or_ranked():
+    for neighbours, rerank, length in ((3, None, 3), (3, 7, 7), (9, 7, 9)):
+        ranked = None if rerank is None else {"candidates": rerank}
+        assert Settings.of(options(neighbours={"count": neighbours}, rerank=ranked)).length == length
