@@ -225,7 +225,7 @@ class ContrastiveCaptions:
         own = {f"{part}.weight": t[part] for part in ("projection", "mixing")}
         own |= {f"{part}.bias": t[f"{part}_bias"] for part in ("projection", "mixing")}
         head.load_state_dict(own | {"norm.weight": t["gain"], "norm.bias": t["shift"]})
-        head.eval().requires_grad_(False)
+        head.requires_grad_(False)
         captions, classes = (torch.from_numpy(of) for of in (self.pairs.captions, self.pairs.classes))
         log_share, count = torch.from_numpy(self.pairs.log_share), len(self.labelspace)
 

@@ -150,13 +150,10 @@ class GeocellClassifier:
 
     def features(self, batch: Batch) -> np.ndarray:
         """The feature (N, D) float32 of each unit: of one view, or the mean of all."""
-        count = len(batch) if batch.starts is None else batch.starts[-1]
-        starts = np.arange(count + 1) if batch.starts is None else batch.starts
+        starts = np.arange(len(batch) + 1) if batch.starts is None else batch.starts
         if self.said.views == "one":
             return self._of_photos(self._read(batch, starts[:-1]))
-        of_photos = self._of_photos(self._read(batch, np.arange(count)))
-        if len(of_photos) == len(starts) - 1:
-            return of_photos
+        of_photos = self._of_photos(self._read(batch, np.arange(starts[-1])))
         mean: np.ndarray = np.add.reduceat(of_photos, starts[:-1], axis=0) / np.diff(starts)[:, None]
         return mean.astype(np.float32)
 

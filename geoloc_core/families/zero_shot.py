@@ -267,8 +267,9 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> ZeroShot
     starts = tensors["starts"]
     if starts.dtype != np.int64 or starts[0] != 0 or starts[-1] != t or (np.diff(starts) < 0).any():
         raise UserError(f"{folder / WEIGHTS}: starts: expected where the towns of each country begin; {remedy}")
+    [encoder] = needs.encoders
     return ZeroShot(
-        needs.encoders[0],
+        encoder,
         space,
         tensors["countries"],
         tensors["towns"],

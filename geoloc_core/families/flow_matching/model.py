@@ -198,4 +198,5 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Flow:
     state = {name: torch.from_numpy(tensors[f"net.{name}"]) for name in net.state_dict()}
     net.load_state_dict(state, assign=True)
     mean, std, frequencies = (tensors[name] for name in ("mean", "std", "frequencies"))
-    return Flow(needs.encoders[0], space, mean, std, net.eval(), frequencies, sampling)
+    [encoder] = needs.encoders
+    return Flow(encoder, space, mean, std, net.eval(), frequencies, sampling)

@@ -477,4 +477,5 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> GeoCLIP:
     inputs = first.shape[1] if first.ndim > 1 else 0
     check_shapes(folder, remedy, tensors, dense.shapes(tensors, inputs, gallery.embeddings.shape[1]))
     scale, temperature = (float(tensors[name][0]) for name in ("scale", "temperature"))
-    return GeoCLIP(needs.encoders[0], space, dense.of_tensors(tensors), scale, temperature, gallery)
+    [encoder] = needs.encoders
+    return GeoCLIP(encoder, space, dense.of_tensors(tensors), scale, temperature, gallery)
