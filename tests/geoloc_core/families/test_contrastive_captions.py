@@ -189,6 +189,15 @@ def test_what_is_learned_from_are_the_captions_of_training_photos_and_their_clas
     assert set(zip(found.pairs.captions, found.pairs.classes, strict=True)) == pairs
 
 
+def test_photos_of_one_group_stay_in_one_half_where_calibration_is_measured(tmp_path):
+    given = lesson(shown=0.5)
+    first, second = np.arange(120) % 40 < 20, np.arange(120) % 2 == 0
+    found = [fit(replace(given, groups=of.astype(np.int64)), options({"epochs": 2}), run(tmp_path / str(number)))
+             for number, of in enumerate((first, second))]  # fmt: skip
+    assert found[0].history == found[1].history
+    assert found[0].figures["ece_after"] != found[1].figures["ece_after"]
+
+
 def test_features_may_stay_as_they_are(tmp_path):
     given = lesson()
     plain = fit(given, options({"epochs": 1}, normalise="none"), run(tmp_path / "plain")).model.tensors
