@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, Units
 from geoloc_core.contracts.differentiable import Differentiable
-from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import Facts, ImageFeatures, Needs, Tokens
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Prediction, softmax
@@ -388,7 +388,7 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> GeocellC
         UserError: The weights are missing, damaged, or do not fit the classes.
     """
     tensors, said = read_tensors(folder, remedy), read_json(folder / SAID, remedy, Said)
-    width = tensors["cells.weight"].shape[-1] if "cells.weight" in tensors else 0
+    width = width_of(tensors, "cells.weight")
     expected: dict[str, tuple[int, ...]] = {"cells.weight": (len(space), width), "cells.bias": (len(space),)}
     expected["temperature"] = (1,)
     if said.tasks:
@@ -396,7 +396,7 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> GeocellC
         expected |= {"tasks.weight": (count, width), "tasks.bias": (count,)}
         expected |= {"scale.mean": (quantities,), "scale.std": (quantities,)}
     if said.block:
-        inner = tensors.get("block.layer.linear1.bias", np.empty(0)).size
+        inner = width_of(tensors, "block.layer.linear1.bias")
         own = last_block.shapes(width, inner, said.block.norm)
         expected |= {f"block.{name}": shape for name, shape in own.items()}
     check_shapes(folder, remedy, tensors, expected)

@@ -153,8 +153,12 @@ def test_every_tensor_must_be_there_in_its_shape(saved):
     for name in whole:
         save_file({other: tensor for other, tensor in whole.items() if other != name}, path)
         refused(folder, r"model\.safetensors: ")
-        save_file({**whole, name: whole[name][..., None]}, path)
-        refused(folder, r"model\.safetensors: .*expected \(")
+        shapes = {(*whole[name].shape, 1), (whole[name].size,), (1, whole[name].size)} - {whole[name].shape}
+        for shape in shapes:
+            save_file({**whole, name: whole[name].reshape(shape)}, path)
+            refused(folder, r"model\.safetensors: .*expected ")
+        save_file({**whole, name: np.zeros((), whole[name].dtype)}, path)
+        refused(folder, r"model\.safetensors: .*expected ")
 
 
 @pytest.mark.parametrize(
