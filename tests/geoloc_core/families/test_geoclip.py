@@ -378,8 +378,8 @@ def test_a_loaded_gallery_stays_on_disk(tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda leaves: np.r_[-5, leaves[1:]],
-        lambda leaves: np.r_[leaves[:-1], leaves[-1] + 5],
+        lambda leaves: np.r_[-5, 0, leaves[2:]],
+        lambda leaves: np.r_[leaves[:-2], leaves[-1], leaves[-1] + 5],
         lambda leaves: np.r_[leaves[0], leaves[0], leaves[2:]],
         lambda leaves: np.r_[leaves[0], leaves[-2:0:-1], leaves[-1]],
     ],
