@@ -131,6 +131,11 @@ def write_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / WEIGHTS)
 
 
+def width_of(tensors: dict[str, np.ndarray], name: str) -> int:
+    """The last dimension of a tensor; 0 where it is missing or has none, which :func:`check_shapes` then says."""
+    return tensors[name].shape[-1] if name in tensors and tensors[name].ndim else 0
+
+
 def check_shapes(
     folder: Path, remedy: str, tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]]
 ) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
 from geoloc_core.contracts.differentiable import Differentiable
-from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Prediction, softmax
@@ -125,7 +125,7 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Classifi
         UserError: The weights are missing, damaged, or do not fit the classes.
     """
     tensors = read_tensors(folder, remedy)
-    d = tensors.get("mean", np.empty(0)).size
+    d = width_of(tensors, "mean")
     expected: dict[str, tuple[int, ...]] = {"mean": (d,), "std": (d,), "temperature": (1,)}
     check_shapes(folder, remedy, tensors, expected | dense.shapes(tensors, d, len(space)))
     temperature = float(tensors["temperature"][0])

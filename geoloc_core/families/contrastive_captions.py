@@ -24,7 +24,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
 from geoloc_core.contracts.batch import Tower as Start
 from geoloc_core.contracts.differentiable import Differentiable
-from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs, Photos, TextFeatures, Tower
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Evidence, Prediction, softmax
@@ -227,7 +227,7 @@ class ContrastiveCaptions:
         own = {f"{part}.weight": t[part] for part in ("projection", "mixing")}
         own |= {f"{part}.bias": t[f"{part}_bias"] for part in ("projection", "mixing")}
         head.load_state_dict(own | {"norm.weight": t["gain"], "norm.bias": t["shift"]})
-        head.eval().requires_grad_(False)
+        head.requires_grad_(False)
         captions, classes = (torch.from_numpy(of) for of in (self.pairs.captions, self.pairs.classes))
         log_share, count = torch.from_numpy(self.pairs.log_share), len(self.labelspace)
 
@@ -550,9 +550,9 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Contrast
     tensors = read_tensors(folder, remedy)
     captions: Captions = read_json(folder / CAPTIONS, remedy, Captions)
     tower = None if captions.tower is None else Carried.load(captions.tower, folder / TOWER, remedy)
-    k, pairs = len(captions.texts), tensors.get("pair_classes", np.empty(0)).size
-    d = tower.encoder.shape[0] if tower else tensors.get("mean", np.empty(0)).size
-    width = tensors.get("shift", np.empty(0)).size
+    k, pairs = len(captions.texts), width_of(tensors, "pair_classes")
+    d = tower.encoder.shape[0] if tower else width_of(tensors, "mean")
+    width = width_of(tensors, "shift")
     expected: dict[str, tuple[int, ...]] = {"mean": (d,), "std": (d,), "projection": (width, d), "captions": (k, width)}
     expected |= {"mixing": (width, width), "scale": (1,), "temperature": (1,)}
     expected |= dict.fromkeys(("projection_bias", "mixing_bias", "gain", "shift"), (width,))

@@ -202,4 +202,5 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> FeatureE
     classes = [tensors[f"classes.{n}"] for n in range(len(experts))]
     if any(not np.isin(known, np.arange(-1, len(space))).all() for known in classes):
         raise UserError(f"{folder}: expected positions of {len(space)} classes; {remedy}")
-    return FeatureExperts(space, needs.segmenters[0], experts, classes, card.vote, tensors["prior"])
+    [segmenter] = needs.segmenters
+    return FeatureExperts(space, segmenter, experts, classes, card.vote, tensors["prior"])

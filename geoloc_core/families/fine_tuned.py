@@ -19,7 +19,7 @@ from pydantic import Field, PositiveInt
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Pieces, Run
 from geoloc_core.contracts.batch import Tower as Start
 from geoloc_core.contracts.differentiable import Differentiable
-from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs, Photos, Tower
 from geoloc_core.contracts.needs import Pieces as NeedsPieces
 from geoloc_core.contracts.options import Variant
@@ -344,7 +344,7 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> FineTune
     card: Network = read_json(folder / NETWORK, remedy, Network)
     tensors = read_tensors(folder, remedy)
     tower = Carried.load(card.tower, folder / TOWER, remedy)
-    width, count = tensors.get("mean", np.empty(0)).size, len(space)
+    width, count = width_of(tensors, "mean"), len(space)
     width = width if needs.encoders else tower.encoder.shape[0]
     expected: dict[str, tuple[int, ...]] = {"mean": (width,), "std": (width,), "temperature": (1,)}
     check_shapes(folder, remedy, tensors, expected | {"weight": (count, width), "bias": (count,), "prior": (count,)})

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, Units
 from geoloc_core.contracts.differentiable import Differentiable
-from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import Facts, ImageFeatures, Needs, Tokens
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Prediction, softmax
@@ -152,13 +152,10 @@ class GeocellClassifier:
 
     def features(self, batch: Batch) -> np.ndarray:
         """The feature (N, D) float32 of each unit: of one view, or the mean of all."""
-        count = len(batch) if batch.starts is None else batch.starts[-1]
-        starts = np.arange(count + 1) if batch.starts is None else batch.starts
+        starts = np.arange(len(batch) + 1) if batch.starts is None else batch.starts
         if self.said.views == "one":
             return self._of_photos(self._read(batch, starts[:-1]))
-        of_photos = self._of_photos(self._read(batch, np.arange(count)))
-        if len(of_photos) == len(starts) - 1:
-            return of_photos
+        of_photos = self._of_photos(self._read(batch, np.arange(starts[-1])))
         mean: np.ndarray = np.add.reduceat(of_photos, starts[:-1], axis=0) / np.diff(starts)[:, None]
         return mean.astype(np.float32)
 
@@ -393,7 +390,7 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> GeocellC
         UserError: The weights are missing, damaged, or do not fit the classes.
     """
     tensors, said = read_tensors(folder, remedy), read_json(folder / SAID, remedy, Said)
-    width = tensors["cells.weight"].shape[-1] if "cells.weight" in tensors else 0
+    width = width_of(tensors, "cells.weight")
     expected: dict[str, tuple[int, ...]] = {"cells.weight": (len(space), width), "cells.bias": (len(space),)}
     expected["temperature"] = (1,)
     if said.tasks:
@@ -401,7 +398,7 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> GeocellC
         expected |= {"tasks.weight": (count, width), "tasks.bias": (count,)}
         expected |= {"scale.mean": (quantities,), "scale.std": (quantities,)}
     if said.block:
-        inner = tensors.get("block.layer.linear1.bias", np.empty(0)).size
+        inner = width_of(tensors, "block.layer.linear1.bias")
         own = last_block.shapes(width, inner, said.block.norm)
         expected |= {f"block.{name}": shape for name, shape in own.items()}
     check_shapes(folder, remedy, tensors, expected)

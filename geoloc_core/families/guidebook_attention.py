@@ -25,7 +25,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, Sentences
 from geoloc_core.contracts.batch import Tower as Start
 from geoloc_core.contracts.differentiable import Differentiable
-from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs, Photos, TextFeatures, Tower
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Evidence, Prediction, softmax
@@ -473,7 +473,7 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Attentio
     if not clues.ids or len(clues.ids) != len(clues.texts):
         raise UserError(f"{folder / CLUES}: {len(clues.ids)} ids for {len(clues.texts)} clues; {remedy}")
     m = len(clues.ids)
-    d, t, f = (tensors[name].shape[-1] if name in tensors else 0 for name in ("query", "clues", "joined_mean"))
+    d, t, f = (width_of(tensors, name) for name in ("query", "clues", "joined_mean"))
     text = d if clues.fusion == "add" else t
     f = max(f, d + (t if clues.fusion == "concat" else 0))  # what is above it are the image's features
     expected: dict[str, tuple[int, ...]] = {"mean": (d,), "std": (d,), "query": (m, d), "bias": (m,)}

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field, PositiveInt, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, Units
-from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Prediction, softmax
@@ -261,8 +261,8 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Sequence
         UserError: The weights are missing, damaged, or do not fit each other and the classes.
     """
     tensors = read_tensors(folder, remedy)
-    d = tensors.get("mean", np.empty(0)).size
-    units = tensors.get("gate_bias", np.empty(0)).size // GATES
+    d = width_of(tensors, "mean")
+    units = width_of(tensors, "gate_bias") // GATES
     expected: dict[str, tuple[int, ...]] = {"mean": (d,), "std": (d,), "most": (1,), "temperature": (1,)}
     expected |= {"input": (GATES * units, d), "recurrent": (GATES * units, units), "gate_bias": (GATES * units,)}
     check_shapes(folder, remedy, tensors, expected | dense.shapes(tensors, units, len(space)))

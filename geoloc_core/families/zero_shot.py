@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt, StringConstraints
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, counted
 from geoloc_core.contracts.differentiable import Differentiable
-from geoloc_core.contracts.geolocator import WEIGHTS, check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import WEIGHTS, check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs, TextTower
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Evidence, Prediction, softmax
@@ -261,15 +261,15 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> ZeroShot
     tensors = read_tensors(folder, remedy)
     names = read_json(folder / TOWNS, remedy, Names).towns
     c, t = len(space), len(names)
-    found = tensors.get("countries", np.empty((0, 0)))
-    d = found.shape[1] if found.ndim > 1 else 0
+    d = width_of(tensors, "countries")
     expected: dict[str, tuple[int, ...]] = {"countries": (c, d), "towns": (t, d), "latitudes": (t,), "longitudes": (t,)}
     check_shapes(folder, remedy, tensors, expected | {"starts": (c + 1,), "temperature": (1,)})
     starts = tensors["starts"]
     if starts.dtype != np.int64 or starts[0] != 0 or starts[-1] != t or (np.diff(starts) < 0).any():
         raise UserError(f"{folder / WEIGHTS}: starts: expected where the towns of each country begin; {remedy}")
+    [encoder] = needs.encoders
     return ZeroShot(
-        needs.encoders[0],
+        encoder,
         space,
         tensors["countries"],
         tensors["towns"],

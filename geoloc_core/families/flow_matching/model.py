@@ -9,7 +9,7 @@ import numpy as np
 
 from geoloc_core.contracts.batch import Batch
 from geoloc_core.contracts.density import region_of
-from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import Needs
 from geoloc_core.contracts.prediction import Prediction
 from geoloc_core.evaluation.metrics import GEOGUESSR_KM
@@ -186,10 +186,10 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Flow:
 
     tensors = read_tensors(folder, remedy)
     sampling: Sampling = read_json(folder / FILE, remedy, Sampling)
-    inputs = tensors.get("mean", np.empty(0)).size
-    width = tensors.get("net.nothing", np.empty(0)).size
+    inputs = width_of(tensors, "mean")
+    width = width_of(tensors, "net.nothing")
     depth = len({name.split(".")[2] for name in tensors if name.startswith("net.blocks.")})
-    expansion = tensors.get("net.blocks.0.rise.bias", np.empty(0)).size // max(width, 1)
+    expansion = width_of(tensors, "net.blocks.0.rise.bias") // max(width, 1)
     with torch.device("meta"):
         net = network(max(1, inputs), max(2, width // 2 * 2), max(1, depth), max(1, expansion))
     expected: dict[str, tuple[int, ...]] = {"mean": (inputs,), "std": (inputs,), "frequencies": (len(space),)}
@@ -198,4 +198,5 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Flow:
     state = {name: torch.from_numpy(tensors[f"net.{name}"]) for name in net.state_dict()}
     net.load_state_dict(state, assign=True)
     mean, std, frequencies = (tensors[name] for name in ("mean", "std", "frequencies"))
-    return Flow(needs.encoders[0], space, mean, std, net.eval(), frequencies, sampling)
+    [encoder] = needs.encoders
+    return Flow(encoder, space, mean, std, net.eval(), frequencies, sampling)

@@ -26,7 +26,7 @@ from pydantic import (
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Metrics, Run
 from geoloc_core.contracts.differentiable import Differentiable
-from geoloc_core.contracts.geolocator import WEIGHTS, check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import WEIGHTS, check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Prediction, softmax
@@ -482,8 +482,8 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> GeoCLIP:
     if counts.dtype != np.int64 or (counts < 0).any():
         raise UserError(f"{folder / WEIGHTS}: counts: expected numbers of points; {remedy}")
     gallery = Gallery.load(folder / FILE, counts, remedy)
-    first = tensors.get("layers.0.weight", np.empty((0, 0)))
-    inputs = first.shape[1] if first.ndim > 1 else 0
+    inputs = width_of(tensors, "layers.0.weight")
     check_shapes(folder, remedy, tensors, dense.shapes(tensors, inputs, gallery.embeddings.shape[1]))
     scale, temperature = (float(tensors[name][0]) for name in ("scale", "temperature"))
-    return GeoCLIP(needs.encoders[0], space, dense.of_tensors(tensors), scale, temperature, gallery)
+    [encoder] = needs.encoders
+    return GeoCLIP(encoder, space, dense.of_tensors(tensors), scale, temperature, gallery)

@@ -103,13 +103,12 @@ class Gallery:
         latitudes, longitudes = latitudes[kept], longitudes[kept]
         starts = np.searchsorted(classes[kept], np.arange(count + 1))
         leaves = _cut(starts)
-        embeddings, means = np.empty((0, 0), precision), np.empty((0, 0), np.float32)
+        width = embed(latitudes[:1], longitudes[:1]).shape[1]
+        embeddings = np.empty((len(kept), width), precision)
+        means = np.empty((len(leaves) - 1, width), np.float32)
         for at in range(0, len(leaves) - 1, BUILT):
             edges = leaves[at : at + BUILT + 1]
             part = embed(latitudes[edges[0] : edges[-1]], longitudes[edges[0] : edges[-1]])
-            if at == 0:
-                embeddings = np.empty((len(kept), part.shape[1]), precision)
-                means = np.empty((len(leaves) - 1, part.shape[1]), np.float32)
             rounded = embeddings[edges[0] : edges[-1]]
             rounded[:] = part
             sums = np.add.reduceat(rounded.astype(np.float32), edges[:-1] - edges[0], axis=0)
@@ -283,15 +282,19 @@ def _key(cosines: np.ndarray | np.float32, points: np.ndarray | int) -> np.ndarr
 
     The bits of a float, read as an integer, order positive numbers as the numbers; those of negative ones are turned.
     """
-    bits = np.asarray(cosines, np.float32).view(np.int32)
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    keys: np.ndarray = (ordered.astype(np.int64) << 32) | (0xFFFFFFFF - (np.asarray(points, np.int64) & 0xFFFFFFFF))
+    ordered = _turned(np.asarray(cosines, np.float32).view(np.int32)).astype(np.int64)
+    keys: np.ndarray = (ordered << 32) | (0xFFFFFFFF - (np.asarray(points, np.int64) & 0xFFFFFFFF))
     return keys
 
 
 def _unpacked(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The cosines and points of :func:`_key`."""
-    ordered = (keys >> 32).astype(np.int32)
     points = 0xFFFFFFFF - (keys & 0xFFFFFFFF)
-    cosines = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(np.float32)
+    cosines = _turned((keys >> 32).astype(np.int32)).view(np.float32)
     return cosines, np.where(points == 0xFFFFFFFF, NOWHERE, points)
+
+
+def _turned(bits: np.ndarray) -> np.ndarray:
+    """Bits int32 of floats with those of negative ones turned, but for the sign; undone by doing it again."""
+    found: np.ndarray = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return found

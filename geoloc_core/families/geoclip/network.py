@@ -179,13 +179,13 @@ def points_of(latitudes: np.ndarray, longitudes: np.ndarray) -> "torch.Tensor":
 
 
 def embed(net: Any, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray:
-    """Embeddings (N, D) float32 of unit length of points (N,) in degrees, block by block."""
+    """Embeddings (N, D) float32 of unit length of points (N,) in degrees, N > 0, block by block."""
     import torch
 
     blocks = (slice(start, start + BLOCK) for start in range(0, len(latitudes), BLOCK))
     with torch.inference_mode():
         found = [net.points(points_of(latitudes[rows], longitudes[rows])).cpu().numpy() for rows in blocks]
-    return np.concatenate(found) if found else np.empty((0, 0), np.float32)
+    return np.concatenate(found)
 
 
 def fill_released(net: Any, folder: Path) -> None:

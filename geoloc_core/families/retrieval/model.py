@@ -8,7 +8,7 @@ import numpy as np
 from geoloc_core.contracts import geolocator, layers
 from geoloc_core.contracts.batch import Batch
 from geoloc_core.contracts.differentiable import Differentiable, of_cells
-from geoloc_core.contracts.geolocator import WEIGHTS, Trained, check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import WEIGHTS, Trained, check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.layers import Names, embeddings
 from geoloc_core.contracts.needs import Needs
 from geoloc_core.contracts.prediction import Evidence, Prediction, softmax
@@ -291,7 +291,7 @@ def _comparison(
     dim, whitening, heads = 0, None, []
     if settings.whitened:
         dim = tensors.get("whitening.mean", np.empty(0)).size
-        kept = tensors.get("whitening.matrix", np.empty(0)).shape[-1]
+        kept = width_of(tensors, "whitening.matrix")
         check_shapes(folder, remedy, tensors, {"whitening.mean": (dim,), "whitening.matrix": (dim, kept)})
         whitening = Whitening(tensors["whitening.mean"], tensors["whitening.matrix"])
     for number in range(settings.heads):

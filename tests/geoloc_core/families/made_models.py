@@ -128,7 +128,7 @@ def tuned(pieces=None, groups=None, classes=6) -> Trained:
     tower = ViT(kind="vit")
     opened = Carried(tower, _tower(), encoders.load(tower, _tower()))
     width, rng = opened.encoder.shape[0], np.random.default_rng(len(groups or ()))
-    tensors = {"mean": np.zeros(width), "std": np.ones(width), "bias": np.zeros(classes)}
+    tensors = {"mean": rng.normal(size=width), "std": rng.uniform(0.5, 2, width), "bias": rng.normal(size=classes)}
     tensors |= {"weight": rng.normal(size=(classes, width)), "temperature": np.array([1.5])}
     tensors = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     tensors["prior"] = np.linspace(1, 2, classes) / (1.5 * classes)

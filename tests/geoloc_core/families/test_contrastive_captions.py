@@ -160,6 +160,52 @@ def test_the_nearest_caption_says_the_class_and_its_place():
     assert answer.evidence.kind == "caption"
     assert answer.evidence.ids[:, 0].tolist() == [f"Town {number}" for number in nearest]
     assert (np.diff(answer.evidence.weights, axis=1) <= 0).all()
+    assert contrastive().model.predict(batch).evidence.ids.shape == (12, 3), "three of the six captions are named"
+
+
+def test_of_captions_that_say_the_same_the_first_ones_are_named():
+    made = contrastive(40).model
+    alike = replace(made, tensors={**made.tensors, "captions": np.repeat(made.tensors["captions"][:1], 40, axis=0)})
+    assert alike.predict(photos(3)).evidence.ids.tolist() == [["Town 0", "Town 1", "Town 2"]] * 3
+
+
+def test_what_is_learned_from_are_the_captions_of_training_photos_and_their_classes():
+    given = lesson(16, towns=2)
+    given.targets[14] = -1
+    texts = [*given.texts["t", "towns"].texts[:15], "A town of no training photo"]
+    texts[3] = " "
+    given = captioned(replace(given, training=np.arange(12), validation=np.arange(12, 16)), texts)
+    found = Captioned.of(given, options())
+    rows = [row for row in range(12) if row != 3]
+    assert found.training.tolist() == rows
+    assert found.texts == sorted({texts[row] for row in rows})
+    features = given.texts["t", "towns"].features
+    for text, feature in zip(found.texts, found.features, strict=True):
+        np.testing.assert_array_equal(feature, features[texts.index(text)])
+    learned = sorted({given.targets[row] for row in rows})
+    assert found.space.ids == [f"C{of:02d}" for of in learned]
+    assert found.targets.tolist() == [learned.index(of) if of in learned else -1 for of in given.targets]
+    pairs = {(found.texts.index(texts[row]), learned.index(given.targets[row])) for row in rows}
+    assert set(zip(found.pairs.captions, found.pairs.classes, strict=True)) == pairs
+
+
+def test_photos_of_one_group_stay_in_one_half_where_calibration_is_measured(tmp_path):
+    given = lesson(shown=0.5)
+    first, second = np.arange(120) % 40 < 20, np.arange(120) % 2 == 0
+    found = [fit(replace(given, groups=of.astype(np.int64)), options({"epochs": 2}), run(tmp_path / str(number)))
+             for number, of in enumerate((first, second))]  # fmt: skip
+    assert found[0].history == found[1].history
+    assert found[0].figures["ece_after"] != found[1].figures["ece_after"]
+
+
+def test_features_may_stay_as_they_are(tmp_path):
+    given = lesson()
+    plain = fit(given, options({"epochs": 1}, normalise="none"), run(tmp_path / "plain")).model.tensors
+    assert (set(plain["mean"].tolist()), set(plain["std"].tolist())) == ({0}, {1})
+    own = fit(given, options({"epochs": 1}), run(tmp_path / "own")).model.tensors
+    rows = given.images["a"][given.training].astype(np.float64)
+    np.testing.assert_allclose(own["mean"], rows.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(own["std"], rows.std(axis=0, ddof=1), rtol=1e-5)
 
 
 def test_with_a_prior_a_usual_caption_is_more_probable():
@@ -303,6 +349,7 @@ def test_a_tower_is_trained_along_and_answers_from_its_folder(tmp_path):
     answer, again = (model.predict(batch, 2) for model in (fitted.model, load(tmp_path / "model").model))
     right = 100 * np.mean(answer.classes[:, 0] == given.targets[given.validation])
     assert right == pytest.approx(fitted.history[fitted.best]["validation_accuracy"])
+    assert (set(fitted.model.tensors["mean"]), set(fitted.model.tensors["std"])) == ({0}, {1}), "the tower's features"
     np.testing.assert_allclose(again.probabilities, answer.probabilities, rtol=1e-4)
 
 

@@ -14,7 +14,7 @@ from geoloc_core.encoders import encoder as encoders
 from geoloc_core.errors import UserError
 from geoloc_core.plugins import kinds
 
-from .made_models import MADE, classifier, photos
+from .made_models import MADE, attention, classifier, photos, sequence
 from .made_models import cells as made_cells
 
 OVER_CELLS = {"retrieval": lambda model: model.under, "protonet_refinement": lambda model: model.refined}
@@ -68,6 +68,22 @@ def test_a_classifier_has_as_many_layers_as_were_saved(tmp_path, hidden):
     same(*(model.predict(photos(9), 4, np.arange(9) % 6) for model in (trained.model, load(tmp_path).model)))
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: attention(weighting="softmax"),
+        lambda: attention(fusion="add", hidden=(8,)),
+        lambda: sequence(hidden=(), views=1),
+        lambda: made_cells("one", tasks=False),
+    ],
+    ids=["softmax", "added", "of one view", "without tasks"],
+)
+def test_what_it_was_told_is_saved_with_it(tmp_path, make):
+    trained = make()
+    trained.save(tmp_path)
+    same(*(model.predict(photos(9), 4, np.arange(9) % 6) for model in (trained.model, load(tmp_path).model)))
+
+
 def test_one_unit_is_answered_as_among_many(saved):
     trained, _ = saved
     whole = trained.model.predict(photos(20), 4, np.arange(20) % 6)
@@ -97,11 +113,11 @@ def test_where_it_has_gradients_it_answers_the_same_in_pytorch(saved):
 
 
 def test_these_families_have_gradients():
-    able = {name for name, make in MADE.items() if isinstance(make().model, HasGradients)}
+    made = {name: make().model for name, make in MADE.items()}
+    found = {name: model.differentiable() for name, model in made.items() if isinstance(model, HasGradients)}
     without = {"ensemble", "place_ensemble", "feature_experts", "sequence_classifier", "flow_matching"}
-    assert able == set(MADE) - without
-    said = {name for name in able if (found := MADE[name]().model.differentiable()) is not None and found.about}
-    assert said == set(OVER_CELLS)
+    assert {name for name, how in found.items() if how is not None} == set(MADE) - without
+    assert {name for name, how in found.items() if how.about} == set(OVER_CELLS)
 
 
 def test_a_model_over_cells_without_a_gradient_has_none():
@@ -138,8 +154,12 @@ def test_every_tensor_must_be_there_in_its_shape(saved):
     for name in whole:
         save_file({other: tensor for other, tensor in whole.items() if other != name}, path)
         refused(folder, r"model\.safetensors: ")
-        save_file({**whole, name: whole[name][..., None]}, path)
-        refused(folder, r"model\.safetensors: .*expected \(")
+        shapes = {(*whole[name].shape, 1), (whole[name].size,), (1, whole[name].size)} - {whole[name].shape}
+        for shape in shapes:
+            save_file({**whole, name: whole[name].reshape(shape)}, path)
+            refused(folder, r"model\.safetensors: .*expected ")
+        save_file({**whole, name: np.zeros((), whole[name].dtype)}, path)
+        refused(folder, r"model\.safetensors: .*expected ")
 
 
 @pytest.mark.parametrize(

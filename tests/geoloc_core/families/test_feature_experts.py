@@ -1,15 +1,19 @@
 """Experts that vote over the pieces of a photo, against a count by hand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from geoloc_core.contracts.batch import Batch, Data, Pieces, Run
-from geoloc_core.contracts.geolocator import Card, Trained
+from geoloc_core.contracts.geolocator import Card, Trained, load
 from geoloc_core.contracts.needs import Needs
+from geoloc_core.errors import UserError
 from geoloc_core.families.feature_experts import FeatureExperts, Options, fit
 from geoloc_core.geo.labelspace import LabelSpace
+
+from .made_models import experts
 
 COUNTRIES = ["AUT", "BEL", "CHE"]
 
@@ -115,3 +119,49 @@ def test_photos_alone_and_together_get_the_same_answer():
             assert alone.classes[0].tolist() == together.classes[photo].tolist()
             assert alone.probabilities[0] == pytest.approx(together.probabilities[photo])
         assert together.truth.rank.tolist()[2] == -1
+
+
+def test_of_many_pieces_the_three_that_speak_most_are_named():
+    seen = pieces_of([], [("ground", f"piece {n}", f"AUT 0.{n}", 1) for n in (2, 5, 1, 3, 4)])
+    answer = model("majority").predict(Batch(pieces={"cut": seen}), 1)
+    assert answer.evidence.ids[1].tolist() == ["ground: piece 5", "ground: piece 4", "ground: piece 3"]
+    assert answer.evidence.weights[1] == pytest.approx([5 / 15, 4 / 15, 3 / 15])
+
+
+@pytest.mark.parametrize("wrong", [-2, 6])
+def test_classes_of_an_expert_that_are_not_of_the_model_are_refused(tmp_path, wrong):
+    trained = experts()
+    known = [trained.model.classes[0], np.where(trained.model.classes[1] == 5, wrong, trained.model.classes[1])]
+    Trained(trained.card, replace(trained.model, classes=known)).save(tmp_path)
+    with pytest.raises(UserError, match="expected positions of 6 classes"):
+        load(tmp_path)
+
+
+def test_experts_of_other_variants_than_it_needs_are_refused(tmp_path):
+    trained = experts()
+    ground, rest = trained.model.experts.items()
+    Trained(trained.card, replace(trained.model, experts=dict([rest, ground]))).save(tmp_path)
+    with pytest.raises(UserError, match=r"experts\.json: experts rest, ground; expected ground, rest"):
+        load(tmp_path)
+
+
+def test_experts_that_do_not_go_together_are_said_with_the_parameters():
+    def expert(**changed):
+        plain = {"kind": "fine_tuned", "pieces": "cut", "corpus": "g50", "labels": "country", "groups": ("ground",)}
+        return SimpleNamespace(**plain | changed)
+
+    def flaws(**variants):
+        block = {"corpus": "g50", "pieces": "cut", "experts": tuple(variants), "labels": "country"}
+        return Options(kind="feature_experts", **block).flaws(SimpleNamespace(variants=variants))
+
+    assert not flaws(one=expert(), other=expert(groups=("vegetation", "vehicles")), missing=None)
+    for wrong, says in (
+        (expert(kind="classifier"), "'one'; expected variants of fine_tuned with pieces: cut"),
+        (expert(pieces="other"), "'one'; expected variants of fine_tuned with pieces: cut"),
+        (expert(corpus="c"), "'one' learns country from c; expected country from g50"),
+        (expert(labels="cells"), "'one' learns cells from g50; expected country from g50"),
+        (expert(groups=None), "'one' has no groups; expected the groups whose pieces it is shown"),
+    ):
+        assert flaws(one=wrong) == [f"experts: {says}"]
+    twice = flaws(one=expert(groups=("vehicles", "ground")), other=expert())
+    assert twice == ["experts: 'other' and 'one' both have ground; expected one expert each"]

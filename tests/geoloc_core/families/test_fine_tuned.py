@@ -168,3 +168,19 @@ def test_what_enters_the_last_layer_is_normalised_only_where_that_is_asked_for()
     logits = normalised.train()(photos, features)
     torch.testing.assert_close(logits[0], logits.mean(0))
     assert plain(photos, features).shape == (4, 3)
+
+
+def test_of_many_pieces_as_many_of_each_class_are_learned_from(tmp_path, tower):
+    photos = np.repeat(np.arange(40), 2)
+    targets = np.where(np.arange(40) < 20, 0, np.arange(40) % 4)
+    pieces = pieces_of(stored(tmp_path / "c", targets[photos]), photos)
+    given_data = data(None, targets, tower, pieces={"cut": pieces})
+    some = shown(given_data, options(pieces="cut", most=6), 1)
+    assert len(some.training) == 6
+    assert len(some.validation) == 32, "all of them"
+    there = np.bincount(targets[:24], minlength=4) * 2
+    taken = np.bincount(some.targets[some.training], minlength=4)
+    assert (taken <= there).all()
+    assert taken.max() <= taken[taken < there].min() + 1
+    whole = shown(given_data, options(pieces="cut"), 1)
+    assert len(whole.training) == 48

@@ -28,10 +28,12 @@ from geoloc_core.families.geocell_classifier import (
     fit,
     network,
     padded,
+    total,
 )
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.training.auxiliary import OFFSETS, Scale, Targets, Tasks, read
 from geoloc_core.training.optimisers import AdamW
+from geoloc_core.training.weights import InverseFrequency, class_weights
 from tests.geoloc_core.encoders import made_checkpoints
 
 from .made_lessons import data, run
@@ -277,6 +279,46 @@ def test_parameters_are_those_of_its_layers(tmp_path):
     assert more.figures["trainable_parameters"] == (5 + 6 + 30 + 12) * (6 + 1)
 
 
+def test_what_is_learned_of_quantities_is_scaled_by_training_places_alone(tmp_path):
+    given = lesson(views=2)
+    first = given.units(given.training).first
+    given.facts["elevation"][given.units(given.validation).first] = 8000
+    tensors = fit(given, options(epochs=1, tasks=Tasks()), run(tmp_path)).model.tensors
+    expected = Scale.of(list(QUANTITIES), np.stack([given.facts[name][first] for name in QUANTITIES], axis=1))
+    np.testing.assert_allclose(tensors["scale.mean"], expected.mean)
+    np.testing.assert_allclose(tensors["scale.std"], expected.std)
+
+
+def test_the_loss_of_a_batch_is_that_of_cells_and_tasks():
+    given, tasks = lesson(), Tasks()
+    scale = Scale.of(list(QUANTITIES), np.stack([given.facts[name] for name in QUANTITIES], axis=1))
+    targets = Targets.of(tasks, given.facts, scale, torch.device("cpu"))
+    net, rows = network((6,), 5, tasks, None), given.training[:40]
+    of_cells = cell_loss(given, options(smoothing=Smoothing()), given.training)
+    x = torch.from_numpy(given.images["a"][rows].astype(np.float32))
+    with torch.no_grad():
+        found = total(net, x[:, None], torch.from_numpy(rows)[:, None], of_cells, targets)
+        logits, outputs = net.cells(x).double().numpy(), net.tasks(x).double().numpy()
+    own = -(smoothed(given, rows, Smoothing()) * log_softmax(logits)).sum(axis=1).mean()
+    known = {name: values[rows] for name, values in given.facts.items()}
+    assert found.item() == pytest.approx(own + of_tasks(tasks, known, scale, outputs), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [None, Smoothing()])
+def test_weights_of_classes_count_in_the_loss_of_cells(smoothing):
+    given = lesson()
+    chosen = options(smoothing=smoothing)
+    chosen = chosen.model_copy(update={"recipe": chosen.recipe.model_copy(update={"weights": InverseFrequency()})})
+    logits, rows = np.random.default_rng(1).normal(size=(40, 5)), given.training[:40]
+    weights = class_weights(InverseFrequency(), given.targets[given.training], 5).astype(np.float64)
+    assert weights.std() > 0
+    right = np.eye(5)[given.targets[rows]] if smoothing is None else smoothed(given, rows, smoothing)
+    losses = -(right * weights * log_softmax(logits)).sum(axis=1)
+    expected = losses.mean() if smoothing else losses.sum() / weights[given.targets[rows]].sum()
+    found = cell_loss(given, chosen, given.training)(torch.from_numpy(logits).float(), torch.from_numpy(rows))
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_one_cell_is_always_right(tmp_path):
     given = lesson(classes=1)
     fitted = fit(given, options(epochs=2, smoothing=Smoothing()), run(tmp_path))
@@ -287,8 +329,8 @@ def test_one_cell_is_always_right(tmp_path):
 
 def test_rows_without_coordinates_cannot_be_smoothed(tmp_path):
     given = lesson()
-    given = replace(given, latitudes=np.where(np.arange(len(given.latitudes)) == 3, np.nan, given.latitudes))
-    with pytest.raises(UserError, match="smoothing: 1 training photos have no coordinates; expected"):
+    given.latitudes[3], given.longitudes[5] = np.nan, np.nan
+    with pytest.raises(UserError, match="smoothing: 2 training photos have no coordinates; expected"):
         fit(given, options(smoothing=Smoothing()), run(tmp_path))
     fit(given, options(epochs=1), run(tmp_path))
 

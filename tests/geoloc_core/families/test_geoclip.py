@@ -99,8 +99,25 @@ def test_the_loss_is_to_find_the_own_place_among_batch_and_queue():
     points = torch.from_numpy(POINTS[:4].astype(np.float32))
     found = network.loss_of(net, torch.from_numpy(features), points, (0.0, 0.0))
     assert found.item() == pytest.approx(total / 4, abs=1e-5)
+    np.testing.assert_array_equal(net.queue, points[1:], "the batch takes the place of what was in the queue")
     found.backward()
     assert net.location.capsules[0].layers[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("noise_m", [(0.0, 9e5), (9e5, 0.0)])
+def test_points_of_the_batch_and_of_the_queue_have_noise_of_their_own(noise_m):
+    queue, points = (torch.from_numpy(some.astype(np.float32)) for some in (POINTS[4:], POINTS[:4]))
+    net, features = made(queue), torch.randn(4, 4)
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        candidates = torch.cat([network.moved(points, noise_m[0]), network.moved(net.queue, noise_m[1])])
+        with torch.no_grad():
+            logits = net.logit_scale.exp() * net.images(features) @ net.points(candidates).T
+            expected = torch.nn.functional.cross_entropy(logits, torch.arange(4)).item()
+            torch.manual_seed(seed)
+            found = network.loss_of(net, features, points, noise_m).item()
+        assert found == pytest.approx(expected, rel=1e-5)
+        net.queue.copy_(queue)
 
 
 def test_the_queue_forgets_the_oldest_points_first():
@@ -132,6 +149,36 @@ def test_noise_is_so_many_metres_north_and_east(latitude):
     assert np.std(north) == pytest.approx(1.0, rel=0.03)
     assert np.std(east * np.cos(np.radians(latitude))) == pytest.approx(1.0, rel=0.03)
     assert network.moved(points, 0.0) is points
+
+
+def test_a_degree_is_so_many_metres_and_a_metre_at_a_pole_is_no_more_degrees_than_6_km_from_it():
+    degree = network.METRES
+    assert degree == pytest.approx(6371e3 * 2 * np.pi / 360, rel=1e-9)
+    found = {}
+    for latitude in (89.9999, 90 - np.degrees(6.371 / 6371)):
+        torch.manual_seed(0)
+        found[latitude] = network.moved(torch.tensor([[latitude, 0.0]]).expand(2000, 2), 1.0).double().numpy()[:, 1]
+    assert [np.std(east) for east in found.values()] == pytest.approx([1 / degree / 1e-3] * 2, rel=0.05)
+
+
+def test_points_are_embedded_block_by_block_as_all_at_once(monkeypatch):
+    net = made()
+    whole = network.embed(net, *POINTS.T)
+    monkeypatch.setattr(network, "BLOCK", 4)
+    np.testing.assert_allclose(network.embed(net, *POINTS.T), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize(("among", "count"), [(7, 17), (7, 7), (7, 3), (7, 0)])
+def test_points_are_drawn_each_once_before_any_comes_twice(among, count):
+    found = network.drawn(among, count, (5, 0))
+    assert len(found) == count
+    for start in range(0, count, among):
+        part = found[start : start + among]
+        assert len(set(part)) == len(part)
+        assert set(part) <= set(range(among))
+    np.testing.assert_array_equal(found, network.drawn(among, count, (5, 0)))
+    if count > 3:
+        assert (found != network.drawn(among, count, (5, 1))).any()
 
 
 def unit(rng, rows, dim=6):
@@ -264,6 +311,23 @@ def test_more_leaves_are_looked_into_until_none_is_expected_to_hold_a_better_poi
     assert found_by(places, images, probes=1, most=2) <= found_by(places, images, probes=1)
 
 
+def test_few_leaves_are_looked_into_where_none_is_expected_to_hold_a_better_point(monkeypatch):
+    places, images = smooth()
+    looked, compare = [], kernels.cosines
+    monkeypatch.setattr(kernels, "cosines", lambda *given: looked.append(len(given[1])) or compare(*given))
+    for row in images[:40]:
+        places.best(row[None], exact=0, probes=2)
+    assert sum(looked) / (40 * len(places)) < 0.5
+
+
+@given(st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0]), max_size=12), st.integers(-2, 15))
+def test_the_greatest_come_first_and_nothing_is_none(values, count):
+    found = gallery._greatest(np.array(values), count)
+    real = [value for value in values if value > -np.inf]
+    assert [values[at] for at in found] == sorted(real, reverse=True)[: max(count, 0)]
+    assert len(set(found.tolist())) == len(found)
+
+
 def test_photos_are_answered_alike_alone_and_side_by_side(monkeypatch):
     places, images = smooth(2000)
     together = places.best(images[:20], exact=0)
@@ -289,8 +353,16 @@ def test_leaves_are_small_and_of_one_class_and_no_place_is_twice():
     known = {pair: c for *pair, c in zip(latitudes, longitudes, classes, strict=True) for pair in [tuple(pair)]}
     pairs = zip(places.latitudes, places.longitudes, strict=True)
     assert [known[pair] for pair in pairs] == np.repeat(np.arange(6), places.counts).tolist()
-    means = [places.embeddings[a:b].mean(axis=0) for a, b in zip(places.leaves, places.leaves[1:], strict=False)]
-    np.testing.assert_allclose(places.means, means, atol=1e-6)
+    parts = [places.embeddings[a:b] for a, b in zip(places.leaves, places.leaves[1:], strict=False)]
+    np.testing.assert_allclose(places.means, [part.mean(axis=0) for part in parts], atol=1e-6)
+    around = [np.sqrt(((part - part.mean(axis=0)) ** 2).sum(axis=1).mean()) for part in parts]
+    np.testing.assert_allclose(places.spread, around, atol=1e-3)
+    first = np.searchsorted(places.leaves, places.classes)
+    assert places.of_leaf.tolist() == np.repeat(np.arange(6), np.diff(first)).tolist()
+    for c in range(4):
+        own = sizes[places.of_leaf == c]
+        assert len(own) == np.ceil(places.counts[c] / gallery.LEAF)
+        assert own.max() - own.min() <= 1
 
 
 def test_a_loaded_gallery_stays_on_disk(tmp_path):
@@ -301,6 +373,31 @@ def test_a_loaded_gallery_stays_on_disk(tmp_path):
     images = unit(np.random.default_rng(3), 4)
     for ours, theirs in zip(places.best(images), found.best(images), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda leaves: np.r_[-5, 0, leaves[2:]],
+        lambda leaves: np.r_[leaves[:-2], leaves[-1], leaves[-1] + 5],
+        lambda leaves: np.r_[leaves[0], leaves[0], leaves[2:]],
+        lambda leaves: np.r_[leaves[0], leaves[-2:0:-1], leaves[-1]],
+    ],
+    ids=["before the first", "behind the last", "an empty one", "turned"],
+)
+def test_leaves_that_are_not_of_the_points_are_refused(tmp_path, monkeypatch, wrong):
+    monkeypatch.setattr(gallery, "LEAF", 60)
+    places = built(c=1)
+    replace(places, leaves=wrong(places.leaves)).save(tmp_path / "g.safetensors")
+    with pytest.raises(UserError, match=r"500 points in 9 leaves; expected 500 points; again"):
+        Gallery.load(tmp_path / "g.safetensors", places.counts, "again")
+
+
+def test_a_gallery_without_points_is_refused(tmp_path):
+    nothing = Gallery(*np.empty((2, 0)), np.empty((0, 3)), np.zeros(2, int), np.zeros(1, int), np.empty((0, 3)))
+    nothing.save(tmp_path / "g.safetensors")
+    with pytest.raises(UserError, match="0 points in 0 leaves"):
+        Gallery.load(tmp_path / "g.safetensors", np.zeros(1, int), "again")
 
 
 @pytest.mark.parametrize("wrong", ["counts", "leaves", "means", "longitudes", "embeddings", "latitudes"])
@@ -580,6 +677,7 @@ def weights(tmp_path):
     """Of a small network with as many layers as the published one."""
     torch.manual_seed(3)
     net = network.network(24, network.Sizes((32,), (1.0, 16.0), 16, (32, 32, 32), 16), torch.zeros(0, 2))
+    torch.nn.init.constant_(net.logit_scale, 2.0)
     return net, released(tmp_path / "weights", net)
 
 
@@ -597,7 +695,7 @@ def test_released_weights_answer_without_training(tmp_path, weights):
     assert not fitted.history
     assert fitted.figures["trainable_parameters"] == 0
     model = fitted.model
-    assert model.scale == pytest.approx(1 / 0.07, rel=1e-6)
+    assert model.scale == pytest.approx(np.exp(2), rel=1e-6)
     with torch.no_grad():
         places = net.points(network.points_of(model.gallery.latitudes, model.gallery.longitudes).cpu())
         photos = net.images(torch.from_numpy(given.images["a"].astype(np.float32)))
@@ -611,6 +709,11 @@ def test_other_weights_than_stated_are_refused(tmp_path, weights):
     stated = answering(folder)
     with pytest.raises(UserError, match="tensors of another shape"):
         fit(lesson(), answering(folder, dim=8), run)
+    location = torch.load(folder / network.LOCATION, weights_only=True)
+    torch.save(location | {"altitude": torch.zeros(1)}, folder / network.LOCATION)
+    with pytest.raises(UserError, match="1 tensors unknown, such as altitude"):
+        fit(lesson(), answering(folder), run)
+    torch.save(location, folder / network.LOCATION)
     torch.save({"a": 1}, folder / network.LOGIT_SCALE)
     with pytest.raises(UserError, match=r"weights\.sha256: "):
         fit(lesson(), stated, run)

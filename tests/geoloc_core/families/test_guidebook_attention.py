@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from geoloc_core.contracts.batch import Batch
+from geoloc_core.contracts.geolocator import Trained, load
 from geoloc_core.errors import UserError
 from geoloc_core.families.guidebook_attention import NAMED, Options, Recipe, fit, network, random_like, relevance
 from geoloc_core.training import loop
@@ -68,6 +69,26 @@ def test_without_guidance_nothing_pulls_attention_there(tmp_path):
     assert np.mean(right) < 0.8
 
 
+@pytest.mark.parametrize("guidance", [0.75, 0.0, 1.0])
+def test_it_is_trained_by_the_losses_of_the_paper(tmp_path, guidance):
+    """One step on all training photos: (1 − α) · CE + α · BCE(z) of the first weights, by the letter."""
+    given, targets = lesson(40)
+    step = {"epochs": 1, "batch": 64, "weights": None, "optimiser": SGD(lr=0.1)}
+    told = fit(given, options(step, guidance=guidance, positive_weight=7.0), run(tmp_path)).history[0]["loss"]
+    torch.manual_seed(5)
+    about, rows = given.texts["t", "clues"], given.training
+    net = network(0, 6, torch.from_numpy(about.features), 4).double().train()
+    x = torch.from_numpy(given.images["a"][rows].astype(np.float64))
+    with torch.no_grad():
+        logits, z = (part.numpy() for part in net(x[:, :0], x))
+    of_class = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(rows)), targets[rows]]
+    relevant = np.array([[(given.space.ids[targets[row]],) == of for of in about.countries] for row in rows])
+    sigmoid = 1 / (1 + np.exp(-z))
+    of_attention = -np.where(relevant, 7 * np.log(sigmoid), np.log(1 - sigmoid))
+    expected = (1 - guidance) * of_class.mean() + guidance * of_attention.mean()
+    assert told == pytest.approx(expected, rel=1e-4)
+
+
 def test_clues_about_no_country_guide_nothing(tmp_path):
     given, _ = lesson()
     silent = clues(np.eye(3), [(), (), ("NZL",)])
@@ -99,6 +120,10 @@ def test_evidence_names_the_clues_with_the_greatest_attention(weighting):
         assert evidence.ids[row].tolist() == [model.clues.ids[clue] for clue in order]
         np.testing.assert_array_equal(evidence.weights[row], weights[row, order])
         assert evidence.weights[row, 0] == weights[row].max()
+    model = attention(clues=40).model
+    alike = replace(model, tensors={**model.tensors, "query": np.zeros_like(model.tensors["query"]),
+                                    "bias": np.zeros(40, np.float32)})  # fmt: skip
+    assert alike.predict(batch).evidence.ids.tolist() == [[f"id{clue}" for clue in range(NAMED)]] * 12, "of equal ones"
     assert attention(clues=2).model.predict(batch).evidence.ids.shape == (12, 2)
     assert model.explain("clue", "id3") == "clue 3"
     assert model.explain("clue", "gone") == "gone"
@@ -272,3 +297,12 @@ def test_the_image_s_features_may_come_from_a_network_that_learns():
     net.trunk.requires_grad_(False)
     assert whole["trainable_parameters"] == whole["parameters"] == counts(net)["parameters"]
     assert counts(net)["trainable_parameters"] == whole["parameters"] - (7 * 2 + 2)
+
+
+@pytest.mark.parametrize("change", [{"ids": ["id0"]}, {"ids": [], "texts": []}])
+def test_clues_that_do_not_fit_their_ids_are_refused(tmp_path, change):
+    trained = attention()
+    broken = replace(trained.model, clues=trained.model.clues.model_copy(update=change))
+    Trained(trained.card, broken).save(tmp_path)
+    with pytest.raises(UserError, match=r"clues\.json: [01] ids for [07] clues"):
+        load(tmp_path)

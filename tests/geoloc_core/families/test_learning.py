@@ -7,7 +7,7 @@ import pytest
 
 from geoloc_core.contracts.batch import Batch
 from geoloc_core.errors import UserError
-from geoloc_core.families import classifier, guidebook_attention, sequence_classifier
+from geoloc_core.families import classifier, geocell_classifier, guidebook_attention, sequence_classifier
 from geoloc_core.training.optimisers import SGD, AdamW
 from geoloc_core.training.schedules import Constant, Cosine
 
@@ -15,6 +15,7 @@ from .made_lessons import clues, data, run
 from .made_models import space
 
 PHOTO = {"corpus": "c", "encoders": ("a",), "labels": "country"}
+CELLS = {"kind": "geocell_classifier", "corpus": "c", "encoder": "a", "labels": "country"}
 GUIDED = {"kind": "guidebook_attention", "text_encoder": "t", "texts": "clues", **PHOTO}
 FAMILIES = {
     "linear": (classifier, {"kind": "classifier", **PHOTO}),
@@ -22,6 +23,7 @@ FAMILIES = {
     "normalised": (classifier, {"kind": "classifier", "normalise": "batch_norm", **PHOTO}),
     "guided": (guidebook_attention, GUIDED),
     "sequence": (sequence_classifier, {"kind": "sequence_classifier", "hidden": (32,), "dropout": 0.0, **PHOTO}),
+    "cells": (geocell_classifier, CELLS),
     "softmax": (guidebook_attention, {**GUIDED, "weighting": "softmax", "hidden": (32,)}),
 }
 RECIPES = {
@@ -117,3 +119,23 @@ def test_what_is_told(family, tmp_path):
     assert all(metrics["photos_per_second"] > 0 for metrics in seen)
     expected = {"trainable_parameters", "parameters", "seconds_per_epoch", "photos_per_second", "temperature"}
     assert expected | {"ece_before", "ece_after"} <= fitted.figures.keys()
+
+
+def test_photos_of_one_group_stay_in_one_half_where_calibration_is_measured(family, tmp_path):
+    """So that the figure depends on who is whose, and the training does not."""
+    given = lesson(np.arange(160) % 4, 4, shown=0.4, dim=8)
+    first, second = np.arange(160) % 40 < 20, np.arange(160) % 2 == 0
+    found = [learn(family, replace(given, groups=of.astype(np.int64)), tmp_path / str(number), epochs=3)
+             for number, of in enumerate((first, second))]  # fmt: skip
+    assert found[0].history == found[1].history
+    assert found[0].figures["temperature"] == found[1].figures["temperature"]
+    assert found[0].figures["ece_after"] != found[1].figures["ece_after"]
+
+
+def test_another_seed_is_another_training_and_the_same_one_the_same(family, tmp_path):
+    module, block = family
+    given = lesson(np.arange(40) % 4, 4)
+    chosen = module.Options(**block, recipe={"epochs": 2, "batch": 64, **RECIPES["sgd"]})
+    histories = [module.fit(given, chosen, run(tmp_path / str(number), seed=seed)).history
+                 for number, seed in enumerate((5, 5, 6))]  # fmt: skip
+    assert histories[0] == histories[1] != histories[2], "of all photos at once: the first weights differ"

@@ -215,6 +215,13 @@ def test_the_model_answers_in_numpy_what_it_learned_in_torch(tmp_path):
     assert load(tmp_path).card.needs.unit == "place"
 
 
+def test_features_may_stay_as_they_are(tmp_path):
+    given = lesson(16)
+    for normalise, moved in (("standardise", True), ("none", False)):
+        model = fit(given, options({"epochs": 1}, normalise=normalise), run(tmp_path / normalise)).model
+        assert (model.tensors["mean"].any(), (model.tensors["std"] != 1).any()) == (moved, moved)
+
+
 def test_one_class_is_always_right(tmp_path):
     given = lesson()
     given = replace(given, targets=np.zeros(240, np.int64), space=space(1))

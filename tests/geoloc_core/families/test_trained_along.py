@@ -1,5 +1,7 @@
 """G³ with its image network trained along: the model that answers is the network that was trained."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from geoloc_core.contracts.geolocator import Card, Trained, load
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.stored import Stored
 from geoloc_core.encoders.towers.vit import Options as ViT
-from geoloc_core.families import fine_tuned, guidebook_attention
+from geoloc_core.families import contrastive_captions, fine_tuned, guidebook_attention
 from geoloc_core.training import calibration
 from tests.geoloc_core.encoders import made_segmenters
 
@@ -141,3 +143,32 @@ def test_the_answer_is_the_forward_pass_of_the_network_that_was_trained(data, tm
     joined = norm(np.concatenate([image, more.double().numpy(), text, clip.double().numpy()], axis=1), "classifier.0")
     expected = joined @ state["classifier.1.weight"].T + state["classifier.1.bias"]
     np.testing.assert_allclose(ours[1], expected, atol=1e-3)
+
+
+PLAIN = {"kind": "fine_tuned", "corpus": "c", "tower": "v", "labels": "country"}
+CAPTIONED = {**PLAIN, "kind": "contrastive_captions", "text_encoder": "words", "texts": "towns", "width": 8}
+
+
+@pytest.mark.parametrize(
+    ("family", "block", "recipe"),
+    [
+        (guidebook_attention, GUIDED, "network"),
+        (contrastive_captions, CAPTIONED, "network"),
+        (fine_tuned, PLAIN, "recipe"),
+    ],
+)
+def test_a_seed_decides_and_frozen_parts_stay(data, tmp_path, family, block, recipe):
+    """One epoch of a single step: what is told of it is told of the first weights."""
+    towns = Sentences([*map(str, range(80))], [f"Town {of}" for of in data.targets], [()] * 80,
+                      np.eye(5, dtype=np.float32)[data.targets])  # fmt: skip
+    given = replace(data, texts={**data.texts, ("words", "towns"): towns})
+    told = {}
+    for name, seed, freeze in (("one", 3, 0), ("same", 3, 0), ("other", 4, 0), ("ice", 3, "all_but_last")):
+        chosen = family.Options.model_validate({**block, recipe: {**FAST, "epochs": 1, "batch": 80, "freeze": freeze}})
+        (tmp_path / name).mkdir()
+        run = Run(seed, tmp_path / name / "checkpoint.pt", ["x"], lambda metrics, epoch: None)
+        told[name] = family.fit(given, chosen, run)
+    losses = {name: found.history[0]["loss"] for name, found in told.items()}
+    assert losses["one"] == losses["same"] != losses["other"]
+    sizes = {name: found.figures["trainable_parameters"] for name, found in told.items()}
+    assert sizes["ice"] < sizes["one"] == told["ice"].figures["parameters"]

@@ -12,6 +12,7 @@ from geoloc_core.contracts.batch import Batch, TextTower
 from geoloc_core.encoders.text import encoder as texts
 from geoloc_core.encoders.zero_shot import Places, Prompts, search
 from geoloc_core.errors import UserError
+from geoloc_core.families import zero_shot as zero_shots
 from geoloc_core.families.zero_shot import NAMED, SCALE, Options, ZeroShot, fit, load
 from geoloc_core.geo.articles import PIGEON
 from geoloc_core.geo.labelspace import LabelSpace
@@ -140,6 +141,38 @@ def test_answers_by_hand():
                 np.testing.assert_allclose(answer.evidence.weights[row, : len(names)], expected, rtol=1e-3)
                 assert (answer.evidence.weights[row, len(names) :] == 0).all()
     assert model.predict(Batch({"b": batch.images["b"][:0]}), 6).classes.shape == (0, 6)
+
+
+def test_photos_are_answered_alike_however_many_at_a_time(monkeypatch):
+    model, batch, truth = zero_shot().model, photos(25), np.arange(25) % 6
+    whole = model.predict(batch, 6, truth)
+    monkeypatch.setattr(zero_shots, "ROWS", 10)
+    found = model.predict(batch, 6, truth)
+    np.testing.assert_array_equal(found.classes, whole.classes)
+    np.testing.assert_allclose(found.latitude, whole.latitude)
+    np.testing.assert_array_equal(found.truth.rank, whole.truth.rank)
+    np.testing.assert_array_equal(found.evidence.ids, whole.evidence.ids)
+
+
+def test_of_towns_that_look_the_same_the_largest_is_taken():
+    model = zero_shot(2, (40, 0)).model
+    alike = replace(model, towns=np.repeat(model.towns[:1], 40, axis=0))
+    answer = alike.predict(photos(9), 2)
+    there = answer.classes == 0
+    assert (answer.latitudes[there] == model.latitudes[0]).all()
+    assert answer.evidence.ids[there[:, 0]].tolist() == [["town 0", "town 1", "town 2"]] * int(there[:, 0].sum())
+    assert there[:, 0].any()
+
+
+def test_of_many_validation_photos_some_evenly_spread_are_measured(tmp_path, tower, monkeypatch):
+    given = lesson(tmp_path)  # of 10 for validation every third
+    given.images["a"][30:] = -given.images["a"][30:]
+    given.images["a"][[30, 33, 36]] *= -1
+    monkeypatch.setattr(zero_shots, "CALIBRATED", 4)
+    figures = fit(given, options(towns=2), made_lessons.run(tmp_path)).figures
+    assert figures["validation_accuracy"] == 75, "three of the rows 30, 33, 36 and 39"
+    parameters = DIM * (4 + figures["towns"])
+    assert (figures["trainable_parameters"], figures["parameters"]) == (0, parameters)
 
 
 def test_the_temperature_is_fitted_on_validation_photos(tmp_path, tower):
