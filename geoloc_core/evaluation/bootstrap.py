@@ -88,7 +88,7 @@ class Groups:
     def take(self, rows: np.ndarray) -> "Groups":
         """The groups of some rows alone."""
         codes = self.codes[rows]
-        present = np.bincount(codes, minlength=1) > 0
+        present = np.bincount(codes) > 0
         return Groups((np.cumsum(present, dtype=np.int32) - 1)[codes])
 
     def sums(self, values: np.ndarray, strata: np.ndarray | None = None, size: int = 1) -> np.ndarray:
