@@ -187,11 +187,25 @@ def test_an_interval_widens_as_the_figure_follows_the_weights_of_rows(statistic)
 
 
 def test_how_much_groups_widen_the_interval_of_a_median_by_hand():
-    # two of three lie at or below the median: the rows pull by 1/9, 1/9 and -2/9
+    # two of three lie at or below the median: the rows pull by 1/3, 1/3 and -2/3
     found = Sample(np.array([1.0, 2.0, 3.0]), "median").widening(Groups(np.array([0, 0, 1])))
     assert found == pytest.approx(np.sqrt((2**2 + 2**2) / (1 + 1 + 2**2)))
     empty = Sample(np.full(3, np.nan), "median")
     assert empty.widening(Groups(np.array([0, 0, 1]))) is None
+
+
+def test_rows_that_cannot_be_told_change_no_draw_of_a_median():
+    rng = np.random.default_rng(10)
+    values, codes = rng.normal(5, 2, 50), np.arange(50) % 5
+    more = np.concatenate([values, np.full(30, np.nan)])
+    many, few = Groups(np.concatenate([codes, np.arange(30) % 5])), Groups(codes)
+    np.testing.assert_array_equal(Sample(more, "median").draws(many), Sample(values, "median").draws(few))
+
+
+def test_sums_are_by_group_and_stratum():
+    groups, values, strata = Groups(np.array([0, 1, 0, 2])), np.array([1.0, 2.0, 4.0, 8.0]), np.array([1, 2, 1, 0])
+    assert groups.sums(values).tolist() == [[5], [2], [8]]
+    assert groups.sums(values, strata, 3).tolist() == [[0, 5, 0], [0, 0, 2], [8, 0, 0]]
 
 
 def test_what_groups_are_worth_by_hand():
@@ -237,6 +251,13 @@ def test_nothing_right_is_not_known_to_be_nothing():
     assert high == pytest.approx(100 * (1 - 0.025 ** (1 / 50))), "Clopper and Pearson"
     every = Sample(np.full(50, 100.0))
     assert interval(every.draws(groups), groups, every.told, percentage=True) == pytest.approx((100 - high, 100))
+
+
+def test_of_two_groups_there_is_an_interval():
+    two = Groups(np.array([0, 0, 1]))
+    sample = Sample(np.array([1.0, 2.0, 6.0]))
+    assert interval(sample.draws(two), two, sample.told) == pytest.approx((1.5, 6)), "either group alone"
+    assert difference(sample.draws(two), np.zeros(DRAWS), 3.0, 2).p is not None
 
 
 def test_of_one_group_or_no_row_nobody_can_tell():
