@@ -77,7 +77,7 @@ def embeddings(features: np.ndarray, starts: np.ndarray | None) -> np.ndarray:
     values = np.asarray(features, np.float32)
     if starts is None:
         return values
-    sums: np.ndarray = np.add.reduceat(values, starts[:-1], axis=0) if len(starts) > 1 else values[:0]
+    sums: np.ndarray = np.add.reduceat(values, starts[:-1], axis=0)
     return sums / np.diff(starts)[:, None].astype(np.float32)
 
 

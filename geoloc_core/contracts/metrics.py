@@ -5,6 +5,7 @@ says what it measures of each row and what is made of that (a mean, a median …
 such as intervals and paired tests, is done with all of them alike.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -183,7 +184,7 @@ FIXED = {
             "macro_country",
             RIGHT,
             "country, macro",
-            (1, 999),
+            (1, math.inf),  # behind every top-k
             lambda met: _percent(first(met.country_ranks, 1)),
             statistic="macro",
             strata=lambda met: met.true_countries,

@@ -29,6 +29,6 @@ def class_ids(known: Any, labels: str, cells: "Geocells | None" = None) -> np.nd
     found = np.full(len(known), None, dtype=object)
     placed = np.flatnonzero((known["latitude"].notna() & known["longitude"].notna()).to_numpy())
     at = cells.assign(known["latitude"].to_numpy()[placed], known["longitude"].to_numpy()[placed])
-    names = np.array(cells.space.ids, dtype=object)
+    names = np.array(cells.space.ids)
     found[placed[at >= 0]] = names[at[at >= 0]]
     return found

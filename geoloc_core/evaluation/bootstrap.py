@@ -88,7 +88,7 @@ class Groups:
     def take(self, rows: np.ndarray) -> "Groups":
         """The groups of some rows alone."""
         codes = self.codes[rows]
-        present = np.bincount(codes, minlength=1) > 0
+        present = np.bincount(codes) > 0
         return Groups((np.cumsum(present, dtype=np.int32) - 1)[codes])
 
     def sums(self, values: np.ndarray, strata: np.ndarray | None = None, size: int = 1) -> np.ndarray:
@@ -203,26 +203,26 @@ class Sample:
         return float(np.sqrt(together / alone)) if alone > 0 else None
 
     def _influence(self) -> np.ndarray:
-        """(N,) what each row adds to the figure, to first order; 0 where it does not count."""
+        """(N,) what each row adds to the figure, to first order and up to one factor; 0 where it does not count."""
         part = np.zeros(len(self.values))
         told = self.told
         if not told.any():
             return part
-        values, n = self.values[told], int(told.sum())
+        values = self.values[told]
         if self.statistic == "mean":
-            part[told] = (values - self.figure) / n
+            part[told] = values - self.figure
         elif self.statistic == "median":
             below = values <= self.figure
-            part[told] = (below - below.mean()) / n
+            part[told] = below - below.mean()
         else:
             assert self.strata is not None
             at = self.strata[told].astype(np.int64)
             sums, counts = self._by_stratum
             if self.statistic == "macro":
                 means = np.divide(sums, counts, out=np.zeros(len(sums)), where=counts > 0)
-                part[told] = (values - means[at]) / counts[at] / np.count_nonzero(counts)
+                part[told] = (values - means[at]) / counts[at]
             else:
-                part[told] = (np.sign(sums)[at] * values - self.figure) / n
+                part[told] = np.sign(sums)[at] * values - self.figure
         return part
 
 

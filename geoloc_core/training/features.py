@@ -1,5 +1,6 @@
 """Features as training reads them: float16 on disk, never joined, and standardised batch by batch on the device."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,7 @@ class Batches:
 
         self.features, self.rows, self.device = features, rows, device
         self._mean, self._std = (None if a is None else torch.from_numpy(a).to(device) for a in (mean, std))
-        self._unit = 2 * features.dim * int(np.prod(rows.shape[1:], dtype=np.int64))
+        self._unit = 2 * features.dim * math.prod(rows.shape[1:])
         self._budget = _room(device) if budget is None else budget
         fits = len(rows) * self._unit <= self._budget
         self._held = (self._hold(), torch.from_numpy(rows).to(device)) if fits else None

@@ -168,6 +168,85 @@ def test_groups_with_as_much_above_as_below_make_the_interval_narrow(statistic):
     assert Sample(np.array([1.0, 9.0, 1.0, 9.0, 1.0, 9.0]), statistic).widening(balanced) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("statistic", ["mean", "macro", "gap"])
+def test_an_interval_widens_as_the_figure_follows_the_weights_of_rows(statistic):
+    """The linear part of a figure is its derivative by the weight of each row, here taken by differences."""
+    rng, step = np.random.default_rng(8), 1e-6
+    values = np.where(rng.random(60) < 0.1, np.nan, rng.normal(1, 2, 60))
+    strata = np.zeros(60, int) if statistic == "mean" else rng.integers(-1, 4, 60)
+    told = ~np.isnan(values) & (strata >= 0)
+
+    def figure(weights):
+        parts = [(weights[at] @ values[at], weights[at].sum()) for at in (told & (strata == s) for s in range(4))]
+        sums, sizes = np.array([part for part in parts if part[1] > 0]).T
+        return np.mean(sums / sizes) if statistic == "macro" else np.abs(sums).sum() / sizes.sum()
+
+    slopes = np.array([figure(1 + step * row) - figure(np.ones(60)) for row in np.eye(60)]) / step
+    groups = Groups(np.arange(60) % 7)
+    together = np.bincount(groups.codes, slopes)
+    sample = Sample(values, statistic, None if statistic == "mean" else strata)
+    assert sample.figure == pytest.approx(figure(np.ones(60)))
+    assert sample.widening(groups) == pytest.approx(np.sqrt((together**2).sum() / (slopes**2).sum()), rel=1e-4)
+
+
+def test_how_much_groups_widen_the_interval_of_a_median_by_hand():
+    # two of three lie at or below the median: the rows pull by 1/3, 1/3 and -2/3
+    found = Sample(np.array([1.0, 2.0, 3.0]), "median").widening(Groups(np.array([0, 0, 1])))
+    assert found == pytest.approx(np.sqrt((2**2 + 2**2) / (1 + 1 + 2**2)))
+    empty = Sample(np.full(3, np.nan), "median")
+    assert empty.widening(Groups(np.array([0, 0, 1]))) is None
+
+
+def test_rows_that_cannot_be_told_change_no_draw_of_a_median():
+    rng = np.random.default_rng(10)
+    values, codes = rng.normal(5, 2, 50), np.arange(50) % 5
+    more = np.concatenate([values, np.full(30, np.nan)])
+    many, few = Groups(np.concatenate([codes, np.arange(30) % 5])), Groups(codes)
+    np.testing.assert_array_equal(Sample(more, "median").draws(many), Sample(values, "median").draws(few))
+
+
+def test_sums_are_by_group_and_stratum():
+    groups, values, strata = Groups(np.array([0, 1, 0, 2])), np.array([1.0, 2.0, 4.0, 8.0]), np.array([1, 2, 1, 0])
+    assert groups.sums(values).tolist() == [[5], [2], [8]]
+    assert groups.sums(values, strata, 3).tolist() == [[0, 5, 0], [0, 0, 2], [8, 0, 0]]
+
+
+def test_what_groups_are_worth_by_hand():
+    groups = Groups(np.array([0, 1, 1, 1, 2, 2]))
+    assert groups.largest() == 3
+    assert groups.effective(np.ones(6, bool)) == (3, 6**2 / (1 + 9 + 4))
+    assert groups.effective(np.array([1, 0, 0, 0, 1, 1], bool)) == (2, 3**2 / (1 + 4)), "a group of which none counts"
+    assert groups.effective(np.zeros(6, bool)) == (0, 0)
+    nobody = Groups.of_ids([])
+    assert (nobody.count, nobody.largest(), nobody.effective(np.zeros(0, bool))) == (0, 0, (0, 0))
+
+
+@pytest.mark.parametrize("rows", [[5, 2, 3], [1], [], [0, 1, 2, 3, 4, 5]])
+def test_groups_of_some_rows_are_numbered_anew_in_the_same_order(rows):
+    codes = np.array([2, 0, 2, 3, 1, 0])
+    taken = Groups(codes).take(np.array(rows, int))
+    kept = sorted({codes[row] for row in rows})
+    assert taken.codes.tolist() == [kept.index(codes[row]) for row in rows]
+    assert taken.count == len(kept)
+
+
+def test_of_few_groups_percentiles_lie_further_out_and_no_figure_beyond_what_it_can_be():
+    """Hesterberg 2015, section 5.3.2: with ten groups 0.86 % on each side instead of 2.5 %."""
+    groups, told, even = Groups(np.arange(10)), np.ones(10, bool), np.linspace(10, 90, 2001)
+    low, high = interval(even, groups, told, percentage=True)
+    assert (low, high) == pytest.approx((10 + 80 * 0.0086, 90 - 80 * 0.0086), abs=0.01)
+    wide = np.linspace(-50, 150, 2001)
+    assert interval(wide, groups, told, percentage=True) == (0, 100)
+    assert interval(wide, groups, told) == pytest.approx((0, 150 - 200 * 0.0086), abs=0.02)
+
+
+def test_where_no_draw_differs_only_none_and_all_of_a_share_are_unsure():
+    groups, told = Groups(np.arange(10)), np.ones(10, bool)
+    assert interval(np.full(DRAWS, 50.0), groups, told, percentage=True) == (50, 50)
+    for value in (0.0, 100.0):
+        assert interval(np.full(DRAWS, value), groups, told) == (value, value), "kilometres or points"
+
+
 def test_nothing_right_is_not_known_to_be_nothing():
     groups, none = Groups(np.arange(50)), Sample(np.zeros(50))
     low, high = interval(none.draws(groups), groups, none.told, percentage=True)
@@ -175,6 +254,13 @@ def test_nothing_right_is_not_known_to_be_nothing():
     assert high == pytest.approx(100 * (1 - 0.025 ** (1 / 50))), "Clopper and Pearson"
     every = Sample(np.full(50, 100.0))
     assert interval(every.draws(groups), groups, every.told, percentage=True) == pytest.approx((100 - high, 100))
+
+
+def test_of_two_groups_there_is_an_interval():
+    two = Groups(np.array([0, 0, 1]))
+    sample = Sample(np.array([1.0, 2.0, 6.0]))
+    assert interval(sample.draws(two), two, sample.told) == pytest.approx((1.5, 6)), "either group alone"
+    assert difference(sample.draws(two), np.zeros(DRAWS), 3.0, 2).p is not None
 
 
 def test_of_one_group_or_no_row_nobody_can_tell():
@@ -202,6 +288,26 @@ def test_a_difference_has_no_more_than_its_own_uncertainty():
     assert (same.low, same.high, same.p) == (0, 0, 1)
     always = difference(np.full(DRAWS, 5.0), np.zeros(DRAWS), 5.0, 4)
     assert always.p == 2**-3, "of four groups, all signs alike"
+
+
+@pytest.mark.parametrize("compared", [1, 4])
+@pytest.mark.parametrize("value", [1.5, -1.5])
+def test_a_difference_has_the_interval_and_the_p_value_of_a_t_test(value, compared):
+    """The standard error of n groups, which the bootstrap makes too small by the root of (n - 1) / n."""
+    n, draws = 6, np.random.default_rng(9).normal(value, 0.7, DRAWS)
+    found = difference(draws + 3, np.full(DRAWS, 3.0), value, n, compared)
+    error = np.std(draws, ddof=1) * np.sqrt(n / (n - 1))
+    reach = stats.t.ppf(1 - 0.025 / compared, n - 1) * error
+    assert (found.value, found.low, found.high) == pytest.approx((value, value - reach, value + reach))
+    assert found.p == pytest.approx(2 * stats.t.sf(1.5 / error, n - 1)), "not corrected here"
+
+
+def test_draws_that_nobody_can_tell_count_in_no_difference():
+    known, unknown = np.array([1.0, 2.0, 4.0]), np.array([np.nan, 7.0])
+    one, other = np.concatenate([known, unknown]), np.array([0.0, 0.0, 0.0, 5.0, np.nan])
+    assert difference(one, other, 2.0, 5) == difference(known, np.zeros(3), 2.0, 5)
+    assert difference(unknown[:1], other[:1], 2.0, 5).p is None
+    assert difference(known, np.zeros(3), 2.0, 1).low is None
 
 
 def test_holm_corrects_for_how_many_were_compared():

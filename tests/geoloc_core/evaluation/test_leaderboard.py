@@ -225,6 +225,8 @@ def test_a_table_is_restated_in_any_convention(scored, written):
         assert after.values["accuracy"] == before.values["accuracy"]
         if not before.baseline:
             assert after.intervals["mean_km"].low == pytest.approx(before.intervals["mean_km"].low * longer)
+        else:
+            assert after.intervals == before.intervals == {}
     shown = io.StringIO()
     leaderboard.show(scored, shown, "pigeon")
     assert "pigeon: sphere of 6378.14 km, within means <" in " ".join(shown.getvalue().split())

@@ -193,3 +193,15 @@ def test_the_baseline_of_subdivisions_is_in_a_country():
 
 def test_equally_frequent_classes_keep_their_order():
     assert scoring.most_frequent(SPACES["country"], np.zeros(3, np.int64), 3).classes.tolist() == [[0, 1, 2]]
+
+
+def test_rows_that_are_taken_come_in_the_order_asked_for():
+    space = SPACES["country"]
+    n = len(space)
+    whole = met(space, (np.arange(n)[:, None] + np.arange(n)) % n, truth_at(space, np.arange(n))).outcomes
+    assert whole.take(np.arange(n)) is whole
+    for rows in (np.arange(n)[::-1], np.array([1, 1]), np.arange(n - 1), np.array([], int)):
+        taken = whole.take(rows)
+        assert (len(taken), taken.candidates) == (len(rows), whole.candidates)
+        assert taken.true_country.tolist() == whole.true_country[rows].tolist()
+    assert len(set(whole.true_country.tolist())) == n

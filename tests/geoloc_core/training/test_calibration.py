@@ -125,6 +125,13 @@ def test_halves_are_of_whole_groups_and_differ_by_the_largest_at_most(drawn_grou
     assert abs(int(first.sum()) - int((~first).sum())) <= counts.max()
 
 
+def test_the_largest_and_the_smallest_of_four_groups_are_one_half():
+    groups = np.repeat(np.arange(4), [4, 1, 2, 3])
+    first = halves(groups, 1)
+    assert set(groups[first]) == {0, 1}
+    assert first.sum() == (~first).sum() == 5
+
+
 def test_another_seed_makes_other_halves():
     assert not (halves(np.arange(50), 1) == halves(np.arange(50), 2)).all()
 

@@ -7,7 +7,7 @@ import pytest
 import rasterio
 
 from geoloc_core.errors import UserError
-from geoloc_core.training.geography import Sources, gather
+from geoloc_core.training.geography import Sources, gather, read_labels
 
 from .corpus import make_project
 
@@ -74,3 +74,10 @@ def test_what_is_missing_is_said(project, tmp_path):
     project.labels("photos").unlink()
     with pytest.raises(UserError, match="run `geoloc label photos`"):
         gather(project, "photos", Sources())
+
+
+def test_labels_are_objects_whether_or_not_some_are_empty(project):
+    found = read_labels(project, "photos", ["split", "gid_0"])
+    assert list(found) == ["split", "gid_0"]
+    assert [column.dtype for column in found.values()] == [object, object]
+    assert found["gid_0"].tolist() == ["FRA", "JPN", "NLD"] * 3 + ["FRA", "JPN", None]

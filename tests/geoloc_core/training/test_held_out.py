@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geoloc_core.encoders.zero_shot import Answers, Places
 from geoloc_core.errors import UserError
 from geoloc_core.training import held_out
+from geoloc_core.training.photos import Photos
+
+from . import trained_networks as small
+from .networks import transformer
 
 CODES = ["FRA", "JPN", "NLD", None]
 SPLITS = ["train", "validation", "test"]
@@ -88,3 +93,17 @@ def test_prompts_left_out_follow_the_captions():
     assert found.town == ("A Street View photo close to the town of {town} in {country}.",)
     own = held_out.ZeroShot(country=("here: {country}",)).prompts("A photo")
     assert own.country == ("here: {country}",)
+
+
+def test_photos_are_embedded_in_the_order_asked_for_at_unit_length_however_many_at_once(tmp_path, monkeypatch):
+    small.corpus(tmp_path / "colours")
+    photos: Photos = small.pictures(tmp_path / "colours")
+    rows, model, cpu = np.array([40, 3, 5, 5, 0]), transformer().eval(), torch.device("cpu")
+    whole = held_out.embed_photos(model, photos, rows, cpu)
+    prepared = (torch.from_numpy(photos.array[rows]).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(model.encode_image(prepared), dim=-1)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(whole, expected, atol=1e-5)
+    monkeypatch.setattr(held_out, "IMAGES", 2)
+    np.testing.assert_allclose(held_out.embed_photos(model, photos, rows, cpu), whole, atol=1e-6)
