@@ -1,9 +1,12 @@
 """What tests share: no network, no telemetry, and small projects to work in."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
+import psutil
 import pytest
 import yaml
 
@@ -19,6 +22,16 @@ for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
 hypothesis.settings.register_profile("default", deadline=None)  # no test asserts a time
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("default" if "HYPOTHESIS_EXPLORE" in os.environ else "repeatable")
+
+MEMORY = Path("/dev/shm")
+ROOM = 2**33
+if (
+    "TMPDIR" not in os.environ
+    and MEMORY.is_dir()
+    and min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available // 2) > ROOM
+):
+    # the suite writes some gigabytes, and waits for databases that wait for the disk
+    os.environ["TMPDIR"], tempfile.tempdir = str(MEMORY), None
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"

@@ -36,6 +36,8 @@ SAID = {"say", "warn", "UserError", "TypeError", "ValueError"}
 """Calls whose arguments are for people to read."""
 DRAWN = {"_plot", "_bars", "_dress", "_tell"}
 """Functions that draw or print for people."""
+SIZES = {"BLOCK", "ROWS", "WINDOW"}
+"""Constants that say how much is worked on at a time: speed and memory depend on them, no result."""
 COSMETIC = {"discriminator", "description", "exist_ok"}
 """Keyword arguments that change no result of valid input."""
 
@@ -166,6 +168,7 @@ def _skipped(parent: ast.AST, name: str, child: ast.AST) -> bool:
         or isinstance(child, ast.JoinedStr | ast.Raise | ast.Assert | ast.Import | ast.ImportFrom | ast.Global)
         or (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant))
         or (isinstance(child, ast.FunctionDef) and child.name in DRAWN)
+        or (isinstance(child, ast.Assign) and _name(child.targets[0]) in SIZES)
         or (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING")
         or (isinstance(child, ast.Subscript) and _name(child.value) in {"Annotated", "Literal"})
         or (isinstance(child, ast.Call) and _name(child.func) in SAID | DRAWN | {"cast", "TypeVar"})

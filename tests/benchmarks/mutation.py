@@ -9,8 +9,8 @@ The tree is never written to. This process loads the heavy libraries once, then 
 from its code in memory, runs the tests, fastest first, and ends at the first failure. One run of the tests without a
 fault comes before: it tells which test reaches which line, and how long each takes.
 
-With ``--state FOLDER`` a later run goes on from an earlier one of the same code: it traces the test files that have
-changed, and tries the mutants again that had survived.
+With ``--state FOLDER`` a later run goes on from an earlier one: it traces the test files that have changed, all where
+the code has, and tries the mutants again that had survived.
 """
 
 import argparse
@@ -56,6 +56,8 @@ SCIENCE = (
     "geoloc_core/families/**/*.py",
     "geoloc_core/training/*.py",
 )
+LONGEST_S = 30
+"""A test that takes longer is asked about no mutant: 300 of them are to be tried in an hour."""
 PLUMBING = {"ahead", "captions", "checkpoints", "photos", "processes"}
 """Modules of the training that move data and files: nothing is learned there."""
 COMPILED = {"kernels"}
@@ -161,16 +163,22 @@ class Coverage:
 
 def importers(path: str) -> set[str]:
     """The files that import a module by its full name."""
-    name = ".".join(Path(path).with_suffix("").parts)
+    name = module_name(path)
     line = re.compile(rf"^\s*(from {re.escape(name)} import|import {re.escape(name)}\b)", re.MULTILINE)
     sources = (ROOT / "geoloc_core").rglob("*.py")
     return {str(file.relative_to(ROOT)) for file in sources if line.search(file.read_text())}
 
 
+def module_name(path: str) -> str:
+    """The module in a file."""
+    return ".".join(Path(path).with_suffix("").parts).removesuffix(".__init__")
+
+
 class Tracer:
     """A plugin of pytest that notes what each test reaches of files whose code is :func:`marked`.
 
-    A test that fails counts for nothing: some need more than a fork is given, such as a browser.
+    A test that fails counts for nothing: some need more than a fork is given, such as a browser. Neither does one that
+    takes longer than :data:`LONGEST_S`.
 
     What a fixture of a module or session reaches counts for every test that uses it, and what tests keep in a cache is
     worked out anew for each: otherwise it would count for the first of them alone.
@@ -199,7 +207,7 @@ class Tracer:
                 if name in self._shared:
                     lines = lines | self._shared[name][0]
                     seconds += self._shared[name][1]
-            if item.nodeid not in self.failed:
+            if item.nodeid not in self.failed and seconds < LONGEST_S:
                 self.coverage.seconds[item.nodeid] = seconds
                 for line in lines:
                     self.coverage.reached[line].add(item.nodeid)
@@ -254,7 +262,7 @@ class Overlay(importlib.abc.MetaPathFinder):
     """Imports some files from changed code in memory."""
 
     def __init__(self, codes: dict[str, CodeType]) -> None:
-        self._codes = {".".join(Path(path).with_suffix("").parts): (path, code) for path, code in codes.items()}
+        self._codes = {module_name(path): (path, code) for path, code in codes.items()}
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
         if name not in self._codes:
@@ -313,11 +321,13 @@ def run_tests(files: list[str], plugin: object, folder: Path) -> int:
 
 
 def covered(paths: list[str], kept: Path) -> Coverage:
-    """What the tests reach; those whose files are new or have changed are run, without a fault, and must pass."""
+    """What the tests reach; they are run, without a fault, where their files or the sources are new or have changed."""
     known = Coverage.load(kept)
+    sources = hashlib.sha256("".join(digest(ROOT / path) for path in paths).encode()).hexdigest()[:16]
     for room in TESTS:
         found = ROOT / "tests" / "geoloc_core" / room
-        files = {str(p.relative_to(ROOT)): digest(p) for p in ([found] if found.is_file() else found.glob("test_*.py"))}
+        tests = [found] if found.is_file() else found.glob("test_*.py")
+        files = {str(p.relative_to(ROOT)): f"{digest(p)} {sources}" for p in tests}
         if stale := sorted(path for path, mark in files.items() if known.files.get(path) != mark):
             known.forget(set(stale))
             known.add(_traced(stale, paths))
@@ -406,7 +416,7 @@ def main(mutants: int, seed: int, only: str, jobs: int, state: Path | None) -> N
     sys.path.insert(0, str(ROOT))
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     paths = sorted({str(p.relative_to(ROOT)) for pattern in SCIENCE for p in ROOT.glob(pattern)})
-    paths = [path for path in paths if Path(path).stem not in {"__init__", *PLUMBING, *COMPILED}]
+    paths = [path for path in paths if Path(path).stem not in PLUMBING | COMPILED]
     for name in HEAVY:
         importlib.import_module(name)
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
