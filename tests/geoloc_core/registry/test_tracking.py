@@ -226,7 +226,7 @@ def statuses(project) -> dict[str, str]:
     ("point", "number"),
     [
         *(("training", number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL)),
-        *((point, signal.SIGTERM) for point in ("create_run", "log_param", "log_artifacts", "set_tag")),
+        *((point, signal.SIGTERM) for point in ("create_run", "log_batch", "log_artifacts", "set_tag")),
         *((point, signal.SIGKILL) for point in ("create_run", "log_artifacts", "set_tag")),
     ],
 )
