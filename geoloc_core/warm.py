@@ -171,8 +171,10 @@ def _load_lazy() -> None:
     """Let libraries load what they would load when they are first used."""
     from numba import njit
     from PIL import Image
+    from sqlalchemy.orm import configure_mappers
 
     Image.init()
+    configure_mappers()  # of MLflow's tables
     njit(lambda value: value)(1)
 
 

@@ -10,12 +10,15 @@ from typing import Any
 
 import psutil
 from mlflow import MlflowClient
+from mlflow.store.tracking import sqlalchemy_store  # noqa: F401 (so that no victim has to load it)
+from sqlalchemy.orm import configure_mappers
 
 from geoloc_core.project import Project
 from geoloc_core.registry import promotion, tracking
 
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
+configure_mappers()
 
 
 @contextmanager
