@@ -66,6 +66,8 @@ TESTS = (
     *("contracts", "evaluation", "families", "params", "serving", "training", "variants"),
     *("corpora/test_label.py", "corpora/test_leaks.py", "corpora/test_splits.py", "corpora/test_truth.py"),
 )
+DECLARATIONS = "tests/geoloc_core/params/test_reference.py"
+"""Tests of what may be declared: they read the classes, of which no line runs then."""
 HEAVY = (
     *("torch", "torch._dynamo", "torchvision", "numpy", "pandas", "pyarrow.parquet", "scipy.optimize", "scipy.spatial"),
     *("scipy.stats", "sklearn.cluster", "pydantic", "safetensors.torch", "PIL.Image", "hypothesis", "timm", "jinja2"),
@@ -109,13 +111,14 @@ class Coverage:
     def tests_of(self, mutant: Mutant) -> list[str]:
         """The tests that reach a mutant, fastest first.
 
-        Of code that runs at import, those that reach its file, or, where that has nothing but constants, a file that
-        imports it. The tests of a file stay together: they share fixtures.
+        Of code that runs at import, those that reach its file and those of declarations, or, where no test reaches it,
+        those that reach a file that imports it. The tests of a file stay together: they share fixtures.
         """
         first, last = mutant.lines if mutant.function else (0, 10**9)
         found = self._within({mutant.path}, first, last)
-        if not found and not mutant.function:
-            found = self._within(importers(mutant.path), 0, 10**9)
+        if not mutant.function:
+            found = found or self._within(importers(mutant.path), 0, 10**9)
+            found |= {test for test in self.seconds if test.startswith(DECLARATIONS)}
         fastest: dict[str, float] = defaultdict(lambda: math.inf)
         for test in found:
             file = test.split("::")[0]
