@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 RAY := $(VENV)/.ray-ready
 # a worker that dies fails the run: with another in its place the two may wait for each other for ever
-TWO := --numprocesses 2 --max-worker-restart 0
+WORKERS := --max-worker-restart 0 --numprocesses
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DO_NOT_TRACK := true
 export UV_LINK_MODE := copy
@@ -21,11 +21,12 @@ ui: $(READY)
 
 ray: $(RAY)
 
+# three on two cores: some tests wait for half a minute
 test: $(RAY)
-	pytest $(TWO) --dist loadfile --no-loadscope-reorder
+	pytest $(WORKERS) 3 --dist loadfile --no-loadscope-reorder
 
 fast: $(READY)
-	pytest -m "not slow" $(TWO)
+	pytest -m "not slow" $(WORKERS) 2
 
 check: $(READY)
 	ruff check .

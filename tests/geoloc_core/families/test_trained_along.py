@@ -11,6 +11,7 @@ from geoloc_core.contracts.geolocator import Card, Trained, load
 from geoloc_core.corpora import manifest
 from geoloc_core.corpora.stored import Stored
 from geoloc_core.encoders.towers.vit import Options as ViT
+from geoloc_core.errors import UserError
 from geoloc_core.families import contrastive_captions, fine_tuned, guidebook_attention
 from geoloc_core.training import calibration
 from tests.geoloc_core.encoders import made_segmenters
@@ -62,6 +63,17 @@ GUIDED = {
 }
 
 
+TUNED = {
+    "kind": "fine_tuned",
+    "corpus": "c",
+    "tower": "v",
+    "encoders": ["clip"],
+    "normalise": "batch_norm",
+    "labels": "country",
+    "recipe": FAST,
+}
+
+
 def fitted(family, block, data, folder, **recipe):
     folder.mkdir()
     options = family.Options.model_validate(block)
@@ -84,18 +96,7 @@ def asked(data) -> Batch:
     [
         (guidebook_attention, {**GUIDED, "network": FAST}),
         (guidebook_attention, {**GUIDED, "network": FAST, "weighting": "softmax", "guidance": 0}),
-        (
-            fine_tuned,
-            {
-                "kind": "fine_tuned",
-                "corpus": "c",
-                "tower": "v",
-                "encoders": ["clip"],
-                "normalise": "batch_norm",
-                "labels": "country",
-                "recipe": FAST,
-            },
-        ),
+        (fine_tuned, TUNED),
     ],
 )
 def test_photo_and_feature_together_tell_all_classes_apart(data, tmp_path, family, block):
@@ -111,6 +112,13 @@ def test_photo_and_feature_together_tell_all_classes_apart(data, tmp_path, famil
     np.testing.assert_allclose(loaded.probabilities, answer.probabilities, rtol=1e-4, atol=1e-6)
     assert found.figures["trainable_parameters"] == found.figures["parameters"]
     assert calibration.LOWEST <= model.tensors["temperature"][0] <= calibration.HIGHEST
+
+
+def test_features_that_are_not_numbers_are_counted_and_refused(data, tmp_path):
+    spoilt = data.images["clip"].copy()
+    spoilt[[3, 70], 1] = np.nan
+    with pytest.raises(UserError, match=r"^2 photos have features that are not numbers; encode the corpus again$"):
+        fitted(fine_tuned, TUNED, replace(data, images={**data.images, "clip": spoilt}), tmp_path / "run")
 
 
 @pytest.mark.slow

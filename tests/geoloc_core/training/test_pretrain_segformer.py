@@ -1,6 +1,7 @@
 """A segmenter is trained on the masks that a corpus publishes, and is then read as published ones are."""
 
 import io
+import math
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 from pydantic import ValidationError
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from geoloc_core.encoders import checkpoints, encoder
 from geoloc_core.errors import UserError
@@ -157,3 +159,17 @@ def test_a_vit_learns_one_class_or_several_of_a_photo(tmp_path, several, classes
     values = ["street; flag", "street", "house; flag"]
     expected = [[1, 0, 1], [0, 0, 1], [1, 1, 0]] if several else [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
     assert vit._classes(values, several).tolist() == expected
+
+
+def test_the_rate_rises_for_an_epoch_and_falls_to_the_last_step(tmp_path):
+    block = {**TINY_VIT, "target": "seen", "several": False, "epochs": 3}
+    project = project_with(tmp_path, eyes={"pretrain": block, "encoder": {"kind": "vit"}})
+    rates = []
+    watch = register_optimizer_step_pre_hook(lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"]))
+    try:
+        train(project, "eyes")
+    finally:
+        watch.remove()
+    rising = [(step + 1) / 6 for step in range(6)]  # 48 photos, 8 at a time
+    falling = [(1 + math.cos(math.pi * step / 12)) / 2 for step in range(12)]
+    np.testing.assert_allclose(rates, [0.001 * share for share in rising + falling], rtol=1e-9)
