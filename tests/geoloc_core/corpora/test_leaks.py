@@ -96,6 +96,8 @@ def test_what_leaks_is_named_and_training_is_refused_until_it_is_allowed(tmp_pat
     assert leak["photos"] == [1, 1]
     assert leak["examples"] == [[source, "x"]]
     assert leak["blocking"]
+    shared = {"kind": leak["kind"], "sets": " + ".join(leak["sets"]), "photos": "1 + 1"}
+    assert read_json(project.summary("leaks", "leaks"))["shared"] == [{**shared, "blocking": True}]
     with pytest.raises(UserError, match=r"leaks\.allow in params\.yaml") as refused:
         guard(project, "mine")
     assert name in str(refused.value)
@@ -103,6 +105,7 @@ def test_what_leaks_is_named_and_training_is_refused_until_it_is_allowed(tmp_pat
     for allowed in (name, f"{kind}:{'+'.join(reversed(sets.split(' + ')))}"):
         project = made(tmp_path, with_rows(corpus, row), allow=(allowed,))
         assert [leak["blocking"] for leak in found(project)] == [False]
+        assert read_json(project.summary("leaks", "leaks"))["shared"] == [{**shared, "blocking": False}]
         guard(project, "mine")
     other = f"{kind}: {sets.partition(' + ')[0]} + other"
     assert found(made(tmp_path, with_rows(corpus, row), allow=(other,)))[0]["blocking"]

@@ -171,6 +171,13 @@ def test_a_set_has_the_classes_before_which_little_enough_ranks():
     )
 
 
+def test_rows_without_a_truth_are_not_counted():
+    met = told(["FRA", "FRA", "KEN"], ["FRA", None, "KEN"])
+    promise = conformal.Promise(classes=0.5, caps=1.0, easiest_km=1.0)
+    found = conformal.covered(promise, met, alone(3), np.ones(3))
+    assert {kind: part.coverage.n for kind, part in found.items()} == {"classes": 2, "caps": 2}
+
+
 def test_of_few_groups_nothing_is_promised_and_of_hard_rows_everything():
     rng = np.random.default_rng(1)
     met, groups = many(rng, 8)

@@ -148,6 +148,7 @@ def test_noise_is_so_many_metres_north_and_east(latitude):
     north, east = (found - [latitude, 30]).T * np.radians(1) * sphere.EARTH_KM * np.array([[1], [1]])
     assert np.std(north) == pytest.approx(1.0, rel=0.03)
     assert np.std(east * np.cos(np.radians(latitude))) == pytest.approx(1.0, rel=0.03)
+    assert np.corrcoef(north, east)[0, 1] == pytest.approx(0, abs=0.03), "each has a draw of its own"
     assert network.moved(points, 0.0) is points
 
 

@@ -35,6 +35,11 @@ class Views(torch.nn.Module):
 FALLING = torch.optim.lr_scheduler.ExponentialLR
 
 
+def stepping(optimiser, factor):
+    """Down after every third epoch, as the count of epochs says, whatever the rate was before."""
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda epoch: factor ** (epoch // 3))
+
+
 def places(path, log=lambda metrics, epoch: None, schedule=FALLING, epochs=8, patience=9):
     """Train on the three views of each of 80 places; the score is an error, lower is better."""
     random = np.random.default_rng(0)
@@ -87,8 +92,11 @@ def test_training_stops_early_by_its_own_score(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("schedule", [FALLING, None])
-def test_a_killed_training_with_chance_in_it_ends_the_same(tmp_path, monkeypatch, schedule):
+@pytest.mark.parametrize(
+    ("schedule", "share"),
+    [(FALLING, lambda epoch: 0.9**epoch), (stepping, lambda epoch: 0.9 ** (epoch // 3)), (None, lambda epoch: 1)],
+)
+def test_a_killed_training_with_chance_in_it_ends_the_same(tmp_path, monkeypatch, schedule, share):
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
     monkeypatch.setattr(loop, "SAVING_SHARE", float("inf"))
 
@@ -104,7 +112,7 @@ def test_a_killed_training_with_chance_in_it_ends_the_same(tmp_path, monkeypatch
     assert resumed == outcome
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
     rates = [epoch["lr"] for epoch in outcome.history]
-    assert rates == pytest.approx([0.02 * (0.9**epoch if schedule else 1) for epoch in range(8)])
+    assert rates == pytest.approx([0.02 * share(epoch) for epoch in range(8)])
 
 
 def test_averages_are_over_what_was_counted():
