@@ -238,6 +238,7 @@ def wide(count: int):
     return change
 
 
+@pytest.mark.slow
 def test_as_much_as_there_are_templates_for_is_read_and_no_more(tmp_path):
     assert len(planned(opened(tmp_path, "demo", wide(MOST)))["train"]["wide"]["reads"]) == MOST
     with pytest.raises(UserError) as told:

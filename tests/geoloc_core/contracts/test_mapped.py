@@ -27,6 +27,7 @@ def same(one, other):
         np.testing.assert_array_equal(one[name], other[name])
 
 
+@pytest.mark.slow
 @given(arrays=ARRAYS)
 def test_the_library_reads_what_is_written_and_writes_what_is_read(tmp_path_factory, arrays):
     folder = tmp_path_factory.mktemp("arrays")

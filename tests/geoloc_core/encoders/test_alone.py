@@ -72,6 +72,7 @@ def encode(root: Path, *words: str) -> None:
     run(root, "encode", str(root / "made"), "--encoder", "small-vit", *words)
 
 
+@pytest.mark.slow
 def test_a_folder_is_encoded_with_a_checkpoint_of_ones_own(root):
     out = root / "features"
     before = digest(root / "given")

@@ -78,6 +78,7 @@ def by_pillow(preprocess: Preprocess, data: bytes) -> np.ndarray:
 edges = st.integers(1, 300)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(edges, edges, edges, edges, st.sampled_from(list(RESAMPLING)), st.data())
 def test_scaling_and_cutting_equal_pillows_bit_for_bit(width, height, wide, high, resample, data):

@@ -97,6 +97,7 @@ def test_tangents_are_perpendicular_everywhere(values):
     np.testing.assert_allclose(np.stack([x, one, other]) @ np.stack([x, one, other]).T, np.eye(3), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_divergences_are_those_with_a_closed_form():
     a, x = t([0.3, -2.0, 0.7]), t(points(30))
     _, uphill = flow.divergence(lambda p: flow.project(p, a.expand_as(p)), x)

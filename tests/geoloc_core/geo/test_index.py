@@ -87,6 +87,7 @@ def test_corners_of_borders_are_in_the_first_unit_that_has_them(seed):
     assert found(shapes, lat, lon).tolist() == brute(shapes, lat, lon).tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6))
 def test_units_that_overlap_go_by_order(seed):

@@ -19,6 +19,7 @@ def params(tmp_path):
     return shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["catalogue", "papers", "full", "demo"])
 def test_one_line_changes_and_no_other(params, profile):
     before = params.read_bytes().splitlines(keepends=True)

@@ -113,6 +113,7 @@ def test_what_is_not_a_number_is_named(value):
     features.statistics(np.arange(700))
 
 
+@pytest.mark.slow
 @given(st.integers(1, 3000), st.integers(1, 4000), st.integers(0, 5))
 def test_an_order_has_every_position_once(count, window, seed):
     found = order(count, window, seed)
