@@ -1,5 +1,6 @@
 """What tests share: no network, no telemetry, and small projects to work in."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -46,6 +47,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((n for n, path in enumerate(first) if path in (item.path, item.path.parent)), len(first))
 
     items.sort(key=turn)
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded is for good: the collector need not look at it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
