@@ -1,5 +1,6 @@
 """What every family is: something that answers with places, in a folder of its own."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -149,3 +150,14 @@ def check_shapes(
     if wrong := [name for name, shape in expected.items() if tensors[name].shape != shape]:
         found = ", ".join(f"{name} {tensors[name].shape}, expected {expected[name]}" for name in wrong)
         raise UserError(f"{folder / WEIGHTS}: {found}; {remedy}")
+
+
+def check_classes(folder: Path, remedy: str, tensors: dict[str, np.ndarray], names: Iterable[str], count: int) -> None:
+    """Refuse tensors that are not int64 positions of so many classes, −1 for none.
+
+    Raises:
+        UserError: The first of them is named.
+    """
+    for name in names:
+        if tensors[name].dtype != np.int64 or not np.isin(tensors[name], np.arange(-1, count)).all():
+            raise UserError(f"{folder / WEIGHTS}: {name}: expected positions of {count} classes; {remedy}")

@@ -16,7 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Metrics, Run
 from geoloc_core.contracts.density import region_of
 from geoloc_core.contracts.differentiable import Differentiable
-from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Prediction, softmax
@@ -342,7 +342,7 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Density:
         UserError: The weights are missing, damaged, or do not fit the classes.
     """
     tensors = read_tensors(folder, remedy)
-    width = tensors.get("mean", np.empty(0)).size
+    width = width_of(tensors, "mean")
     expected: dict[str, tuple[int, ...]] = {"mean": (width,), "std": (width,)}
     expected |= {"kappa": (len(space),), "background": (1,), **dense.shapes(tensors, width, len(space))}
     check_shapes(folder, remedy, tensors, expected)

@@ -11,11 +11,10 @@ import numpy as np
 from pydantic import Field
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, counted
-from geoloc_core.contracts.geolocator import WEIGHTS, check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import check_classes, check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import Answers, Needs
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Evidence, Prediction
-from geoloc_core.errors import UserError
 from geoloc_core.geo.labelspace import LabelSpace
 from geoloc_core.training import selection
 
@@ -156,9 +155,7 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Ensemble
     tensors = read_tensors(folder, remedy)
     names = [f"classes.{n}" for n in range(len(needs.members))]
     expected: dict[str, tuple[int, ...]] = {"weights": (len(names),)}
-    expected |= {name: (tensors[name].size if name in tensors else 0,) for name in names}
+    expected |= {name: (width_of(tensors, name),) for name in names}
     check_shapes(folder, remedy, tensors, expected)
-    for name in names:
-        if not np.isin(tensors[name], np.arange(-1, len(space))).all() or tensors[name].dtype != np.int64:
-            raise UserError(f"{folder / WEIGHTS}: {name}: expected positions of {len(space)} classes; {remedy}")
+    check_classes(folder, remedy, tensors, names, len(space))
     return Ensemble(space, needs.members, tensors["weights"], [tensors[name] for name in names])

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from geoloc_core.contracts import geolocator
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Pieces, Run, counted
-from geoloc_core.contracts.geolocator import Trained, check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import Trained, check_classes, check_shapes, read_tensors, write_tensors
 from geoloc_core.contracts.needs import Model, Needs
 from geoloc_core.contracts.needs import Pieces as NeedsPieces
 from geoloc_core.contracts.options import Variant
@@ -196,11 +196,9 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> FeatureE
         )
     experts = {name: geolocator.load(folder / name, remedy) for name in card.names}
     tensors = read_tensors(folder, remedy)
-    expected: dict[str, tuple[int, ...]] = {"prior": (len(space),)}
-    expected |= {f"classes.{n}": (len(trained.labelspace),) for n, trained in enumerate(experts.values())}
-    check_shapes(folder, remedy, tensors, expected)
-    classes = [tensors[f"classes.{n}"] for n in range(len(experts))]
-    if any(not np.isin(known, np.arange(-1, len(space))).all() for known in classes):
-        raise UserError(f"{folder}: expected positions of {len(space)} classes; {remedy}")
+    known = {f"classes.{n}": (len(trained.labelspace),) for n, trained in enumerate(experts.values())}
+    check_shapes(folder, remedy, tensors, {"prior": (len(space),), **known})
+    check_classes(folder, remedy, tensors, known, len(space))
+    classes = [tensors[name] for name in known]
     [segmenter] = needs.segmenters
     return FeatureExperts(space, segmenter, experts, classes, card.vote, tensors["prior"])

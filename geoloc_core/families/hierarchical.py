@@ -16,7 +16,7 @@ from pydantic import Field, PositiveInt, field_validator
 
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
 from geoloc_core.contracts.differentiable import Differentiable
-from geoloc_core.contracts.geolocator import check_shapes, read_tensors, write_tensors
+from geoloc_core.contracts.geolocator import check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import ImageFeatures, Needs
 from geoloc_core.contracts.options import Variant
 from geoloc_core.contracts.prediction import Prediction, softmax
@@ -368,10 +368,10 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Hierarch
         extents = Extents.of(space)
     except ValueError:
         raise UserError(f"{folder / 'labels.json'}: ids: expected level/column/row; {remedy}") from None
-    width = tensors.get("mean", np.empty(0)).size
+    width = width_of(tensors, "mean")
     expected: dict[str, tuple[int, ...]] = {"mean": (width,), "std": (width,), "temperature": (1,)}
     for number in range(_layers(tensors)):
-        before, width = width, tensors.get(f"trunk.{3 * number}.bias", np.empty(0)).size
+        before, width = width, width_of(tensors, f"trunk.{3 * number}.bias")
         expected |= {f"trunk.{3 * number}.weight": (width, before), f"trunk.{3 * number}.bias": (width,)}
         expected |= {f"trunk.{3 * number + 1}.{name}": (width,) for name in ("weight", "bias")}
     expected |= {"cells.weight": (len(space), width), "cells.bias": (len(space),)}

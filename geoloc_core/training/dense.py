@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geoloc_core.contracts.geolocator import width_of
+
 if TYPE_CHECKING:
     import torch
 
@@ -53,7 +55,7 @@ def names(tensors: dict[str, np.ndarray]) -> list[str]:
 def shapes(tensors: dict[str, np.ndarray], inputs: int, classes: int) -> dict[str, tuple[int, ...]]:
     """The shapes that saved layers must have to fit each other, the inputs and the classes."""
     layers = names(tensors)
-    widths = [inputs, *(tensors.get(f"{name}.bias", np.empty(0)).size for name in layers[:-1]), classes]
+    widths = [inputs, *(width_of(tensors, f"{name}.bias") for name in layers[:-1]), classes]
     expected: dict[str, tuple[int, ...]] = {}
     for name, width, outputs in zip(layers, widths, widths[1:], strict=False):
         expected |= {f"{name}.weight": (outputs, width), f"{name}.bias": (outputs,)}

@@ -290,7 +290,7 @@ def _comparison(
     """How vectors are made, and D of the features that it was fitted to; 0 where it was fitted to none."""
     dim, whitening, heads = 0, None, []
     if settings.whitened:
-        dim = tensors.get("whitening.mean", np.empty(0)).size
+        dim = width_of(tensors, "whitening.mean")
         kept = width_of(tensors, "whitening.matrix")
         check_shapes(folder, remedy, tensors, {"whitening.mean": (dim,), "whitening.matrix": (dim, kept)})
         whitening = Whitening(tensors["whitening.mean"], tensors["whitening.matrix"])
@@ -300,10 +300,10 @@ def _comparison(
             for name, t in tensors.items()
             if name.startswith(f"heads.{number}.")
         }
-        plain = named.get("norm.weight", np.empty(0)).size
+        plain = width_of(named, "norm.weight")
         width = whitening.matrix.shape[1] if settings.heads_whitened and whitening is not None else dim or plain
         dim = dim or width
-        shapes = head_shapes(width, named.get("up.bias", np.empty(0)).size)
+        shapes = head_shapes(width, width_of(named, "up.bias"))
         check_shapes(folder, remedy, tensors, {f"heads.{number}.{name}": shape for name, shape in shapes.items()})
         heads.append(Head({name: named[name] for name in shapes}))
     return Comparison(settings.own, whitening, tuple(heads), settings.heads_whitened), dim

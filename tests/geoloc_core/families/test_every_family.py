@@ -191,3 +191,13 @@ def test_features_without_a_fingerprint_are_said(tmp_path):
     raw = json.loads((tmp_path / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps(raw | {"fingerprints": {"a": "1"}}))
     refused(tmp_path, r"model\.json: no fingerprint of b")
+
+
+@pytest.mark.parametrize("family", ["ensemble", "place_ensemble", "feature_experts"])
+@pytest.mark.parametrize("wrong", [np.full(6, 6), np.full(6, -2), np.zeros(6)], ids=["above", "below", "float"])
+def test_classes_that_cannot_be_are_refused(tmp_path, family, wrong):
+    MADE[family]().save(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file(tensors | {"classes.1": wrong}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"classes\.1: expected positions of 6 classes"):
+        load(tmp_path)
