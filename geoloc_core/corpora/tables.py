@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoloc_core import tables
+from geoloc_core.blocks import blocks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,9 +39,9 @@ def csv_chunks(
     names = _named(table.names, tables.columns_of(path, table.names, columns), {KEY, *taken})
     empty = True
     for part in table.parts:
-        for start in range(0, part.batch.num_rows, CHUNK):
-            piece = part.batch.slice(start, CHUNK).to_pandas().set_axis(names, axis=1)
-            yield piece.set_axis(pd.Index(part.numbers[start : start + CHUNK]))
+        for rows in blocks(part.batch.num_rows, CHUNK):
+            piece = part.batch[rows].to_pandas().set_axis(names, axis=1)
+            yield piece.set_axis(pd.Index(part.numbers[rows]))
             empty = False
     if empty:
         yield pd.DataFrame({name: pd.Series(dtype=str) for name in names})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.encoders import store
 from geoloc_core.encoders.compute import on_device
 from geoloc_core.encoders.memory import Halving
@@ -63,10 +64,7 @@ class Encoder:
 
     def __call__(self, photos: Sequence[bytes], pool: ThreadPoolExecutor | None = None) -> np.ndarray:
         """Features (N, *shape) float32 of N encoded photos."""
-        parts = [
-            self.forward(self.preprocess(photos[start : start + self.batch], pool))
-            for start in range(0, len(photos), self.batch)
-        ]
+        parts = [self.forward(self.preprocess(photos[some], pool)) for some in blocks(len(photos), self.batch)]
         return np.concatenate(parts) if parts else np.empty((0, *self.shape), np.float32)
 
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 from PIL import Image
 
 from geoloc_core import parquet, pictures
+from geoloc_core.blocks import blocks
 from geoloc_core.corpora import manifest
 from geoloc_core.encoders import store
 from geoloc_core.encoders.groups import GROUPS, group_of
@@ -167,8 +168,8 @@ def _packed(images: list[Image.Image | UserError], batch: int) -> Iterator[tuple
         if not isinstance(image, UserError):
             by_size.setdefault(image.size, []).append((row, image))
     for of_one_size in by_size.values():
-        for start in range(0, len(of_one_size), batch):
-            rows, upright = zip(*of_one_size[start : start + batch], strict=True)
+        for some in blocks(len(of_one_size), batch):
+            rows, upright = zip(*of_one_size[some], strict=True)
             yield rows, upright
 
 

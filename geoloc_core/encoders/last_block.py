@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.corpora.stored import Stored
 from geoloc_core.encoders.carried import Carried
 from geoloc_core.encoders.encoder import TOWERS
@@ -204,10 +205,8 @@ def features(block: "torch.nn.Module", tokens: np.ndarray, at_once: int = 1 << 2
     """Features (N, D) float32 of tokens (N, T, D), so many numbers of them at a time."""
     import torch
 
-    step = max(1, at_once // int(np.prod(tokens.shape[1:])))
     found = np.empty((len(tokens), tokens.shape[2]), np.float32)
     with torch.inference_mode():
-        for start in range(0, len(tokens), step):
-            part = torch.from_numpy(np.asarray(tokens[start : start + step], np.float32))
-            found[start : start + step] = block(part).numpy()
+        for rows in blocks(len(tokens), at_once, math.prod(tokens.shape[1:])):
+            found[rows] = block(torch.from_numpy(np.asarray(tokens[rows], np.float32))).numpy()
     return found

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from geoloc_core.blocks import blocks
 from geoloc_core.errors import UserError
 from geoloc_core.files import new_array, read_array, read_json, write_json
 from geoloc_core.plugins import Strict
@@ -70,8 +71,8 @@ def write(
     start = 0
     for part, count in zip(parts, counts, strict=True):
         rows = read_array(part)
-        for first in range(0, count, ROWS):
-            array[start + first : start + min(first + ROWS, count)] = rows[first : first + ROWS]
+        for some in blocks(count, ROWS):
+            array[start + some.start : start + some.stop] = rows[some]
         start += count
     array.flush()
     layout = {"rows": sum(counts), "dim": shape[-1], "dtype": "float16", "missing": list(missing)}

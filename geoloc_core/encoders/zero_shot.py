@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import AfterValidator
 
+from geoloc_core.blocks import blocks
 from geoloc_core.geo.articles import with_article
 from geoloc_core.geo.towns import Towns
 
@@ -181,7 +182,7 @@ def text_embedder(model: Any, tokenise: Any, device: "torch.device") -> Embed:
     from torch.nn.functional import normalize
 
     def embed(texts: Sequence[str]) -> np.ndarray:
-        parts = [tokenise(list(texts[start : start + TEXTS])).to(device) for start in range(0, len(texts), TEXTS)]
+        parts = [tokenise(list(texts[some])).to(device) for some in blocks(len(texts), TEXTS)]
         with torch.inference_mode():
             return torch.cat([normalize(model.encode_text(part).float(), dim=-1) for part in parts]).cpu().numpy()
 

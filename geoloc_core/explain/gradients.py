@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.explain.network import Network, laid_out
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ def integrated(network: Network, photo: np.ndarray, target: int, steps: int = ST
     starts = [seen.mean(dim=(2, 3), keepdim=True).expand_as(seen) for seen in inputs]
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     sums = [torch.zeros_like(seen, dtype=torch.float64) for seen in inputs]
-    for at in range(0, steps, AT_ONCE):
+    for some in blocks(steps, AT_ONCE):
         alpha, share = (
-            torch.from_numpy(values[at : at + AT_ONCE] / 2 + shift).view(-1, 1, 1, 1)
+            torch.from_numpy(values[some] / 2 + shift).view(-1, 1, 1, 1)
             for values, shift in ((nodes, 0.5), (weights, 0.0))
         )
         on_the_way = [

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.corpora import manifest, truth
 from geoloc_core.corpora.stored import Stored
 from geoloc_core.encoders import store
@@ -124,8 +125,8 @@ def nearest(
     queries = [_unit(np.asarray(values, np.float32)) for values in asked]
     n = len(queries[0])
     best, at = np.full((n, 0), -np.inf, np.float32), np.empty((n, 0), np.int64)
-    for start in range(0, len(rows), ROWS):
-        some = rows[start : start + ROWS]
+    for part in blocks(len(rows), ROWS):
+        some = rows[part]
         parts = [
             query @ _unit(np.asarray(values[some], np.float32)).T for query, values in zip(queries, known, strict=True)
         ]

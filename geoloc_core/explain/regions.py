@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
+
 Score = Callable[[np.ndarray], np.ndarray]
 """Photos (N, H, W, 3) uint8 → how strongly each is answered as the photo was (N,); more is stronger."""
 
@@ -24,8 +26,8 @@ def scores_of(score: Score, photo: np.ndarray, fill: np.ndarray, regions: np.nda
     """
     hidden = np.broadcast_to(np.asarray(fill).round().astype(np.uint8), photo.shape)
     found = [
-        np.asarray(score(np.where(some[:, regions][..., None], photo, hidden)), np.float64)
-        for some in (keep[start : start + AT_ONCE] for start in range(0, len(keep), AT_ONCE))
+        np.asarray(score(np.where(keep[some][:, regions][..., None], photo, hidden)), np.float64)
+        for some in blocks(len(keep), AT_ONCE)
     ]
     return np.concatenate(found) if found else np.empty(0)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
+from geoloc_core.blocks import blocks
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Metrics, Run
 from geoloc_core.contracts.density import region_of
 from geoloc_core.contracts.differentiable import Differentiable
@@ -156,9 +157,7 @@ class Density:
         n, count = points.shape[:2]
         mixed = np.log(np.maximum(self._all(weights), np.finfo(float).tiny)) + log_normaliser(kappa)
         found = np.empty((n, count))
-        step = max(1, BLOCK // (count * len(kappa)))
-        for at in range(0, n, step):
-            part = slice(at, at + step)
+        for part in blocks(n, BLOCK, count * len(kappa)):
             each = (points[part] @ centres.T - 1) * kappa + mixed[part, None]
             highest = each.max(axis=2, keepdims=True)
             found[part] = (highest + np.log(np.exp(each - highest).sum(axis=2, keepdims=True)))[..., 0]

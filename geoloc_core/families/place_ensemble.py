@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat
 
+from geoloc_core.blocks import blocks
 from geoloc_core.contracts.batch import Answered, Batch, Data, Fitted, Run, counted
 from geoloc_core.contracts.geolocator import check_classes, check_shapes, read_tensors, width_of, write_tensors
 from geoloc_core.contracts.needs import Answers, Needs
@@ -94,9 +95,7 @@ class Votes:
         own = self.members == np.arange(self.members.max() + 1)[:, None]
         kappa = (sphere.EARTH_KM / width_km) ** 2
         found = np.empty((len(own), *self.shares.shape))
-        step = max(1, BLOCK // len(self.members) ** 2)
-        for start in range(0, len(self.shares), step):
-            part = slice(start, start + step)
+        for part in blocks(len(self.shares), BLOCK, len(self.members) ** 2):
             here = self.points[part]
             squares = ((here[:, :, None] - here[:, None]) ** 2).sum(axis=3)  # a cosine would round what is near away
             votes = (self.shares[part, None] * own) @ np.exp(-kappa * squares / 2)

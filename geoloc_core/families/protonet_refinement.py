@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
 
+from geoloc_core.blocks import blocks
 from geoloc_core.contracts import geolocator, layers, mapped
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run
 from geoloc_core.contracts.clustered import Clustered
@@ -211,14 +212,13 @@ class Refinement:
         flat = nearest(features, rows, cells.ravel(), self.gallery.cells, lambda a, b: self.gallery.prototypes[a:b])
         found = flat.reshape(cells.shape)
         distances = np.full(cells.shape, np.nan)
-        step = max(1, BLOCK // max(1, cells.shape[1] * features.shape[1]))
 
         def measure(part: slice) -> None:
             apart = self.gallery.prototypes[found[part]].astype(np.float32)
             apart -= features[part, None]
             distances[part] = np.sqrt(np.einsum("nkd,nkd->nk", apart, apart))
 
-        side_by_side(measure, [slice(at, at + step) for at in range(0, len(cells), step)])
+        side_by_side(measure, blocks(len(cells), BLOCK, cells.shape[1] * features.shape[1]))
         distances[found < 0] = -np.inf
         farthest = distances.max(axis=1, keepdims=True)
         distances = np.where(found < 0, np.where(np.isfinite(farthest), farthest, 0), distances)
@@ -270,10 +270,9 @@ class Refinement:
         gallery = self.gallery
         tensors = {name: getattr(gallery, name) for name in ARRAYS}
         write_tensors(folder, tensors | {"calibration": np.array([self.calibration])})
-        step = max(1, BLOCK // gallery.prototypes.shape[1])
-        blocks = (gallery.photos(at, at + step) for at in range(0, len(gallery), step))
         shape = (len(gallery), gallery.prototypes.shape[1])
-        mapped.write_rows(folder / PHOTOS, "features", HALF, shape, blocks)
+        photos = (gallery.photos(some.start, some.stop) for some in blocks(len(gallery), BLOCK, shape[1]))
+        mapped.write_rows(folder / PHOTOS, "features", HALF, shape, photos)
         write_json(folder / CARD, self.settings.model_dump(mode="json"))
         (folder / self.settings.variant).mkdir()
         self.refined.save(folder / self.settings.variant)
@@ -415,13 +414,13 @@ def _validate(model: Refinement, data: Data) -> tuple[float, dict[str, Any]]:
     truth = space.index(data.space.ids)[data.targets[units.first]]
     truth[data.targets[units.first] < 0] = -1
     scores, moved = [], []
-    for at in range(0, len(units), ROWS):
-        part = units.take(np.arange(at, min(at + ROWS, len(units))))
+    for rows in blocks(len(units), ROWS):
+        part = units.take(np.arange(rows.start, rows.stop))
         batch = data.batch(part)
         first, last = model.refined.model.predict(batch, count), model.predict(batch, 1)
         features = embeddings(batch.images[model.settings.encoder], batch.starts)
         _, logits, _ = model.score(features, first.classes, first.probabilities)
-        right = first.classes == truth[at : at + ROWS, None]
+        right = first.classes == truth[rows, None]
         known = right.any(axis=1)
         scores.append((logits[known], right.argmax(axis=1)[known]))
         points = data.latitudes[part.first], data.longitudes[part.first]

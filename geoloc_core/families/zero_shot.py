@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt, StringConstraints
 
+from geoloc_core.blocks import blocks
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Run, counted
 from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import WEIGHTS, check_shapes, read_tensors, width_of, write_tensors
@@ -123,8 +124,7 @@ class ZeroShot:
         """The k most probable countries, each at its most similar town; the evidence is the towns of the first."""
         features = batch.images[self.encoder]
         parts = []
-        for start in range(0, max(len(features), 1), ROWS):
-            rows = slice(start, start + ROWS)
+        for rows in blocks(max(len(features), 1), ROWS):
             probabilities = softmax(self.logits(features[rows]) / np.float32(self.temperature))
             known = None if truth is None else truth[rows]
             found = Prediction.of_probabilities(probabilities, self.labelspace, k, known)

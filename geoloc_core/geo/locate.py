@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from geoloc_core import files
+from geoloc_core.blocks import blocks
 from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere
 from geoloc_core.plugins import Strict
@@ -184,18 +185,17 @@ class Locator:
         lat, lon = (np.ascontiguousarray(values) for values in sphere.check(latitudes, longitudes))
         unit, distance = np.empty(len(lat), dtype=np.int32), np.empty(len(lat))
 
-        def work(start: int) -> None:
-            rows = slice(start, start + BLOCK)
+        def work(rows: slice) -> None:
             unit[rows], distance[rows] = self._locate(lat[rows], lon[rows])
 
-        starts = range(0, len(lat), BLOCK)
-        workers = min(limited() or os.cpu_count() or 1, len(starts))
+        parts = list(blocks(len(lat), BLOCK))
+        workers = min(limited() or os.cpu_count() or 1, len(parts))
         if workers > 1:
             with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(work, starts))
+                list(pool.map(work, parts))
         else:
-            for start in starts:
-                work(start)
+            for part in parts:
+                work(part)
         return Located(unit, distance, self.units)
 
     def _locate(self, latitudes: np.ndarray, longitudes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 from numpy.typing import ArrayLike
 
+from geoloc_core.blocks import blocks
+
 if TYPE_CHECKING:
     from torch import Tensor, device
 
@@ -59,9 +61,7 @@ class Smoothing:
             raise ValueError("a coordinate is not a number; expected degrees: leave rows without a place out")
         own = self._true(true, len(points))
         targets = torch.zeros(len(points), self.cells.shape[1], device=points.device)
-        rows = max(1, AT_ONCE.get(points.device.type, 1 << 21) // self.cells.shape[1])
-        for start in range(0, len(points), rows):
-            part = slice(start, start + rows)
+        for part in blocks(len(points), AT_ONCE.get(points.device.type, 1 << 21), self.cells.shape[1]):
             self._fill(targets[part], points[part], None if own is None else own[part])
         return targets
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.contracts.prediction import softmax
 
 if TYPE_CHECKING:
@@ -137,9 +138,8 @@ def expected_calibration_error(
 
 def _pieces(logits: np.ndarray, truth: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Some rows after the other, their logits in float64."""
-    step = max(1, PIECE // logits.shape[1])
-    for start in range(0, len(truth), step):
-        yield logits[start : start + step].astype(np.float64), truth[start : start + step]
+    for rows in blocks(len(truth), PIECE, logits.shape[1]):
+        yield logits[rows].astype(np.float64), truth[rows]
 
 
 def _sample(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.errors import UserError
 from geoloc_core.progress import track
 from geoloc_core.training.ahead import ahead
@@ -77,8 +78,8 @@ class Features:
         found = np.empty((*rows.shape, self.dim), np.float16) if out is None else out
         flat, wanted = found.reshape(-1, self.dim), rows.reshape(-1)
         order = np.argsort(wanted, kind="stable")
-        for start in range(0, len(order), PIECE):
-            at = order[start : start + PIECE]
+        for some in blocks(len(order), PIECE):
+            at = order[some]
             column = 0
             for part in self.parts:
                 flat[at, column : column + part.shape[1]] = part[wanted[at]]
@@ -101,8 +102,8 @@ class Features:
             UserError: A row holds what is not a number.
         """
         count, mean, squares = 0, np.zeros(self.dim), np.zeros(self.dim)
-        blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
-        for block in track(blocks, "mean and spread of features", len(rows), "rows", len):
+        parts = (rows[some] for some in blocks(len(rows), BLOCK))
+        for block in track(parts, "mean and spread of features", len(rows), "rows", len):
             block_mean, block_squares = self._moments(block)
             delta, before, count = block_mean - mean, count, count + len(block)
             mean += delta * (len(block) / count)
@@ -121,8 +122,8 @@ class Features:
         """
         import torch
 
-        blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
-        for block in track(blocks, "check of features", len(rows), "rows", len):
+        parts = (rows[some] for some in blocks(len(rows), BLOCK))
+        for block in track(parts, "check of features", len(rows), "rows", len):
             x = torch.from_numpy(self.take(block)).float()
             _refuse_unless_finite(x, x.sum(dim=0), block)
 
@@ -246,9 +247,8 @@ class Batches:
         if self.device.type == "cpu":
             return self._load(self.rows)
         held = torch.empty((*self.rows.shape, self.features.dim), dtype=torch.float16, device=self.device)
-        step = max(1, WINDOW // 16 // self._unit)
-        for start in range(0, len(self), step):
-            held[start : start + step].copy_(self._load(self.rows[start : start + step]), non_blocking=True)
+        for some in blocks(len(self), WINDOW // 16, self._unit):
+            held[some].copy_(self._load(self.rows[some]), non_blocking=True)
         return held
 
     def _load(self, rows: np.ndarray) -> "torch.Tensor":

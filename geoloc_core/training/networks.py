@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.encoders.compute import chosen
 from geoloc_core.encoders.device import device
 from geoloc_core.encoders.memory import free, ran_out
@@ -255,8 +256,8 @@ class _Trainer:
 
         self._share_buffers()
         self.net.eval()
-        size, world, rank = self.micro, self.fabric.world_size, self.fabric.global_rank
-        batches = [self.validation[start : start + size] for start in range(0, len(self.validation), size)]
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        batches = [self.validation[some] for some in blocks(len(self.validation), self.micro)]
         mine = batches[rank::world]
         found = []
         with torch.inference_mode(), self.fabric.autocast():
@@ -317,11 +318,10 @@ class _Trainer:
 
         total = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
         world, of = self.fabric.world_size, part.share.of
-        for start in range(0, len(part.rows), self.micro):
-            some = slice(start, start + self.micro)
-            share = Share(part.share.first + start, of)
+        for some in blocks(len(part.rows), self.micro):
+            share = Share(part.share.first + some.start, of)
             piece = _Part(part.rows[some], part.pixels[some], share)
-            is_last = start + self.micro >= len(part.rows)
+            is_last = some.stop == len(part.rows)
             with self.fabric.no_backward_sync(self.wrapped, enabled=not is_last):
                 value = self.loss(self.wrapped, self._inputs(piece, augmentation), self._to_device(piece.rows))
                 self.fabric.backward(value * (len(piece.rows) * world / of))  # gradients of processes are averaged

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.contracts.batch import Run
 from geoloc_core.corpora.stored import Stored
 from geoloc_core.encoders.device import device
@@ -137,7 +138,7 @@ def fit(
         return None
 
     def answered() -> "Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray]]":
-        batches = [validation[start : start + VALIDATED] for start in range(0, len(validation), VALIDATED)]
+        batches = [validation[some] for some in blocks(len(validation), VALIDATED)]
         for rows, pixels in zip(batches, scaled.read(batches), strict=True):
             x = torch.from_numpy(np.ascontiguousarray(preprocess.normalised(pixels))).to(at)
             where = torch.from_numpy(rows.astype(np.int64)).to(at)

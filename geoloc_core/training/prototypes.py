@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.geo import sphere
 from geoloc_core.progress import track
 from geoloc_core.threads import limited
@@ -82,15 +83,14 @@ def means(features: np.ndarray, rows: np.ndarray, starts: np.ndarray) -> np.ndar
     from scipy.sparse import csr_array
 
     width, sizes = features.shape[1], np.diff(starts)
-    step = max(1, BLOCK // width)
     found = np.empty((len(sizes), width), np.float16)
     before = np.zeros(width, np.float32)
-    for a in range(0, len(rows), step):
-        b = min(a + step, len(rows))
+    for part in blocks(len(rows), BLOCK, width):
+        a, b = part.start, part.stop
         first, last = np.searchsorted(starts, [a, b - 1], "right") - 1
         within = np.clip(starts[first : last + 2], a, b) - a
         adds = csr_array((np.ones(b - a, np.float32), np.arange(b - a), within), (last + 1 - first, b - a))
-        sums = adds @ features[rows[a:b]].astype(np.float32)
+        sums = adds @ features[rows[part]].astype(np.float32)
         if starts[first] < a:
             sums[0] += before
         before = sums[-1]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from geoloc_core.blocks import blocks
 from geoloc_core.corpora import world
 from geoloc_core.corpora.simulated import Shot, Simulation
 from geoloc_core.errors import UserError
@@ -87,9 +88,9 @@ def fetch(
     )
     pieces = [
         Piece(
-            partial / "pieces" / f"{start // BLOCK:06d}.msg",
-            start,
-            min(start + BLOCK, options.photos),
+            partial / "pieces" / f"{some.start // BLOCK:06d}.msg",
+            some.start,
+            some.stop,
             name,
             seed,
             options.size,
@@ -97,7 +98,7 @@ def fetch(
             layout.PLAN,
             Spread(options.countries, options.evenness),
         )
-        for start in range(0, options.photos, BLOCK)
+        for some in blocks(options.photos, BLOCK)
     ]
     _render_all(pieces, name, workers or os.cpu_count() or 1)
     assembled, tally = partial / "assembled", Tally()

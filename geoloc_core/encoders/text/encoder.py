@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.encoders import store
 from geoloc_core.files import verified_digest
 from geoloc_core.plugins import module_of
@@ -49,8 +50,8 @@ class TextEncoder:
         """Features (N, dim) float32 of N tokenized texts; those of like length share a pass, as padding costs time."""
         features = np.empty((len(tokens), self.dim), np.float32)
         order = np.argsort([len(text) for text in tokens], kind="stable")
-        for start in range(0, len(order), self.batch):
-            rows = order[start : start + self.batch]
+        for some in blocks(len(order), self.batch):
+            rows = order[some]
             features[rows] = self.forward([tokens[row] for row in rows])
         return features
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from geoloc_core import parquet
+from geoloc_core.blocks import blocks
 from geoloc_core.encoders import store
 from geoloc_core.encoders.text.encoder import TextEncoder, load
 from geoloc_core.errors import UserError
@@ -56,10 +57,9 @@ def encode_text(project: Project, texts: str, name: str, encoder: NamedEncoder) 
 def _parts(tower: TextEncoder, sentences: list[str], partial: Path, what: str) -> tuple[list[Path], int]:
     """Encode the parts that are not there yet; the parts, and how many texts have as many tokens as can be."""
     paths, cut = [], 0
-    starts = range(0, len(sentences), PART)
-    for start in track(starts, what, len(sentences), "texts", PART):
-        path = partial / f"{start:09}.npy"
-        tokens = tower.tokenize(sentences[start : start + PART])
+    for some in track(blocks(len(sentences), PART), what, len(sentences), "texts", PART):
+        path = partial / f"{some.start:09}.npy"
+        tokens = tower.tokenize(sentences[some])
         cut += sum(len(text) >= tower.longest for text in tokens)
         if not store.whole(path, len(tokens)):
             features = tower.encode(tokens).astype(np.float16)

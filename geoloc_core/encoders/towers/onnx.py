@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, FiniteFloat, PositiveFloat
 
+from geoloc_core.blocks import blocks
 from geoloc_core.encoders.encoder import Encoder
 from geoloc_core.encoders.options import Tower
 from geoloc_core.encoders.preprocess import Preprocess
@@ -69,9 +70,7 @@ def load(options: Options, weights: Path) -> Encoder:
         images = preprocess.normalised(photos)
         images = images.transpose(0, 2, 3, 1) if channels_last else images
         images = np.ascontiguousarray(images)
-        step = fixed_batch or len(images)
-        parts = [_run(images[start : start + step]) for start in range(0, len(images), step)]
-        return np.concatenate(parts)
+        return np.concatenate([_run(images[some]) for some in blocks(len(images), fixed_batch or len(images))])
 
     def _run(images: np.ndarray) -> np.ndarray:
         # a network exported for a fixed batch gets the last one filled up

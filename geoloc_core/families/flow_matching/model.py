@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.contracts.batch import Batch
 from geoloc_core.contracts.density import region_of
 from geoloc_core.contracts.geolocator import check_shapes, read_tensors, width_of, write_tensors
@@ -142,9 +143,7 @@ class Flow:
         net = self.net.to(device())
         weight = net.features.weight
         widest = max(layer.out_features for layer in net.modules() if isinstance(layer, torch.nn.Linear))
-        step = max(1, BLOCK // (count * widest))
-        for start in range(0, len(batch), step):
-            part = slice(start, start + step)
+        for part in blocks(len(batch), BLOCK, count * widest):
             x = (np.asarray(batch.images[self.encoder][part], np.float32) - self.mean) / self.std
             yield net.told(_tensor(x, weight))[:, None], part
 
@@ -165,13 +164,12 @@ def _tensor(values: np.ndarray, like: "torch.Tensor") -> "torch.Tensor":
 def central(draws: np.ndarray) -> np.ndarray:
     """Of P draws (N, P, 3) the one (N, 3) that scores best against all of them."""
     count = draws.shape[1]
-    step = max(1, BLOCK // count**2)
     best = np.empty(len(draws), np.int64)
-    for start in range(0, len(draws), step):
-        part = draws[start : start + step]
+    for rows in blocks(len(draws), BLOCK, count**2):
+        part = draws[rows]
         cosines = np.clip(part @ part.transpose(0, 2, 1), -1, 1)
         km = sphere.EARTH_KM * np.arccos(cosines)
-        best[start : start + step] = np.exp(-km / GEOGUESSR_KM).mean(axis=2).argmax(axis=1)
+        best[rows] = np.exp(-km / GEOGUESSR_KM).mean(axis=2).argmax(axis=1)
     found: np.ndarray = draws[np.arange(len(draws)), best]
     return found
 

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from geoloc_core.blocks import blocks
 from geoloc_core.contracts.batch import Batch, Data, Fitted, Metrics, Run
 from geoloc_core.contracts.differentiable import Differentiable
 from geoloc_core.contracts.geolocator import WEIGHTS, check_shapes, read_tensors, width_of, write_tensors
@@ -188,8 +189,7 @@ class GeoCLIP:
         """The k most probable classes, each at its best point; a class without points is at its own place."""
         features = batch.images[self.encoder]
         parts = []
-        for start in range(0, max(len(features), 1), ROWS):
-            rows = slice(start, start + ROWS)
+        for rows in blocks(max(len(features), 1), ROWS):
             logits, points = self.logits(features[rows])
             probabilities = softmax(logits / np.float32(self.temperature))
             known = None if truth is None else truth[rows]
@@ -454,7 +454,7 @@ def _read(path: Path, table: Points) -> tuple[np.ndarray, np.ndarray]:
 def _measured(model: GeoCLIP, data: Data, rows: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
     """Scores (n, C) of validation rows, and what share of them the best point of all is right about, in percent."""
     features = data.images[model.encoder]
-    parts = [model.logits(features[rows[start : start + ROWS]]) for start in range(0, len(rows), ROWS)]
+    parts = [model.logits(features[rows[some]]) for some in blocks(len(rows), ROWS)]
     logits, points = (np.concatenate(part) for part in zip(*parts, strict=True))
     first = logits.argmax(axis=1)
     best = np.take_along_axis(points, first[:, None], axis=1)[:, 0]

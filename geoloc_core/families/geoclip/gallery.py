@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.contracts import mapped
 from geoloc_core.errors import UserError
 from geoloc_core.geo import s2
@@ -145,9 +146,8 @@ class Gallery:
         if len(self) <= exact:
             self._compare(images, keys)
         else:
-            step = max(1, NUMBERS // len(self.means))
-            for start in range(0, len(images), step):
-                self._probe(images[start : start + step], keys[start : start + step], probes, most)
+            for some in blocks(len(images), NUMBERS, len(self.means)):
+                self._probe(images[some], keys[some], probes, most)
         return _unpacked(keys)
 
     def _compare(self, images: np.ndarray, keys: np.ndarray) -> None:
@@ -199,8 +199,8 @@ class Gallery:
         hoped = means + np.float32(SPREADS * np.sqrt(above @ above / around)) * self.spread
         hoped[some] = -np.inf
         others = _greatest(hoped, most - len(some))
-        for start in range(0, len(others), probes):
-            some = others[start : start + probes]
+        for part in blocks(len(others), probes):
+            some = others[part]
             if hoped[some[0]] < _unpacked(keys.max())[0]:
                 break
             self._look(image, keys, some)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.encoders.device import device
 from geoloc_core.encoders.torch_files import fill, read_tensor, read_tensors
 from geoloc_core.geo.sphere import EARTH_KM
@@ -182,9 +183,9 @@ def embed(net: Any, latitudes: np.ndarray, longitudes: np.ndarray) -> np.ndarray
     """Embeddings (N, D) float32 of unit length of points (N,) in degrees, N > 0, block by block."""
     import torch
 
-    blocks = (slice(start, start + BLOCK) for start in range(0, len(latitudes), BLOCK))
+    parts = blocks(len(latitudes), BLOCK)
     with torch.inference_mode():
-        found = [net.points(points_of(latitudes[rows], longitudes[rows])).cpu().numpy() for rows in blocks]
+        found = [net.points(points_of(latitudes[rows], longitudes[rows])).cpu().numpy() for rows in parts]
     return np.concatenate(found)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.contracts import mapped
 from geoloc_core.contracts.layers import Names
 from geoloc_core.errors import UserError
@@ -73,10 +74,9 @@ class Gallery:
 
     def similar(self, queries: np.ndarray, photos: np.ndarray) -> np.ndarray:
         """Similarities (N, T) of units (N, D) and some photos (N, T) of each."""
-        step = max(1, BLOCK // max(1, photos.shape[1] * queries.shape[1]))
         parts = [
-            np.einsum("nd,ntd->nt", queries[at : at + step], self.take(photos[at : at + step]))
-            for at in range(0, max(len(queries), 1), step)
+            np.einsum("nd,ntd->nt", queries[some], self.take(photos[some]))
+            for some in blocks(max(len(queries), 1), BLOCK, photos.shape[1] * queries.shape[1])
         ]
         return np.concatenate(parts)
 
@@ -100,9 +100,8 @@ def _brought(vectors: np.ndarray, where: "torch.device") -> "torch.Tensor":
     import torch
 
     found = torch.empty(vectors.shape, dtype=getattr(torch, vectors.dtype.name), device=where)
-    step = max(1, BLOCK // max(1, vectors.shape[1]))
-    for start in range(0, len(vectors), step):
-        found[start : start + step] = torch.from_numpy(np.array(vectors[start : start + step])).to(where)
+    for rows in blocks(len(vectors), BLOCK, vectors.shape[1]):
+        found[rows] = torch.from_numpy(np.array(vectors[rows])).to(where)
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.contracts.batch import Data, Fitted, Metrics, Run, Units
 from geoloc_core.contracts.geolocator import Trained
 from geoloc_core.contracts.layers import Names, embeddings
@@ -101,10 +102,10 @@ def build(
     width = comparison.width(data.images[options.encoder].shape[1])
     vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.dtype(options.precision), (len(units), width))
     scale = np.empty(len(units), np.float32)
-    for at in track(range(0, len(units), ROWS), "gallery", -(-len(units) // ROWS), "blocks"):
-        part = units.take(np.arange(at, min(at + ROWS, len(units))))
+    for rows in track(blocks(len(units), ROWS), "gallery", -(-len(units) // ROWS), "blocks"):
+        part = units.take(np.arange(rows.start, rows.stop))
         made = comparison(_embedded(data, options.encoder, part))
-        vectors[at : at + ROWS], scale[at : at + ROWS] = rounded(made, options.precision)
+        vectors[rows], scale[rows] = rounded(made, options.precision)
     gallery = Gallery(
         starts.astype(np.int64),
         vectors,
@@ -133,8 +134,8 @@ def usual(gallery: Gallery, options: CSLS) -> np.ndarray:
     theirs = torch.from_numpy(gallery.groups[some]).to(where)
     k = min(options.neighbours, len(some))
     found = np.empty(count, np.float32)
-    for at in track(range(0, count, ROWS), "usual similarities", -(-count // ROWS), "blocks"):
-        rows = np.arange(at, min(at + ROWS, count))
+    for part in track(blocks(count, ROWS), "usual similarities", -(-count // ROWS), "blocks"):
+        rows = np.arange(part.start, part.stop)
         similar = torch.from_numpy(gallery.take(rows)).to(where) @ sample.T
         own = torch.from_numpy(gallery.groups[rows]).to(where)
         similar.masked_fill_(own[:, None] == theirs, -torch.inf)
@@ -186,8 +187,8 @@ def _validated(model: Retrieval, data: Data) -> tuple[Retrieval, dict[str, Any]]
     if not len(units):
         return model if model.settings.rerank is None else replace(model, ranking=rankings.Ranking.nothing()), {}
     parts = []
-    for at in range(0, len(units), ROWS):
-        part = units.take(np.arange(at, min(at + ROWS, len(units))))
+    for rows in blocks(len(units), ROWS):
+        part = units.take(np.arange(rows.start, rows.stop))
         batch = data.batch(part)
         first = model.under.model.predict(batch, model.looked_at)
         plain = model.read_out(first)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geoloc_core.blocks import blocks
 from geoloc_core.families.retrieval.comparison import unit
 from geoloc_core.families.retrieval.gallery import Found, Gallery
 from geoloc_core.geo import sphere
@@ -86,10 +87,8 @@ def numbers(
         logs: (N, K) logarithms of the probabilities of their cells.
         first: The share of the first part in similarities, and how many numbers it has.
     """
-    step = max(1, BLOCK // max(1, found.candidates.shape[1] * queries.shape[1]))
     parts = []
-    for at in range(0, max(len(queries), 1), step):
-        rows = slice(at, at + step)
+    for rows in blocks(max(len(queries), 1), BLOCK, found.candidates.shape[1] * queries.shape[1]):
         lists = found.top[rows], found.candidates[rows], found.columns[rows]
         parts.append(_numbers(gallery, queries[rows], *lists, logs[rows], first))
     return np.concatenate(parts)
