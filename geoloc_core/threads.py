@@ -31,9 +31,14 @@ def limited() -> int:
     return int(stated) if stated.isascii() and stated.isdigit() else 0
 
 
+def workers() -> int:
+    """How many threads work side by side: those in force, else one for each of the machine's cores."""
+    return limited() or os.cpu_count() or 1
+
+
 def side_by_side(work: Callable[[Any], None], parts: Iterable[Any]) -> None:
     """Work on the parts on all threads that there may be, NumPy with one in each: most parts are too small for more."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(limited() or os.cpu_count()) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers()) as pool:
         list(pool.map(work, parts))

@@ -1,6 +1,5 @@
 """From points to administrative units: the unit that holds a point, or the nearest one within a limit."""
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -15,7 +14,7 @@ from geoloc_core.blocks import blocks
 from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere
 from geoloc_core.plugins import Strict
-from geoloc_core.threads import limited
+from geoloc_core.threads import workers
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -189,9 +188,9 @@ class Locator:
             unit[rows], distance[rows] = self._locate(lat[rows], lon[rows])
 
         parts = list(blocks(len(lat), BLOCK))
-        workers = min(limited() or os.cpu_count() or 1, len(parts))
-        if workers > 1:
-            with ThreadPoolExecutor(workers) as pool:
+        threads = min(workers(), len(parts))
+        if threads > 1:
+            with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(work, parts))
         else:
             for part in parts:

@@ -5,7 +5,6 @@ the photos of a cell with fewer than ``min_samples`` are one cluster, and so are
 noise.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import numpy as np
 from geoloc_core.blocks import blocks
 from geoloc_core.geo import sphere
 from geoloc_core.progress import track
-from geoloc_core.threads import limited
+from geoloc_core.threads import workers
 
 BLOCK = 2**24
 """Numbers in float32 at a time."""
@@ -63,7 +62,7 @@ def cluster(
     sizes = np.diff(starts)
     large = np.flatnonzero(sizes >= min_samples)
     largest_first = large[np.argsort(-sizes[large], kind="stable")].tolist()
-    with ThreadPoolExecutor(limited() or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers()) as pool:
         list(track(pool.map(label, largest_first), "cluster the photos of cells", len(large), "cells"))
     kept = np.flatnonzero(labels >= 0)
     kept = kept[np.lexsort((labels[kept], cells[order[kept]]))]

@@ -1,6 +1,5 @@
 """The photos that answers come from, cell by cell: vectors on disk, and the search among those of some cells."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +12,7 @@ from geoloc_core.blocks import blocks
 from geoloc_core.contracts import mapped
 from geoloc_core.contracts.layers import Names
 from geoloc_core.errors import UserError
-from geoloc_core.threads import limited, side_by_side
+from geoloc_core.threads import side_by_side, workers
 
 if TYPE_CHECKING:
     import torch
@@ -184,7 +183,7 @@ def search(
         np.full((n, length), NOTHING),
         np.zeros((n, length), np.int64),
     )
-    workers = min(limited() or os.cpu_count() or 1, max(1, n // FEW))
+    threads = min(workers(), max(1, n // FEW))
 
     def part(rows: slice) -> None:
         mine = Found(
@@ -192,9 +191,9 @@ def search(
         )
         _compare(gallery, queries[rows], _by_cell(cells[rows], counts[rows]), offsets[rows], own[rows], gain, mine)
 
-    bounds = [n * at // workers for at in range(workers + 1)]
+    bounds = [n * at // threads for at in range(threads + 1)]
     parts = [slice(a, b) for a, b in pairwise(bounds)]
-    if workers == 1:
+    if threads == 1:
         part(parts[0])
     else:
         side_by_side(part, parts)

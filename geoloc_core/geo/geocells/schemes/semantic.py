@@ -14,7 +14,6 @@ same cells on any number of threads.
 """
 
 import dataclasses
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -29,7 +28,7 @@ from geoloc_core.geo.geocells.ground import Ground, Points, finest, majority
 from geoloc_core.geo.geocells.partition import Made
 from geoloc_core.geo.geocells.unitcells import UnitCells, load
 from geoloc_core.plugins import Strict
-from geoloc_core.threads import limited
+from geoloc_core.threads import workers
 
 __all__ = ["Options", "build", "load"]
 
@@ -123,7 +122,7 @@ def _divided(ground: Ground, groups: np.ndarray, places: Places, options: Option
         parts[at], border[at] = _parts(vectors[at], places.weights[at], options)
 
     # Groups do not touch each other, so the result is the same on any number of threads.
-    with ThreadPoolExecutor(limited() or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers()) as pool:
         list(pool.map(work, rows))
     made = np.ones(count, dtype=np.int64)
     np.maximum.at(made, places.groups, parts + 1)
