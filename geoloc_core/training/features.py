@@ -134,10 +134,13 @@ class Features:
         x = torch.from_numpy(self.take(rows)).float()
         mean = x.mean(dim=0)
         _refuse_unless_finite(x, mean, rows)
-        squares = torch.zeros(self.dim, dtype=torch.float64)
+        rest, squares = torch.zeros(2, self.dim, dtype=torch.float64)
         for piece in x.split(PIECE):
-            squares += piece.double().sub_(mean.double()).square_().sum(dim=0)
-        return mean.double().numpy(), squares.numpy()
+            apart = piece.double().sub_(mean.double())
+            rest += apart.sum(dim=0)
+            squares += apart.square_().sum(dim=0)
+        rest /= len(rows)  # what float32 has rounded away from the mean
+        return (mean.double() + rest).numpy(), (squares - len(rows) * rest**2).clamp(min=0).numpy()
 
     def on(
         self,
