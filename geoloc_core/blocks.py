@@ -6,12 +6,12 @@ from collections.abc import Iterator
 def blocks(rows: int, most: int, width: int = 1) -> Iterator[slice]:
     """Slices of so many rows, one after the other; the last may be shorter.
 
-    Of no rows there are none. Who needs one even then, to join what is made of the blocks, says ``max(1, rows)``: in an
-    array that ends before, the slice is empty.
+    There are none of no rows. A caller that joins what it makes of the blocks, and so needs one even then, asks for
+    ``max(1, rows)``: of an array without rows the slice is empty.
 
     Args:
         rows: How many there are.
-        most: Numbers at a time; of one row there may be more.
+        most: Numbers at a time; a row that has more is a block of its own.
         width: Numbers of each row.
     """
     step = max(1, most // max(1, width))
