@@ -18,6 +18,7 @@ from geoloc_core.errors import UserError, in_a_line
 
 if TYPE_CHECKING:
     import numpy as np
+    from pydantic import BaseModel
 
 CHECKSUMS = "checksums.json"
 """In each folder that is written here: all its files with their SHA-256; Parquet has checksums of its own, and null."""
@@ -278,11 +279,15 @@ def verify(path: Path, remedy: str, data: bytes | None = None, at_most: int | No
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, readable and in one piece."""
+    """Write JSON, readable and in one piece; records by their fields."""
     with replacing(path) as aside:
         # Of names that are no text, JSON has an escape where UTF-8 has nothing.
-        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(value, indent=2, ensure_ascii=False, default=_fields) + "\n"
         aside.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _fields(record: "BaseModel") -> dict[str, Any]:
+    return record.model_dump(mode="json")
 
 
 def read_bytes(path: Path, remedy: str = "") -> bytes:

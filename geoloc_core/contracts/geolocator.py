@@ -71,7 +71,7 @@ class Trained:
         """Write everything into an existing folder."""
         self.model.save(folder)
         self.model.labelspace.save(folder / LABELS)
-        write_json(folder / CARD, self.card.model_dump(mode="json"))
+        write_json(folder / CARD, self.card)
 
 
 def load(folder: Path, remedy: str = "") -> Trained:

@@ -35,7 +35,7 @@ def leaderboard(project: Project) -> None:
     board = build(project.profile, scores, partial(read_draws, project), published.tables())
     with replacing_folder(project.leaderboard, NAME) as aside:
         aside.mkdir()
-        write_json(aside / "leaderboard.json", board.model_dump(mode="json"))
+        write_json(aside / "leaderboard.json", board)
         (aside / "leaderboard.md").write_text(tables.markdown(board), encoding="utf-8")
         (aside / "leaderboard.html").write_text(page.html(board), encoding="utf-8")
     write_json(project.summary(NAME, NAME), _summary(board))

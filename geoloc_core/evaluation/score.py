@@ -79,7 +79,7 @@ def score(project: Project, variant: str) -> None:
         )
     report = _head(note, space)
     found: dict[str, dict[str, Any]] = {}
-    restated: dict[str, dict[str, Any]] = {}
+    restated: dict[str, Restated] = {}
     curves, promise = {}, None
     with replacing_folder(project.scores(variant), "scores") as aside:
         (aside / DRAWS).mkdir(parents=True)
@@ -273,23 +273,20 @@ def _clean(project: Project, note: Note, part: Scored) -> dict[str, Any] | None:
 
 def _details(project: Project, part: Scored, note: Note, promise: conformal.Promise | None) -> dict[str, Any]:
     asked = project.profile.evaluation
-    found = details(part.told, part.groups, asked.top_k, asked.thresholds_km).model_dump(mode="json")
+    found = details(part.told, part.groups, asked.top_k, asked.thresholds_km)
     sets: dict[str, conformal.Covered] = {}
     rest = np.flatnonzero(~part.learned)
     if promise is not None and len(rest):
         shares = answers.parts(project, note.variant, part.name, ROWS, ["probabilities"])
         sizes = np.concatenate([conformal.sizes(promise, answers.probabilities(table)) for table in shares])
         sets = conformal.covered(promise, _rows(part.told, rest), part.groups.take(rest), sizes[rest])
-    return found | {
-        "promised": 100 * conformal.COVERAGE,
-        "sets": {kind: covered.model_dump(mode="json") for kind, covered in sets.items()},
-    }
+    return {**dict(found), "promised": 100 * conformal.COVERAGE, "sets": sets}
 
 
-def _restated(project: Project, part: Scored) -> dict[str, Any]:
+def _restated(project: Project, part: Scored) -> Restated:
     asked = project.profile.evaluation.thresholds_km
     tables = {"ours": part.told, "majority": part.blind}
-    return Restated(**{name: conventions(told, part.groups, asked) for name, told in tables.items()}).model_dump()
+    return Restated(**{name: conventions(told, part.groups, asked) for name, told in tables.items()})
 
 
 def _sha256(columns: Callable[[str], Iterable[pa.ChunkedArray]]) -> str:

@@ -246,7 +246,7 @@ class ContrastiveCaptions:
             self.tower.save(folder / TOWER)
         pairs = {f"pair_{name}": values for name, values in vars(self.pairs).items()}
         write_tensors(folder, self.tensors | pairs)
-        write_json(folder / CAPTIONS, self.captions.model_dump(mode="json"))
+        write_json(folder / CAPTIONS, self.captions)
 
 
 @dataclass(frozen=True)

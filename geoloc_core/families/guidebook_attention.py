@@ -238,7 +238,7 @@ class Attention:
     def save(self, folder: Path) -> None:
         """Write weights and clues into an existing folder."""
         write_tensors(folder, self.tensors | dense.to_tensors(self.layers))
-        write_json(folder / CLUES, self.clues.model_dump(mode="json"))
+        write_json(folder / CLUES, self.clues)
         if self.tower is not None:
             self.tower.save(folder / TOWER)
 

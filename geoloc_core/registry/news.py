@@ -96,4 +96,4 @@ def _noted(project: Project) -> Iterator[Noted | None]:
 
 
 def _write(project: Project, noted: Noted) -> None:
-    write_json(project.state / NOTE, noted.model_dump(mode="json"))
+    write_json(project.state / NOTE, noted)

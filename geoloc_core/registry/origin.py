@@ -54,7 +54,7 @@ def keep(project: Project, mlflow_client: "MlflowClient", model_id: str, variant
             commit=revision.commit if revision else "",
             changed=revision.changed if revision else False,
         )
-        write_json(folder / NOTE, known.model_dump(mode="json"))
+        write_json(folder / NOTE, known)
         mlflow_client.log_model_artifacts(model_id, str(folder), FOLDER)
 
 

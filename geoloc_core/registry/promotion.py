@@ -324,7 +324,7 @@ class _Registry:
         )
         if about is not None:
             self.keep(about, decision)
-        write_json(self.project.state / "promotion.json", decision.model_dump(mode="json"))
+        write_json(self.project.state / "promotion.json", decision)
         return decision
 
     def keep(self, version: Any, decision: Decision) -> None:

@@ -382,7 +382,7 @@ def keep_decision(mlflow_client: "MlflowClient", version: Any, decision: Decisio
         return known
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / DECISIONS
-        write_json(path, [found.model_dump(mode="json") for found in (*known, decision)])
+        write_json(path, [*known, decision])
         mlflow_client.log_model_artifact(model_of(version), str(path))
     return [*known, decision]
 

@@ -48,7 +48,7 @@ def pack(project: Project, variant: str, folder: Path) -> None:
                 "demo": opened.demo,
                 "candidates": opened.candidates,
                 "members": [name for name in opened.models if name != variant],
-                "encoders": {name: tower.options.model_dump(mode="json") for name, tower in opened.towers.items()},
+                "encoders": {name: tower.options for name, tower in opened.towers.items()},
             },
         )
 

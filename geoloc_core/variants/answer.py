@@ -76,7 +76,7 @@ def answer(project: Project, variant: str) -> None:
             trained_on=project.profile.learned_from(variant),
             parameters=trained.card.parameters,
         )
-        files.write_json(aside / answers.NOTE, note.model_dump(mode="json"))
+        files.write_json(aside / answers.NOTE, note)
     files.write_json(project.summary("answer", variant), {"photos": counts})
     say(f"answer {variant}: {', '.join(f'{name} {count:,}' for name, count in counts.items())}")
 

@@ -152,7 +152,7 @@ class Flow:
         tensors = {name: tensor.detach().cpu().numpy() for name, tensor in self.net.state_dict().items()}
         own = {"mean": self.mean, "std": self.std, "frequencies": self.frequencies}
         write_tensors(folder, own | {f"net.{name}": tensor for name, tensor in tensors.items()})
-        write_json(folder / FILE, self.sampling.model_dump(mode="json"))
+        write_json(folder / FILE, self.sampling)
 
 
 def _tensor(values: np.ndarray, like: "torch.Tensor") -> "torch.Tensor":
