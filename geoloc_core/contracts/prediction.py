@@ -142,7 +142,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def _of_truth(probabilities: np.ndarray, truth: np.ndarray) -> OfTruth:
     known = truth >= 0
-    mine = np.where(known, np.take_along_axis(probabilities, np.maximum(truth, 0)[:, None], axis=1)[:, 0], 0)
+    mine = np.where(known, probabilities[np.arange(len(truth)), np.maximum(truth, 0)], 0)
     earlier = np.arange(probabilities.shape[1]) < truth[:, None]
     before = (probabilities > mine[:, None]) | ((probabilities == mine[:, None]) & earlier)
     rank = np.where(known, before.sum(axis=1), -1)

@@ -128,5 +128,5 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Classifi
     d = width_of(tensors, "mean")
     expected: dict[str, tuple[int, ...]] = {"mean": (d,), "std": (d,), "temperature": (1,)}
     check_shapes(folder, remedy, tensors, expected | dense.shapes(tensors, d, len(space)))
-    temperature = float(tensors["temperature"][0])
+    temperature = tensors["temperature"].item()
     return Classifier(needs.encoders, space, tensors["mean"], tensors["std"], dense.of_tensors(tensors), temperature)

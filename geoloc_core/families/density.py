@@ -203,7 +203,7 @@ class Density:
         peaks = np.argsort(-(np.log(np.maximum(weights, 1e-300)) + log_normaliser(self.kappa)), kind="stable")
         peaks = peaks[:, :MODES]
         points = self.components[0][peaks]
-        best = np.take_along_axis(peaks, self.at(weights, points).argmax(axis=1)[:, None], axis=1)[:, 0]
+        best = peaks[np.arange(len(peaks)), self.at(weights, points).argmax(axis=1)]
         latitude, longitude = self.labelspace.latitudes[best], self.labelspace.longitudes[best]
         apart = np.linalg.norm(self.draw(weights) - self.components[0][best][:, None], axis=2)
         return found.at(latitude, longitude, np.quantile(sphere.arc_km(apart), SHARE, axis=1))
@@ -346,5 +346,5 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Density:
     expected |= {"kappa": (len(space),), "background": (1,), **dense.shapes(tensors, width, len(space))}
     check_shapes(folder, remedy, tensors, expected)
     mean, std, kappa = (tensors[name] for name in ("mean", "std", "kappa"))
-    background = float(tensors["background"][0])
+    background = tensors["background"].item()
     return Density(needs.encoders[0], space, mean, std, dense.of_tensors(tensors), kappa, background)

@@ -153,7 +153,7 @@ class FineTuned:
         mean, std, weight, bias = (
             torch.from_numpy(self.tensors[name]).float() for name in ("mean", "std", "weight", "bias")
         )
-        temperature = float(self.tensors["temperature"][0])
+        temperature = self.tensors["temperature"].item()
         own = Start(self.tower.options, self.tower.folder)
         return Differentiable(self.encoders, own, lambda x: ((x - mean) / std @ weight.T + bias) / temperature)
 
@@ -161,7 +161,7 @@ class FineTuned:
         """Write it into an existing folder."""
         self.tower.save(folder / TOWER)
         write_tensors(folder, self.tensors)
-        write_json(folder / NETWORK, self.network.model_dump(mode="json"))
+        write_json(folder / NETWORK, self.network)
 
 
 def of_groups(pieces: Pieces, groups: tuple[str, ...] | None) -> np.ndarray:

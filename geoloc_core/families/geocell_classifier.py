@@ -205,7 +205,7 @@ class GeocellClassifier:
     def save(self, folder: Path) -> None:
         """Write its weights into an existing folder."""
         write_tensors(folder, self.tensors)
-        write_json(folder / SAID, self.said.model_dump(mode="json"))
+        write_json(folder / SAID, self.said)
         if self.tower is not None:
             self.tower.save(folder / TOWER)
 
@@ -319,7 +319,7 @@ def network(shape: tuple[int, ...], classes: int, tasks: Tasks | None, block: "t
             other = rows != rows[:, :1]
             other[:, 0] = True
             share = other / other.sum(dim=1, keepdim=True)
-            feature = (share[:, None] @ of_views)[:, 0]
+            feature = (share[:, None] @ of_views).squeeze(1)
             return self.cells(feature), self.tasks(feature) if self.tasks else None
 
     return Net()

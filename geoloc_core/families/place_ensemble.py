@@ -231,4 +231,4 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> PlaceEns
     check_shapes(folder, remedy, tensors, expected)
     check_classes(folder, remedy, tensors, names, len(space))
     known = [tensors[name] for name in names]
-    return PlaceEnsemble(space, needs.members, tensors["weights"], float(tensors["width_km"][0]), known)
+    return PlaceEnsemble(space, needs.members, tensors["weights"], tensors["width_km"].item(), known)

@@ -273,7 +273,7 @@ class Refinement:
         shape = (len(gallery), gallery.prototypes.shape[1])
         photos = (gallery.photos(some.start, some.stop) for some in blocks(len(gallery), BLOCK, shape[1]))
         mapped.write_rows(folder / PHOTOS, "features", HALF, shape, photos)
-        write_json(folder / CARD, self.settings.model_dump(mode="json"))
+        write_json(folder / CARD, self.settings)
         (folder / self.settings.variant).mkdir()
         self.refined.save(folder / self.settings.variant)
 
@@ -484,4 +484,4 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Refineme
         if tensors[name][0] != 0 or (np.diff(tensors[name]) < 0).any():
             raise UserError(f"{folder / WEIGHTS}: {name}: expected ascending positions from 0; {remedy}")
     gallery = Gallery(**{name: tensors[name] for name in ARRAYS}, features=features, rows=None)
-    return Refinement(settings, refined, gallery, float(tensors["calibration"][0]))
+    return Refinement(settings, refined, gallery, tensors["calibration"].item())

@@ -114,7 +114,7 @@ class SequenceClassifier:
         features = [batch.images[name] for name in self.encoders]
         rows = np.arange(len(features[0]))
         units = Units.of_photos(rows) if batch.starts is None else Units(rows, batch.starts)
-        at, counts = units.padded(int(self.tensors["most"][0]))
+        at, counts = units.padded(self.tensors["most"].item())
         logits = self.logits(np.concatenate([part[at] for part in features], axis=2), counts)
         return Prediction.of_probabilities(softmax(logits / self.tensors["temperature"]), self.labelspace, k, truth)
 

@@ -179,7 +179,7 @@ class ZeroShot:
         write_tensors(
             folder, {"countries": self.countries, **places, "starts": self.starts, "temperature": temperature}
         )
-        write_json(folder / TOWNS, Names(towns=self.names).model_dump(mode="json"))
+        write_json(folder / TOWNS, Names(towns=self.names))
 
 
 def fit(data: Data, options: Options, run: Run) -> Fitted:
@@ -277,5 +277,5 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> ZeroShot
         tensors["latitudes"],
         tensors["longitudes"],
         starts,
-        float(tensors["temperature"][0]),
+        tensors["temperature"].item(),
     )

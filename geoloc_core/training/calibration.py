@@ -105,7 +105,7 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
         """Derivative of the mean loss by 1 / T: the mean logit that is expected less the true class' logit."""
         total = 0.0
         for piece, right in _pieces(logits, truth):
-            of_right = np.take_along_axis(piece, right[:, None], axis=1)[:, 0]
+            of_right = piece[np.arange(len(piece)), right]
             total += ((softmax(piece / math.exp(log_t)) * piece).sum(axis=1) - of_right).sum()
         return total / len(truth)
 

@@ -70,7 +70,7 @@ def share(options: MultiStep | Step | Cosine | Constant, epoch: float, epochs: i
         case MultiStep():
             return options.gamma ** sum(epoch >= milestone for milestone in options.milestones)
         case Step():
-            return options.gamma ** int(epoch // options.every)
+            return options.gamma ** int(epoch / options.every)
         case Cosine():
             return options.floor + (1 - options.floor) * (1 + math.cos(math.pi * epoch / epochs)) / 2
         case Constant():

@@ -457,7 +457,7 @@ def _measured(model: GeoCLIP, data: Data, rows: np.ndarray) -> tuple[np.ndarray,
     parts = [model.logits(features[rows[some]]) for some in blocks(len(rows), ROWS)]
     logits, points = (np.concatenate(part) for part in zip(*parts, strict=True))
     first = logits.argmax(axis=1)
-    best = np.take_along_axis(points, first[:, None], axis=1)[:, 0]
+    best = points[np.arange(len(points)), first]
     km = sphere.haversine_km(
         model.gallery.latitudes[best], model.gallery.longitudes[best], data.latitudes[rows], data.longitudes[rows]
     )

@@ -209,7 +209,7 @@ class Retrieval:
             tensors |= {f"ranking.{name}": getattr(self.ranking, name) for name in ("mean", "std", "weights")}
             tensors |= {"ranking.numbers": np.array([self.ranking.bias, self.ranking.spread])}
         write_tensors(folder, tensors)
-        write_json(folder / CARD, self.settings.model_dump(mode="json"))
+        write_json(folder / CARD, self.settings)
         (folder / self.settings.variant).mkdir()
         self.under.save(folder / self.settings.variant)
 
@@ -231,7 +231,6 @@ def mean_place(
     vectors = sphere.unit_vectors(latitudes, longitudes)
     total = np.einsum("nk,nkd->nd", np.where(near, weights, 0), vectors)
     lost = np.linalg.norm(total, axis=1) < LEAST
-    total[lost] = vectors[lost, 0]
     found = sphere.coordinates(total)
     alone = lost | (near.sum(axis=1) == 1)  # to the last digit where it is
     return np.where(alone, latitudes[:, 0], found[0]), np.where(alone, longitudes[:, 0], found[1])
@@ -252,7 +251,7 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Retrieva
     under = geolocator.load(folder / settings.variant, remedy)
     tensors = read_tensors(folder, remedy)
     check_shapes(folder, remedy, tensors, {"calibration": (1,)})
-    calibration = float(tensors["calibration"][0])
+    calibration = tensors["calibration"].item()
     if settings.neighbours is not None:
         check_shapes(folder, remedy, tensors, {"cells": (len(space) + 1,)})
     if under.labelspace.ids != space.ids:
