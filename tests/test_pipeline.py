@@ -13,6 +13,7 @@ import psutil
 import pytest
 import yaml
 
+from geoloc_core import warm
 from geoloc_core.files import digest
 
 from .conftest import ROOT
@@ -113,13 +114,18 @@ def kill_in(root: Path, waits: dict[str, float]) -> set[str]:
     """
     killed, said = set(), root / "said.log"
     command = ["dvc", "repro", "--force", "--single-item", "--ignore-errors", *waits]
-    with said.open("w") as stream:
-        dvc = psutil.Popen(command, cwd=root, env=ENVIRONMENT, stdout=stream, stderr=stream)
+    # forked with the libraries loaded: killed at its work, and not while it loads them
+    with warm.ready(root), said.open("w") as stream:
+        (server,) = [child for child in psutil.Process().children() if "geoloc_core.warm" in child.cmdline()]
+        while not Path(os.environ[warm.ADDRESS]).exists() and server.is_running():
+            time.sleep(0.1)
+        environment = ENVIRONMENT | {warm.ADDRESS: os.environ[warm.ADDRESS]}
+        dvc = psutil.Popen(command, cwd=root, env=environment, stdout=stream, stderr=stream)
         for stage, wait in waits.items():
-            while not of_stage(dvc, stage) and dvc.poll() is None:
+            while not of_stage(dvc, server, stage) and dvc.poll() is None:
                 time.sleep(0.02)
             time.sleep(wait)
-            for process in of_stage(dvc, stage):
+            for process in of_stage(dvc, server, stage):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
                     killed.add(stage)
@@ -129,15 +135,13 @@ def kill_in(root: Path, waits: dict[str, float]) -> set[str]:
     return killed
 
 
-def of_stage(dvc: psutil.Popen, stage: str) -> list[psutil.Process]:
-    """The processes of a stage that live: DVC tells each its name."""
-    found = []
-    with suppress(psutil.NoSuchProcess):
-        for process in dvc.children(recursive=True):
-            with suppress(psutil.Error):
-                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("DVC_STAGE") == stage:
-                    found.append(process)
-    return found
+def of_stage(dvc: psutil.Process, server: psutil.Process, stage: str) -> list[psutil.Process]:
+    """The processes at work for a stage: DVC tells its name to the command that has them forked."""
+    with suppress(psutil.Error):
+        if any(process.environ().get("DVC_STAGE") == stage for process in dvc.children(recursive=True)):
+            forks = server.children(recursive=True)
+            return [process for process in forks if process.status() != psutil.STATUS_ZOMBIE]
+    return []
 
 
 @pytest.fixture(scope="module")
