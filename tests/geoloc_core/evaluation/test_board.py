@@ -124,6 +124,26 @@ def test_a_row_has_its_own_figures_and_those_of_its_paper():
     assert made.sources == {"Someone 2024, Table 2": ["by_country"]}
 
 
+@pytest.mark.parametrize(
+    ("low", "beats"), [(0.5, True), (0.0, False), (-0.5, False), (None, None)], ids=["surely", "just", "not", "unknown"]
+)
+def test_a_row_says_whether_it_beats_the_majority_by_more_than_its_interval(low, beats):
+    gain = {"value": 2.0, "low": low, "high": 3.5, "p": 0.01}
+    clean = {"n": 7, "leaked": 2, "figures": {"within_750km": 45.0}, "intervals": {"within_750km": [40.0, 50.0]}}
+    interval = {"low": 44.0, "high": 56.0, "widening": 1.1}
+    made = report(im2gps=of(50.0)) | {
+        "parameters": 1234,
+        "over_majority": {"im2gps": {board.OVER_MAJORITY: gain}},
+        "intervals": {"im2gps": {"within_750km": interval, "median_km": None}},
+        "clean": {"im2gps": clean},
+    }
+    row = build(one=made).sections[0].rows[0]
+    assert (row.over_majority.model_dump(), row.beats_majority, row.parameters) == (gain, beats, 1234)
+    assert row.clean.model_dump(mode="json") == clean
+    assert {name: found.model_dump() for name, found in row.intervals.items()} == {"within_750km": interval}
+    assert (row.spreads, row.paper, row.source) == ({}, {}, "")
+
+
 def section(*values, metric="accuracy", labels=None, baseline=()):
     rows = [
         Row(name=str(i), labels=(labels or ["country"] * 9)[i], values={metric: v}, baseline=i in baseline)

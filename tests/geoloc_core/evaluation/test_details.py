@@ -1,5 +1,7 @@
 """Hand-made tables: continents, countries, confusions, calibration, selective prediction, areas and sets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -114,6 +116,14 @@ def test_recall_rises_with_the_area_searched():
     assert found[25, 4].recall == 100, "the second answer names France among the others"
     assert found[25, 1].area_km2 == pytest.approx(np.pi * 25**2, rel=1e-4)
     assert found[2500, 2].area_km2 == pytest.approx(4 * np.pi * EARTH_KM**2 * (1 - np.cos(2500 / EARTH_KM)))
+
+
+@pytest.mark.parametrize(("most", "listed"), [(1, [1]), (4, [1, 2, 3, 4]), (10, [1, 2, 3, 5, 10])])
+def test_recall_is_listed_for_the_first_few_and_for_all_candidates(most, listed):
+    met = told(["FRA", "KEN"], ["FRA", "FRA"])
+    met = replace(met, outcomes=replace(met.outcomes, candidates=most))
+    found = details.recall_area(met, KM)
+    assert [(reach.radius_km, reach.candidates) for reach in found] == [(km, k) for km in KM for k in listed]
 
 
 def test_of_rows_without_anything_known_there_is_nothing_to_tell():

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from geoloc_core import parquet
 from geoloc_core.contracts.metrics import lower_is_better, names, rounded
@@ -120,6 +121,30 @@ def test_every_figure_has_an_interval_around_it_and_is_compared_with_the_baselin
     assert gains["accuracy"]["low"] > 0, "it does know something"
     draws = stage.read_draws(project, "by_region", "im2gps", "accuracy")
     assert np.mean(draws) == pytest.approx(figures["accuracy"], abs=1)
+
+
+def test_the_picture_has_a_curve_of_each_benchmark_that_has_places(project):
+    def colours():
+        with Image.open(project.plot("score", "by_region")) as picture:
+            return sum(max(rgb) - min(rgb) > 100 for _, rgb in picture.convert("RGB").getcolors(2**20))
+
+    scored(project, "by_region")
+    assert colours()
+    for name in ("validation", "im2gps"):
+        n = len(pq.read_table(answers.path(project, "by_region", name)))
+        for axis in ("true_latitude", "true_longitude"):
+            change(project, "by_region", name, axis, [None] * n)
+    score(project, "by_region")
+    assert not colours(), "axes alone"
+
+
+def test_the_curve_ends_at_the_largest_error_and_begins_at_a_tenth_of_a_kilometre():
+    km, percent = stage._curve(np.array([5.0, 0.0, 3000.0, 20.0]))
+    assert (km.tolist(), percent.tolist()) == ([0.1, 5, 20, 3000], [25, 50, 75, 100])
+    km, percent = stage._curve(np.arange(5001.0)[::-1])
+    assert len(km) == 1000
+    assert (km[-1], percent[-1]) == (5000, 100)
+    np.testing.assert_allclose(percent, 100 * (np.rint(np.where(km > 0.1, km, 0)) + 1) / 5001)
 
 
 def leak(project, rows):

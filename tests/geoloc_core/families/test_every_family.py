@@ -93,6 +93,14 @@ def test_one_unit_is_answered_as_among_many(saved):
         np.testing.assert_allclose(alone.probabilities[0], whole.probabilities[row], rtol=1e-5)
 
 
+def test_unless_asked_otherwise_it_names_the_five_most_probable_classes(saved):
+    trained, _ = saved
+    truth = np.arange(9) % 6
+    found = trained.model.predict(photos(9), truth=truth)
+    same(found, trained.model.predict(photos(9), 5, truth))
+    assert found.classes.shape == (9, 5)
+
+
 def test_where_it_has_gradients_it_answers_the_same_in_pytorch(saved):
     trained, _ = saved
     found = trained.model.differentiable() if isinstance(trained.model, HasGradients) else None

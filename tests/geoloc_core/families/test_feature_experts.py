@@ -60,7 +60,7 @@ PHOTOS = pieces_of(
 )
 
 
-def model(vote) -> FeatureExperts:
+def model(vote, training=(0, 1, 2, 3)) -> FeatureExperts:
     def trained(codes, groups):
         card = Card(family="fine_tuned", needs=Needs(inputs=(), labels="country"), fingerprints={}, parameters=100)
         return Trained(card, Says(space(codes), groups))
@@ -71,7 +71,7 @@ def model(vote) -> FeatureExperts:
         answers={},
         space=space(COUNTRIES),
         targets=np.array([0, 1, 1, 2]),
-        training=np.array([0, 1, 2, 3]),
+        training=np.array(training),
         validation=np.array([0, 1]),
         latitudes=np.full(4, np.nan),
         longitudes=np.full(4, np.nan),
@@ -101,6 +101,13 @@ def test_the_country_named_most_often_wins_and_the_pieces_are_named():
     assert answer.evidence.ids[0].tolist() == ["ground: road", "ground: sand", "vehicles: car"]
     assert answer.evidence.weights[0] == pytest.approx([0.5, 0.5, 0])
     assert answer.evidence.ids[1].tolist() == ["", "", ""]
+
+
+def test_a_country_without_a_training_photo_is_the_least_frequent():
+    answer = model("majority", training=(0, 1, 2)).predict(Batch(pieces={"cut": PHOTOS}), 3)
+    assert [COUNTRIES[at] for at in answer.classes[1]] == ["BEL", "AUT", "CHE"], "without a piece, by frequency"
+    assert answer.probabilities[1] == pytest.approx([2 / 3, 1 / 3, 0])
+    assert COUNTRIES[answer.classes[3, 0]] == "CHE", "its expert says so"
 
 
 def test_a_weighted_vote_counts_the_area():

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 
 from geoloc_core.contracts.batch import Batch
 from geoloc_core.errors import UserError
+from geoloc_core.families import geoclip as family
 from geoloc_core.families.geoclip import Options, fit, gallery, kernels, load, network
 from geoloc_core.families.geoclip.gallery import LEAST, NOWHERE, Gallery
 from geoloc_core.files import sha256_of
 from geoloc_core.geo import sphere
-from geoloc_core.training import loop
+from geoloc_core.training import calibration, loop
 
 from . import made_lessons
 from .made_models import geoclip, space
@@ -376,6 +377,15 @@ def test_a_loaded_gallery_stays_on_disk(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_class_of_one_place_is_a_leaf_of_its_own(tmp_path):
+    rng = np.random.default_rng(0)
+    classes = np.array([0, 0, 1, 2, 2, 2])
+    places = Gallery.build(lambda lat, lon: unit(rng, len(lat)), np.arange(6.0), np.zeros(6), classes, 3)
+    assert places.leaves.tolist() == [0, 2, 3, 6]
+    places.save(tmp_path / "g.safetensors")
+    assert Gallery.load(tmp_path / "g.safetensors", places.counts, "again").leaves.tolist() == [0, 2, 3, 6]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -467,9 +477,9 @@ def test_it_finds_where_new_photos_were_taken(tmp_path):
     blind = sphere.haversine_km(0, 0, given.latitudes[rows], given.longitudes[rows])
     assert np.median(far) < 500 < np.median(blind)
     figures = fitted.figures
-    assert figures["validation_within_750km"] == pytest.approx(100 * np.mean(far <= 750), abs=0.01)
+    assert figures["validation_within_750km"] == round(100 * np.mean(far <= 750), 2)
     assert figures["validation_median_km"] == pytest.approx(np.median(far), abs=0.1)
-    assert figures["validation_accuracy"] == pytest.approx(100 * np.mean(answer.truth.rank == 0), abs=0.01)
+    assert figures["validation_accuracy"] == round(100 * np.mean(answer.truth.rank == 0), 2)
     assert figures["gallery"] == len(given.training)
     assert set(zip(answer.latitude, answer.longitude, strict=True)) <= set(
         zip(given.latitudes[given.training], given.longitudes[given.training], strict=True)
@@ -509,6 +519,18 @@ def test_a_class_without_points_comes_last_at_its_own_place():
     assert (answer.classes[:, -1] == empty[0]).all()
     assert (answer.latitudes[:, -1] == model.labelspace.latitudes[empty[0]]).all()
     assert model.predict(Batch({"b": features[:0]}), 6).classes.shape == (0, 6)
+
+
+@pytest.mark.parametrize(("most", "every"), [(29, 2), (30, 1), (10, 3), (7, 5)])
+def test_of_many_validation_photos_every_so_many_are_calibrated_on(tmp_path, monkeypatch, most, every):
+    given, seen = lesson(), []
+    assert len(given.validation) == 30
+    calibrate = calibration.calibrate
+    monkeypatch.setattr(family, "CALIBRATED", most)
+    monkeypatch.setattr(calibration, "calibrate", lambda told, *rest: seen.extend(told) or calibrate(told, *rest))
+    fit(given, options(recipe={"epochs": 1}), made_lessons.run(tmp_path))
+    [(_, truth, _)] = seen
+    assert truth.tolist() == given.targets[given.validation[::every]].tolist()
 
 
 def test_one_country_is_always_right(tmp_path):

@@ -1,5 +1,6 @@
 """Refinement by prototypes, against a literal transcription and cases worked out by hand."""
 
+import json
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -446,6 +447,15 @@ def test_positions_that_cannot_be_are_refused(tmp_path, name, wrong):
     tensors[name][at] += step  # all others ascend as before
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=f"{name}: expected ascending positions from 0"):
+        load(tmp_path)
+
+
+def test_a_greatest_distance_below_zero_is_refused(tmp_path):
+    refinement().save(tmp_path)
+    card = json.loads((tmp_path / refinements.CARD).read_text())
+    assert card["max_km"] > 0
+    (tmp_path / refinements.CARD).write_text(json.dumps(card | {"max_km": -1}))
+    with pytest.raises(UserError, match=r"max_km: .*greater than or equal to 0"):
         load(tmp_path)
 
 

@@ -288,6 +288,13 @@ def test_the_readout_is_the_mean_of_near_cells_by_sharpened_probability():
     assert pole[0][0] == pytest.approx(90)
 
 
+def test_the_mean_of_one_place_is_that_place_to_the_last_digit():
+    rng = np.random.default_rng(0)
+    latitudes, longitudes = rng.uniform(-90, 90, (200, 2)), rng.uniform(-180, 180, (200, 2))
+    found = mean_place(latitudes, longitudes, np.ones((200, 2)), 0)
+    np.testing.assert_array_equal(found, (latitudes[:, 0], longitudes[:, 0]))
+
+
 def test_the_readout_looks_at_the_best_cells_and_sharpens_their_probabilities(tmp_path):
     cells = space([0.0, 0.0, 0.0], [10.0, 30.0, 80.0])
     known = data(cells, np.eye(3), [0, 1, 2], [0.0] * 3, [10.0, 30.0, 80.0])

@@ -126,11 +126,13 @@ def test_a_small_training_is_that_of_all_rows_in_float32(tmp_path):
     assert torch.equal(fitted.net[0].bias, net.bias)
 
 
-def test_validation_in_pieces_is_validation_at_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize("limit", [{"VALIDATED": 7}, {"LOOKED_AT": 15}])  # features are two numbers wide
+def test_validation_in_pieces_is_validation_at_once(tmp_path, monkeypatch, limit):
     known = ring()[1]
     targets = np.where(np.isin(np.arange(1200), VALIDATION[7:100]), UNKNOWN, known)
     whole = train(tmp_path / "whole", epochs=5, targets=targets)
-    monkeypatch.setattr(heads, "VALIDATED", 7)
+    for name, value in limit.items():
+        monkeypatch.setattr(heads, name, value)
     pieces = train(tmp_path / "pieces", epochs=5, targets=targets)
     assert same_weights(whole, pieces)
     for one, other in zip(whole.history, pieces.history, strict=True):

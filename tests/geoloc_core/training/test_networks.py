@@ -104,6 +104,22 @@ def test_the_weights_kept_are_those_of_the_best_epoch_and_training_stops_early(f
     assert torch.equal(weights(net), weights(first))
 
 
+def test_the_loss_of_an_epoch_is_the_mean_of_its_steps(folder, tmp_path):
+    seen = []
+
+    def noted(loss):
+        def called(net, x, rows):
+            value = loss(net, x, rows)
+            seen.append(value.item())
+            return value
+
+        return called
+
+    _, outcome = small.train(folder, tmp_path / "a.pt", wrap=noted)
+    steps = np.reshape(seen, (len(outcome.history), -1))
+    assert [epoch["loss"] for epoch in outcome.history] == pytest.approx(steps.mean(axis=1))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("cache_gb", "dropout"), [(1.0, 0.3), (0.0, 0.0)])
 def test_stopped_in_the_midst_of_an_epoch_it_ends_the_same(folder, tmp_path, always_saves, cache_gb, dropout):
