@@ -9,6 +9,8 @@ WORKERS := --max-worker-restart 0 --numprocesses
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DO_NOT_TRACK := true
 export UV_LINK_MODE := copy
+# a run starts some hundred processes, the tests some thousand: each would compile the project anew
+unexport PYTHONDONTWRITEBYTECODE
 
 demo: $(READY)
 	geoloc demo $(if $(PROFILE),--profile $(PROFILE))
