@@ -14,9 +14,9 @@ from pydantic_core import PydanticCustomError
 
 
 class Strict(BaseModel):
-    """A record of parameters: immutable, and a key it does not know is an error."""
+    """A record of parameters: immutable; a key it does not know is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 @cache

@@ -47,7 +47,8 @@ def small(root: Path) -> Path:
         corpus["fetch"] |= {"photos": photos[name], "size": 64}
     demo["expect"] = {name: said for name, said in demo["expect"].items() if name in photos}
     demo["evaluation"]["benchmarks"] = ["im2gps"]
-    demo["boundaries"] = {"kind": "geonames", "min_population": 15000, "reach_km": 150}
+    demo["boundaries"] = {"kind": "geonames", "min_population": 100_000, "reach_km": 150}
+    demo["report"] = {"explained": {"variants": 3}}
     for tower in demo["pretrain"].values():
         tower["epochs"] = 1
     demo["pretrain"]["pieces"] |= {"epochs": 3, "batch": 8}  # so that it finds pieces at all

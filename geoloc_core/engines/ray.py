@@ -45,8 +45,8 @@ class Options(Strict):
 
     kind: Literal["ray"]
     address: str = Field("auto", min_length=1)
-    cpus: float = Field(1, gt=0, allow_inf_nan=False)
-    gpus: float | None = Field(None, ge=0, allow_inf_nan=False)
+    cpus: float = Field(1, gt=0)
+    gpus: float | None = Field(None, ge=0)
 
 
 def results(options: Options, job: Job[Item, Result], items: Sequence[Item]) -> Iterator[Result]:

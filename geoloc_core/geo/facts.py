@@ -1,7 +1,7 @@
 """Where facts about places come from: rasters that the user names, sampled at the photos."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -23,7 +23,7 @@ class Source(Strict):
     """From 1; or what becomes of all bands, of all files together."""
     variable: str | None = None
     """Of a NetCDF file that has many."""
-    empty: tuple[float, ...] = ()
+    empty: tuple[Annotated[float, Field(allow_inf_nan=True)], ...] = ()
     """Values that mean there is none, beside the file's own."""
     factor: float = Field(1.0, gt=0)
     """From the file's unit to the fact's: 0.0328542 from mm a month to mm a day."""

@@ -212,7 +212,7 @@ class Texts(Strict):
 class Evaluation(Strict):
     """How predictions are scored (the thesis' and the field's tables)."""
 
-    thresholds_km: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (1, 25, 200, 750, 2500)
+    thresholds_km: tuple[Annotated[float, Field(gt=0)], ...] = (1, 25, 200, 750, 2500)
     """An answer within one of these distances counts as right at it."""
     top_k: tuple[PositiveInt, ...] = (1, 5, 10)
     """The right class counts among so many of the first."""
@@ -222,7 +222,7 @@ class Evaluation(Strict):
     """Candidates that are kept of each answer."""
 
 
-Bound = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Bound = Annotated[float, Field(ge=0)]
 """How much may be lost."""
 
 
@@ -325,10 +325,10 @@ class Operations(Strict):
     """
 
     hook: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(None, min_length=1)
-    look_minutes: float = Field(1, gt=0, le=10_000, allow_inf_nan=False)
-    hours_per_week: float | None = Field(None, gt=0, allow_inf_nan=False)
-    champion_days: float | None = Field(None, gt=0, le=10_000, allow_inf_nan=False)
-    corpora_days: float | None = Field(None, gt=0, le=10_000, allow_inf_nan=False)
+    look_minutes: float = Field(1, gt=0, le=10_000)
+    hours_per_week: float | None = Field(None, gt=0)
+    champion_days: float | None = Field(None, gt=0, le=10_000)
+    corpora_days: float | None = Field(None, gt=0, le=10_000)
     warn_shift: Limits = Limits()
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
 from click.testing import CliRunner
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from geoloc_core.cli import geoloc
@@ -139,14 +139,14 @@ class Number:
         key: Module, record and key.
         type: Whole or not.
         bounds: By the names of :mod:`annotated_types`.
-        field: What checks the key.
+        model: What checks the key: a record of it alone, as ``key``.
         put: The value of the key that has a number there.
     """
 
     key: str
     type: type
     bounds: dict[str, float]
-    field: TypeAdapter
+    model: Any
     put: Callable[[float], Any]
 
     def step(self, value: float, direction: int) -> float:
@@ -168,7 +168,7 @@ class Number:
 
     def takes(self, number: float) -> bool:
         try:
-            self.field.validate_python(self.put(number))
+            self.model.model_validate({"key": self.put(number)})
         except ValidationError:
             return False
         return True
@@ -177,10 +177,10 @@ class Number:
 def numbers() -> Iterator[Number]:
     for model in models():
         for name, info in model.model_fields.items():
-            field = TypeAdapter(Annotated[info.annotation, info] if info.metadata else info.annotation)
+            checks = create_model(model.__name__, __config__=model.model_config, key=(info.annotation, info))
             for type_, bounds, put in leaves(info.annotation, tuple(info.metadata)):
                 key = f"{model.__module__.removeprefix('geoloc_core.')}.{model.__name__}.{name}"
-                yield Number(key, type_, bounds, field, put)
+                yield Number(key, type_, bounds, checks, put)
 
 
 def leaves(annotation: Any, said: tuple[Any, ...]) -> Iterator[tuple[type, dict[str, float], Callable[[float], Any]]]:
@@ -228,7 +228,7 @@ FREE = {
     "geo.facts.Zones.empty": "values of any raster",
     "geo.facts.Source.otherwise": "a fact may be negative, as degrees Celsius are",
     "geo.facts.Zones.otherwise": "a fact may be negative, as degrees Celsius are",
-    "encoders.towers.onnx.Options.mean": "what a network subtracts may have any sign; it is finite",
+    "encoders.towers.onnx.Options.mean": "what a network subtracts may have any sign",
 }
 """Numbers without a bound, and why."""
 
@@ -245,5 +245,6 @@ def test_a_number_is_taken_up_to_its_bounds_and_not_beyond(number):
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.key)
-def test_what_is_no_number_is_taken_at_most_of_a_raster(number):
-    assert number.takes(math.nan) <= number.key.startswith("geo.facts")
+def test_what_is_not_finite_is_what_a_raster_may_hold_at_most(number):
+    for value in (math.nan, math.inf, -math.inf):
+        assert number.takes(value) == number.key.endswith(".empty")

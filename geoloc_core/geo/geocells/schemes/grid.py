@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from geoloc_core.errors import UserError
 from geoloc_core.geo import sphere
@@ -38,6 +38,13 @@ class Options(Strict):
     """South, west, north, east of the part of the country to take; for the USA the contiguous states, else all."""
     merge_share: float = Field(0.1, ge=0, lt=1)
     """A piece of at most this share of the largest piece's area joins another."""
+
+    @field_validator("bounds")
+    @classmethod
+    def _bounds_enclose_something(cls, bounds: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if bounds is not None and not (bounds[0] < bounds[2] and bounds[1] < bounds[3]):
+            raise ValueError(f"{list(bounds)}; expected south, west, north, east: south < north and west < east")
+        return bounds
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,12 @@ def test_small_squares_of_the_grid_join_others(land):
     assert sliver.assign([40.1, 40.3, 1.0], [10.5, 10.5, -59.0]).tolist() == [0, 0, -1]
 
 
+@pytest.mark.parametrize("bounds", [(48, 10, 40, 18), (40, 18, 48, 10), (40, 10, 40, 18), (40, 10, 48, 10)])
+def test_bounds_of_a_grid_that_enclose_nothing_are_refused(bounds):
+    with pytest.raises(UserError, match=r"bounds: .* expected south, west, north, east: south < north and west < east"):
+        geocells.check({"kind": "grid", "bounds": bounds})
+
+
 @pytest.mark.slow
 def test_two_degree_squares_of_the_contiguous_states(natural_earth):
     made = geocells.build(geocells.check({"kind": "grid"}), [40.0], [-100.0], natural_earth)
