@@ -615,6 +615,18 @@ def test_a_unit_is_judged_by_a_ranking_that_saw_none_of_its_group():
     assert ranking.fit(values, valid, near, groups)[0].std[5] == 1, "what never varies is not divided by nothing"
 
 
+def test_groups_are_judged_in_five_parts():
+    rng = np.random.default_rng(8)
+    values, near = rng.normal(size=(40, 6, 17)), rng.random((40, 6)) < 0.4
+    groups, valid = np.repeat(np.arange(10), 4), np.ones((40, 6), bool)
+    _, logits = ranking.fit(values, valid, near, groups)
+    for group in range(10):
+        turned = near ^ (groups == group)[:, None]
+        _, after = ranking.fit(values, valid, turned, groups)
+        same = np.isclose(after, logits, rtol=0, atol=1e-6).all(axis=1)
+        assert len(set(groups[same])) == 2, "a part is two of ten groups; all others have seen the one that changed"
+
+
 @pytest.mark.parametrize("km", [50, 0])
 def test_ntxent_equals_its_literal_transcription(km):
     rng = np.random.default_rng(8)
