@@ -133,8 +133,8 @@ def write_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
 
 
 def width_of(tensors: dict[str, np.ndarray], name: str) -> int:
-    """The last dimension of a tensor; 0 where it is missing or has none, which :func:`check_shapes` then says."""
-    return tensors[name].shape[-1] if name in tensors and tensors[name].ndim else 0
+    """The last dimension of a tensor; 1 where it is missing or empty, or has none: :func:`check_shapes` says so."""
+    return max(1, tensors[name].shape[-1]) if name in tensors and tensors[name].ndim else 1
 
 
 def check_shapes(

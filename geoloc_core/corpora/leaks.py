@@ -196,7 +196,7 @@ def _leaked(photos: Photos, found: list[Leak], options: "Leaks") -> pa.Table:
 
 
 def _leak(photos: Photos, kind: LeakKind, finder: Finder, one: int, other: int) -> Leak:
-    counts = np.bincount(photos.member, minlength=len(photos.sets))
+    counts = np.bincount(photos.member)
     here, there = finder(one, other), finder(other, one)
     examples = tuple((str(photos.ids[int(b)]), str(photos.ids[int(a)])) for a, b in there[:EXAMPLES])
     shares = (len(here) / counts[one], len(there) / counts[other])

@@ -38,7 +38,7 @@ DRAWN = {"_plot", "_bars", "_dress", "_tell"}
 """Functions that draw or print for people."""
 SIZES = {"BLOCK", "ROWS", "WINDOW"}
 """Constants that say how much is worked on at a time: speed and memory depend on them, no result."""
-COSMETIC = {"discriminator", "description", "exist_ok", "strict"}
+COSMETIC = {"discriminator", "description", "exist_ok", "non_blocking", "strict"}
 """Keyword arguments that change no result of valid input, such as that two lists have to be equally long."""
 
 

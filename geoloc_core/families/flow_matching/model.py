@@ -187,9 +187,9 @@ def load(folder: Path, needs: Needs, space: LabelSpace, remedy: str) -> Flow:
     inputs = width_of(tensors, "mean")
     width = width_of(tensors, "net.nothing")
     depth = len({name.split(".")[2] for name in tensors if name.startswith("net.blocks.")})
-    expansion = width_of(tensors, "net.blocks.0.rise.bias") // max(width, 1)
+    expansion = width_of(tensors, "net.blocks.0.rise.bias") // width
     with torch.device("meta"):
-        net = network(max(1, inputs), max(2, width // 2 * 2), max(1, depth), max(1, expansion))
+        net = network(inputs, max(2, width // 2 * 2), max(1, depth), max(1, expansion))
     expected: dict[str, tuple[int, ...]] = {"mean": (inputs,), "std": (inputs,), "frequencies": (len(space),)}
     expected |= {f"net.{name}": tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     check_shapes(folder, remedy, tensors, expected)

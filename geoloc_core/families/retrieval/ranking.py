@@ -66,7 +66,7 @@ class Ranking:
         if not 0 < near.sum() < len(near):
             return cls(mean, std, np.zeros(values.shape[1]), 0.0, spread)
         found = LogisticRegression(max_iter=1000).fit((values - mean) / std, near)
-        return cls(mean, std, found.coef_[0], float(found.intercept_[0]), spread)
+        return cls(mean, std, found.coef_[0], found.intercept_.item(), spread)
 
 
 def numbers(

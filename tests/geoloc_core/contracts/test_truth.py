@@ -38,6 +38,11 @@ def test_a_row_without_coordinates_is_in_no_cell_and_a_place_outside_all_neither
     assert class_ids(KNOWN, "semantic", HALVES).tolist() == ["north", None, None, None]
 
 
+def test_the_first_cell_is_one_like_the_others():
+    known = KNOWN.assign(latitude=[10.0, -5.0, -20.0, 50.0])
+    assert class_ids(known, "semantic", HALVES).tolist() == ["north", "south", None, None]
+
+
 def test_no_rows_have_no_classes():
     assert class_ids(KNOWN.iloc[:0], "country").tolist() == []
     assert class_ids(KNOWN.iloc[:0], "semantic", HALVES).tolist() == []

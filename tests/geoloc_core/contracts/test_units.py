@@ -1,10 +1,13 @@
 """Units: every photo is in one, and those of a place are together, in the order of their headings."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoloc_core.contracts.batch import Batch, Units
+from geoloc_core.contracts.batch import Batch, Pieces, Units
+from geoloc_core.contracts.prediction import Prediction
+from geoloc_core.geo.labelspace import LabelSpace
 
 PHOTOS = st.lists(
     st.tuples(st.sampled_from([None, "a", "b", "c"]), st.sampled_from([0.0, 90.0, 270.0, np.nan])), max_size=25
@@ -62,3 +65,28 @@ def test_units_as_a_table_repeat_their_last_photo(photos, most):
         assert counts[unit] == len(mine)
         assert at[unit].tolist() == mine + [mine[-1]] * (at.shape[1] - len(mine))
     assert at.shape == (len(units), counts.max(initial=1))
+
+
+def test_some_photos_of_a_batch_keep_all_that_is_known_of_them():
+    space = LabelSpace(
+        "country", ["FRA", "KEN"], ["France", "Kenya"], ["", ""], np.array([46.0, 0.5]), np.array([2.0, 38])
+    )
+    answers = Prediction.of_probabilities(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), space, 2)
+    pieces = Pieces(
+        np.array([0, 1, 1, 3]), np.array(["car", "tree", "road"], object),
+        np.array(["vehicles", None, "ground"], object), np.array([0.5, 0.6, 0.7], np.float32), np.array([4, 5, 6], np.int32), [b"a", b"b", b"c"],
+    )  # fmt: skip
+    whole = Batch(
+        images={"clip": np.arange(6).reshape(3, 2)}, answers={"other": answers}, photos=[b"0", b"1", b"2"],
+        pieces={"cut": pieces}, groups=np.array([7, 8, 9]),
+    )  # fmt: skip
+    some = whole.rows(np.array([2, 0]))
+    assert len(some) == 2
+    assert some.images["clip"].tolist() == [[4, 5], [0, 1]]
+    assert some.answers["other"].probabilities[:, 0].tolist() == pytest.approx([0.6, 0.9])
+    assert some.photos == [b"2", b"0"]
+    assert some.pieces["cut"].starts.tolist() == [0, 2, 3]
+    assert some.pieces["cut"].pictures == [b"b", b"c", b"a"]
+    assert some.groups.tolist() == [9, 7]
+    bare = Batch(images=whole.images).rows(np.array([1]))
+    assert (bare.answers, bare.photos, bare.pieces, bare.groups) == ({}, None, {}, None)

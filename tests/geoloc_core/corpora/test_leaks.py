@@ -111,6 +111,11 @@ def test_what_leaks_is_named_and_training_is_refused_until_it_is_allowed(tmp_pat
     assert found(made(tmp_path, with_rows(corpus, row), allow=(other,)))[0]["blocking"]
 
 
+def test_shares_are_told_to_six_digits():
+    leak = stage.Leak("photo", ("mine/train", "test"), (1, 2), (1 / 3, 2 / 3), (), np.zeros(0, int))
+    assert leak.row(blocking=True)["share"] == [0.333333, 0.666667]
+
+
 def test_one_bit_too_many_is_no_near_duplicate(tmp_path):
     row = ("x", "benchmark", "eve", 0.0, 0.0, RANDOM[2] ^ 0b11111)
     assert found(made(tmp_path, with_rows("test", row))) == []

@@ -234,6 +234,15 @@ def test_a_table_is_restated_in_any_convention(scored, written):
         leaderboard.show(scored, shown, "miles")
 
 
+def test_spreads_over_trainings_are_those_of_figures_that_are_not_restated(scored, written):
+    section = written.sections[0]
+    spread = board.Spread(mean=50, sd=1, trainings=3)
+    row = section.rows[0].model_copy(update={"spreads": {"accuracy": spread, "mean_km": spread}})
+    changed = written.model_copy(update={"sections": [section.model_copy(update={"rows": [row]})]})
+    [found] = leaderboard.restated(scored, changed, "pigeon").sections[0].rows
+    assert found.spreads == {"accuracy": spread}
+
+
 def test_who_does_not_beat_the_majority_is_named(written):
     section = written.sections[0]
     row = section.rows[0].model_copy(update={"beats_majority": False})

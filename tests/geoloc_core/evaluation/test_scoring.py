@@ -62,6 +62,23 @@ def test_perfect_answers_score_everything(kind):
     assert found.outcomes.placed.all()
 
 
+def test_outcomes_that_are_gathered_are_those_that_were_given():
+    space = SPACES["country"]
+    n = len(space)
+    truth = truth_at(space, np.arange(n))
+    order = (np.arange(n)[:, None] + np.arange(n)) % n
+    for unplaced in ([], [1, 2], [0, 2], list(range(n))):  # a column of one value is held as one row
+        latitudes = np.where(np.isin(np.arange(n), unplaced), np.nan, truth.latitudes)
+        given = met(space, order, replace(truth, latitudes=latitudes)).outcomes
+        gathered = scoring.Gathered(n)
+        gathered.add(given.take(np.arange(2)))
+        gathered.add(given.take(np.arange(2, n)))
+        whole = gathered.whole()
+        for name in scoring.COLUMNS:
+            np.testing.assert_array_equal(getattr(whole, name), getattr(given, name), err_msg=name)
+        assert (whole.errors_km.strides[0] == 0) == (len(unplaced) in (0, n)), "it takes the room of one row"
+
+
 def test_a_density_is_scored_where_there_is_one():
     space = SPACES["country"]
     n = len(space)

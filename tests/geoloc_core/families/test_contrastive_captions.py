@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from geoloc_core.contracts.batch import Batch, Data, Sentences, Tower
 from geoloc_core.contracts.geolocator import Card, Trained, load
@@ -394,3 +395,18 @@ def test_its_recipe_is_the_slides():
 def test_what_cannot_be_is_refused(change, says):
     with pytest.raises(ValueError, match=says):
         Options.model_validate({**BLOCK, "encoders": ["a"]} | change)
+
+
+@pytest.mark.parametrize("wrong", ["caption", "class", "order"])
+def test_captions_that_are_not_of_the_classes_are_refused(tmp_path, wrong):
+    contrastive().save(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    if wrong == "caption":
+        tensors["pair_captions"][-1] = len(tensors["captions"])  # the others are as they should be
+    elif wrong == "class":
+        tensors["pair_classes"][tensors["pair_classes"] == 0] = 1
+    else:
+        tensors["pair_classes"] = tensors["pair_classes"][::-1].copy()
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"its captions are not of the .* classes; expected some of each"):
+        load(tmp_path)

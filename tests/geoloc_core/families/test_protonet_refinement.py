@@ -450,6 +450,15 @@ def test_positions_that_cannot_be_are_refused(tmp_path, name, wrong):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["variant", "encoder"])
+def test_the_card_of_another_model_is_refused(tmp_path, key):
+    refinement().save(tmp_path)
+    card = json.loads((tmp_path / refinements.CARD).read_text())
+    (tmp_path / refinements.CARD).write_text(json.dumps(card | {key: "other"}))
+    with pytest.raises(UserError, match=r"refines .* expected .* by one of"):
+        load(tmp_path)
+
+
 def test_a_greatest_distance_below_zero_is_refused(tmp_path):
     refinement().save(tmp_path)
     card = json.loads((tmp_path / refinements.CARD).read_text())

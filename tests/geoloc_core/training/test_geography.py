@@ -3,11 +3,13 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 
 from geoloc_core.errors import UserError
-from geoloc_core.training.geography import Sources, gather, read_labels
+from geoloc_core.geo.towns import Towns
+from geoloc_core.training.geography import Sources, _towns, gather, read_labels
 
 from .corpus import make_project
 
@@ -50,6 +52,13 @@ def test_without_files_their_facts_are_unknown(project):
 
 def test_a_town_must_be_near_enough(project):
     assert not any(gather(project, "photos", Sources(town_km=0.001)).towns)
+
+
+def test_the_first_town_of_a_country_is_one_like_the_others():
+    first = Towns.load(Sources().min_population).of_country("NL")
+    places = np.array([[first.latitudes[0], first.longitudes[0]]])
+    countries = pd.DataFrame({"iso_3166": ["NL"]}, ["NLD"])
+    assert _towns(places, np.array(["NLD"], object), countries, Sources()).tolist() == [first.names[0]]
 
 
 def test_a_town_is_never_across_the_border(project):
