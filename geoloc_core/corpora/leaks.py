@@ -114,7 +114,6 @@ def leaks(project: "Project") -> None:
     found, crowded = find(photos, options)
     blocking = [leak for leak in found if blocks(leak, options, benchmarks)]
     with files.replacing_folder(project.leaks, "leaks") as aside:
-        aside.mkdir()
         rows = [leak.row(leak in blocking) for leak in found]
         files.write_json(aside / "leaks.json", {"sets": sizes(photos), "leaks": rows})
         # Apart, and without counts, so that only another verdict makes trained models stale.

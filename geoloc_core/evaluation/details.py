@@ -236,12 +236,11 @@ def reliability(told: Told, groups: Groups) -> list[Bin]:
     bins = told.confidence_bins
     right = 100.0 * (told.outcomes.ranks == 0)
     found = []
-    for at in range(int(bins.max()) + 1 if len(bins) else 0):
+    for at in np.unique(bins[bins >= 0]):
         here = bins == at
-        if here.any():
-            confidence = float(100 * told.outcomes.confidence[here].astype(np.float64).mean())
-            accuracy = figure(Sample(np.where(here, right, np.nan)), groups)
-            found.append(Bin(confidence=confidence, accuracy=accuracy))
+        confidence = float(100 * told.outcomes.confidence[here].astype(np.float64).mean())
+        accuracy = figure(Sample(np.where(here, right, np.nan)), groups)
+        found.append(Bin(confidence=confidence, accuracy=accuracy))
     return found
 
 

@@ -72,10 +72,9 @@ def test_some_photos_of_a_batch_keep_all_that_is_known_of_them():
         "country", ["FRA", "KEN"], ["France", "Kenya"], ["", ""], np.array([46.0, 0.5]), np.array([2.0, 38])
     )
     answers = Prediction.of_probabilities(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), space, 2)
-    pieces = Pieces(
-        np.array([0, 1, 1, 3]), np.array(["car", "tree", "road"], object),
-        np.array(["vehicles", None, "ground"], object), np.array([0.5, 0.6, 0.7], np.float32), np.array([4, 5, 6], np.int32), [b"a", b"b", b"c"],
-    )  # fmt: skip
+    names, groups = np.array(["car", "tree", "road"], object), np.array(["vehicles", None, "ground"], object)
+    scores, areas = np.array([0.5, 0.6, 0.7], np.float32), np.array([4, 5, 6], np.int32)
+    pieces = Pieces(np.array([0, 1, 1, 3]), names, groups, scores, areas, [b"a", b"b", b"c"])
     whole = Batch(
         images={"clip": np.arange(6).reshape(3, 2)}, answers={"other": answers}, photos=[b"0", b"1", b"2"],
         pieces={"cut": pieces}, groups=np.array([7, 8, 9]),

@@ -59,6 +59,9 @@ def test_of_equals_the_one_that_gives_the_truth_more_is_taken():
         counts, accuracies, best = select([np.array(part) for part in parts], truth, 0)
         assert counts.tolist() == np.eye(2)[taken].tolist()
         assert (accuracies, best) == ([0.5], 0), "an unknown class is a miss"
+    apart, alike = [[0.51, 0.49], [0.09, 0.01]], [[0.6, 0.4]] * 2
+    counts, _, _ = select([np.array(alike), np.array(apart)], np.array([0, 0]), 0)
+    assert counts.tolist() == [0, 1], "each photo counts the same: 0.51 and 0.9 of what is given, not 0.6 of 1.1"
     unknown, accuracies, _ = select([np.array(modest), np.array(sure)], np.array([-1, -1]), 2)
     assert (unknown.tolist(), accuracies) == ([1, 0], [0.0] * 3)
     nothing, _, _ = select([np.zeros((2, 2)), np.array(few)], truth, 0)

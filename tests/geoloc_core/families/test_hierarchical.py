@@ -137,6 +137,9 @@ def test_the_loss_equals_its_literal_transcription():
     assert float(loss_of(*sunk, levels, (1.0, 1.0))) == pytest.approx(200 + 2 * least, rel=1e-5)
     leaf = float(torch.nn.functional.cross_entropy(given[0], given[2][0]))
     assert float(loss_of(given[0], None, given[2], levels, (0.0, 0.3))) == pytest.approx(leaf)
+    without = float(loss_of(given[0], None, given[2], levels, (0.7, 0.3)))
+    assert float(loss_of(*given, levels, (0.7, 0.0))) == pytest.approx(without), "an offset that weighs nothing"
+    assert without > leaf
 
 
 def test_it_answers_in_numpy_as_the_network_does():
