@@ -159,7 +159,8 @@ def killed(by_dagster, tmp_path_factory):
     stages = one_of_each_kind(root)
     with warm.ready(root):
         (server,) = [child for child in psutil.Process().children() if "geoloc_core.warm" in child.cmdline()]
-        while not Path(os.environ[warm.ADDRESS]).exists() and server.is_running():
+        while not Path(os.environ[warm.ADDRESS]).exists():
+            assert server.status() != psutil.STATUS_ZOMBIE, (root / ".state/logs/warm.log").read_text()[-3000:]
             time.sleep(0.1)
         for stage in stages:
             # a quarter of the time that Dagster showed, which has DVC's own second or so in it

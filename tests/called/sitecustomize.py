@@ -8,6 +8,7 @@ Each function gets a line at its start that notes its call. A profiler would be 
 
 import ast
 import atexit
+import builtins
 import inspect
 import marshal
 import os
@@ -18,7 +19,6 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
 
-PACKAGE = find_spec("geoloc_core").submodule_search_locations[0]
 calls: set[str] = set()
 
 
@@ -122,14 +122,15 @@ def write():
 
 def begin():
     atexit.register(write)
-    __builtins__["__note__"] = note
+    builtins.__note__ = note
 
 
 # a stage's own process, or one that forks for stages; not those that they start
 does, forks = Path(sys.orig_argv[1]).name == "geoloc", "geoloc_core.warm" in sys.orig_argv
 if "GEOLOC_CALLED" in os.environ and ((does and "DVC_STAGE" in os.environ) or forks):
+    PACKAGE = find_spec("geoloc_core").submodule_search_locations[0]
     SourceFileLoader.get_code = noting(SourceFileLoader.get_code)
-    __builtins__ |= {"__calls__": calls, "__note__": lambda call: None}
+    builtins.__calls__, builtins.__note__ = calls, lambda call: None
     if forks:
         is_left_out()
         os.register_at_fork(after_in_child=begin)
