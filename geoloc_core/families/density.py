@@ -302,7 +302,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
         }
 
     def validate() -> Metrics:
-        return averages(held_out.in_order(heads.VALIDATED), measure)
+        return averages(held_out.in_order(heads.ROWS), measure)
 
     optimiser = optimiser_of(recipe.optimiser, net)
     outcome = fit_network(

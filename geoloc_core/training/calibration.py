@@ -24,7 +24,7 @@ BINS = 15
 HELD, LEAST = 2**22, 1000
 """Logits that are looked at, at most (16 MiB), but those of so many rows all the same: of more validation rows, every
 so many-th is taken. One number needs no more."""
-PIECE = 2**18
+BLOCK = 2**18
 """Logits in float64 at a time."""
 
 
@@ -138,7 +138,7 @@ def expected_calibration_error(
 
 def _pieces(logits: np.ndarray, truth: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Some rows after the other, their logits in float64."""
-    for rows in blocks(len(truth), PIECE, logits.shape[1]):
+    for rows in blocks(len(truth), BLOCK, logits.shape[1]):
         yield logits[rows].astype(np.float64), truth[rows]
 
 

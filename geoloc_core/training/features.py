@@ -22,7 +22,7 @@ RUN = 256
 """Rows next to each other on disk that come into the same window, where there are several."""
 BLOCK = 8192
 """Rows whose statistics are taken at once."""
-PIECE = 256
+ROWS = 256
 """Rows copied or added up at a time: they stay in the processor's cache."""
 CONSTANT = 1e-6
 """A standard deviation below this is none: such a feature is left in its scale."""
@@ -78,7 +78,7 @@ class Features:
         found = np.empty((*rows.shape, self.dim), np.float16) if out is None else out
         flat, wanted = found.reshape(-1, self.dim), rows.reshape(-1)
         order = np.argsort(wanted, kind="stable")
-        for some in blocks(len(order), PIECE):
+        for some in blocks(len(order), ROWS):
             at = order[some]
             column = 0
             for part in self.parts:
@@ -135,7 +135,7 @@ class Features:
         mean = x.mean(dim=0)
         _refuse_unless_finite(x, mean, rows)
         rest, squares = torch.zeros(2, self.dim, dtype=torch.float64)
-        for piece in x.split(PIECE):
+        for piece in x.split(ROWS):
             apart = piece.double().sub_(mean.double())
             rest += apart.sum(dim=0)
             squares += apart.square_().sum(dim=0)

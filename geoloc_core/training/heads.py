@@ -58,10 +58,10 @@ Normalise = Literal["standardise", "batch_norm", "none"]
 
 UNKNOWN = -1
 """Target of a validation row whose class has no training row: always a miss, never a loss."""
-VALIDATED = 4096
+ROWS = 4096
 """Validation rows looked at in one go: their scores for 50,000 classes are 0.8 GB."""
-LOOKED_AT = 1 << 27
-"""Numbers of features looked at in one go: those of :data:`VALIDATED` rows of 32,768 each."""
+BLOCK = 1 << 27
+"""Numbers of features looked at in one go: those of :data:`ROWS` rows of 32,768 each."""
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ def fit_units(
     features.check(_each(validation_rows))
     training = features.on(training_rows, where, mean, std, budget)
     held_out = features.on(validation_rows, where, mean, std, budget)
-    at_once = max(1, min(VALIDATED, LOOKED_AT // (features.dim * validation_rows[0].size)))
+    at_once = max(1, min(ROWS, BLOCK // (features.dim * validation_rows[0].size)))
     wanted = torch.from_numpy(targets).to(where)
     optimiser = optimiser_of(recipe.optimiser, net)
 

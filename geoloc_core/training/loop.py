@@ -135,7 +135,6 @@ class _Saver:
             part.load_state_dict(state[name])
         so_far = _SoFar(state["steps"], state["sums"])
         say(f"resuming after epoch {len(state['history'])}, step {so_far.steps} of the next")
-        self.saved = time.monotonic()
         return state["history"], so_far
 
     def after_step(self, history: list[Metrics], so_far: _SoFar) -> None:

@@ -112,7 +112,6 @@ def fit_network_on_photos(
             yield metrics
 
     def finish(epoch: int) -> loop.Metrics:
-        clock.trained(0)
         validated = trainer.validated()
         keeper.see(score(validated))
         clock.finished()

@@ -28,7 +28,7 @@ LossOf = Callable[["torch.nn.Module", "torch.Tensor", "list[torch.Tensor]", "tor
 loss () divided by b, whatever the classes weigh, since a batch may be worked on in parts."""
 LogitsOf = Callable[["torch.nn.Module", "torch.Tensor", "list[torch.Tensor]"], "torch.Tensor"]
 """Of a network, normalised photos and their given features: logits (b, C)."""
-VALIDATED = 128
+ROWS = 128
 """Photos looked at in one go for calibration."""
 
 
@@ -138,7 +138,7 @@ def fit(
         return None
 
     def answered() -> "Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray]]":
-        batches = [validation[some] for some in blocks(len(validation), VALIDATED)]
+        batches = [validation[some] for some in blocks(len(validation), ROWS)]
         for rows, pixels in zip(batches, scaled.read(batches), strict=True):
             x = torch.from_numpy(np.ascontiguousarray(preprocess.normalised(pixels))).to(at)
             where = torch.from_numpy(rows.astype(np.int64)).to(at)

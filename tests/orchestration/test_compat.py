@@ -9,10 +9,12 @@ import sys
 from contextlib import chdir
 from importlib import metadata
 
+import dagster as dg
 import pytest
 import yaml
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from dagster._core.executor import multiprocess
 from dvc.dependency.param import ParamsDependency
 from dvc.fs import localfs
 from dvc.repo import Repo
@@ -30,6 +32,10 @@ LIBRARIES = {"dagster", "dagster_graphql", "dagster_shared", "dagster_webserver"
              "alembic", "mlflow"}  # fmt: skip
 MODULES = sorted(path for package in ("orchestration", "geoloc_core") for path in (ROOT / package).rglob("*.py"))
 COMPAT = ROOT / "orchestration" / "compat.py"
+
+
+@dg.job
+def waits(): ...
 
 
 def is_private(name: str) -> bool:
@@ -303,3 +309,24 @@ def test_the_status_of_stages_is_as_dvc_tells_it(project):
     assert "fetch@im2gps" not in by_dvc
     assert "fetch@mp16" in by_dvc
     assert yaml.safe_load((project / "dvc.lock").read_text())["stages"].keys() == {"fetch@mp16", "fetch@im2gps"}
+
+
+def test_who_waits_for_a_slot_takes_it_once_it_is_free(instance, monkeypatch):
+    """By priority, the others go on waiting; Dagster's own would ask again after a second, and then ever later."""
+    monkeypatch.setattr(multiprocess, "InstanceConcurrencyContext", None)  # put back at the end
+    compat.ask_for_freed_slots()
+    run = instance.create_run_for_job(waits)
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots("gpu", 1)
+    with multiprocess.InstanceConcurrencyContext(instance, run) as claims:
+        assert claims.claim("gpu", "first")
+        assert not claims.claim("gpu", "second", 1)
+        assert not claims.claim("gpu", "third", 2)
+        claims.free_step("of no pool")
+        assert not claims.claim("gpu", "third", 2)
+        claims.free_step("first")
+        assert not claims.claim("gpu", "second", 1)
+        assert claims.claim("gpu", "third", 2)
+        claims.free_step("third")
+        assert claims.claim("gpu", "second", 1)
+    assert [slot.step_key for slot in storage.get_concurrency_info("gpu").claimed_slots] == ["second"]

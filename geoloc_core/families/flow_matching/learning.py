@@ -52,7 +52,7 @@ def fit(data: Data, options: Options, run: Run) -> Fitted:
     def validate() -> Metrics:
         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
             torch.manual_seed(run.seed)  # the same noise after each epoch
-            return averages(held_out.in_order(heads.VALIDATED), measure)
+            return averages(held_out.in_order(heads.ROWS), measure)
 
     optimiser = optimiser_of(recipe.optimiser, net)
     outcome = fit_network(

@@ -53,7 +53,7 @@ PARTS = ("head", "location", "logit_scale")
 """Parts of the network that may have a learning rate of their own."""
 NEAR_KM = 750.0
 """An answer within it is right, where the best epoch is chosen: what promotion chooses by as a rule."""
-VALIDATED = 4096
+ROWS = 4096
 """Validation rows looked at in one go."""
 CALIBRATED = 10_000
 """Validation rows that the finished model is measured and calibrated on, at most, evenly spread."""
@@ -326,7 +326,7 @@ def _train(
         def measure(x: "torch.Tensor", rows: "torch.Tensor") -> dict[str, tuple[float, int]]:
             return _validated(net, among, x, (points[rows], wanted[rows]), (points[fixed], wanted[fixed]))
 
-        return averages(held_out.in_order(VALIDATED), measure)
+        return averages(held_out.in_order(ROWS), measure)
 
     outcome = fit_network(
         net,

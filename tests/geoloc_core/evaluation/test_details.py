@@ -201,6 +201,14 @@ def test_of_few_groups_nothing_is_promised_and_of_hard_rows_everything():
     assert found.size is None
 
 
+@pytest.mark.parametrize(("coverage", "rank"), [(0.9, 18), (0.8, 16), (0.95, 19), (0.951, None)])
+def test_a_promise_is_the_least_score_that_covers_enough_rows(coverage, rank):
+    """Of 19 rows, each a group of its own, the ⌈20 · coverage⌉-th; where that is the 20th, everything."""
+    scores = np.random.default_rng(0).permutation(np.arange(1.0, 20.0))
+    found = conformal._level(scores, np.arange(19), coverage)
+    assert found == (np.inf if rank is None else rank)
+
+
 def test_a_group_is_on_one_side_whatever_else_there_is():
     ids = np.array([f"g{number // 3}" for number in range(300)], object)
     side = conformal.half(ids)

@@ -131,6 +131,17 @@ def test_markdown_html_and_json_agree(scored, written):
                 assert row.beats_majority == row.over_majority.sure
 
 
+@pytest.mark.parametrize("value", [12.34, None])
+def test_the_figure_without_leaked_photos_may_be_missing(written, value):
+    clean = {"n": 1234, "leaked": 2, "figures": {written.best.metric: value}, "intervals": {}}
+    section = written.sections[0]
+    row = section.rows[0].model_copy(update={"clean": board.Clean.model_validate(clean)})
+    changed = written.model_copy(update={"sections": [section.model_copy(update={"rows": [row]})]})
+    [note] = [note for note in tables.notes(changed) if note.startswith("Without photos that share")]
+    figure = "no figure" if value is None else f"{column(written.best.metric).label} 12.3"
+    assert f"{row.name} on {section.name}: {figure} of 1,234 photos, 2 left out" in note
+
+
 def test_the_page_needs_no_network_and_closes_what_it_opens(scored, written):
     text = (scored.leaderboard / "leaderboard.html").read_text()
     assert not re.search(r"https?:|//[a-z]|@import|url\(|<link|\bsrc=|fetch\(", text)

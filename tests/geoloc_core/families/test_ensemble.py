@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from geoloc_core.contracts.batch import Answered, Batch
 from geoloc_core.contracts.prediction import Prediction
-from geoloc_core.families.ensemble import Options, fit, select, spread
+from geoloc_core.families.ensemble import Ensemble, Options, fit, select, spread
 
 from .made_lessons import data, run
 from .made_models import ensemble, photos, space
@@ -99,6 +99,14 @@ def test_evidence_is_what_each_member_gave_to_the_first():
         assert weights.tolist() == [parts[name][row, first[row]] for name in names]
     np.testing.assert_allclose(answer.evidence.weights.sum(axis=1), answer.probabilities[:, 0])
     assert (answer.classes[:, 0] == sum(parts.values()).argmax(axis=1)).all()
+
+
+def test_members_that_gave_the_same_are_named_in_their_order():
+    names = tuple(f"m{number:02d}" for number in range(40))
+    given = Prediction.of_probabilities(np.array([[0.5, 0.5], [0.7, 0.3]]), space(2), 2)
+    alike = Ensemble(space(2), list(names), np.full(40, 1 / 40), [np.arange(2)] * 40)
+    found = alike.predict(Batch({}, answers=dict.fromkeys(names, given)))
+    assert found.evidence.ids.tolist() == [list(names)] * 2
 
 
 def answered(shares, at, rows, k=6):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -101,8 +102,14 @@ def test_unless_asked_otherwise_it_names_the_five_most_probable_classes(saved):
     assert found.classes.shape == (9, 5)
 
 
-def test_where_it_has_gradients_it_answers_the_same_in_pytorch(saved):
-    trained, _ = saved
+ATTENDING = {"softmax": {"weighting": "softmax"}, "added": {"fusion": "add"}}
+
+
+@pytest.mark.parametrize(
+    "make", [*MADE.values(), *(partial(attention, **told) for told in ATTENDING.values())], ids=[*MADE, *ATTENDING]
+)
+def test_where_it_has_gradients_it_answers_the_same_in_pytorch(make):
+    trained = make()
     found = trained.model.differentiable() if isinstance(trained.model, HasGradients) else None
     if found is None:
         return

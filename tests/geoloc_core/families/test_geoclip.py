@@ -386,6 +386,13 @@ def test_a_class_of_one_place_is_a_leaf_of_its_own(tmp_path):
     assert Gallery.load(tmp_path / "g.safetensors", places.counts, "again").leaves.tolist() == [0, 2, 3, 6]
 
 
+def test_a_gallery_of_one_place_is_read_again(tmp_path):
+    one, rng = np.ones(1), np.random.default_rng(0)
+    places = Gallery.build(lambda lat, lon: unit(rng, len(lat)), one, one, np.zeros(1, np.int64), 1)
+    places.save(tmp_path / "g.safetensors")
+    assert len(Gallery.load(tmp_path / "g.safetensors", places.counts, "again")) == 1
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -373,6 +373,8 @@ def test_validation_photos_of_unknown_cells_do_not_calibrate():
     )
     assert 0.1 < temperature(known) < 10
     assert temperature(replace(strange, validation=np.arange(60, 120))) == temperature(known)
+    nowhere = replace(known, targets=np.where(np.arange(120) < 90, targets, -1))
+    assert temperature(replace(nowhere, validation=np.arange(60, 120))) == temperature(known)
     assert temperature(replace(known, validation=np.arange(60, 120))) != temperature(known)
 
 
@@ -421,6 +423,14 @@ def test_groups_larger_than_a_block_are_searched_to_the_end(monkeypatch):
         own = np.arange(*starts[groups[row] : groups[row] + 2])
         apart = ((vectors[own].astype(np.float64) - asked[row]) ** 2).sum(axis=1)
         assert found[row] == (own[apart.argmin()] if len(own) else -1)
+
+
+def test_of_equals_in_two_blocks_the_first_is_nearest(monkeypatch):
+    vectors = np.array([[3, 0], [1, 0], [1, 0], [1, 0]], np.float16)
+    monkeypatch.setattr(refinements, "BLOCK", 4)  # two rows
+    first, asked = np.zeros(1, np.int64), np.ones((1, 2), np.float32)
+    found = refinements.nearest(asked, first, first, np.array([0, 4]), lambda a, b: vectors[a:b])
+    assert found.tolist() == [1]
 
 
 def test_scores_and_what_is_saved_are_made_in_blocks(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """Retrieval behind cells: each step against a literal transcription in float64, and cases worked out by hand."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -677,6 +678,9 @@ def test_views_of_a_place_stand_for_each_other():
     views, rng = bands.Views.of(places), np.random.default_rng(1)
     drawn = np.stack([views.draw(np.arange(6), rng) for _ in range(60)])
     assert [sorted(set(column.tolist())) for column in drawn.T] == [[3, 5], [-1], [-1], [0, 5], [-1], [0, 3]]
+    of_two_sizes = bands.Views.of(np.array(["p", "p", "q", "q", "q"], object))
+    drawn = np.stack([of_two_sizes.draw(np.arange(5), rng) for _ in range(60)])
+    assert [sorted(set(column.tolist())) for column in drawn.T] == [[1], [0], [3, 4], [2, 4], [2, 3]]
 
 
 TAUGHT = {"epochs": 8, "hidden": 16, "batch": 128, "whitened": True, "optimiser": {"kind": "adamw", "lr": 0.003}}
@@ -760,6 +764,20 @@ def test_without_partners_heads_stay_as_they_are_and_the_validation_loss_is_as_w
                 losses.append(-np.log(kept / (kept + sum(np.exp(x[row] @ x[at] / 0.2) for at in others))))
     assert 40 < len(losses) < 80
     assert [epoch["validation_loss"] for epoch in found.history] == pytest.approx([np.mean(losses)] * 2, rel=1e-4)
+
+
+def test_photos_a_few_metres_apart_are_within_a_tenth_of_a_kilometre(tmp_path):
+    """Distances from products of matrices in float32 would come out some kilometres off."""
+    known = alone()
+    latitudes, longitudes = known.latitudes.copy(), known.longitudes.copy()
+    latitudes[80:], longitudes[80:] = latitudes[:40] + 1e-4, longitudes[:40]  # each beside a training photo
+    found = fitted(replace(known, latitudes=latitudes, longitudes=longitudes), tmp_path, bands=STILL | {"km": [0.1]})
+    assert all(math.isfinite(epoch["validation_loss"]) for epoch in found.history)
+    x = np.stack([normalised(row.astype(np.float64)) for row in known.images["seen"]])
+    km = haversine_km(latitudes[80:, None], longitudes[80:, None], latitudes[:80], longitudes[:80])
+    shown = np.exp(x[80:] @ x[:80].T / 0.2)
+    losses = np.log((shown * ((km <= 0.1) | (km >= 400))).sum(axis=1) / (shown * (km <= 0.1)).sum(axis=1))
+    assert [epoch["validation_loss"] for epoch in found.history] == pytest.approx([losses.mean()] * 2, rel=1e-4)
 
 
 def test_views_of_a_place_are_partners_as_often_as_is_said(tmp_path):

@@ -91,7 +91,7 @@ def test_of_many_rows_some_are_taken_evenly(monkeypatch):
     some = calibrate(whole(logits[::4], truth[::4], groups[::4]), 25, 1)
     assert calibrate(batches, 100, 1) == some, "each row with its own class and group"
     assert calibrate(batches, 100, 1).temperature == expected
-    monkeypatch.setattr(calibration, "PIECE", 10)
+    monkeypatch.setattr(calibration, "BLOCK", 10)
     assert calibrate(batches, 100, 1).temperature == pytest.approx(expected)
 
 
@@ -168,5 +168,5 @@ def test_the_error_of_the_bins_before_and_after(monkeypatch):
     assert found.ece_before == pytest.approx(expected_calibration_error(logits, truth))
     assert found.ece_before > 2 * found.ece_after
     whole = expected_calibration_error(logits, truth)
-    monkeypatch.setattr(calibration, "PIECE", 12)
+    monkeypatch.setattr(calibration, "BLOCK", 12)
     assert expected_calibration_error(logits, truth) == pytest.approx(whole)

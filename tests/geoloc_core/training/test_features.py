@@ -39,7 +39,7 @@ def test_rows_are_taken_in_the_order_asked_for(rows, dims):
 
 
 def test_rows_of_units_are_taken_in_their_shape(monkeypatch):
-    monkeypatch.setattr(module, "PIECE", 7)
+    monkeypatch.setattr(module, "ROWS", 7)
     features, rows = made(), np.random.default_rng(1).integers(0, 1000, (40, 3))
     out = np.empty((40, 3, 8), np.float16)
     assert features.take(rows, out) is out
@@ -61,7 +61,7 @@ class Front:
 
 
 def test_a_file_is_read_from_front_to_back(monkeypatch):
-    monkeypatch.setattr(module, "PIECE", 64)
+    monkeypatch.setattr(module, "ROWS", 64)
     part = Front(made(dims=(4,)).parts[0])
     rows = np.random.default_rng(0).permutation(1000)
     np.testing.assert_array_equal(Features((part,)).take(rows), part.array[rows])

@@ -126,7 +126,7 @@ def test_a_small_training_is_that_of_all_rows_in_float32(tmp_path):
     assert torch.equal(fitted.net[0].bias, net.bias)
 
 
-@pytest.mark.parametrize("limit", [{"VALIDATED": 7}, {"LOOKED_AT": 15}])  # features are two numbers wide
+@pytest.mark.parametrize("limit", [{"ROWS": 7}, {"BLOCK": 15}])  # features are two numbers wide
 def test_validation_in_pieces_is_validation_at_once(tmp_path, monkeypatch, limit):
     known = ring()[1]
     targets = np.where(np.isin(np.arange(1200), VALIDATION[7:100]), UNKNOWN, known)

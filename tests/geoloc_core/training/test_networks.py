@@ -183,14 +183,24 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(folder, tmp_path):
         small.train(folder, tmp_path / "a.pt", wrap=stopped_after(2))
 
 
-def test_a_loss_that_is_no_number_is_said(folder, tmp_path):
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_loss_that_is_no_number_is_said(folder, tmp_path, clip_norm):
     def wrap(loss):
         return lambda net, x, rows: loss(net, x, rows) * math.nan
 
     with pytest.raises(
         UserError, match=r"epoch 1, step 1: the training loss is nan, expected a number; choose a lower"
     ):
-        small.train(folder, tmp_path / "a.pt", wrap=wrap)
+        small.train(folder, tmp_path / "a.pt", wrap=wrap, clip_norm=clip_norm)
+
+
+def test_a_network_is_compiled_for_a_gpu_alone(folder, tmp_path, monkeypatch):
+    def fail(net):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    _, outcome = small.train(folder, tmp_path / "a.pt", compile=True, epochs=1)
+    assert len(outcome.history) == 1
 
 
 def test_what_is_frozen_stays_with_its_statistics(folder, tmp_path):

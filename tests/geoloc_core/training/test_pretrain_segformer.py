@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from PIL import Image
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from geoloc_core.encoders import checkpoints, encoder
 from geoloc_core.errors import UserError
 from geoloc_core.params import NamedEncoder
 from geoloc_core.project import Project
+from geoloc_core.training import loop
 from geoloc_core.training.pretrain import segformer, vit
 
 from ..encoders import made_segmenters as made
@@ -94,6 +96,32 @@ def test_what_is_learned_cuts_photos_and_becomes_part_of_others(tmp_path):
     assert sum(cut["area"] for cut in cuts) == size[0] * size[1]
     assert [crop["class"] for crop in crops] == [cut["class"] for cut in cuts]
     assert towers["both"](_photo(project)).shape == (1, 24)
+
+
+@pytest.mark.slow
+def test_stopped_after_an_epoch_and_begun_again_it_ends_the_same(tmp_path, monkeypatch):
+    """What drops out in an epoch does not depend on what was drawn before it."""
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(loop, "SAVING_SHARE", math.inf)
+    (through, _), (stopped, _) = (train_again(project_with(tmp_path / name, pieces=PIECES), name == "stopped")
+                                  for name in ("through", "stopped"))  # fmt: skip
+    assert through == stopped
+
+
+def train_again(project: Project, stop: bool):
+    """Train to the end, or to the first epoch's and from there on."""
+
+    def log(metrics, epoch):
+        if stop and epoch == 0:
+            raise KeyboardInterrupt
+
+    options, folder = project.profile.pretrain["pieces"], project.weights("pieces")
+    folder.mkdir(parents=True)
+    if stop:
+        with pytest.raises(KeyboardInterrupt):
+            segformer.pretrain(project, options, folder, project.partial("pretrain", "pieces"), log)
+        torch.manual_seed(99)
+    return segformer.pretrain(project, options, folder, project.partial("pretrain", "pieces"), lambda *_: None)
 
 
 def _photo(project: Project) -> list[bytes]:
