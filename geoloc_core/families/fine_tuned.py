@@ -67,7 +67,7 @@ class Options(Variant):
     countries); left out, all."""
     vote: Vote = "majority"
     """How the pieces of a photo agree."""
-    recipe: NetworkRecipe = NetworkRecipe(warmup=0.1)
+    recipe: NetworkRecipe = NetworkRecipe()
 
     def needs(self) -> Needs:
         """Photos or pieces, and the weights to start from."""

@@ -27,7 +27,7 @@ class Options(Strict):
     places: Plan
     """Which places are asked for."""
     view: View
-    limits: Limits = Limits(per_host=16)
+    limits: Limits = Limits()
 
 
 def fetch(options: Options, *, name: str, source: Any, seed: int, out: Path, partial: Path) -> dict[str, Any]:
