@@ -6,6 +6,7 @@ within the cluster of the best cell the nearest training photo is the answer. A 
 ``max_km`` stays as it was.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -301,32 +302,31 @@ def nearest(features: np.ndarray, rows: np.ndarray, groups: np.ndarray, starts: 
     asked = np.flatnonzero(sizes > 1)
     asked = asked[np.argsort(groups[asked], kind="stable")]
     bounds = np.flatnonzero(np.diff(groups[asked], prepend=-1, append=-1))
-    step = max(1, BLOCK // max(1, features.shape[1]))
     parts = [
-        asked[low : min(b, low + step)]
-        for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
-        for low in range(a, b, step)
+        asked[a + some.start : a + some.stop]
+        for a, b in itertools.pairwise(bounds.tolist())
+        for some in blocks(b - a, BLOCK, features.shape[1])
     ]
 
     def answer(some: np.ndarray) -> None:
         start, stop = starts[groups[some[0]] + np.arange(2)].tolist()
-        found[some] = start + _nearest(features[rows[some]], start, stop, step, vectors)
+        found[some] = start + _nearest(features[rows[some]], start, stop, vectors)
 
     side_by_side(answer, sorted(parts, key=len, reverse=True))
     return found
 
 
-def _nearest(own: np.ndarray, start: int, stop: int, step: int, vectors: Any) -> np.ndarray:
-    """Which of the vectors from ``start`` to ``stop``, so many at a time, is nearest to each row of ``own``."""
+def _nearest(own: np.ndarray, start: int, stop: int, vectors: Any) -> np.ndarray:
+    """Which of the vectors from ``start`` to ``stop`` is nearest to each row of ``own``."""
     best, at = np.full(len(own), -np.inf, np.float32), np.zeros(len(own), np.int64)
-    for low in range(start, stop, step):
-        others = np.asarray(vectors(low, min(low + step, stop)), np.float32)
+    for some in blocks(stop - start, BLOCK, own.shape[1]):
+        others = np.asarray(vectors(start + some.start, start + some.stop), np.float32)
         closeness = own @ others.T
         closeness -= np.einsum("nd,nd->n", others, others) / 2
         which = closeness.argmax(axis=1)
         found = closeness[np.arange(len(own)), which]
         better = found > best
-        best[better], at[better] = found[better], which[better] + low - start
+        best[better], at[better] = found[better], which[better] + some.start
     return at
 
 

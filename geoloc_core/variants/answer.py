@@ -28,7 +28,7 @@ from geoloc_core.variants.answers import Asked, Note
 if TYPE_CHECKING:
     from geoloc_core.geo.geocells import Geocells
 
-NUMBERS = 2**24
+BLOCK = 2**24
 """Probabilities that are worked on at a time, at most."""
 ROWS = 8192
 """Rows answered at a time, at most."""
@@ -145,7 +145,7 @@ class Question:
         needs, space = trained.card.needs, trained.labelspace
         units = inputs.units(known, rows, needs.unit)
         most = PHOTOS if needs.photos or needs.segmenters else ROWS
-        size = min(most, max(1, NUMBERS // len(space)), _held(found, units))
+        size = min(most, max(1, BLOCK // len(space)), _held(found, units))
         facts = inputs.facts(project, needs, corpus, len(known))
         cells = inputs.cells(project, needs.labels, block.corpus)
         return cls(project, variant, trained, name, corpus, known, found, units, facts, cells, size)

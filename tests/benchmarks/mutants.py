@@ -38,8 +38,11 @@ DRAWN = {"_plot", "_bars", "_dress", "_tell"}
 """Functions that draw or print for people."""
 SIZES = {"BLOCK", "ROWS", "WINDOW"}
 """Constants that say how much is worked on at a time: speed and memory depend on them, no result."""
-COSMETIC = {"discriminator", "description", "exist_ok", "non_blocking", "strict"}
-"""Keyword arguments that change no result of valid input, such as that two lists have to be equally long."""
+COSMETIC = {"discriminator", "description", "encoding", "exist_ok", "non_blocking", "strict"}
+"""Keyword arguments that change no result of valid input, such as that two lists have to be equally long; files are of
+UTF-8 without being told so, but on Windows."""
+if not Path("/dev/nvidiactl").exists():
+    COSMETIC |= {"device"}  # all is on the CPU
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ MOST = 1024
 """Such leaves, at most."""
 SPREADS = 5.0
 """Standard deviations that the best point of a leaf is expected above its mean, at most."""
-NUMBERS = 2**24
+BLOCK = 2**24
 """Similarities, or numbers of embeddings in float32, that are worked on at a time, at most."""
 BUILT = 64
 """Leaves that are embedded at a time."""
@@ -146,13 +146,13 @@ class Gallery:
         if len(self) <= exact:
             self._compare(images, keys)
         else:
-            for some in blocks(len(images), NUMBERS, len(self.means)):
+            for some in blocks(len(images), BLOCK, len(self.means)):
                 self._probe(images[some], keys[some], probes, most)
         return _unpacked(keys)
 
     def _compare(self, images: np.ndarray, keys: np.ndarray) -> None:
         """Raise the keys (N, C) by those of all points, block by block."""
-        step = max(LEAF, NUMBERS // max(len(images), 1))
+        step = max(LEAF, BLOCK // max(len(images), 1))
         for start in range(0, len(self), step):
             block = np.asarray(self.embeddings[start : start + step], np.float32)
             found = _key(images @ block.T, np.arange(start, start + len(block)))

@@ -17,7 +17,7 @@ NONE = -(2**63)
 """Less than every score: no photo."""
 LAST = 2**32 - 1
 TURNED = 2**31 - 1
-NUMBERS = 2**26
+BLOCK = 2**26
 """Similarities at a time."""
 
 
@@ -78,7 +78,7 @@ def search(
     for cell, units, places in asked:
         rows, which = on(units), on(places)
         first, last = int(gallery.cells[cell]), int(gallery.cells[cell + 1])
-        step = max(1, NUMBERS // len(units))
+        step = max(1, BLOCK // len(units))
         for start in range(first, last, step):
             part = slice(start, min(start + step, last))
             block = on(np.array(gallery.vectors[part])) if vectors is None else vectors[part]

@@ -35,6 +35,11 @@ def test_the_order_is_that_of_the_tables():
     ]  # fmt: skip
 
 
+def test_what_counts_classes_of_the_own_label_space_is_not_compared_across_label_spaces():
+    own = [name for name in names((1, 5), (25,)) if not column(name).shared]
+    assert own == ["accuracy", "top_5", "nll", "ece"]
+
+
 def test_errors_fall_and_all_else_rises():
     falling = [name for name in names((1, 5), (25,)) if lower_is_better(name)]
     assert falling == ["mean_km", "median_km", "nll", "ece"]

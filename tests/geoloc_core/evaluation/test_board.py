@@ -8,7 +8,7 @@ from geoloc_core.contracts.metrics import column
 from geoloc_core.errors import UserError
 from geoloc_core.evaluation import board, leaderboard, tables
 from geoloc_core.evaluation import score as stage
-from geoloc_core.evaluation.board import Report, Row, Section
+from geoloc_core.evaluation.board import Interval, Report, Row, Section
 from geoloc_core.families.classifier import Options
 from tests.geoloc_core.made_answers import PAPERS, profile
 
@@ -142,6 +142,18 @@ def test_a_row_says_whether_it_beats_the_majority_by_more_than_its_interval(low,
     assert row.clean.model_dump(mode="json") == clean
     assert {name: found.model_dump() for name, found in row.intervals.items()} == {"within_750km": interval}
     assert (row.spreads, row.paper, row.source) == ({}, {}, "")
+
+
+def test_a_section_says_how_much_wider_its_intervals_are_than_of_independent_rows():
+    def made(*widenings):
+        wide = [{board.OVER_MAJORITY: Interval(low=1, high=2, widening=one)} for one in widenings]
+        rows = [Row(name=str(n), labels="country", values={}, intervals=found) for n, found in enumerate(wide)]
+        groups = GROUPS | {"count": 1}
+        return Section(name="b", corpus="b", n=9, published=9, groups=groups, selected=False, rows=rows)
+
+    assert (made().widening(), made(None).widening(), made(None, 1.26, 3.0).widening()) == (None, None, 1.26)
+    assert made(1.26).count().endswith("intervals 1.3 times as wide as of independent rows")
+    assert "intervals" not in made(None).count()
 
 
 def section(*values, metric="accuracy", labels=None, baseline=()):

@@ -181,6 +181,13 @@ def test_a_set_has_the_classes_before_which_little_enough_ranks():
     )
 
 
+def test_a_class_before_which_as_much_ranks_as_was_promised_is_in_the_set():
+    shares = np.array([[0.5, 0.25, 0.125, 0.125], [0.5, 0.5, 0, 0]], np.float32)
+    for promised, expected in ((0.5, [2, 2]), (0.75, [3, 2]), (0.49, [1, 1]), (1.0, [0, 0])):
+        sizes = conformal.sizes(conformal.Promise(classes=promised, caps=1.0, easiest_km=1.0), shares)
+        assert sizes.tolist() == expected
+
+
 def test_rows_without_a_truth_are_not_counted():
     met = told(["FRA", "FRA", "KEN"], ["FRA", None, "KEN"])
     promise = conformal.Promise(classes=0.5, caps=1.0, easiest_km=1.0)

@@ -114,6 +114,8 @@ def made(rows=None, **changed):
             "someone: a: not said on which benchmark",
         ),
         (made([{"name": "a", "key": "USA", "cells": "1 2 3"}]), "someone: a: expected a key in all tables but those"),
+        (made([{"name": "a", "cells": "0.1 2 3"}, {"name": "b", "cells": "0.2 2 101"}]),
+         "someone: 200 km: expected figures from 0, and shares to 100 %"),
         (made(level="country"), "expected level and corpus of units, and of nothing else"),
         ({"tables": [PAPERS.tables[0], PAPERS.tables[0]]}, "two of one id"),
         (

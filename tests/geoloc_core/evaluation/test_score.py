@@ -34,6 +34,16 @@ def scored(project, variant):
     return scores_of(project, variant)
 
 
+def test_scores_stand_on_photos_and_their_places():
+    def made(ids=("a", "b"), latitudes=(1.0, 2.0), longitudes=(3.0, 4.0)):
+        found = {"image_id": ids, "true_latitude": latitudes, "true_longitude": longitudes}
+        return stage._sha256(lambda name: [pa.chunked_array([pa.array(found[name])])])
+
+    others = [made(ids=("a", "c")), made(ids=("ab", "")), made(latitudes=(1.0, 2.5)), made(longitudes=(3.0, 4.5))]
+    assert made() == made()
+    assert len({made(), *others}) == 5
+
+
 def test_scores_agree_with_the_written_answers(project):
     report = scored(project, "by_region")
     assert list(report["benchmarks"]) == ["validation", "im2gps"]

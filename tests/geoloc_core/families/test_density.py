@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from geoloc_core.contracts.batch import Batch, Data, Run
-from geoloc_core.contracts.density import HasDensity
+from geoloc_core.contracts.density import HasDensity, region_of
 from geoloc_core.errors import UserError
 from geoloc_core.families import density as densities
 from geoloc_core.families.density import (
@@ -63,6 +63,12 @@ def test_the_density_equals_its_literal_transcription_and_adds_up_to_one():
         found = wide.log_density(batch, lat, lon)
         np.testing.assert_allclose(found, np.log(total), rtol=1e-6, atol=1e-6)
         assert np.exp(found).mean() * 4 * np.pi == pytest.approx(1, rel=1e-3)
+
+
+def test_a_region_holds_the_draws_at_its_level():
+    level, area = region_of(np.array([[4.0, 0, 3, 1, 2]]), 0.5)
+    assert level == [2]
+    np.testing.assert_allclose(area, np.exp([-2.0, -3, -4]).sum() / 5 * EARTH_KM**2)
 
 
 @pytest.mark.parametrize("kappa", [1e-6, 0.5, 30.0, 1e6])

@@ -85,6 +85,11 @@ def test_what_it_was_told_is_saved_with_it(tmp_path, make):
     same(*(model.predict(photos(9), 4, np.arange(9) % 6) for model in (trained.model, load(tmp_path).model)))
 
 
+def test_evidence_is_named_by_texts_of_any_length(saved):
+    found = saved[0].model.predict(photos(9)).evidence
+    assert found is None or found.ids.dtype == object
+
+
 def test_one_unit_is_answered_as_among_many(saved):
     trained, _ = saved
     whole = trained.model.predict(photos(20), 4, np.arange(20) % 6)

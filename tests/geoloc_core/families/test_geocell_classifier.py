@@ -279,6 +279,11 @@ def test_parameters_are_those_of_its_layers(tmp_path):
     assert more.figures["trainable_parameters"] == (5 + 6 + 30 + 12) * (6 + 1)
 
 
+def test_tasks_may_be_of_categories_alone(tmp_path):
+    fitted = fit(lesson(), options(epochs=1, tasks=Tasks(facts=("climate",))), run(tmp_path))
+    assert fitted.figures["trainable_parameters"] == (5 + 30) * (6 + 1)
+
+
 def test_what_is_learned_of_quantities_is_scaled_by_training_places_alone(tmp_path):
     given = lesson(views=2)
     first = given.units(given.training).first

@@ -233,7 +233,7 @@ def test_the_best_point_of_each_class(seed, m, rows, precision, leaf, copies, wh
     """By comparing all of them, and by looking into all leaves, since each is expected to hold the best."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gallery, "LEAF", leaf)
-        patch.setattr(gallery, "NUMBERS", 700)
+        patch.setattr(gallery, "BLOCK", 700)
         patch.setattr(gallery, "SPREADS", 1e6)
         places = built(seed, m, 5, (1,), precision, copies)
         images = unit(np.random.default_rng(seed + 1), rows)
@@ -752,6 +752,11 @@ def test_other_weights_than_stated_are_refused(tmp_path, weights):
     (folder / network.LOCATION).unlink()
     with pytest.raises(UserError, match=f"{network.LOCATION}: no such file"):
         fit(lesson(), answering(folder), run)
+
+
+def test_frequencies_are_by_default_as_published():
+    """Vivanco Cepeda et al. 2023, section 3.2: σ from 2⁰ to 2⁸."""
+    assert network.Sizes().sigmas == (1, 16, 256)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Retrieval behind cells: each step against a literal transcription in float64, and cases worked out by hand."""
 
+import json
 import math
 from dataclasses import dataclass, replace
 
@@ -274,6 +275,16 @@ def test_without_snap_the_answer_is_the_mean_of_the_near_ones_by_weight(tmp_path
     assert far.latitude[0] == pytest.approx(found.latitude[0], abs=1e-6), "neither −60° nor 170° is near the best"
 
 
+@pytest.mark.parametrize("snap", [False, True])
+def test_a_candidate_keeps_its_place_where_the_order_changes(tmp_path, snap):
+    cells = space([5.0, 6.0], [7.0, 8.0])
+    known = data(cells, [[1, 0], [0, 1], [1, 1]], [0, 1, 1], [5.5, 6.5, 6], [7.5, 8.5, 8])
+    found = ask(model_of(known, tmp_path, prior=0, snap=snap, gate={"mass": 0.99}), [0, 1], [0.6, 0.4])
+    moved = 0.5 if snap else 0
+    assert found.classes[0].tolist() == [1, 0]
+    assert (found.latitudes[0, 1], found.longitudes[0, 1]) == (5 + moved, 7 + moved)
+
+
 def test_the_readout_is_the_mean_of_near_cells_by_sharpened_probability():
     p = np.array([[0.5, 0.3, 0.2]])
     latitudes, longitudes = np.array([[0.0, 0.0, 0.0]]), np.array([[179.0, -179.0, 100.0]])
@@ -488,7 +499,7 @@ def test_threads_and_a_gpu_find_the_same(monkeypatch):
     monkeypatch.setattr(galleries, "MANY", 0)
     monkeypatch.setattr(galleries, "_gpu", lambda: torch.device("cpu"))
     monkeypatch.setattr(galleries.Gallery, "on", lambda self, where: None)
-    monkeypatch.setattr(on_device, "NUMBERS", 5000)
+    monkeypatch.setattr(on_device, "BLOCK", 5000)
     other = search(gallery, queries, *asked)
     assert (one.candidates >= 0).all()
     for found in (two, other):
@@ -953,6 +964,15 @@ def test_vectors_that_do_not_fit_are_refused(tmp_path, change, says):
         {name: np.ascontiguousarray(v) for name, v in (held | change(held)).items()}, tmp_path / galleries.VECTORS
     )
     with pytest.raises(UserError, match=says):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["variant", "encoder"])
+def test_the_card_of_another_model_is_refused(tmp_path, key):
+    made_models.retrieval().save(tmp_path)
+    card = json.loads((tmp_path / "retrieval.json").read_text())
+    (tmp_path / "retrieval.json").write_text(json.dumps(card | {key: "another"}))
+    with pytest.raises(UserError, match=r"another.*; expected .* by one of "):
         load(tmp_path)
 
 

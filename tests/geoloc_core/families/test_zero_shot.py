@@ -250,7 +250,11 @@ def test_wrong_entries_are_refused(changed, says):
         options(**changed)
 
 
-@pytest.mark.parametrize("change", [lambda s: s + 1, lambda s: s[::-1], lambda s: s.astype(np.float32)])
+@pytest.mark.parametrize(
+    "change",
+    [lambda s: s + 1, lambda s: s[::-1], lambda s: s.astype(np.float32), lambda s: np.r_[s[0], s[-1], s[2:]]],
+    ids=["late", "turned", "no positions", "one too far"],
+)
 def test_towns_that_begin_nowhere_are_refused(tmp_path, change):
     trained = zero_shot()
     trained.save(tmp_path)

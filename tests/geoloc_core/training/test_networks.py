@@ -314,6 +314,15 @@ def test_only_matrices_decay_with_adamw_and_all_with_sgd():
         assert found == expected
 
 
+def test_a_schedule_knows_the_steps_of_an_epoch(folder, tmp_path, monkeypatch):
+    asked = []
+    made = small.optimise
+    monkeypatch.setattr(small, "optimise", lambda recipe, net, steps: asked.append(steps) or made(recipe, net, steps))
+    small.train(folder, tmp_path / "a.pt", training=small.TRAINING[:30], epochs=1)
+    assert [(steps, type(steps)) for steps in asked] == [(30 // small.PLAIN["batch"], int)]
+    assert 30 % small.PLAIN["batch"]
+
+
 def test_a_part_that_is_none_and_nothing_to_train_are_said():
     with pytest.raises(UserError, match=r"rates: trunc: not a part of the network; expected one of trunk, head"):
         small.optimise(recipe_of({"kind": "sgd", "lr": 1.0, "rates": {"trunc": 0.1}}), small.Net(), 3)

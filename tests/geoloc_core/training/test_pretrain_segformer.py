@@ -1,6 +1,7 @@
 """A segmenter is trained on the masks that a corpus publishes, and is then read as published ones are."""
 
 import io
+import itertools
 import math
 
 import numpy as np
@@ -14,10 +15,11 @@ from pydantic import ValidationError
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from geoloc_core.encoders import checkpoints, encoder
+from geoloc_core.encoders.preprocess import Preprocess
 from geoloc_core.errors import UserError
 from geoloc_core.params import NamedEncoder
 from geoloc_core.project import Project
-from geoloc_core.training import loop
+from geoloc_core.training import loop, supervised
 from geoloc_core.training.pretrain import segformer, vit
 
 from ..encoders import made_segmenters as made
@@ -187,6 +189,24 @@ def test_a_vit_learns_one_class_or_several_of_a_photo(tmp_path, several, classes
     values = ["street; flag", "street", "house; flag"]
     expected = [[1, 0, 1], [0, 0, 1], [1, 1, 0]] if several else [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
     assert vit._classes(values, several).tolist() == expected
+
+
+def test_loss_and_accuracy_of_an_epoch_are_those_of_its_batches(tmp_path):
+    block = {**TINY_VIT, "target": "seen", "several": False, "epochs": 2}
+    project = project_with(tmp_path, eyes={"pretrain": block, "encoder": {"kind": "vit"}})
+    options, partial = project.profile.pretrain["eyes"], project.partial("pretrain", "eyes")
+    net, numbers = torch.nn.Linear(1, 1), itertools.count(1)
+
+    def outcome(pictures, rows):
+        number = next(numbers)
+        return net.weight.sum() * 0 + number, number % 2, len(rows)
+
+    lesson = supervised.Lesson.of(
+        project, "photos", 8, Preprocess(32, "squash", "bilinear", (0.5,) * 3, (0.5,) * 3), partial
+    )
+    history = supervised.fit(project, lesson, net, outcome, options, partial, lambda *_: None,
+                             accuracy="right", warmup=0, augment="none")  # fmt: skip
+    assert history == [{"loss": 3.5, "right": 3 / 48}, {"loss": 9.5, "right": 3 / 48}]
 
 
 def test_the_rate_rises_for_an_epoch_and_falls_to_the_last_step(tmp_path):
