@@ -152,8 +152,8 @@ def test_a_section_says_how_much_wider_its_intervals_are_than_of_independent_row
         return Section(name="b", corpus="b", n=9, published=9, groups=groups, selected=False, rows=rows)
 
     assert (made().widening(), made(None).widening(), made(None, 1.26, 3.0).widening()) == (None, None, 1.26)
-    assert made(1.26).count().endswith("intervals 1.3 times as wide as of independent rows")
-    assert "intervals" not in made(None).count()
+    assert made(1.26).count.endswith("intervals 1.3 times as wide as of independent rows")
+    assert "intervals" not in made(None).count
 
 
 def section(*values, metric="accuracy", labels=None, baseline=()):
