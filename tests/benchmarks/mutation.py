@@ -111,14 +111,15 @@ class Coverage:
     def tests_of(self, mutant: Mutant) -> list[str]:
         """The tests that reach a mutant, fastest first.
 
-        Of code that runs at import, those that reach its file and those of declarations, or, where no test reaches it,
-        those that reach a file that imports it. The tests of a file stay together: they share fixtures.
+        Of code that runs at import, all in the files with a test that reaches its file, or, where none does, a file
+        that imports it; and those of declarations. The tests of a file stay together: they share fixtures.
         """
         first, last = mutant.lines if mutant.function else (0, 10**9)
         found = self._within({mutant.path}, first, last)
         if not mutant.function:
             found = found or self._within(importers(mutant.path), 0, 10**9)
-            found |= {test for test in self.seconds if test.startswith(DECLARATIONS)}
+            files = {test.split("::")[0] for test in found} | {DECLARATIONS}
+            found = {test for test in self.seconds if test.split("::")[0] in files}
         fastest: dict[str, float] = defaultdict(lambda: math.inf)
         for test in found:
             file = test.split("::")[0]

@@ -25,6 +25,8 @@ from geoloc_core.geo.labelspace import LabelSpace
 CARD = "retrieval.json"
 LEAST = 1e-30
 """A probability that has sunk to zero counts as this much, so that its logarithm is a number."""
+LOST = 1e-9
+"""A sum of weighted directions that is shorter than this share of the weights has none: they cancel out."""
 
 
 @dataclass(frozen=True)
@@ -229,8 +231,9 @@ def mean_place(
     """
     near = sphere.haversine_km(latitudes, longitudes, latitudes[:, :1], longitudes[:, :1]) <= within_km
     vectors = sphere.unit_vectors(latitudes, longitudes)
-    total = np.einsum("nk,nkd->nd", np.where(near, weights, 0), vectors)
-    lost = np.linalg.norm(total, axis=1) < LEAST
+    counted = np.where(near, weights, 0)
+    total = np.einsum("nk,nkd->nd", counted, vectors)
+    lost = np.linalg.norm(total, axis=1) <= LOST * counted.sum(axis=1)
     found = sphere.coordinates(total)
     alone = lost | (near.sum(axis=1) == 1)  # to the last digit where it is
     return np.where(alone, latitudes[:, 0], found[0]), np.where(alone, longitudes[:, 0], found[1])

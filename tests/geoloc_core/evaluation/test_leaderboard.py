@@ -202,6 +202,13 @@ def test_the_best_is_compared_with_each_other_on_the_same_photos(scored, written
     assert tables._behind_the_best(section, section.rows[0]).value is None
 
 
+def test_what_a_row_has_over_the_majority_stands_with_its_interval(written):
+    [row, *_] = [row for row in written.sections[0].rows if row.over_majority]
+    cell, gain = tables._over_majority(row), row.over_majority
+    assert (cell.value, cell.interval) == (gain.value, tables.span(gain.low, gain.high, ".1f"))
+    assert cell.interval
+
+
 def test_where_not_all_have_what_decides_the_best_is_compared_in_countries(scored):
     reports = leaderboard.gather(scored)
     reports["by_region"]["benchmarks"]["im2gps"]["mean_km"] = None

@@ -14,6 +14,7 @@ from geoloc_core import parquet
 from geoloc_core.contracts.metrics import lower_is_better, names, rounded
 from geoloc_core.corpora import leaked
 from geoloc_core.errors import UserError
+from geoloc_core.evaluation import conformal
 from geoloc_core.evaluation import score as stage
 from geoloc_core.evaluation.score import DETAILS, score
 from geoloc_core.files import CHECKSUMS, digest
@@ -162,10 +163,14 @@ def leak(project, rows):
     parquet.write(pa.Table.from_pylist(rows, schema=leaked.ROWS), project.leaks / leaked.NAME)
 
 
-def test_what_lies_beside_the_figures_names_the_coverage_that_is_promised(project):
+@pytest.mark.parametrize(("least", "kinds"), [(10, set()), (1, {"classes", "caps"})])
+def test_what_lies_beside_the_figures_names_the_coverage_that_is_promised(project, monkeypatch, least, kinds):
+    """Of few groups nothing is."""
+    monkeypatch.setattr(conformal, "LEAST_GROUPS", least)
     scored(project, "by_region")
     beside = json.loads((project.scores("by_region") / DETAILS).read_text())
     assert {name: part["promised"] for name, part in beside.items()} == {"validation": 90, "im2gps": 90}
+    assert [set(part["sets"]) for part in beside.values()] == [kinds] * 2
 
 
 def test_figures_without_rows_that_leak_stand_beside_those_of_all(project):

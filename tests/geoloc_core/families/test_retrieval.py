@@ -295,6 +295,8 @@ def test_the_readout_is_the_mean_of_near_cells_by_sharpened_probability():
     assert [v[0] for v in mean_place(latitudes, longitudes, p**2, 0)] == [0, 179], "none but the first itself"
     nothing = mean_place(latitudes, longitudes, np.zeros((1, 3)), 1000)
     assert [v[0] for v in nothing] == [0, 179], "without a weight it is the first"
+    some = mean_place(np.zeros((2, 2)), np.array([[0.0, 180.0], [0.0, 90.0]]), np.ones((2, 2)), 1e5)
+    np.testing.assert_allclose(some[1], [0, 45], atol=1e-9, err_msg="the first two cancel out")
     pole = mean_place(np.array([[89.0, 89.0]]), np.array([[0.0, 180.0]]), np.ones((1, 2)), 1000)
     assert pole[0][0] == pytest.approx(90)
 
@@ -757,7 +759,12 @@ STILL = {"epochs": 2, "hidden": 4, "batch": 16, "km": [300, 25], "mask_km": 400,
          "optimiser": {"kind": "adamw", "lr": 0.01, "weight_decay": 0.0}}  # fmt: skip
 
 
-def test_without_partners_heads_stay_as_they_are_and_the_validation_loss_is_as_written(tmp_path):
+@pytest.mark.parametrize(("most", "trained", "asked"), [(4096, 1, 1), (30, 3, 2)])
+def test_without_partners_heads_stay_as_they_are_and_the_validation_loss_is_as_written(
+    tmp_path, monkeypatch, most, trained, asked
+):
+    """Of more than so many photos every so many-th is asked, and compared with."""
+    monkeypatch.setattr(bands, "VALIDATED", most)
     known = alone()
     found = fitted(known, tmp_path, bands=STILL)
     for head in found.model.comparison.heads:
@@ -767,13 +774,14 @@ def test_without_partners_heads_stay_as_they_are_and_the_validation_loss_is_as_w
     km = haversine_km(known.latitudes[:, None], known.longitudes[:, None], known.latitudes, known.longitudes)
     losses = []
     for limit in STILL["km"]:
-        for row in known.validation:
-            near = [at for at in known.training if km[row, at] <= limit]
-            others = [at for at in known.training if km[row, at] > limit and km[row, at] >= 400]
+        for row in known.validation[::asked]:
+            compared = known.training[::trained]
+            near = [at for at in compared if km[row, at] <= limit]
+            others = [at for at in compared if km[row, at] > limit and km[row, at] >= 400]
             if near:
                 kept = sum(np.exp(x[row] @ x[at] / 0.2) for at in near)
                 losses.append(-np.log(kept / (kept + sum(np.exp(x[row] @ x[at] / 0.2) for at in others))))
-    assert 40 < len(losses) < 80
+    assert len(known.validation[::asked]) / 2 < len(losses) < 2 * len(known.validation[::asked])
     assert [epoch["validation_loss"] for epoch in found.history] == pytest.approx([np.mean(losses)] * 2, rel=1e-4)
 
 

@@ -95,6 +95,7 @@ def asked(data) -> Batch:
     ("family", "block"),
     [
         (guidebook_attention, {**GUIDED, "network": FAST}),
+        (guidebook_attention, {**GUIDED, "network": FAST, "attends": ["clip", "more"]}),
         (guidebook_attention, {**GUIDED, "network": FAST, "weighting": "softmax", "guidance": 0}),
         (fine_tuned, TUNED),
     ],
