@@ -31,8 +31,12 @@ def test_the_sensor_looks_as_often_as_the_parameters_say(project, minutes, secon
 
 
 @pytest.fixture
-def tick(project, instance):
-    """Let the sensor look once: what it tells; its cursor is kept as the daemon does."""
+def tick(project, instance, monkeypatch):
+    """Let the sensor look once: what it tells; its cursor is kept as the daemon does.
+
+    It does not rest in between, which it would for long where a look is held up.
+    """
+    monkeypatch.setattr(automation, "REST", 0)
     cursor = None
 
     def tick():
