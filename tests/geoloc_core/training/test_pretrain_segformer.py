@@ -61,11 +61,11 @@ def project_with(root, masks=None, **towers) -> Project:
 PIECES = {"pretrain": TRAINED, "encoder": {"kind": "segformer", "min_area": 0.0}}
 
 
-def train(project: Project, name: str = "pieces"):
+def train(project: Project, name: str = "pieces", log=lambda *_: None):
     options, folder = project.profile.pretrain[name], project.weights(name)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     module = {"segformer": segformer, "vit": vit}[options.kind]
-    return module.pretrain(project, options, folder, project.partial("pretrain", name), lambda *_: None)
+    return module.pretrain(project, options, folder, project.partial("pretrain", name), log)
 
 
 @pytest.mark.slow
@@ -101,29 +101,21 @@ def test_what_is_learned_cuts_photos_and_becomes_part_of_others(tmp_path):
 
 
 @pytest.mark.slow
-def test_stopped_after_an_epoch_and_begun_again_it_ends_the_same(tmp_path, monkeypatch):
+def test_stopped_after_an_epoch_and_begun_again_it_ends_the_same(tmp_path, monkeypatch, capsys):
     """What drops out in an epoch does not depend on what was drawn before it."""
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(loop, "SAVING_SHARE", math.inf)
-    (through, _), (stopped, _) = (train_again(project_with(tmp_path / name, pieces=PIECES), name == "stopped")
-                                  for name in ("through", "stopped"))  # fmt: skip
-    assert through == stopped
 
+    def stop(metrics, epoch):
+        raise KeyboardInterrupt
 
-def train_again(project: Project, stop: bool):
-    """Train to the end, or to the first epoch's and from there on."""
-
-    def log(metrics, epoch):
-        if stop and epoch == 0:
-            raise KeyboardInterrupt
-
-    options, folder = project.profile.pretrain["pieces"], project.weights("pieces")
-    folder.mkdir(parents=True)
-    if stop:
-        with pytest.raises(KeyboardInterrupt):
-            segformer.pretrain(project, options, folder, project.partial("pretrain", "pieces"), log)
-        torch.manual_seed(99)
-    return segformer.pretrain(project, options, folder, project.partial("pretrain", "pieces"), lambda *_: None)
+    through, _ = train(project_with(tmp_path / "through", pieces=PIECES))
+    stopped = project_with(tmp_path / "stopped", pieces=PIECES)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, log=stop)
+    torch.manual_seed(99)
+    assert train(stopped)[0] == through
+    assert "resuming after" in capsys.readouterr().err
 
 
 def _photo(project: Project) -> list[bytes]:
